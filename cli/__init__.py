@@ -1,0 +1,1 @@
+"""The `sparsify` command line."""

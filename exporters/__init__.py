@@ -1,0 +1,1 @@
+"""Writers of deployable artifacts, and the checks that they equal the model."""

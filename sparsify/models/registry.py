@@ -1,0 +1,94 @@
+"""Architectures by name: a model knows its own, so that an artifact can be rebuilt from disk."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from sparsify.errors import SparsifyError
+from sparsify.models.ecapa_tdnn import ECAPATDNN
+
+_FACTORIES: dict[str, Callable[..., nn.Module]] = {
+    "ecapa-tdnn": ECAPATDNN,
+    "ecapa-tdnn-512": partial(ECAPATDNN, channels=512),
+    "ecapa-tdnn-1024": partial(ECAPATDNN, channels=1024),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What `build_model` needs to build the same network again.
+
+    Attributes:
+        name: A registered name, or `module:factory` for a user's own network.
+        options: Keyword arguments of the factory; must be JSON values.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def model_names() -> list[str]:
+    """The registered architectures, sorted."""
+    return sorted(_FACTORIES)
+
+
+def build_model(name: str, **options: Any) -> nn.Module:
+    """Builds a network that maps features `(B, T, 80)` to embeddings `(B, D)`.
+
+    Args:
+        name: A registered name (`model_names()`) or `module:factory`.
+        **options: Keyword arguments of the factory.
+
+    Raises:
+        SparsifyError: The name is unknown or an option does not fit.
+    """
+    factory = _factory(name)
+    try:
+        inspect.signature(factory).bind(**options)
+        model = factory(**options)
+    except (TypeError, ValueError) as error:
+        raise SparsifyError(f"model '{name}' cannot be built with {options}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise SparsifyError(f"'{name}' returned {type(model).__name__}, not a torch.nn.Module")
+    model.architecture = Architecture(name, options)  # type: ignore[assignment]
+    return model
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """The architecture `build_model` left on the model.
+
+    Raises:
+        SparsifyError: The model was not built by `build_model`.
+    """
+    architecture = getattr(model, "architecture", None)
+    if not isinstance(architecture, Architecture):
+        raise SparsifyError(
+            f"{type(model).__name__} does not say how to rebuild it: build it with"
+            " sparsify.build_model(name, …) or sparsify.build_model('module:factory', …)"
+        )
+    return architecture
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    if name in _FACTORIES:
+        return _FACTORIES[name]
+    if ":" not in name:
+        close = difflib.get_close_matches(name, _FACTORIES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(model_names())}"
+        raise SparsifyError(f"unknown model '{name}': {hint}")
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SparsifyError(f"cannot import model '{name}': {error}") from error
+    if not callable(factory):
+        raise SparsifyError(f"'{name}' is not callable: name a function or class")
+    return factory

@@ -1,0 +1,1 @@
+"""Sparse optimizers, regularizers and λ rules, usable in any training loop."""

@@ -1,0 +1,19 @@
+"""How the library reports progress without knowing who displays it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Wraps an iterable of known length so that somebody can watch it being consumed."""
+
+    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]: ...
+
+
+def silent(items: Iterable[T], description: str, total: int) -> Iterable[T]:
+    """The tracker that shows nothing."""
+    return items

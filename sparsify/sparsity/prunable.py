@@ -1,0 +1,43 @@
+"""Which parameters may become sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+_FOREIGN_MIN_SIZE = 64
+
+
+def prunable_parameters(model: nn.Module, ignore: Sequence[str] = ()) -> dict[str, nn.Parameter]:
+    """The weights of all convolutions and linear layers, by parameter name.
+
+    Biases and norm parameters are never prunable. A weight shared by two layers appears once.
+
+    Args:
+        model: Any network; pass the embedding network without its training head.
+        ignore: Glob patterns of parameter names to protect, such as `layer1.*`.
+    """
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        if not isinstance(module, (_ConvNd, nn.Linear)):
+            continue
+        name = f"{module_name}.weight" if module_name else "weight"
+        weight = module.weight
+        if id(weight) in seen or any(fnmatchcase(name, pattern) for pattern in ignore):
+            continue
+        seen.add(id(weight))
+        found[name] = weight
+    return found
+
+
+def prunable_tensor(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of a file that is not ours counts as prunable.
+
+    Without the network at hand: a float tensor of two or more dimensions and more than 64 elements.
+    """
+    return tensor.is_floating_point() and tensor.dim() >= 2 and tensor.numel() > _FOREIGN_MIN_SIZE

@@ -1,0 +1,116 @@
+"""The layer-wise sparsity table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sparsify.sparsity.prunable import prunable_parameters
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """One parameter tensor and its exact zeros.
+
+    Attributes:
+        name: Parameter name as in the state dict.
+        type: Class of the layer that owns it, such as `Conv1d`.
+        shape: Shape of the tensor.
+        parameters: Number of elements.
+        nonzero: Number of elements that are not exactly zero.
+        prunable: Whether the tensor may be made sparse.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    parameters: int
+    nonzero: int
+    prunable: bool
+
+    @property
+    def sparsity(self) -> float:
+        """Share of exact zeros, in [0, 1]."""
+        return 1 - self.nonzero / self.parameters if self.parameters else 0.0
+
+
+@dataclass(frozen=True)
+class SparsityTable:
+    """The parameters of a deployed network, one row each, with totals."""
+
+    layers: tuple[LayerSparsity, ...]
+
+    @property
+    def prunable(self) -> tuple[LayerSparsity, ...]:
+        """The rows that count for `sparsity`."""
+        return tuple(layer for layer in self.layers if layer.prunable)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of exact zeros among the prunable parameters."""
+        return _share_of_zeros(self.prunable)
+
+    @property
+    def global_sparsity(self) -> float:
+        """Share of exact zeros among all parameters."""
+        return _share_of_zeros(self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """All trainable parameters."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def nonzero(self) -> int:
+        """All trainable parameters that are not exactly zero."""
+        return sum(layer.nonzero for layer in self.layers)
+
+    def __str__(self) -> str:
+        width = max([len(layer.name) for layer in self.prunable], default=0)
+        lines = [
+            f"{layer.name:<{width}}  {layer.parameters:>12,}  {layer.nonzero:>12,}"
+            f"  {layer.sparsity:>8.2%}"
+            for layer in self.prunable
+        ]
+        lines.append(
+            f"prunable {self.sparsity:.2%} sparse, whole model {self.global_sparsity:.2%}"
+            f" ({self.nonzero:,} of {self.parameters:,} parameters are nonzero)"
+        )
+        return "\n".join(lines)
+
+
+def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTable:
+    """Counts the exact zeros of every trainable parameter of a network.
+
+    Args:
+        model: The embedding network, without its training head.
+        ignore: Glob patterns of parameter names that are protected from pruning.
+    """
+    prunable = {id(p) for p in prunable_parameters(model, ignore).values()}
+    owners = {
+        id(parameter): type(module).__name__
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+    }
+    return SparsityTable(
+        tuple(
+            LayerSparsity(
+                name=name,
+                type=owners[id(parameter)],
+                shape=tuple(parameter.shape),
+                parameters=parameter.numel(),
+                nonzero=int(torch.count_nonzero(parameter.detach())),
+                prunable=id(parameter) in prunable,
+            )
+            for name, parameter in model.named_parameters()
+        )
+    )
+
+
+def _share_of_zeros(layers: Sequence[LayerSparsity]) -> float:
+    parameters = sum(layer.parameters for layer in layers)
+    nonzero = sum(layer.nonzero for layer in layers)
+    return 1 - nonzero / parameters if parameters else 0.0

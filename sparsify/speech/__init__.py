@@ -1,0 +1,1 @@
+"""Speech: corpora, features, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""Speaker verification: trials, scores and error rates."""
