@@ -164,7 +164,9 @@ class Recipe(Section):
 def recipe_names() -> list[str]:
     """The recipes that ship with the package."""
     folder = resources.files("sparsify.recipes")
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def load_recipe(
@@ -187,7 +189,7 @@ def load_recipe(
         key, separator, value = assignment.partition("=")
         if not separator:
             raise SparsifyError(f"'{assignment}' is not of the form key=value")
-        _assign(content, key.strip(), yaml.safe_load(value))
+        _assign(content, key.strip(), _parse(value, f"the value of '{key.strip()}'"))
     for key, value in (changes or {}).items():
         _assign(content, key, value)
     return parse_recipe(content, str(source))
@@ -233,13 +235,18 @@ def _read(source: str | Path) -> dict[str, Any]:
         raise SparsifyError(
             f"no recipe '{source}': give a YAML file or one of {', '.join(recipe_names())}"
         )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SparsifyError(f"recipe '{source}' is not valid YAML: {error}") from error
+    content = _parse(text, f"recipe '{source}'")
     if not isinstance(content, dict):
         raise SparsifyError(f"recipe '{source}' must be a mapping of keys to values")
     return content
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise SparsifyError(f"{what} is not valid YAML: {problem}") from error
 
 
 def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import prunable_parameters, prunable_tensor
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_ROUNDING = 1e-6  # of one weight: what the division of two counts may lose
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,19 @@ class SparsityTable:
         """All trainable parameters that are not exactly zero."""
         return sum(layer.nonzero for layer in self.layers)
 
+    def at_least(self, share: float) -> bool:
+        """Whether `sparsity` reaches `share`, to within half a weight: counts are whole."""
+        return self.sparsity >= share - self._half_weight
+
+    def at_most(self, share: float) -> bool:
+        """Whether `sparsity` stays within `share`, to within half a weight."""
+        return self.sparsity <= share + self._half_weight
+
+    @property
+    def _half_weight(self) -> float:
+        prunable = sum(layer.parameters for layer in self.prunable)
+        return (0.5 + _ROUNDING) / prunable if prunable else 0.0
+
     def __str__(self) -> str:
         width = max([len(layer.name) for layer in self.prunable], default=0)
         lines = [
@@ -106,6 +122,29 @@ def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTabl
                 prunable=id(parameter) in prunable,
             )
             for name, parameter in model.named_parameters()
+        )
+    )
+
+
+def table_from_tensors(tensors: Mapping[str, Tensor], types: Mapping[str, str]) -> SparsityTable:
+    """Counts the exact zeros of the float tensors of a file whose network is not known.
+
+    Args:
+        tensors: Tensors by name; batch-norm statistics are left out by their names.
+        types: What uses each tensor, by name; unknown where missing.
+    """
+    return SparsityTable(
+        tuple(
+            LayerSparsity(
+                name=name,
+                type=types.get(name, ""),
+                shape=tuple(tensor.shape),
+                parameters=tensor.numel(),
+                nonzero=int(torch.count_nonzero(tensor)),
+                prunable=prunable_tensor(tensor),
+            )
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point() and not name.endswith(_BUFFERS)
         )
     )
 

@@ -1,0 +1,53 @@
+# Everything a developer runs. The virtual environment is made when it is first needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint typecheck clean
+.NOTPARALLEL:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## Train on synthetic speakers to 90 %, export, evaluate (a few minutes)
+	@echo "==> Demonstration: train, inspect, export and evaluate, in ./demo"
+	$(BIN)/python -m sparsify.benchmarks.demo --output demo
+
+test: .venv/installed-test ## Run the test suite
+	@echo "==> Tests"
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev ## Check style and formatting
+	@echo "==> Style and formatting"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The folders cli, exporters and benchmarks become packages only when installed, so the installed
+# package is what is checked. A stale build/ would end up in it.
+typecheck: .venv/installed-dev ## Type-check the installed package
+	@echo "==> Types"
+	rm -rf .typecheck build
+	$(BIN)/pip install --quiet --no-deps --target .typecheck .
+	cd .typecheck && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml \
+		--cache-dir ../.mypy_cache -p sparsify
+
+clean: ## Remove what these targets made, the virtual environment included
+	@echo "==> Removing build products, caches and the virtual environment"
+	rm -rf .venv .typecheck build dist demo *.egg-info
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/pyvenv.cfg:
+	@echo "==> Virtual environment"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+# Stamps: each remembers that an installation with some extras is as new as pyproject.toml.
+.venv/installed: EXTRAS :=
+.venv/installed-test: EXTRAS := [test]
+.venv/installed-dev: EXTRAS := [dev]
+.venv/installed .venv/installed-test .venv/installed-dev: pyproject.toml | .venv/pyvenv.cfg
+	@echo "==> Installing sparsify$(EXTRAS) into .venv"
+	$(BIN)/pip install --quiet --editable ".$(EXTRAS)"
+	touch $@

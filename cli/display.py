@@ -1,0 +1,160 @@
+"""What every command shares: its options for output, and where output goes.
+
+Results go to stdout (`out`, `emit_json`), everything else to stderr (`console`, logging, `track`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TextIO, TypeVar
+
+import click
+from rich.console import Console
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PIPE_WIDTH = 160  # columns where no terminal limits them
+PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+console = _console(sys.stderr, stderr=True)
+out = _console(sys.stdout, stderr=False)
+
+
+class GateError(click.ClickException):
+    """A gate such as `--min-sparsity` was not passed: the result stands, the exit code is 1."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        """Prints the sentence to stderr."""
+        click.echo(f"Failed: {self.format_message()}", err=True)
+
+
+def json_option(command: Command) -> Command:
+    """Adds `--json`, passed on as `as_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
+    )(command)
+
+
+def debug_option(command: Command) -> Command:
+    """Adds `--debug`, which `debugging` asks for."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_remember_debug,
+        help="Show the traceback of an error.",
+    )(command)
+
+
+def debugging() -> bool:
+    """Whether `--debug` was given, before or after the command's name."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("sparsify.debug"))
+
+
+def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `-q`, `-v` and `--debug` and applies them before the command runs."""
+
+    @debug_option
+    @click.option("-v", "--verbose", is_flag=True, help="Also show what the library notes.")
+    @click.option("-q", "--quiet", is_flag=True, help="Show nothing but results and errors.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
+        console.quiet = quiet
+        _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+        return command(*args, **kwargs)
+
+    return wrapper
+
+
+def emit_json(result: Mapping[str, Any]) -> None:
+    """Prints one JSON object to stdout."""
+    click.echo(json.dumps(result, indent=2, allow_nan=False))
+
+
+def human_bytes(size: int) -> str:
+    """A size in decimal units, such as `1.5 MB`."""
+    value, units = float(size), ["GB", "MB", "kB"]
+    if value < 1000:
+        return f"{size} B"
+    value, unit = value / 1000, units.pop()
+    while value >= 999.5 and units:
+        value, unit = value / 1000, units.pop()
+    return f"{value:.3g} {unit}"
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterable[T]:
+    """A `sparsify.progress.Track`: a bar on a terminal, sparse lines elsewhere, silent with -q."""
+    if console.quiet:
+        return items
+    return (_bar if console.is_terminal else _lines)(items, description, total)
+
+
+def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    from rich.progress import (  # noqa: PLC0415 - keeps `sparsify --help` fast
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= PLAIN_INTERVAL:
+            last = now
+            remaining = f", {(now - start) * (total - done) / done:.0f} s left" if done else ""
+            console.print(f"{description}: {done}/{total}{remaining}", markup=False)
+        yield item
+    elapsed = time.monotonic() - start
+    if elapsed >= 1:
+        console.print(f"{description}: {total} in {elapsed:.0f} s", markup=False)
+
+
+class _StderrHandler(logging.Handler):
+    """One plain line per record; `sys.stderr` is looked up late, so bars and tests can wrap it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.capitalize()}: {record.getMessage()}", file=sys.stderr)
+
+
+_HANDLER = _StderrHandler()
+
+
+def _configure_logging(level: int) -> None:
+    logger = logging.getLogger("sparsify")
+    logger.setLevel(level)
+    logger.addHandler(_HANDLER)  # adding it twice has no effect
+
+
+def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta["sparsify.debug"] = True

@@ -1,0 +1,163 @@
+"""`sparsify export`: write a deployable file and prove it equal to the model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from rich.table import Table
+from sparsify.benchmarks.inference import Benchmark, benchmark
+from sparsify.cli.display import (
+    GateError,
+    emit_json,
+    human_bytes,
+    json_option,
+    out,
+    track,
+    verbosity_options,
+)
+from sparsify.exporters.export import ExportReport, Format, ParityError, export_artifact
+
+from sparsify.artifact import Layout, load_artifact
+
+
+@click.command(
+    "export",
+    epilog="""\b
+    Examples:
+      sparsify export run --format onnx --output model.onnx --benchmark
+      sparsify export run --format safetensors --layout bitmask --output model.safetensors
+    """,
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(get_args(Format)),
+    required=True,
+    help="onnx runs anywhere; safetensors loads in anything.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The file to write.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(get_args(Layout)),
+    default="dense",
+    show_default=True,
+    help="dense stores the zeros; bitmask (safetensors only) stores one bit for each.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default=True,
+    metavar="F",
+    help="Largest accepted difference of the embeddings, relative to their scale.",
+)
+@click.option("--benchmark", "measure", is_flag=True, help="Measure the latency, too.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@json_option
+@verbosity_options
+def export_command(
+    *,
+    path: Path,
+    format_: Format,
+    output: Path,
+    layout: Layout,
+    tolerance: float,
+    measure: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a deployable file and prove it equal to the model.
+
+    PATH is a run directory or an artifact of ours. The embeddings of the written file are compared
+    with those of the model in PyTorch, on several lengths and batch sizes; when they differ, no
+    file is left and the exit code is 1.
+    """
+    artifact = load_artifact(path)
+    try:
+        report = export_artifact(
+            artifact, output, format_, layout, tolerance=tolerance, force=force
+        )
+    except ParityError as error:
+        if as_json:
+            emit_json(_as_json(error.report, None))
+        raise GateError(str(error)) from error
+    result = benchmark(load_artifact(output), track=track) if measure else None
+    if as_json:
+        emit_json(_as_json(report, result))
+        return
+    _show_sizes(report)
+    if result:
+        _show_latencies(result)
+
+
+def _as_json(report: ExportReport, result: Benchmark | None) -> dict[str, Any]:
+    parity = {
+        key: value if math.isfinite(value) else None for key, value in asdict(report.parity).items()
+    }
+    return {
+        **asdict(report),
+        "path": str(report.path),
+        "parity": parity,
+        "benchmark": [asdict(row) for row in result.rows] if result else [],
+        **({"machine": asdict(result.machine)} if result else {}),
+    }
+
+
+def _show_sizes(report: ExportReport) -> None:
+    view = Table(box=None, pad_edge=False)
+    view.add_column("", no_wrap=True)
+    for heading in ("Size", "Zipped", "Share of dense, zipped"):
+        view.add_column(heading, justify="right")
+    rows = (
+        (f"{report.sparsity:.2%} sparse, {report.layout}", report.bytes, report.zipped_bytes),
+        ("dense twin", report.dense_bytes, report.dense_zipped_bytes),
+    )
+    for name, size, zipped in rows:
+        share = f"{zipped / report.dense_zipped_bytes:.1%}"
+        view.add_row(name, human_bytes(size), human_bytes(zipped), share)
+    out.print(view)
+    out.print(
+        f"\nWrote {report.path}: equal to the model (largest error"
+        f" {report.parity.max_abs_error:.1e}, smallest cosine {report.parity.cosine_min:.6f})",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show_latencies(result: Benchmark) -> None:
+    view = Table(box=None, pad_edge=False)
+    view.add_column("Engine")
+    view.add_column("Weights")
+    for heading in ("Threads", "Median ms", "90 % ms", "Fastest ms", "Speed-up", "File"):
+        view.add_column(heading, justify="right")
+    for row in result.rows:
+        times = (f"{value:.2f}" for value in (row.median_ms, row.p90_ms, row.min_ms))
+        view.add_row(
+            row.engine,
+            row.artifact,
+            str(row.threads),
+            *times,
+            f"×{row.speedup:.2f}",
+            human_bytes(row.bytes),
+        )
+    machine = result.machine
+    out.print()
+    out.print(view)
+    out.print(
+        f"\n{result.rows[0].frames} frames, batch {result.rows[0].batch}; speed-up over the dense"
+        f" twin in onnxruntime. {machine.cpu} ({machine.isa}, {machine.cores} cores),"
+        f" torch {machine.torch}, onnxruntime {machine.onnxruntime}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,167 @@
+"""`sparsify inspect`: where a model is sparse, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.bar import Bar
+from rich.table import Table
+from sparsify.cli.display import (
+    GateError,
+    emit_json,
+    human_bytes,
+    json_option,
+    out,
+    verbosity_options,
+)
+
+from sparsify.artifact import Artifact, load_artifact, weights_table
+from sparsify.files import zipped_bytes
+from sparsify.sparsity.table import LayerSparsity, SparsityTable
+
+SORTS: dict[str, Callable[[LayerSparsity], Any]] = {
+    "name": lambda layer: layer.name,
+    "size": lambda layer: -layer.parameters,
+    "sparsity": lambda layer: -layer.sparsity,
+}
+
+
+@click.command(
+    "inspect",
+    epilog="""\b
+    Examples:
+      sparsify inspect run
+      sparsify inspect model.onnx --json
+      sparsify inspect run --min-sparsity 0.9 --quiet
+    """,
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--min-sparsity",
+    type=click.FloatRange(0, 1),
+    metavar="F",
+    help="Fail (exit code 1) when less than this share of the prunable weights is zero.",
+)
+@click.option(
+    "--max-sparsity",
+    type=click.FloatRange(0, 1),
+    metavar="F",
+    help="Fail (exit code 1) when more than this share of the prunable weights is zero.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(list(SORTS)),
+    help="Order of the layers: by name, largest first or sparsest first; as in the model if not"
+    " given.",
+)
+@click.option("--all", "show_all", is_flag=True, help="Show the other parameters, too.")
+@json_option
+@verbosity_options
+def inspect_command(
+    *,
+    path: Path,
+    min_sparsity: float | None,
+    max_sparsity: float | None,
+    sort: str | None,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """Show where a model is sparse, layer by layer.
+
+    PATH is a run directory, a .safetensors, .onnx or .pt file. Prunable are the weights of
+    convolutions and linear layers; in a file that is not ours, all float tensors of two or more
+    dimensions and more than 64 elements.
+    """
+    artifact = load_artifact(path)
+    table = weights_table(artifact)
+    layers = sorted(table.layers, key=SORTS[sort]) if sort else table.layers
+    if as_json:
+        emit_json(_as_json(artifact, table, layers))
+    else:
+        _show(artifact, table, layers, show_all)
+    _check_gates(table, min_sparsity, max_sparsity)
+
+
+def _as_json(
+    artifact: Artifact, table: SparsityTable, layers: Iterable[LayerSparsity]
+) -> dict[str, Any]:
+    return {
+        "path": str(artifact.path),
+        "format": artifact.format,
+        "layout": artifact.layout,
+        "sparsity": table.sparsity,
+        "global_sparsity": table.global_sparsity,
+        "parameters": table.parameters,
+        "nonzero": table.nonzero,
+        "bytes": artifact.path.stat().st_size,
+        "zipped_bytes": zipped_bytes(artifact.path),
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "shape": list(layer.shape),
+                "parameters": layer.parameters,
+                "nonzero": layer.nonzero,
+                "sparsity": layer.sparsity,
+                "prunable": layer.prunable,
+            }
+            for layer in layers
+        ],
+    }
+
+
+def _show(
+    artifact: Artifact, table: SparsityTable, layers: Sequence[LayerSparsity], show_all: bool
+) -> None:
+    view = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("Parameter", "left"),
+        ("Type", "left"),
+        ("Shape", "right"),
+        ("Size", "right"),
+        ("Nonzero", "right"),
+        ("Sparsity", "right"),
+    ):
+        view.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    view.add_column("")
+    for layer in layers:
+        if layer.prunable or show_all:
+            shape = "×".join(str(size) for size in layer.shape)
+            _add_row(view, layer.name, layer.type, shape, [layer])
+    others = [layer for layer in layers if not layer.prunable]
+    if others and not show_all:
+        _add_row(view, f"{len(others)} others", "not prunable", "", others)
+    view.add_section()
+    _add_row(view, "Prunable", "", "", table.prunable)
+    _add_row(view, "Whole model", "", "", table.layers)
+    out.print(view)
+    size, zipped = artifact.path.stat().st_size, zipped_bytes(artifact.path)
+    out.print(
+        f"\n{artifact.path}: {artifact.format}, {artifact.layout} layout,"
+        f" {human_bytes(size)}, {human_bytes(zipped)} zipped",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _add_row(
+    view: Table, name: str, type_: str, shape: str, layers: Sequence[LayerSparsity]
+) -> None:
+    total = SparsityTable(tuple(layers))
+    share = total.global_sparsity
+    cells = (name, type_, shape, f"{total.parameters:,}", f"{total.nonzero:,}", f"{share:.2%}")
+    view.add_row(*cells, Bar(size=1, begin=0, end=share, width=16))
+
+
+def _check_gates(table: SparsityTable, minimum: float | None, maximum: float | None) -> None:
+    if minimum is not None and not table.at_least(minimum):
+        raise GateError(
+            f"the prunable sparsity {table.sparsity:.4%} is below --min-sparsity {minimum:.4%}"
+        )
+    if maximum is not None and not table.at_most(maximum):
+        raise GateError(
+            f"the prunable sparsity {table.sparsity:.4%} is above --max-sparsity {maximum:.4%}"
+        )

@@ -1,0 +1,117 @@
+"""The `sparsify` command: finds the subcommand, and turns errors into sentences and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from sparsify.cli.display import debug_option, debugging
+
+from sparsify.errors import SparsifyError
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command lives, and the first line of its help, known without importing it."""
+
+    target: str
+    help: str
+
+
+COMMANDS = {
+    "train": LazyCommand(
+        "sparsify.cli.train:train_command",
+        "Train a speaker-embedding network of exactly the sparsity you ask for.",
+    ),
+    "inspect": LazyCommand(
+        "sparsify.cli.inspect:inspect_command", "Show where a model is sparse, layer by layer."
+    ),
+    "export": LazyCommand(
+        "sparsify.cli.export:export_command",
+        "Write a deployable file and prove it equal to the model.",
+    ),
+    "evaluate": LazyCommand(
+        "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
+    ),
+}
+
+
+class BadInputError(click.ClickException):
+    """A `SparsifyError` or an error of the operating system, as the command line shows it."""
+
+    exit_code = BAD_INPUT
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command (and with it torch) only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the work they do."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _, attribute = COMMANDS[cmd_name].target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module_name), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command, or suggests the one that was probably meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(COMMANDS)}"
+            ctx.fail(f"No such command '{name}', {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; what the user can mend becomes a sentence and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(INTERRUPTED) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads any more
+        except (SparsifyError, OSError) as error:
+            if debugging():
+                traceback.print_exc()
+            raise BadInputError(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        subject = f"'{error.filename}': " if error.filename else ""
+        return f"{subject}{error.strerror.lower()}"
+    return str(error)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+    Example:
+      sparsify train --recipe quickstart --target-sparsity 0.9 --output run
+      sparsify inspect run
+    """,
+)
+@click.version_option(package_name="sparsify-speaker", prog_name="sparsify")
+@debug_option
+def main() -> None:
+    """Compress speaker-verification models to an exact sparsity, and prove it."""

@@ -1,0 +1,134 @@
+"""What a person sees of a training run: a header, a live line, and a line per validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sparsify.training.trainer import Observer
+
+Record = dict[str, Any]
+
+
+@contextmanager
+def training_display(console: Console) -> Iterator[Observer]:
+    """An observer that writes to a console: live on a terminal, plain lines elsewhere."""
+    if console.quiet:
+        yield Observer()
+    elif console.is_terminal:
+        with LiveDisplay(console) as display:
+            yield display
+    else:
+        yield PlainDisplay(console)
+
+
+class PlainDisplay(Observer):
+    """Header, and one line per record."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def started(self, header: Record, first_step: int) -> None:
+        """Prints the header."""
+        print_header(self.console, header, first_step)
+
+    def logged(self, record: Record) -> None:
+        """Prints the record."""
+        self.console.print(describe(record), markup=False)
+
+
+class LiveDisplay(Observer):
+    """Header, a progress bar with the latest figures, and a line that stays per validation."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self.figures: Record = {}
+        self.task = self.progress.add_task("waiting for the first step", visible=False)
+
+    def __enter__(self) -> LiveDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, header: Record, first_step: int) -> None:
+        """Prints the header and starts the bar."""
+        print_header(self.console, header, first_step)
+        self.progress.update(
+            self.task,
+            total=header["steps"],
+            completed=first_step,
+            visible=True,
+            description="training",
+        )
+        self.progress.start()
+
+    def stepped(self, step: int) -> None:
+        """Moves the bar."""
+        self.progress.update(self.task, completed=step)
+
+    def logged(self, record: Record) -> None:
+        """Updates the figures; a validation leaves a line."""
+        self.figures |= record
+        self.progress.update(self.task, description=describe(self.figures, live=True))
+        if "eer_percent" in record:
+            self.progress.console.print(describe(record), markup=False)
+
+
+def print_header(console: Console, header: Record, first_step: int) -> None:
+    """What is trained on what, where and how precisely."""
+    options = ", ".join(f"{key} {value}" for key, value in header["model_options"].items())
+    compiled = ", compiled" if header["compile"] else ""
+    lines = [
+        f"{header['method']} to {header['target_sparsity']:.2%} sparsity"
+        f" on {header['compute']}{compiled}",
+        f"{header['model']} ({options}): {header['parameters']:,} parameters,"
+        f" {header['prunable']:,} prunable",
+        f"{header['data']}: {header['speakers']} speakers, {header['utterances']:,} utterances,"
+        f" {header['hours']:.2f} h; validation on {header['validation_speakers']} others,"
+        f" {header['validation_trials']:,} trials",
+    ]
+    if header["skipped"]:
+        lines.append(f"{header['skipped']} files skipped (-v lists them, --strict refuses them)")
+    if first_step:
+        lines.append(f"resumed after step {first_step}")
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def describe(record: Record, *, live: bool = False) -> str:
+    """A record as one line; the live line goes without what the bar shows."""
+    parts = [] if live else [f"step {record['step']:>6}"]
+    parts += [
+        f"loss {record['loss']:.3f}",
+        f"accuracy {record['accuracy']:.1%}",
+        f"sparsity {record['sparsity']:.2%}",
+    ]
+    if record["lambda"] is not None:
+        parts.append(f"λ {record['lambda']:.4g}")
+    if "eer_percent" in record:
+        mark = " *" if record["selected"] and not live else ""
+        parts.append(f"EER {record['eer_percent']:.2f} %{mark}")
+    return "  ".join(parts)

@@ -1,0 +1,187 @@
+"""Export to ONNX: one file, dense weights with exact zeros, named like the state dict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir
+import torch
+from onnx import numpy_helper
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    IdentityEliminationPass,
+    RemoveUnusedNodesPass,
+)
+from onnxscript.optimizer import fold_constants
+from torch import Tensor, nn
+
+from sparsify.artifact import Artifact, canonical_state, provenance
+from sparsify.errors import SparsifyError
+from sparsify.files import replacing
+from sparsify.recipe import FrontEnd
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.weights import ONNX_PREFIX
+
+# What the exporter's operators are written for, so that no version conversion touches the graph;
+# every onnxruntime since 1.14 reads it.
+OPSET = 18
+MIN_FRAMES = 2  # the standard deviation over time needs two
+_EXAMPLE_SHAPE = (2, 100)
+_LOGGER = logging.getLogger(__name__)
+
+
+def export_onnx(artifact: Artifact, output: Path) -> None:
+    """Writes an artifact as `.onnx`.
+
+    Input `feats` `(B, T, bins)`, output `embs` `(B, D)`, axes `B` and `T` dynamic (T at least 2).
+    The metadata has what sherpa-onnx reads, and our own keys with the prefix `sparsify.`,
+    `sparsify.nonzero` being the number of nonzeros of each prunable tensor.
+
+    Args:
+        artifact: A model of ours, from any format.
+        output: The file; replaced if it exists.
+
+    Raises:
+        SparsifyError: The artifact does not say which network it is, the network cannot be
+            exported, a prunable weight did not survive bit by bit, or the file cannot be written.
+    """
+    model = artifact.build()
+    state = canonical_state(model)
+    model.load_state_dict(state)
+    proto = _graph(model, artifact)
+    _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
+    metadata = _sherpa_metadata(proto, artifact.front_end) | {
+        f"{ONNX_PREFIX}{key}": value
+        for key, value in provenance(model, artifact.front_end, artifact.recipe).items()
+    }
+    metadata[f"{ONNX_PREFIX}nonzero"] = json.dumps(
+        {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
+    )
+    onnx.helper.set_model_props(proto, metadata)
+    onnx.checker.check_model(proto, full_check=True)
+    _write(proto, output)
+
+
+def replace_weights(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Copies an `.onnx` file with other values in the named initializers.
+
+    Raises:
+        SparsifyError: The file cannot be written.
+    """
+    proto = onnx.load(source)
+    for initializer in proto.graph.initializer:
+        if initializer.name in tensors:
+            values = tensors[initializer.name].numpy()
+            initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+    _write(proto, output)
+
+
+def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:
+    example = torch.zeros(*_EXAMPLE_SHAPE, artifact.front_end.num_mel_bins)
+    dynamic = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("T", min=MIN_FRAMES)}
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=["feats"],
+                output_names=["embs"],
+                dynamic_shapes=(dynamic,),
+                # The exporter's optimizer merges equal initializers (two weights pruned to zero
+                # are equal) and drops zero biases, so names would be lost.
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise SparsifyError(f"'{artifact.path}' cannot be exported to ONNX: {reason}") from error
+    assert program is not None
+    _simplify(program.model, set(model.state_dict()))
+    return onnx_ir.to_proto(program.model)
+
+
+def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
+    """Turns the exporter's sequences into plain splits; never computes with a parameter."""
+
+    def keep(node: onnx_ir.Node) -> bool | None:
+        uses_parameter = any(
+            value is not None and value.name in parameters for value in node.inputs
+        )
+        return False if uses_parameter else None
+
+    fold_constants(graph_model, should_fold=keep)
+    # The node metadata holds stack traces with the paths of this machine.
+    for each in (
+        IdentityEliminationPass(),
+        RemoveUnusedNodesPass(),
+        ClearMetadataAndDocStringPass(),
+    ):
+        each(graph_model)
+    graph = graph_model.graph
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def _check_weights(
+    proto: onnx.ModelProto, prunable: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> None:
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name in state:
+        if name not in stored:
+            if name in prunable:
+                raise SparsifyError(
+                    f"weight '{name}' is not in the ONNX graph: forward must use it"
+                )
+            continue
+        exported = numpy_helper.to_array(stored[name])
+        expected = state[name].numpy()
+        if exported.shape != expected.shape or exported.tobytes() != expected.tobytes():
+            raise SparsifyError(f"weight '{name}' was changed on its way into the ONNX graph")
+
+
+def _sherpa_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, str]:
+    if front_end.preset != "sherpa":
+        _LOGGER.warning(
+            "the model's front end is '%s', but sherpa-onnx always computes 'sherpa':"
+            " embeddings will differ there",
+            front_end.preset,
+        )
+    dimension = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return {
+        "framework": "wespeaker",
+        "language": "unknown",
+        "output_dim": str(dimension),
+        "sample_rate": str(front_end.sample_rate),
+        "normalize_samples": "0",  # features of samples in [-2¹⁵, 2¹⁵)
+        "feature_normalize_type": "global-mean",
+    }
+
+
+def _write(proto: onnx.ModelProto, output: Path) -> None:
+    if output.suffix != ".onnx":
+        raise SparsifyError(f"cannot write '{output}': the name must end in .onnx")
+    with replacing(output) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Mutes the exporter, which reports on operators that we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,75 @@
+"""Whether an exported network computes what the original computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sparsify.exporters.embedders import Network
+
+LENGTHS = (20, 98, 200, 351)  # frames
+BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences found between two networks.
+
+    Attributes:
+        max_abs_error: Largest difference of an element of an embedding.
+        cosine_min: Smallest cosine between two embeddings of the same utterance.
+        passed: `max_abs_error` is at most `tolerance` times the largest element of the reference
+            embeddings, and `cosine_min` at least `1 - tolerance`; never with NaN or infinities.
+    """
+
+    max_abs_error: float
+    cosine_min: float
+    passed: bool
+
+
+def compare(
+    reference: Network, candidate: Network, *, bins: int = 80, tolerance: float = 1e-4
+) -> Parity:
+    """Compares two networks on several lengths and batch sizes, and on silence.
+
+    Args:
+        reference: The original.
+        candidate: What was exported.
+        bins: Filterbank bins per frame.
+        tolerance: Largest accepted error, relative to the scale of the embeddings: the size of an
+            embedding means nothing, so an absolute limit would be too strict or too lax.
+    """
+    error, scale, cosine = 0.0, 0.0, 1.0
+    for feats in _batches(bins):
+        expected = reference(feats).astype(np.float64)
+        found = candidate(feats).astype(np.float64)
+        # np.maximum and np.minimum keep NaN, which no comparison below accepts.
+        error = float(np.maximum(error, np.abs(expected - found).max()))
+        scale = float(np.maximum(scale, np.abs(expected).max()))
+        cosine = float(np.minimum(cosine, _cosines(expected, found).min()))
+    passed = np.isfinite(scale) and error <= tolerance * scale and cosine >= 1 - tolerance
+    return Parity(error, cosine, bool(passed))
+
+
+def _batches(bins: int) -> Iterator[NDArray[np.float32]]:
+    """Noise with the spread of log-mel features, smooth in time, its mean removed; and silence.
+
+    Silence is short: of activations that are constant over time, statistics pooling computes the
+    variance by cancellation, and the longer they are the more of the difference is rounding.
+    """
+    rng = np.random.default_rng(0)
+    for frames in LENGTHS:
+        for batch in BATCHES:
+            noise = rng.normal(scale=3.0, size=(batch, frames + 2, bins))
+            smooth = (noise[:, :-2] + 2 * noise[:, 1:-1] + noise[:, 2:]) / 2.5
+            yield (smooth - smooth.mean(axis=1, keepdims=True)).astype(np.float32)
+    yield np.zeros((1, LENGTHS[0], bins), dtype=np.float32)
+
+
+def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    products = np.sum(a * b, axis=1)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    return np.where(both_zero, 1.0, products / np.where(norms == 0, 1.0, norms))

@@ -1,0 +1,44 @@
+"""The dense twin: what the same network weighs, and how fast it is, without its zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from sparsify.exporters.onnx import replace_weights
+from torch import Tensor
+
+from sparsify.artifact import Artifact, weights_table, write_artifact
+
+_FALLBACK_SCALE = 0.01
+
+
+def write_dense_twin(artifact: Artifact, output: Path) -> None:
+    """Writes a network like `artifact` whose zeros are random values of their tensor's scale.
+
+    Args:
+        artifact: Any `.onnx`, or a `.safetensors` of ours.
+        output: A file of the same format, in dense layout.
+
+    Raises:
+        SparsifyError: The file cannot be written.
+    """
+    dense = _dense_weights(artifact)
+    if artifact.format == "onnx":
+        replace_weights(artifact.path, output, dense)
+        return
+    model = artifact.build()
+    model.load_state_dict(dense, strict=False)
+    write_artifact(model, output, artifact.front_end, artifact.recipe, "dense")
+
+
+def _dense_weights(artifact: Artifact) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    dense = {}
+    for layer in weights_table(artifact).prunable:
+        weight = artifact.state[layer.name]
+        nonzeros = weight[weight != 0]
+        scale = nonzeros.square().mean().sqrt() if len(nonzeros) else _FALLBACK_SCALE
+        noise = scale * torch.randn(weight.shape, generator=generator)
+        dense[layer.name] = torch.where(weight == 0, noise.to(weight.dtype), weight)
+    return dense

@@ -1,0 +1,104 @@
+"""The interface of a way to get sparse. The trainer knows nothing else about it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sparsify.recipe import Section
+
+O = TypeVar("O", bound=Section)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is told before the first step.
+
+    Attributes:
+        network: The embedding network, to be made sparse.
+        head: The training-only classifier; trained, never pruned, never counted.
+        target_sparsity: Share of exact zeros wanted among the prunable parameters.
+        ignore: Glob patterns of parameter names to protect.
+        steps: Optimizer steps in all.
+        seed: Seed of everything random in the method.
+    """
+
+    network: nn.Module
+    head: nn.Module
+    target_sparsity: float
+    ignore: Sequence[str]
+    steps: int
+    seed: int
+
+
+class Method(ABC, Generic[O]):
+    """One way to get sparse.
+
+    The trainer computes gradients, sets the learning rate of `optimizer` as a multiple of what it
+    finds there, and calls `step` once per batch and `finish` after the last one.
+
+    Attributes:
+        Options: The method's section of a recipe.
+        optimizer: Holds the parameters of network and head.
+    """
+
+    Options: ClassVar[type[Section]]
+    optimizer: Optimizer
+
+    def __init__(self, task: Task, options: O) -> None:
+        self.task = task
+        self.options = options
+        self.steps_done = 0
+
+    @property
+    def target_sparsity(self) -> float:
+        """The sparsity that the finished network has."""
+        return self.task.target_sparsity
+
+    @property
+    def lam(self) -> float | None:
+        """λ now, or `None` for a method without one; may wait for the device."""
+        return None
+
+    def step(self) -> None:
+        """Updates the weights from the gradients of the batch just seen."""
+        self.steps_done += 1
+        self._update()
+
+    @abstractmethod
+    def sparsity_target(self, step: int) -> float:
+        """The sparsity wanted after `step` steps."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Makes sure that the sparsity is the target; called once, after the last step."""
+
+    @abstractmethod
+    def _update(self) -> None:
+        """One step of the optimizer, and whatever the method does to the zeros."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs besides the weights."""
+        return {"steps_done": self.steps_done, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        self.steps_done = state["steps_done"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def adamw(task: Task, lr: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
+    """AdamW over network and head, with decay on matrices and kernels only."""
+    parameters = [*task.network.parameters(), *task.head.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)

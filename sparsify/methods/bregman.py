@@ -1,0 +1,159 @@
+"""Bregman training: sparse from the first step, λ steered to the target, landed exactly."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from sparsify.methods.base import Method, Task
+from sparsify.optim.bregman import AdaBreg, BregmanOptimizer, LinBreg
+from sparsify.optim.groups import parameter_groups
+from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
+from sparsify.recipe import Fraction, OpenFraction, Section
+from sparsify.sparsity.masks import initialise_sparse
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.schedules import Polynomial
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BregmanOptions(Section):
+    """What LinBreg and AdaBreg have in common.
+
+    Attributes:
+        delta: Elastic-net parameter δ.
+        initial_sparsity: Share of zeros in every prunable tensor at the start.
+        ramp: Share of training in which the wanted sparsity goes from initial to target.
+        lambda_rule: `adaptive` (arXiv 2605.07892), `quantile` or `fixed`.
+        lambda_value: λ of the fixed rule.
+        alpha: Strength of the adaptive rule.
+        every: Steps between two updates of λ.
+        landing: Share of training after which the support is held at exactly the target.
+    """
+
+    delta: float = Field(default=1.0, gt=0)
+    initial_sparsity: OpenFraction = 0.99
+    ramp: Fraction = 0.1
+    lambda_rule: Literal["adaptive", "quantile", "fixed"] = "adaptive"
+    lambda_value: float | None = Field(default=None, ge=0)
+    alpha: float = Field(default=1.0, gt=0)
+    every: int = Field(default=10, ge=1)
+    landing: Fraction = 0.75
+
+    @model_validator(mode="after")
+    def _fixed_rule_has_a_value(self) -> Self:
+        if (self.lambda_rule == "fixed") != (self.lambda_value is not None):
+            raise ValueError("lambda_value belongs to lambda_rule 'fixed': give both or neither")
+        return self
+
+
+class LinBregOptions(BregmanOptions):
+    """LinBreg's hyperparameters.
+
+    Attributes:
+        lr: Peak step size τ.
+        momentum: Exponential average of the gradient.
+        weight_decay: Coupled decay.
+    """
+
+    lr: float = Field(default=1.0, gt=0)
+    momentum: Beta = 0.9
+    weight_decay: float = Field(default=0.0, ge=0)
+
+
+class AdaBregOptions(BregmanOptions):
+    """AdaBreg's hyperparameters.
+
+    Attributes:
+        lr: Peak step size τ.
+        betas: Decay rates of the moments.
+        weight_decay: Decoupled decay.
+    """
+
+    lr: float = Field(default=1e-3, gt=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+
+
+B = TypeVar("B", bound=BregmanOptions)
+
+
+class BregmanMethod(Method[B], Generic[B]):
+    """Sparse initialisation, a Bregman optimizer with a λ rule, and landing."""
+
+    optimizer: BregmanOptimizer
+
+    def __init__(self, task: Task, options: B) -> None:
+        super().__init__(task, options)
+        weights = list(prunable_parameters(task.network, task.ignore).values())
+        initialise_sparse(weights, options.initial_sparsity, task.seed)
+        self.schedule = Polynomial(
+            options.initial_sparsity,
+            task.target_sparsity,
+            0,
+            max(round(options.ramp * task.steps), 1),
+        )
+        self.landing_step = max(round(options.landing * task.steps), 1)
+        groups = parameter_groups(task.network, ignore=task.ignore)
+        groups.append({"params": list(task.head.parameters()), "regularizer": None})
+        self.optimizer = self._optimizer(groups, self._rule())
+
+    @property
+    def lam(self) -> float:
+        """λ now."""
+        return self.optimizer.lam
+
+    def sparsity_target(self, step: int) -> float:
+        """The ramp, then the target."""
+        return self.schedule(step)
+
+    def finish(self) -> None:
+        """Lands if the landing step lies behind the last step."""
+        if not self.optimizer.landed:
+            self.optimizer.land(self.target_sparsity)
+
+    @abstractmethod
+    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+        """The optimizer with the method's hyperparameters."""
+
+    def _rule(self) -> LambdaRule:
+        options = self.options
+        if options.lambda_rule == "quantile":
+            return QuantileLambda(self.schedule, options.every)
+        if options.lambda_value is not None:  # only the fixed rule has one
+            return FixedLambda(options.lambda_value, options.every)
+        return AdaptiveLambda(self.schedule, options.alpha, options.every, warmup=self.schedule.end)
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        if self.steps_done == self.landing_step:
+            self.optimizer.land(self.target_sparsity)
+
+
+class LinBregMethod(BregmanMethod[LinBregOptions]):
+    """Linearised Bregman iterations."""
+
+    Options = LinBregOptions
+
+    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+        o = self.options
+        return LinBreg(groups, o.lr, o.momentum, o.weight_decay, o.delta, rule)
+
+
+class AdaBregMethod(BregmanMethod[AdaBregOptions]):
+    """Bregman iterations with Adam's step."""
+
+    Options = AdaBregOptions
+
+    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+        o = self.options
+        return AdaBreg(
+            groups,
+            o.lr,
+            betas=o.betas,
+            weight_decay=o.weight_decay,
+            delta=o.delta,
+            lambda_rule=rule,
+        )

@@ -1,0 +1,52 @@
+"""No sparsity: the same training without any zeros, to compare with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sparsify.methods.base import Method, Task, adamw
+from sparsify.recipe import Section
+
+
+class DenseOptions(Section):
+    """AdamW's hyperparameters.
+
+    Attributes:
+        lr: Peak learning rate.
+        betas: Decay rates of the moments.
+        weight_decay: Decoupled decay of matrices and kernels.
+    """
+
+    lr: float = Field(default=1e-3, gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+
+class Dense(Method[DenseOptions]):
+    """AdamW without pruning."""
+
+    Options = DenseOptions
+
+    def __init__(self, task: Task, options: DenseOptions) -> None:
+        super().__init__(task, options)
+        self.optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+
+    @property
+    def target_sparsity(self) -> float:
+        """Zero, whatever the recipe's target."""
+        return 0.0
+
+    def sparsity_target(self, step: int) -> float:
+        """Always zero."""
+        return 0.0
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def _update(self) -> None:
+        self.optimizer.step()

@@ -1,0 +1,49 @@
+"""Methods by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from sparsify.errors import SparsifyError
+from sparsify.methods.base import Method, Task
+from sparsify.methods.bregman import AdaBregMethod, LinBregMethod
+from sparsify.methods.dense import Dense
+from sparsify.methods.magnitude import GMP
+from sparsify.recipe import Recipe, Section, validate
+
+_METHODS: dict[str, type[Method[Any]]] = {
+    "adabreg": AdaBregMethod,
+    "linbreg": LinBregMethod,
+    "gmp": GMP,
+    "dense": Dense,
+}
+
+
+def method_names() -> list[str]:
+    """The registered methods."""
+    return list(_METHODS)
+
+
+def method_options(recipe: Recipe) -> Section:
+    """The validated options of the recipe's method.
+
+    Raises:
+        SparsifyError: A method is unknown, or an option of the chosen one does not fit.
+    """
+    for name in (recipe.method, *recipe.methods):
+        if name not in _METHODS:
+            close = difflib.get_close_matches(name, _METHODS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(_METHODS)}"
+            raise SparsifyError(f"unknown method '{name}': {hint}")
+    content = recipe.methods.get(recipe.method, {})
+    return validate(_METHODS[recipe.method].Options, content, f"methods.{recipe.method}")
+
+
+def build_method(recipe: Recipe, task: Task) -> Method[Any]:
+    """Sets up the recipe's method for a network.
+
+    Raises:
+        SparsifyError: See `method_options`.
+    """
+    return _METHODS[recipe.method](task, method_options(recipe))

@@ -1,0 +1,62 @@
+"""Proximal stochastic gradient descent, for comparison with the Bregman optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sparsify.optim.bregman import Groups, SparseOptimizer
+from sparsify.optim.lambda_rules import LambdaRule
+
+
+class ProxSGD(SparseOptimizer):
+    """`w ← prox_{τλ}(w − τ·g)`: soft thresholding after each gradient step.
+
+    Unlike a Bregman step it shrinks every surviving weight by τλ at every step.
+
+    Args:
+        params: Parameters or groups, see `parameter_groups`.
+        lr: Step size τ.
+        weight_decay: Coupled decay μ, `g + μ·w`.
+        lambda_rule: Chooses λ; the quantile rule does not apply, as there is no dual variable.
+
+    Raises:
+        ValueError: A hyperparameter is out of range.
+    """
+
+    def __init__(
+        self,
+        params: Groups,
+        lr: float = 0.1,
+        weight_decay: float = 0.0,
+        lambda_rule: LambdaRule | None = None,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, lambda_rule)
+        if self.lambda_rule.needs_thresholds(1):
+            raise ValueError(
+                "ProxSGD has no dual variable for a quantile:"
+                " give FixedLambda, or AdaptiveLambda with an initial λ"
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One proximal gradient step; see `torch.optim.Optimizer.step` for the closure."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._steps += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
+                parameter.sub_(gradient, alpha=group["lr"])
+                if group["regularizer"] is not None:
+                    threshold = self._lam * (group["lr"] * group["lambda_scale"])
+                    parameter.copy_(group["regularizer"].prox(parameter, threshold))
+        if self.lambda_rule.due(self._steps):
+            sparsity = self.measure_sparsity()
+            self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
+        return loss

@@ -1,0 +1,103 @@
+"""Sparsity-promoting regularizers R, each with its prox, a subgradient, and its threshold.
+
+The elastic-net functional of Bregman training is `J(w) = λ·R(w) + ‖w‖²/(2δ)`
+(Bungert et al., JMLR 23(192), 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+class Regularizer(ABC):
+    """A convex, absolutely one-homogeneous function of one parameter tensor."""
+
+    @abstractmethod
+    def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
+        """Solves `argmin_w ½‖w − x‖² + threshold·R(w)`; zeros come out as `+0.0`."""
+
+    @abstractmethod
+    def subgradient(self, w: Tensor) -> Tensor:
+        """An element of `∂R(w)`, zero where `w` is zero; same shape as `w`."""
+
+    @abstractmethod
+    def thresholds(self, v: Tensor) -> Tensor:
+        """For every entry of the dual `v` the largest λ at which its weight is not yet zero.
+
+        A weight is zero if and only if λ is at least its threshold. Same shape as `v`.
+        """
+
+
+class L1(Regularizer):
+    """`R(w) = Σ|w|`: every weight on its own; the prox is soft thresholding."""
+
+    def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
+        """Soft thresholding `sign(x)·max(|x| − threshold, 0)`."""
+        limit = torch.as_tensor(threshold, dtype=x.dtype, device=x.device)
+        return x - torch.clamp(x, min=-limit, max=limit)
+
+    def subgradient(self, w: Tensor) -> Tensor:
+        """`sign(w)`."""
+        return torch.sign(w)
+
+    def thresholds(self, v: Tensor) -> Tensor:
+        """`|v|`."""
+        return v.abs()
+
+    def __repr__(self) -> str:
+        return "L1()"
+
+
+class GroupL1L2(Regularizer):
+    """`R(w) = √n·Σ‖w_group‖₂`: whole groups of n weights vanish together.
+
+    Args:
+        group: What a group of a weight `(out, in, …)` is: one `kernel` (all positions of one
+            output–input pair), one `input` channel or one `output` channel.
+
+    Raises:
+        ValueError: The group is unknown.
+    """
+
+    def __init__(self, group: Literal["kernel", "input", "output"] = "kernel") -> None:
+        if group not in ("kernel", "input", "output"):
+            raise ValueError(f"group must be 'kernel', 'input' or 'output', not '{group}'")
+        self.group = group
+
+    def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
+        """Group soft thresholding `x·max(1 − threshold·√n/‖x_group‖, 0)`."""
+        norm, size = self._norms(x)
+        scale = (1 - threshold * math.sqrt(size) / norm.clamp(min=torch.finfo(x.dtype).tiny)).clamp(
+            min=0
+        )
+        # Adding zero turns -0.0, which a negative entry times zero gives, into +0.0.
+        return x * scale + 0.0
+
+    def subgradient(self, w: Tensor) -> Tensor:
+        """`√n·w/‖w_group‖`, zero for a group of zeros."""
+        norm, size = self._norms(w)
+        return w * (math.sqrt(size) / norm.clamp(min=torch.finfo(w.dtype).tiny))
+
+    def thresholds(self, v: Tensor) -> Tensor:
+        """`‖v_group‖/√n`, the same for all entries of a group."""
+        norm, size = self._norms(v)
+        return (norm / math.sqrt(size)).expand_as(v)
+
+    def _norms(self, x: Tensor) -> tuple[Tensor, int]:
+        first = {"kernel": 2, "input": 1, "output": 1}[self.group]
+        dims = list(range(first, x.dim()))
+        if self.group == "input":
+            dims = [0, *range(2, x.dim())]
+        if not dims:  # a linear layer's kernel is a single weight
+            return x.abs(), 1
+        return torch.linalg.vector_norm(x, dim=dims, keepdim=True), math.prod(
+            x.shape[d] for d in dims
+        )
+
+    def __repr__(self) -> str:
+        return f"GroupL1L2(group={self.group!r})"

@@ -1,0 +1,49 @@
+"""Masks: which weights stay, chosen by size or at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def zeros_wanted(parameters: int, sparsity: float) -> int:
+    """The number of zeros that comes nearest to a sparsity."""
+    return round(sparsity * parameters)
+
+
+def largest_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+    """Boolean masks that keep the largest scores over all tensors together.
+
+    Exactly `zeros_wanted` entries are masked out: among equal scores the later entry goes.
+
+    Args:
+        scores: Nonnegative importance per weight, one tensor per parameter, on one device.
+        sparsity: Share of entries to mask out, in [0, 1].
+    """
+    flat = torch.cat([score.flatten() for score in scores])
+    kept = flat.numel() - zeros_wanted(flat.numel(), sparsity)
+    order = torch.sort(flat, descending=True, stable=True).indices
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[order[:kept]] = True
+    parts = torch.split(mask, [score.numel() for score in scores])
+    return [part.view_as(score) for part, score in zip(parts, scores, strict=True)]
+
+
+@torch.no_grad()
+def initialise_sparse(parameters: Sequence[Tensor], sparsity: float, seed: int) -> None:
+    """Zeroes a random share of every tensor and rescales the rest, in place.
+
+    The survivors grow by `1/√(1 − sparsity)`, which keeps the variance of each layer's output as
+    it was (Bungert et al. 2022 §4). At least one weight per tensor survives.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        size = parameter.numel()
+        kept = max(size - zeros_wanted(size, sparsity), 1)
+        chosen = torch.randperm(size, generator=generator)[:kept].to(parameter.device)
+        mask = torch.zeros(size, dtype=torch.bool, device=parameter.device)
+        mask[chosen] = True
+        scaled = parameter * (size / kept) ** 0.5
+        parameter.copy_(torch.where(mask.view_as(parameter), scaled, torch.zeros_like(scaled)))

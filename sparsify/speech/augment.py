@@ -1,0 +1,101 @@
+"""Seeded corruption of training crops: speed, equalisation and coloured noise."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparsify.recipe import AugmentSection
+from sparsify.speech._torchaudio import torchaudio_module
+
+Samples = npt.NDArray[np.float32]
+
+_KNOTS = 8
+_PEAK = 0.99
+_FINEST_SPEED = 100
+
+
+def augment(rng: np.random.Generator, crop: Samples, section: AugmentSection) -> Samples:
+    """Equalises a crop and adds noise to it, with the section's probability.
+
+    Args:
+        rng: Source of every random choice.
+        crop: Samples in [-1, 1], `(samples,)`.
+        section: What to do.
+
+    Returns:
+        Samples whose peak is at most 0.99 where they were changed, `(samples,)`.
+    """
+    if rng.random() >= section.probability:
+        return crop
+    equalised = equalise(rng, crop, section.equaliser_db)
+    noisy = add_noise(rng, equalised, rng.uniform(*section.snr_db), section.noise_colour_db)
+    return limit_peak(noisy)
+
+
+def equalise(rng: np.random.Generator, samples: Samples, deviation_db: float) -> Samples:
+    """Applies a random smooth gain of the given standard deviation over the band."""
+    spectrum = np.fft.rfft(samples)
+    gain = _smooth_gain(rng, len(spectrum), deviation_db)
+    return np.fft.irfft(spectrum * gain, len(samples)).astype(np.float32)
+
+
+def add_noise(
+    rng: np.random.Generator, samples: Samples, snr_db: float, colour_db: float
+) -> Samples:
+    """Adds Gaussian noise of random smooth spectrum at exactly the given signal-to-noise ratio."""
+    white = rng.standard_normal(len(samples), dtype=np.float32)
+    noise = equalise(rng, white, colour_db)
+    ratio = np.square(samples).mean() / max(np.square(noise).mean(), np.finfo(np.float32).tiny)
+    return samples + noise * np.float32(np.sqrt(ratio) * 10 ** (-snr_db / 20))
+
+
+def limit_peak(samples: Samples) -> Samples:
+    """Scales samples down so that their peak is at most 0.99."""
+    return samples * np.float32(min(1.0, _PEAK / max(float(np.abs(samples).max()), _PEAK)))
+
+
+def source_samples(speed: float, samples: int) -> int:
+    """How many samples to play at `speed` to fill `samples`."""
+    ratio = _ratio(speed)
+    return -(-samples * ratio.numerator // ratio.denominator)
+
+
+def change_speed(waveforms: Samples, speed: float, samples: int) -> Samples:
+    """Plays waveforms faster or slower by resampling; pitch and formants move along.
+
+    Args:
+        waveforms: `(B, source_samples(speed, samples))`.
+        speed: 1.1 is ten per cent faster and higher.
+        samples: Wanted length.
+
+    Returns:
+        `(B, samples)`.
+    """
+    if speed == 1:
+        return waveforms
+    resampled: Samples = _resampler(_ratio(speed))(torch.from_numpy(waveforms)).numpy()
+    return resampled[:, :samples]
+
+
+def _smooth_gain(rng: np.random.Generator, bins: int, deviation_db: float) -> Samples:
+    """Knots of N(0, deviation_db) dB, linearly interpolated over the band, as factors."""
+    knots = rng.normal(0, deviation_db, _KNOTS)
+    gain_db = np.interp(np.linspace(0, _KNOTS - 1, bins), np.arange(_KNOTS), knots)
+    return np.power(10, gain_db / 20).astype(np.float32)
+
+
+def _ratio(speed: float) -> Fraction:
+    return Fraction(speed).limit_denominator(_FINEST_SPEED)
+
+
+@lru_cache
+def _resampler(ratio: Fraction) -> Any:
+    """The filters of one speed, computed once."""
+    transforms = torchaudio_module("transforms")
+    return transforms.Resample(ratio.numerator, ratio.denominator)

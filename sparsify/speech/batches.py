@@ -1,0 +1,179 @@
+"""Training batches: a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sparsify.errors import SparsifyError
+from sparsify.recipe import Recipe
+from sparsify.speech.augment import augment, change_speed, source_samples
+from sparsify.speech.cache import AudioCache
+from sparsify.speech.corpus import Corpus, Samples, Utterance
+
+logger = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, Tensor]
+
+# Batches of 64 crops of 1.5 s in flight then fit a container's 64 MiB of shared memory.
+_MOST_WORKERS = 4
+_PREFETCH = 2
+# Tags that keep the random streams of epochs and crops apart.
+_EPOCH, _CROP = 1, 2
+
+
+def num_classes(corpus: Corpus, recipe: Recipe) -> int:
+    """Speakers of the corpus times playback speeds: the classes that training tells apart."""
+    return len(corpus.speakers) * len(_speeds(recipe))
+
+
+def training_batches(
+    corpus: Corpus,
+    cache: AudioCache,
+    recipe: Recipe,
+    *,
+    start_step: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """Yields the batches of the steps from `start_step` to the recipe's last.
+
+    Step k takes the places k·B … (k+1)·B − 1 of the corpus in an endless sequence of random
+    permutations. Every random choice depends on the seed, the step and the place in the batch, so
+    that neither the number of workers nor resuming changes a batch.
+
+    Args:
+        corpus: Training speakers.
+        cache: Their audio.
+        recipe: `seed`, `front_end.sample_rate`, `data.crop_seconds`, `augment` and `training` are
+            read.
+        start_step: First step.
+        device: Where the batches will go; for CUDA they are in pinned memory.
+
+    Yields:
+        Waveforms `(B, crop_samples)`, float32 in [-1, 1], and labels `(B,)`, int64: position of the
+        speaker in `corpus.speakers` + number of speakers × position of the speed in the recipe.
+
+    Raises:
+        SparsifyError: No utterance of some speaker can be decoded (when decoding on demand).
+    """
+    workers = recipe.training.workers
+    workers = default_workers() if workers is None else workers
+    loader = DataLoader(
+        CropBatches(corpus, cache, recipe),
+        batch_size=None,
+        sampler=range(start_step, recipe.training.steps),
+        num_workers=workers,
+        prefetch_factor=_PREFETCH if workers else None,
+        # Forked workers share the decoded audio instead of copying it.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        worker_init_fn=_prepare_worker,
+        pin_memory=torch.device(device).type == "cuda",
+        # Of its own, for the loader draws a number and would move the global generator.
+        generator=torch.Generator(),
+    )
+    for item in loader:
+        if isinstance(item, SparsifyError):
+            raise item
+        yield item
+
+
+def default_workers() -> int:
+    """Loader processes that leave the model at least half of the cores."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(_MOST_WORKERS, cores // 2)
+
+
+class CropBatches(Dataset[Batch | SparsifyError]):
+    """Map from a step to its batch; errors are returned, for a worker would wrap a raised one.
+
+    Args:
+        corpus: Training speakers.
+        cache: Their audio.
+        recipe: See `training_batches`.
+    """
+
+    def __init__(self, corpus: Corpus, cache: AudioCache, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.cache = cache
+        self.samples = round(recipe.data.crop_seconds * recipe.front_end.sample_rate)
+        self.speeds = _speeds(recipe)
+        self.utterances = corpus.utterances
+        self.labels = {speaker: label for label, speaker in enumerate(corpus.speakers)}
+        self._broken: set[str] = set()
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self.recipe.training.steps
+
+    def __getitem__(self, step: int) -> Batch | SparsifyError:
+        """The batch of a step."""
+        size = self.recipe.training.batch_size
+        rngs = [
+            np.random.default_rng([self.recipe.seed, _CROP, step, place]) for place in range(size)
+        ]
+        chosen = [self.utterance(step * size + place) for place in range(size)]
+        speeds = np.array([rng.integers(len(self.speeds)) for rng in rngs])
+        waveforms = np.empty((size, self.samples), dtype=np.float32)
+        try:
+            for index, speed in enumerate(self.speeds):
+                places = np.flatnonzero(speeds == index)
+                if len(places):
+                    length = source_samples(speed, self.samples)
+                    crops = [self._crop(chosen[p], rngs[p].random(), length) for p in places]
+                    waveforms[places] = change_speed(np.stack(crops), speed, self.samples)
+        except SparsifyError as error:
+            return error
+        for place, rng in enumerate(rngs):
+            waveforms[place] = augment(rng, waveforms[place], self.recipe.augment)
+        speakers = np.array([self.labels[utterance.speaker] for utterance in chosen])
+        labels = speakers + len(self.labels) * speeds
+        return torch.from_numpy(waveforms), torch.from_numpy(labels.astype(np.int64))
+
+    def utterance(self, place: int) -> Utterance:
+        """The utterance at a place of the endless sequence of permutations."""
+        epoch, index = divmod(place, len(self.utterances))
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self.recipe.seed, _EPOCH, epoch])
+            self._epoch, self._order = epoch, rng.permutation(len(self.utterances))
+        return self.utterances[self._order[index]]
+
+    def _crop(self, utterance: Utterance, position: float, length: int) -> Samples:
+        """A crop of the utterance or, if that is broken, of the speaker's next intact one."""
+        for candidate in self._same_speaker(utterance):
+            if candidate.key in self._broken:
+                continue
+            try:
+                return self.cache.crop(candidate, position, length)
+            except SparsifyError as error:
+                self._broken.add(candidate.key)
+                logger.warning("skipping an utterance: %s", error)
+        raise SparsifyError(
+            f"no utterance of speaker {utterance.speaker} can be decoded: repair or remove them"
+        )
+
+    def _same_speaker(self, utterance: Utterance) -> Iterator[Utterance]:
+        """The utterance, then the speaker's others in order."""
+        yield utterance
+        same = [u for u in self.utterances if u.speaker == utterance.speaker]
+        first = same.index(utterance)
+        yield from same[first + 1 :] + same[:first]
+
+
+def _speeds(recipe: Recipe) -> tuple[float, ...]:
+    return recipe.augment.speeds or (1.0,)
+
+
+def _prepare_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    # Ctrl-C reaches the whole process group; the parent stops the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

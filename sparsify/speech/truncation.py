@@ -1,0 +1,46 @@
+"""Finds audio files that end early although libsndfile opens and decodes them without complaint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import soundfile as sf
+
+_MAX_OGG_PAGE = 65307
+_OGG_HEADER = 27
+_END_OF_STREAM = 4
+# Writers to pipes leave sizes like 0xFFFFFFFF or 0x7FFFFFFF: unknown, not truncated.
+_UNKNOWN_SIZE = 0x7FFF0000
+_DECLARED_SIZE = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+)\s+\(should be (\d+)\)")
+
+
+def ends_early(file: sf.SoundFile, path: Path) -> bool:
+    """Whether the file holds less audio than its container announces.
+
+    WAV and its relatives declare the size of their data, which libsndfile's log compares with the
+    file's; an Ogg stream marks its last page (RFC 3533). Other formats tell only when decoded.
+
+    Args:
+        file: The open file.
+        path: Where it lies.
+    """
+    if file.format == "OGG":
+        return not _ogg_is_complete(path)
+    declared = _DECLARED_SIZE.search(file.extra_info)
+    return declared is not None and int(declared[2]) < int(declared[1]) < _UNKNOWN_SIZE
+
+
+def _ogg_is_complete(path: Path) -> bool:
+    with path.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(max(0, size - _MAX_OGG_PAGE))
+        tail = stream.read()
+    start = tail.rfind(b"OggS")
+    page = tail[start:] if start >= 0 else b""
+    if len(page) < _OGG_HEADER:
+        return False
+    segments = page[_OGG_HEADER - 1]
+    lengths = page[_OGG_HEADER : _OGG_HEADER + segments]
+    complete = len(lengths) == segments and len(page) >= _OGG_HEADER + segments + sum(lengths)
+    return complete and bool(page[5] & _END_OF_STREAM)

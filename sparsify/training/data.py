@@ -1,0 +1,75 @@
+"""The speech of a run: training speakers in memory, validation speakers as features and trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsify.progress import Track, silent
+from sparsify.recipe import Recipe
+from sparsify.speech.cache import AudioCache, load_audio
+from sparsify.speech.corpus import Corpus, Skipped, scan_folder, split_speakers
+from sparsify.speech.features import Filterbank
+from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.verification.evaluate import Features
+from sparsify.verification.trials import Trials, make_trials
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """What a run trains and validates on.
+
+    Attributes:
+        train: Training speakers.
+        cache: Audio of all speakers.
+        validation: Features `(T, num_mel_bins)` of the validation utterances.
+        trials: Over the validation utterances, by index.
+        skipped: Files left out, with reasons.
+    """
+
+    train: Corpus
+    cache: AudioCache
+    validation: Sequence[Features]
+    trials: Trials
+    skipped: Sequence[Skipped]
+
+
+def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) -> SpeechData:
+    """Scans or generates the corpus, decodes it and splits off the validation speakers.
+
+    Args:
+        recipe: `data`, `front_end` and `seed` are read.
+        strict: Raise for the first unusable file instead of leaving it out.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: The corpus is missing, empty or too small.
+    """
+    rate = recipe.front_end.sample_rate
+    if recipe.data.path == SYNTHETIC:
+        corpus, cache = synthetic_corpus(
+            recipe.data.synthetic_speakers,
+            recipe.data.synthetic_utterances,
+            seed=recipe.seed,
+            sample_rate=rate,
+            track=track,
+        )
+    else:
+        found = scan_folder(Path(recipe.data.path), strict=strict, track=track)
+        corpus, cache = load_audio(found, rate, strict=strict, track=track)
+    train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
+    filterbank = Filterbank(recipe.front_end)
+    utterances = held_out.utterances
+    validation = [
+        filterbank.features(cache.waveform(utterance))
+        for utterance in track(utterances, "Computing validation features", len(utterances))
+    ]
+    trials = make_trials(
+        [utterance.key for utterance in utterances],
+        [utterance.speaker for utterance in utterances],
+        recipe.seed,
+    )
+    return SpeechData(train, cache, validation, trials, corpus.skipped)

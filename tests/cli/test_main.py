@@ -1,0 +1,207 @@
+"""The command itself: its overview, its exit codes, and sentences in place of tracebacks."""
+
+import errno
+import json
+import logging
+import subprocess
+import sys
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import click
+import pytest
+from click.testing import CliRunner
+from sparsify.cli import display
+from sparsify.cli.main import COMMANDS, LazyCommand, main
+
+from sparsify.errors import SparsifyError
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """Makes `sparsify probe` run a function, and runs it."""
+
+    def run(function, *arguments):
+        @click.command("probe")
+        @display.json_option
+        @display.verbosity_options
+        def command(as_json):
+            function()
+
+        monkeypatch.setitem(sys.modules, "probe_module", SimpleNamespace(command=command))
+        monkeypatch.setitem(COMMANDS, "probe", LazyCommand("probe_module:command", "Probe."))
+        return CliRunner().invoke(main, arguments or ["probe"])
+
+    return run
+
+
+def raising(error):
+    def function():
+        raise error
+
+    return function
+
+
+def test_help_lists_the_commands_without_importing_torch():
+    result = python(
+        "-c",
+        "import sys; from sparsify.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'torchaudio', 'onnx', 'onnxruntime', 'numpy'} & sys.modules.keys()\n"
+        "assert not heavy, heavy",
+    )
+    assert result.returncode == 0, result.stderr
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in result.stdout
+        assert command.help in result.stdout
+
+
+def test_every_command_exists_and_explains_itself():
+    for name in COMMANDS:
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0, result.output
+        assert "Example" in result.stdout, name
+        assert "--json" in result.stdout, name
+        assert "--debug" in result.stdout, name
+
+
+def test_the_overview_says_what_the_command_says():
+    for name, command in COMMANDS.items():
+        help_text = main.get_command(click.Context(main), name).help
+        assert help_text.partition("\n")[0] == command.help
+
+
+def test_it_runs_as_a_module():
+    result = python("-m", "sparsify", "--version")
+    assert result.returncode == 0, result.stderr
+    assert version("sparsify-speaker") in result.stdout
+
+
+def test_an_unknown_command_is_corrected():
+    result = CliRunner().invoke(main, ["evalute"])
+    assert result.exit_code == 2
+    assert "did you mean 'evaluate'?" in result.stderr
+    result = CliRunner().invoke(main, ["zzz"])
+    assert result.exit_code == 2
+    assert "known: train, inspect" in result.stderr
+
+
+def test_wrong_usage_exits_with_2():
+    assert CliRunner().invoke(main, ["evaluate"]).exit_code == 2
+    assert CliRunner().invoke(main, ["--nonsense"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (SparsifyError("no such recipe: use another"), "Error: no such recipe: use another\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/model"),
+            "Error: '/x/model': no space left on device\n",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied"), "Error: permission denied\n"),
+        (OSError("odd"), "Error: odd\n"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence_and_code_2(probe, error, shown):
+    result = probe(raising(error))
+    assert result.exit_code == 2
+    assert result.stderr == shown
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "probe"], ["probe", "--debug"]])
+def test_debug_adds_the_traceback(probe, arguments):
+    result = probe(raising(SparsifyError("wrong")), *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback (most recent call last)")
+    assert result.stderr.endswith("\nError: wrong\n")
+
+
+def test_a_failed_gate_exits_with_1(probe):
+    result = probe(raising(display.GateError("too sparse")))
+    assert result.exit_code == 1
+    assert result.stderr == "Failed: too sparse\n"
+
+
+def test_ctrl_c_exits_with_130_and_one_line(probe):
+    result = probe(raising(KeyboardInterrupt()))
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted.\n"
+
+
+def test_a_reader_that_leaves_is_no_error(probe):
+    result = probe(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert result.stderr == ""
+
+
+def test_a_bug_is_not_disguised(probe):
+    result = probe(raising(ZeroDivisionError()))
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ([], ["Warning: careful", "Error: lost"]),
+        (["-q"], ["Error: lost"]),
+        (["-v"], ["Info: noted", "Warning: careful", "Error: lost"]),
+    ],
+)
+def test_verbosity_decides_which_log_records_are_shown(probe, option, shown):
+    def function():
+        logger = logging.getLogger("sparsify.somewhere")
+        logger.info("noted")
+        logger.warning("%s", "careful")
+        logger.error("lost")
+
+    result = probe(function, "probe", *option)
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == shown
+
+
+def test_quiet_and_verbose_exclude_each_other(probe):
+    result = probe(lambda: None, "probe", "-q", "-v")
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(probe, monkeypatch):
+    monkeypatch.setattr(display, "PLAIN_INTERVAL", 0.0)
+
+    def function():
+        consumed = list(display.track(iter("abc"), "Counting", 3))
+        display.console.print("a message")
+        display.emit_json({"letters": consumed})
+
+    result = probe(function)
+    assert json.loads(result.stdout) == {"letters": ["a", "b", "c"]}
+    assert "Counting: 2/3" in result.stderr
+    assert "a message" in result.stderr
+    quiet = probe(function, "probe", "-q")
+    assert quiet.stdout == result.stdout
+    assert quiet.stderr == ""
+
+
+def test_json_is_strict():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        display.emit_json({"loss": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (3_150_000, "3.15 MB"),
+        (25_600_000_000, "25.6 GB"),
+    ],
+)
+def test_sizes_are_readable(size, text):
+    assert display.human_bytes(size) == text

@@ -1,0 +1,129 @@
+"""Every method through the interface the trainer uses."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from sparsify import sparsity_table
+from sparsify.methods.base import Task
+from sparsify.methods.registry import build_method, method_names
+from sparsify.recipe import load_recipe
+from sparsify.sparsity.prunable import prunable_parameters
+
+STEPS = 60
+
+
+def _setup(method, target=0.8, options=None, steps=STEPS):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+    head = nn.Linear(12, 5)
+    changes = {"method": method, "target_sparsity": target}
+    changes |= {f"methods.{method}.{key}": value for key, value in (options or {}).items()}
+    recipe = load_recipe("quickstart", changes=changes)
+    task = Task(network, head, target, (), steps, recipe.seed)
+    return network, head, build_method(recipe, task)
+
+
+def _run(network, head, method, first, last):
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(32, 12, generator=generator)
+        labels = x[:, :5].argmax(dim=1)
+        method.optimizer.zero_grad()
+        nn.functional.cross_entropy(head(network(x)), labels).backward()
+        method.step()
+
+
+@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("target", [0.5, 0.8, 0.95])
+def test_finishes_at_exactly_the_target(name, target):
+    network, head, method = _setup(name, target)
+    _run(network, head, method, 0, STEPS)
+    method.finish()
+    size = sum(p.numel() for p in prunable_parameters(network).values())
+    wanted = 0.0 if name == "dense" else round(target * size) / size
+    assert sparsity_table(network).sparsity == pytest.approx(wanted, abs=0.5 / size)
+    assert sparsity_table(head).sparsity == 0
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_finishing_early_still_meets_the_target(name):
+    network, head, method = _setup(name)
+    _run(network, head, method, 0, 7)
+    method.finish()
+    wanted = 0.0 if name == "dense" else 0.8
+    assert sparsity_table(network).sparsity == pytest.approx(wanted, abs=0.001)
+
+
+@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("stop", [10, 55])
+def test_resumes_exactly(name, stop, tmp_path):
+    straight, straight_head, method = _setup(name)
+    _run(straight, straight_head, method, 0, stop)
+    state = [straight.state_dict(), straight_head.state_dict(), method.state_dict()]
+    torch.save(state, tmp_path / "state.pt")
+    _run(straight, straight_head, method, stop, STEPS)
+    method.finish()
+
+    network, head, resumed = _setup(name)
+    weights, head_weights, state = torch.load(tmp_path / "state.pt", weights_only=True)
+    network.load_state_dict(weights)
+    head.load_state_dict(head_weights)
+    resumed.load_state_dict(state)
+    _run(network, head, resumed, stop, STEPS)
+    resumed.finish()
+    for p, q in zip(straight.parameters(), network.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_sparsity_target_ends_at_the_target(name):
+    _, _, method = _setup(name)
+    assert method.sparsity_target(STEPS) == method.target_sparsity
+    assert all(0 <= method.sparsity_target(step) < 1 for step in range(STEPS + 1))
+
+
+def test_pruned_weights_stay_zero_under_momentum_and_decay():
+    network, head, method = _setup("gmp", options={"weight_decay": 0.1, "every": 5})
+    zero = [torch.zeros_like(w, dtype=torch.bool) for w in method.weights]
+    for step in range(STEPS):
+        _run(network, head, method, step, step + 1)
+        now = [weight == 0 for weight in method.weights]
+        assert all((after >= before).all() for before, after in zip(zero, now, strict=True))
+        zero = now
+
+
+def test_gmp_masks_equal_torch_pruning():
+    network, _, method = _setup("gmp")
+    reference = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+    reference.load_state_dict(network.state_dict())
+    prune.global_unstructured(
+        [(reference[0], "weight"), (reference[2], "weight")], prune.L1Unstructured, amount=0.8
+    )
+    method.finish()
+    assert torch.equal(network[0].weight, reference[0].weight)
+    assert torch.equal(network[2].weight, reference[2].weight)
+
+
+@pytest.mark.parametrize("rule", ["adaptive", "quantile"])
+@pytest.mark.parametrize("name", ["adabreg", "linbreg"])
+def test_bregman_tracks_the_target_before_landing(name, rule):
+    options = {"lambda_rule": rule, "landing": 1.0, "every": 2}
+    network, head, method = _setup(name, options=options, steps=400)
+    _run(network, head, method, 0, 399)
+    assert not method.optimizer.landed
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.01)
+
+
+def test_protected_layers_stay_dense():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+    head = nn.Linear(12, 5)
+    for name in ("adabreg", "gmp"):
+        task = Task(network, head, 0.9, ("0.*",), STEPS, 0)
+        method = build_method(load_recipe("quickstart", changes={"method": name}), task)
+        _run(network, head, method, 0, STEPS)
+        method.finish()
+        assert torch.count_nonzero(network[0].weight) == network[0].weight.numel()
+        assert sparsity_table(network, ["0.*"]).sparsity == pytest.approx(0.9, abs=0.002)

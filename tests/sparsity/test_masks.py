@@ -1,0 +1,58 @@
+"""Masks and initialisation against torch.nn.utils.prune and the laws of sampling."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+
+from sparsify.sparsity.masks import initialise_sparse, largest_masks, zeros_wanted
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.75, 0.99, 1.0])
+def test_largest_masks_equal_torch_pruning(sparsity):
+    torch.manual_seed(0)
+    layers = [nn.Linear(20, 30), nn.Conv1d(4, 6, 5)]
+    masks = largest_masks([layer.weight.detach().abs() for layer in layers], sparsity)
+    prune.global_unstructured(
+        [(layer, "weight") for layer in layers], prune.L1Unstructured, amount=sparsity
+    )
+    for layer, mask in zip(layers, masks, strict=True):
+        assert torch.equal(mask, layer.weight_mask.bool())
+
+
+@given(
+    scores=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    split=st.integers(0, 60),
+    sparsity=st.floats(0, 1),
+)
+def test_count_is_exact_under_ties_and_order_respected(scores, split, sparsity):
+    values = torch.tensor(scores, dtype=torch.float32)
+    parts = [part for part in torch.tensor_split(values, [min(split, len(scores))]) if len(part)]
+    mask = torch.cat(largest_masks(parts, sparsity))
+    assert int((~mask).sum()) == zeros_wanted(len(scores), sparsity)
+    if mask.any() and not mask.all():
+        assert values[mask].min() >= values[~mask].max()
+
+
+def test_sparse_initialisation_keeps_the_output_variance():
+    torch.manual_seed(0)
+    weight = torch.randn(400, 500)
+    x = torch.randn(500, 200)
+    dense = (weight @ x).var()
+    initialise_sparse([weight], 0.99, seed=3)
+    assert int(torch.count_nonzero(weight)) == 2000
+    assert (weight @ x).var() / dense == pytest.approx(1, abs=0.1)
+
+
+def test_sparse_initialisation_depends_on_the_seed_and_spares_one():
+    first, again, other = (torch.ones(50, 50) for _ in range(3))
+    initialise_sparse([first], 0.9, seed=1)
+    initialise_sparse([again], 0.9, seed=1)
+    initialise_sparse([other], 0.9, seed=2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    tiny = torch.ones(3)
+    initialise_sparse([tiny], 0.99, seed=0)
+    assert int(torch.count_nonzero(tiny)) == 1

@@ -1,0 +1,181 @@
+"""Whole training runs on synthetic speakers, small enough for a test."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sparsify import SparsifyError
+from sparsify.artifact import load_artifact, load_model, source_digest
+from sparsify.recipe import load_recipe
+from sparsify.training.data import load_data
+from sparsify.training.trainer import Observer, train
+from sparsify.verification.evaluate import evaluate_features
+
+TINY = [
+    "model.options={channels: 16, aggregation_channels: 32, embedding_dim: 16}",
+    "data.synthetic_speakers=6",
+    "data.synthetic_utterances=3",
+    "data.validation_speakers=2",
+    "data.crop_seconds=0.4",
+    "training.steps=12",
+    "training.batch_size=8",
+    "training.log_every=2",
+    "training.validate_every=4",
+    "training.workers=0",
+]
+SUMMARY_KEYS = (
+    "method target_sparsity sparsity global_sparsity eer_percent min_dcf steps epochs seconds"
+    " device seed model parameters nonzero output"
+).split()
+
+
+def tiny_recipe(*more, **changes):
+    return load_recipe("quickstart", [*TINY, *more], changes)
+
+
+class StopAt(Observer):
+    """Interrupts a run as Ctrl-C would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    return output, train(tiny_recipe(), output)
+
+
+def test_run_directory_holds_what_was_promised(finished):
+    output, summary = finished
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        "recipe.yaml",
+        "model.safetensors",
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoints",
+    }
+    assert json.loads((output / "summary.json").read_text()) == summary
+    assert load_recipe(output / "recipe.yaml") == tiny_recipe()
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [2, 4, 6, 8, 10, 12]
+    for record in records:
+        expected = {"step", "epoch", "loss", "accuracy", "sparsity", "lambda", "lr", "margin"}
+        assert expected <= record.keys()
+        assert ("eer_percent" in record) == (record["step"] % 4 == 0)
+
+
+def test_summary_describes_the_delivered_model(finished):
+    output, summary = finished
+    assert set(SUMMARY_KEYS) <= summary.keys()
+    artifact = load_artifact(output)
+    model = artifact.build()
+    nonzero = sum(int(np.count_nonzero(p.detach().numpy())) for p in model.parameters())
+    assert summary["nonzero"] == nonzero
+    assert summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert abs(summary["sparsity"] - 0.9) < 0.001
+    assert artifact.recipe == tiny_recipe()
+
+
+def test_summary_eer_is_that_of_the_saved_file(finished):
+    output, summary = finished
+    model = load_model(output)
+    data = load_data(tiny_recipe())
+
+    def embed(features):
+        with torch.no_grad():
+            return model(torch.from_numpy(features)[None])[0].numpy()
+
+    result = evaluate_features(embed, data.validation, data.trials)
+    assert result.eer_percent == pytest.approx(summary["eer_percent"], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["adabreg", "gmp"])
+@pytest.mark.parametrize("stop", [3, 7, 11])
+def test_interrupted_and_resumed_run_equals_a_straight_one(method, stop, tmp_path):
+    recipe = tiny_recipe(method=method)
+    straight = train(recipe, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", observer=StopAt(stop))
+    assert not (tmp_path / "resumed" / "summary.json").exists()
+    resumed = train(recipe, tmp_path / "resumed", resume=True)
+    for key in ("sparsity", "eer_percent", "min_dcf", "nonzero", "selected_step"):
+        assert resumed[key] == straight[key]
+    digests = [
+        source_digest(load_artifact(tmp_path / name).state) for name in ("straight", "resumed")
+    ]
+    assert digests[0] == digests[1]
+    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("straight", "resumed")]
+    assert metrics[0] == metrics[1]
+
+
+def test_seed_decides(tmp_path):
+    short = "training.steps=4"
+    runs = [train(tiny_recipe(short, seed=seed), tmp_path / str(k)) for k, seed in enumerate((3, 4))]
+    again = train(tiny_recipe(short, seed=3), tmp_path / "again")
+    states = [load_artifact(run["output"]).state for run in (*runs, again)]
+    assert source_digest(states[0]) == source_digest(states[2])
+    assert source_digest(states[0]) != source_digest(states[1])
+
+
+def test_existing_run_is_refused_and_untouched(finished):
+    output, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(SparsifyError, match="--resume"):
+        train(tiny_recipe(), output)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_foreign_directory_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(SparsifyError, match="not empty"):
+        train(tiny_recipe(), tmp_path)
+
+
+def test_failure_before_training_leaves_nothing_behind(tmp_path):
+    with pytest.raises(SparsifyError, match="nosuch"):
+        train(tiny_recipe(**{"data.path": str(tmp_path / "nosuch")}), tmp_path / "run")
+    with pytest.raises(SparsifyError, match="multiple of 8"):
+        train(tiny_recipe("model.options={channels: 9}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unwritable_output_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SparsifyError, match="not a writable directory"):
+        train(tiny_recipe(), tmp_path / "file" / "run")
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(SparsifyError, match="damaged"):
+        train(tiny_recipe(), tmp_path / "run", resume=True)
+
+
+def test_divergence_is_one_sentence(tmp_path):
+    recipe = tiny_recipe(method="dense", **{"methods.dense.lr": 1e30})
+    with pytest.raises(SparsifyError, match=r"diverged.*methods\.dense\.lr"):
+        train(recipe, tmp_path / "run")
+
+
+def test_model_that_does_not_fit_is_named(tmp_path):
+    recipe = tiny_recipe(**{"model": {"name": "torch.nn:Linear"}})
+    recipe = recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(
+                update={"options": {"in_features": 3, "out_features": 2}}
+            )
+        }
+    )
+    with pytest.raises(SparsifyError, match="does not accept features"):
+        train(recipe, tmp_path / "run")
