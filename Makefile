@@ -6,6 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint typecheck clean
 .NOTPARALLEL:
+.DELETE_ON_ERROR:
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +41,7 @@ clean: ## Remove what these targets made, the virtual environment included
 
 .venv/pyvenv.cfg:
 	@echo "==> Virtual environment"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 
 # Stamps: each remembers that an installation with some extras is as new as pyproject.toml.

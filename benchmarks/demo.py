@@ -91,33 +91,32 @@ def run(folder: Path) -> None:
         for row in onnx["benchmark"]
         if row["engine"] == "onnxruntime" and row["threads"] == 1
     }
-    table = Table(
-        title=f"{inspected['sparsity']:.2%} of the prunable weights are exactly zero;"
-        f" {inspected['nonzero']:,} of {inspected['parameters']:,} parameters are left",
-        caption="EER on synthetic speakers that were not trained on; latency of 2 s of speech in"
-        " onnxruntime with one thread. Zeros alone do not make onnxruntime faster.",
-    )
-    table.add_column("File")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("File", no_wrap=True)
     for heading in ("Sparsity", "EER", "Size", "Zipped", "Latency"):
         table.add_column(heading, justify="right")
     table.add_row(
-        "the same network, dense, as ONNX",
-        *("0.00%", ""),
+        "dense twin of model.onnx",
+        *("0.00 %", ""),
         *(_size(onnx["dense_bytes"]), _size(onnx["dense_zipped_bytes"])),
         f"{latency['dense']} ms",
     )
     for path, report in ((packed, bitmask), (graph, onnx)):
         table.add_row(
-            str(path),
-            f"{report['sparsity']:.2%}",
+            path.name,
+            f"{100 * report['sparsity']:.2f} %",
             f"{rates[path]['eer_percent']:.2f} %",
-            _size(report["bytes"]),
-            _size(report["zipped_bytes"]),
+            *(_size(report["bytes"]), _size(report["zipped_bytes"])),
             f"{latency['sparse']} ms" if report is onnx else "",
         )
-    console = Console()
+    console = Console(highlight=False)
     console.print()
     console.print(table)
+    console.print(
+        f"\n{inspected['nonzero']:,} of {inspected['parameters']:,} parameters are left. EER: on"
+        " synthetic speakers that were not trained on. Latency: 2 s of speech, onnxruntime, one"
+        " thread; zeros alone do not make onnxruntime faster."
+    )
 
 
 def _size(count: int) -> str:

@@ -21,6 +21,17 @@ from sparsify.errors import SparsifyError
 
 ONNX_PREFIX = "sparsify."
 _NESTINGS = ("state_dict", "model_state_dict", "model")
+# What unpickling bytes that are no pickle can end in.
+_PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _pt(path: Path) -> Weights:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except _PICKLE_ERRORS as error:
         raise _damaged(path, error) from error
     for nesting in _NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(nesting), Mapping):

@@ -8,6 +8,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from sparsify.exporters.onnx import export_onnx
+from torch import nn
+
+from sparsify.artifact import load_artifact, save_model
+from sparsify.models.registry import build_model
+from sparsify.recipe import Recipe
+from sparsify.sparsity.prunable import prunable_parameters
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -31,6 +38,39 @@ def speech_mini() -> Path:
 def golden() -> Path:
     """Outputs of reference implementations."""
     return _folder("SPARSIFY_GOLDEN", "the golden files")
+
+
+@pytest.fixture(scope="session")
+def sparse_model() -> nn.Module:
+    """A tiny ECAPA-TDNN, 90 % sparse, with several equal weights (all zero); do not change it."""
+    generator = torch.Generator().manual_seed(0)
+    model = build_model("ecapa-tdnn", channels=16, aggregation_channels=64, embedding_dim=24)
+    for name, tensor in model.state_dict().items():
+        if "running_var" in name:
+            tensor.uniform_(0.5, 2, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.normal_(0, 0.3, generator=generator)
+    for name, weight in prunable_parameters(model).items():
+        keep = torch.rand(weight.shape, generator=generator) > 0.9
+        weight.data[~keep] = 0
+        if "layer3.se_res2block.1.convs" in name:
+            weight.data.zero_()
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def artifacts(sparse_model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`sparse_model` on disk in all formats, by `dense`, `bitmask`, `run`, `pt` and `onnx`."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    paths = {name: folder / f"{name}.safetensors" for name in ("dense", "bitmask")}
+    paths |= {"run": folder / "run", "pt": folder / "model.pt", "onnx": folder / "model.onnx"}
+    paths["run"].mkdir()
+    save_model(sparse_model, paths["dense"], Recipe(seed=7))
+    save_model(sparse_model, paths["bitmask"], Recipe(seed=7), layout="bitmask")
+    save_model(sparse_model, paths["run"] / "model.safetensors", Recipe(seed=7))
+    torch.save(sparse_model.state_dict(), paths["pt"])
+    export_onnx(load_artifact(paths["dense"]), paths["onnx"])
+    return paths
 
 
 def _folder(variable: str, content: str) -> Path:

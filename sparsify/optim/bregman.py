@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
-from sparsify.optim.regularizers import Regularizer
 from sparsify.sparsity.masks import largest_masks
 
 Groups = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -74,7 +73,6 @@ class SparseOptimizer(Optimizer):
             "value": self._lam.clone(),
             "sparsity": self._sparsity.clone(),
             "steps": self._steps,
-            "rule": self.lambda_rule.state_dict(),
         }
         return state
 
@@ -89,7 +87,6 @@ class SparseOptimizer(Optimizer):
         self._lam = extra["value"].to(self._lam)
         self._sparsity = extra["sparsity"].to(self._lam)
         self._steps = extra["steps"]
-        self.lambda_rule.load_state_dict(extra["rule"])
 
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
@@ -190,7 +187,7 @@ class BregmanOptimizer(SparseOptimizer):
         """Restores `state_dict()`."""
         super().load_state_dict(state_dict)
         self._landed = state_dict["lambda"]["landed"]
-        for group, parameter in self._regularised():
+        for _, parameter in self._regularised():
             if "mask" in self.state.get(parameter, {}):
                 self.state[parameter]["mask"] = self.state[parameter]["mask"].bool()
 

@@ -5,9 +5,7 @@ All rules work on 0-dim tensors where the parameters live, so that no step waits
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch import Tensor
 from sparsify.sparsity.schedules import Constant, SparsitySchedule
 
 
-class LambdaRule(ABC):
+class LambdaRule:
     """Chooses λ; the optimizer asks before and after the prox of every `every`-th step.
 
     Args:
@@ -53,13 +51,6 @@ class LambdaRule(ABC):
     def after_prox(self, lam: Tensor, sparsity: Tensor, step: int) -> Tensor:
         """λ for the next step, from the sparsity measured now (0-dim, in [0, 1])."""
         return lam
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides λ and the step."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict()`."""
 
 
 class FixedLambda(LambdaRule):

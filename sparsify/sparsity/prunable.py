@@ -28,7 +28,9 @@ def prunable_parameters(model: nn.Module, ignore: Sequence[str] = ()) -> dict[st
             continue
         name = f"{module_name}.weight" if module_name else "weight"
         weight = module.weight
-        if id(weight) in seen or any(fnmatchcase(name, pattern) for pattern in ignore):
+        if not isinstance(weight, nn.Parameter) or id(weight) in seen:
+            continue
+        if any(fnmatchcase(name, pattern) for pattern in ignore):
             continue
         seen.add(id(weight))
         found[name] = weight

@@ -9,7 +9,8 @@ from typing import Protocol
 class SparsitySchedule(Protocol):
     """The sparsity wanted after a number of steps."""
 
-    def __call__(self, step: int) -> float: ...
+    def __call__(self, step: int) -> float:
+        """The sparsity wanted after `step` steps."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Constant:
     sparsity: float
 
     def __call__(self, step: int) -> float:
+        """`sparsity`, whatever the step."""
         return self.sparsity
 
 
@@ -41,6 +43,7 @@ class Polynomial:
     power: float = 3.0
 
     def __call__(self, step: int) -> float:
+        """The sparsity `s_t`."""
         if step >= self.end:
             return self.final
         share = max(step - self.begin, 0) / (self.end - self.begin)

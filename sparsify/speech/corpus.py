@@ -19,7 +19,7 @@ import torch
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.speech._torchaudio import torchaudio_module
-from sparsify.speech.truncation import ends_early
+from sparsify.speech.truncation import SMALLEST_SHARE, ends_early
 
 Samples = npt.NDArray[np.float32]
 A = TypeVar("A")
@@ -32,7 +32,6 @@ AUDIO_SUFFIXES = frozenset(
     | {".caf", ".w64", ".rf64", ".sph", ".nist", ".voc", ".m4a", ".aac", ".wma", ".amr"}
 )
 _THREADS = 8
-_SMALLEST_SHARE = 0.98
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ def decode_audio(path: Path, sample_rate: int) -> Samples | str:
             return "no such file"
         with sf.SoundFile(path) as file:
             channels = file.read(dtype="float32", always_2d=True)
-            truncated = ends_early(file, path) or len(channels) < _SMALLEST_SHARE * file.frames
+            truncated = ends_early(file, path) or len(channels) < SMALLEST_SHARE * file.frames
             rate = file.samplerate
     except (sf.SoundFileError, OSError) as error:
         return _reason(error)

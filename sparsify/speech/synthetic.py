@@ -45,6 +45,7 @@ _FRICATIVES = np.array([[2500.0, 900.0], [3800.0, 1200.0], [5500.0, 2000.0]])
 _VOWEL, _FRICATIVE, _PAUSE = 0, 1, 2
 _FRAMES_PER_SECOND = 100
 _FADE_SECONDS = 0.04
+_HISS = 0.2
 _BLOCKS = 6
 _CHANNEL_DB = 2.0
 _SNR_DB = (20.0, 40.0)
@@ -220,9 +221,15 @@ def _filters(
     octaves = np.log2(np.maximum(frequencies, 50) / 50)
     tilt = 10 ** (voice.tilt * octaves / 20)
     is_vowel, is_fricative = (kinds == _VOWEL)[:, None], (kinds == _FRICATIVE)[:, None]
-    voiced = is_vowel * resonances * tilt
-    noisy = is_vowel * resonances * voice.breathiness * np.sqrt(tilt) + 0.3 * is_fricative * hiss
+    voiced = is_vowel * _unit_power(resonances * tilt)
+    breath = is_vowel * voice.breathiness * _unit_power(resonances * np.sqrt(tilt))
+    noisy = breath + is_fricative * _HISS * _unit_power(hiss)
     return voiced.astype(np.complex64), noisy.astype(np.complex64)
+
+
+def _unit_power(responses: Complex) -> Complex:
+    """Scales frequency responses `(segments, bins)` so that vowels do not drown in hiss."""
+    return responses / np.sqrt(np.square(np.abs(responses)).mean(axis=1, keepdims=True))
 
 
 def _resonance(frequencies: Real, centre: Real, bandwidth: Real) -> Complex:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,19 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
-from sparsify import L1, AdaBreg, AdaptiveLambda, FixedLambda, GroupL1L2, LinBreg, ProxSGD
-from sparsify import QuantileLambda, parameter_groups
+from sparsify import (
+    L1,
+    AdaBreg,
+    AdaptiveLambda,
+    FixedLambda,
+    GroupL1L2,
+    LinBreg,
+    ProxSGD,
+    QuantileLambda,
+    parameter_groups,
+)
 
+TRAJECTORIES = Path(__file__).parents[1] / "golden" / "bregman_trajectories.safetensors"
 CASES = [
     "linbreg_l1",
     "linbreg_l1_momentum",
@@ -26,8 +37,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_trajectory_equals_reference_implementation(name, golden):
-    with safe_open(golden / "bregman_trajectories.safetensors", "pt") as file:
+def test_trajectory_equals_reference_implementation(name):
+    with safe_open(TRAJECTORIES, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         case = next(c for c in json.loads(file.metadata()["cases"]) if c["name"] == name)
     matrix, b = tensors["A"], tensors["b"]

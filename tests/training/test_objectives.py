@@ -1,6 +1,7 @@
 """The objective and its schedules against closed forms."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_true_logit_falls_with_the_angle_also_beyond_pi_minus_margin():
         head(torch.tensor([[math.cos(a), math.sin(a)]]), torch.tensor([0]))[0].item()
         for a in torch.linspace(0.01, math.pi - 0.01, 50).tolist()
     ]
-    assert all(a < b for a, b in zip(losses, losses[1:], strict=False))
+    assert all(a < b for a, b in pairwise(losses))
 
 
 def test_gradient_is_finite_where_embedding_and_centre_coincide():
@@ -57,7 +58,7 @@ def test_margin_schedule():
     values = [margin_at(p / 100, 0.2, (0.2, 0.6)) for p in range(101)]
     assert values[20] == 0
     assert values[60] == values[100] == 0.2
-    assert all(a <= b for a, b in zip(values, values[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(values))
     assert margin_at(0.4, 0.2, (0.2, 0.6)) == pytest.approx(0.2 * (math.sqrt(1000) - 1) / 999)
 
 

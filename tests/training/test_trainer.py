@@ -25,10 +25,10 @@ TINY = [
     "training.validate_every=4",
     "training.workers=0",
 ]
-SUMMARY_KEYS = (
-    "method target_sparsity sparsity global_sparsity eer_percent min_dcf steps epochs seconds"
-    " device seed model parameters nonzero output"
-).split()
+SUMMARY_KEYS = {
+    *("method", "target_sparsity", "sparsity", "global_sparsity", "eer_percent", "min_dcf"),
+    *("steps", "epochs", "seconds", "device", "seed", "model", "parameters", "nonzero", "output"),
+}
 
 
 def tiny_recipe(*more, **changes):
@@ -74,7 +74,7 @@ def test_run_directory_holds_what_was_promised(finished):
 
 def test_summary_describes_the_delivered_model(finished):
     output, summary = finished
-    assert set(SUMMARY_KEYS) <= summary.keys()
+    assert summary.keys() >= SUMMARY_KEYS
     artifact = load_artifact(output)
     model = artifact.build()
     nonzero = sum(int(np.count_nonzero(p.detach().numpy())) for p in model.parameters())
@@ -118,7 +118,9 @@ def test_interrupted_and_resumed_run_equals_a_straight_one(method, stop, tmp_pat
 
 def test_seed_decides(tmp_path):
     short = "training.steps=4"
-    runs = [train(tiny_recipe(short, seed=seed), tmp_path / str(k)) for k, seed in enumerate((3, 4))]
+    runs = [
+        train(tiny_recipe(short, seed=seed), tmp_path / str(k)) for k, seed in enumerate((3, 4))
+    ]
     again = train(tiny_recipe(short, seed=3), tmp_path / "again")
     states = [load_artifact(run["output"]).state for run in (*runs, again)]
     assert source_digest(states[0]) == source_digest(states[2])

@@ -1,0 +1,150 @@
+"""`sparsify train` as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile as sf
+from click.testing import CliRunner
+from sparsify.cli.main import main
+
+TINY = {
+    "model.options": "{channels: 16, aggregation_channels: 32, embedding_dim: 16}",
+    "data.synthetic_speakers": 6,
+    "data.synthetic_utterances": 3,
+    "data.validation_speakers": 2,
+    "data.crop_seconds": 0.4,
+    "training.steps": 4,
+    "training.batch_size": 8,
+    "training.workers": 0,
+}
+
+
+def run(*arguments, **settings):
+    sets = [f"--set={key}={value}" for key, value in (TINY | settings).items()]
+    return CliRunner().invoke(main, ["train", *map(str, arguments), *sets])
+
+
+def write_speech(folder, speakers=4, utterances=3, rate=16000, channels=1):
+    rng = np.random.default_rng(0)
+    for speaker in range(speakers):
+        for number in range(utterances):
+            path = folder / f"spk{speaker}" / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, rng.normal(0, 0.1, (rate, channels)), rate)
+    return folder
+
+
+@pytest.fixture
+def speech(tmp_path):
+    return write_speech(tmp_path / "speech")
+
+
+def refused(result, *words):
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.stderr
+    message = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(message) == 1
+    for word in words:
+        assert str(word) in message[0]
+
+
+def test_json_is_all_there_is_on_stdout(tmp_path):
+    result = run("--output", tmp_path / "run", "--target-sparsity", 0.75, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["target_sparsity"] == 0.75
+    assert abs(summary["sparsity"] - 0.75) < 0.001
+    assert "ecapa-tdnn" in result.stderr
+    assert "threads" in result.stderr
+
+
+def test_quiet_says_nothing_but_the_result(tmp_path):
+    result = run("--output", tmp_path / "run", "-q")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert "sparsity 9" in result.stdout
+    assert "Saved to" in result.stdout
+
+
+def test_resume_takes_the_saved_recipe(tmp_path):
+    assert run("--output", tmp_path / "run").exit_code == 0
+    again = CliRunner().invoke(main, ["train", "--output", str(tmp_path / "run"), "--resume"])
+    assert again.exit_code == 0
+    assert "complete" in again.stderr
+    same = run("--output", tmp_path / "run", "--resume")
+    assert same.exit_code == 0, same.output
+    refused(run("--output", tmp_path / "run", "--resume", "--seed", 5), "other settings")
+
+
+@pytest.mark.parametrize("method", ["adabreg", "linbreg", "gmp", "dense"])
+def test_every_method_on_audio_files(method, speech, tmp_path):
+    result = run("--data", speech, "--method", method, "--output", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    target = 0.0 if method == "dense" else 0.9
+    assert abs(json.loads(result.stdout)["sparsity"] - target) < 0.001
+
+
+def test_other_rates_and_channels_are_handled(tmp_path):
+    speech = write_speech(tmp_path / "speech", rate=8000, channels=2)
+    result = run("--data", speech, "--output", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["skipped"] == 0
+
+
+def test_broken_files_are_skipped_or_refused(speech, tmp_path):
+    (speech / "spk0" / "bad.wav").write_text("no audio")
+    whole = (speech / "spk1" / "0.wav").read_bytes()
+    (speech / "spk1" / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    result = run("--data", speech, "--output", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["skipped"] == 2
+    refused(run("--data", speech, "--strict", "--output", tmp_path / "strict"), ".wav")
+    assert not (tmp_path / "strict").exists()
+
+
+def test_bad_data_is_named(tmp_path, speech):
+    output = tmp_path / "run"
+    refused(run("--data", tmp_path / "nosuch", "--output", output), "nosuch")
+    (tmp_path / "empty").mkdir()
+    refused(run("--data", tmp_path / "empty", "--output", output), "empty")
+    refused(
+        run("--data", speech, "--output", output, **{"data.validation_speakers": 3}),
+        "validation",
+    )
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "adabrag"], ["did you mean 'adabreg'"]),
+        (["--target-sparsity", "1"], ["target_sparsity"]),
+        (["--target-sparsity", "0"], ["target_sparsity"]),
+        (["--target-sparsity", "-0.5"], ["target_sparsity"]),
+        (["--model", "ecapa"], ["unknown model"]),
+        (["--recipe", "nosuch"], ["quickstart"]),
+        (["--set", "training.stepz=1"], ["steps"]),
+        (["--method", "gmp", "--lambda-rule", "quantile"], ["lambda_rule"]),
+        (["--lambda-rule", "fixed"], ["lambda_value"]),
+        (["--resume"], ["nothing to resume"]),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments, words, tmp_path):
+    refused(run("--output", tmp_path / "run", *arguments), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_output_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep")
+    refused(run("--output", tmp_path), "not empty")
+    (tmp_path / "file").write_text("")
+    refused(run("--output", tmp_path / "file"), "file")
+    assert (tmp_path / "notes.txt").read_text() == "keep"
+
+
+def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(tmp_path):
+    result = run("--dry-run", "--json", "--output", tmp_path / "run")
+    assert json.loads(result.stdout)["training"]["steps"] == 4
+    assert not (tmp_path / "run").exists()
+    assert "target_sparsity: 0.9" in run("--dry-run").stdout

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsify.recipe import AugmentSection
+from sparsify.speech.augment import (
+    add_noise,
+    augment,
+    change_speed,
+    equalise,
+    limit_peak,
+    source_samples,
+)
+
+RATE = 16000
+
+
+def noise(samples, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def sine(frequency, samples):
+    return np.sin(2 * np.pi * frequency / RATE * np.arange(samples)).astype(np.float32)
+
+
+@given(st.floats(-5, 40), st.floats(0, 12), st.integers(400, 5000))
+def test_noise_has_the_given_signal_to_noise_ratio(snr_db, colour_db, samples):
+    clean = noise(samples)
+    added = add_noise(np.random.default_rng(1), clean, snr_db, colour_db) - clean
+    measured = 10 * np.log10(np.mean(clean.astype(float) ** 2) / np.mean(added.astype(float) ** 2))
+    assert measured == pytest.approx(snr_db, abs=0.05)
+
+
+def test_noise_on_silence_is_silence():
+    silence = np.zeros(1000, dtype=np.float32)
+    assert np.array_equal(add_noise(np.random.default_rng(0), silence, 10, 8), silence)
+
+
+def test_coloured_noise_has_a_smooth_spectrum_of_the_given_deviation():
+    samples, levels = 16000, []
+    for seed in range(200):
+        added = add_noise(np.random.default_rng(seed), noise(samples), 0, 8.0) - noise(samples)
+        power = np.abs(np.fft.rfft(added)) ** 2
+        # Level at the inner knots, where the interpolation reaches N(0, 8 dB), less the average.
+        knots = [power[k * 8000 // 7 - 200 : k * 8000 // 7 + 200].mean() for k in range(1, 7)]
+        levels.append(10 * np.log10(knots))
+    spread = np.std(np.array(levels) - np.mean(levels, axis=1, keepdims=True), ddof=0)
+    assert spread == pytest.approx(8.0 * np.sqrt(5 / 6), rel=0.1)
+
+
+def test_no_equalisation_is_the_identity():
+    clean = noise(4001)
+    np.testing.assert_allclose(equalise(np.random.default_rng(0), clean, 0.0), clean, atol=1e-6)
+
+
+def test_equalisation_is_linear_and_of_zero_phase():
+    impulse = np.zeros(2001, dtype=np.float32)
+    impulse[1000] = 1
+    response = equalise(np.random.default_rng(0), impulse, 6.0)
+    np.testing.assert_allclose(response, response[::-1], atol=1e-6)
+    doubled = equalise(np.random.default_rng(0), 2 * impulse, 6.0)
+    np.testing.assert_allclose(doubled, 2 * response, atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 12), st.floats(0.001, 1))
+def test_augmented_crops_are_finite_and_within_full_scale(seed, equaliser_db, level):
+    section = AugmentSection(probability=1, equaliser_db=equaliser_db, snr_db=(-10, 0))
+    crop = np.float32(level) * np.sign(noise(2000, seed))
+    augmented = augment(np.random.default_rng(seed), crop, section)
+    assert augmented.dtype == np.float32
+    assert np.isfinite(augmented).all()
+    assert np.abs(augmented).max() <= 0.9901
+
+
+def test_probability_is_the_share_of_changed_crops():
+    crop = noise(400)
+    section = AugmentSection(probability=0.6)
+    rngs = [np.random.default_rng(seed) for seed in range(2000)]
+    changed = [not np.array_equal(augment(rng, crop, section), crop) for rng in rngs]
+    assert np.mean(changed) == pytest.approx(0.6, abs=0.035)
+
+
+def test_the_signal_to_noise_ratio_is_drawn_from_its_range():
+    section = AugmentSection(probability=1, equaliser_db=0, noise_colour_db=0, snr_db=(5, 15))
+    clean = 0.1 * noise(4000)
+    added = [augment(np.random.default_rng(s), clean, section) - clean for s in range(300)]
+    ratios = [10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) for noise in added]
+    assert 5 <= min(ratios) < 5.5
+    assert 14.5 < max(ratios) <= 15.01
+    assert np.mean(ratios) == pytest.approx(10, abs=0.5)
+
+
+def test_limit_peak_leaves_quiet_samples_alone():
+    quiet = noise(100)
+    assert np.array_equal(limit_peak(quiet), quiet)
+    assert np.abs(limit_peak(100 * quiet)).max() == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.9, 0.95, 1.1, 1.5])
+def test_speed_scales_the_frequency_of_a_sine(speed):
+    samples = 8000
+    tones = np.stack([sine(f, source_samples(speed, samples)) for f in (440, 2500)])
+    played = change_speed(tones, speed, samples)
+    assert played.shape == (2, samples)
+    expected = np.stack([sine(f * speed, samples) for f in (440, 2500)])
+    inner = slice(50, -50)
+    np.testing.assert_allclose(played[:, inner], expected[:, inner], atol=0.01)
+
+
+@given(st.integers(400, 50_000), st.sampled_from([0.5, 0.77, 0.9, 1.0, 1.1, 1.31, 2.0]))
+def test_speed_fills_exactly_the_wanted_length(samples, speed):
+    source = source_samples(speed, samples)
+    assert source == pytest.approx(samples * speed, abs=1)
+    assert change_speed(np.zeros((1, source), np.float32), speed, samples).shape == (1, samples)
