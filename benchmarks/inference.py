@@ -20,12 +20,12 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from sparsify.exporters.embedders import Network, onnx_network, torch_network
-from sparsify.exporters.onnx import export_onnx
-from sparsify.exporters.twin import write_dense_twin
 
 from sparsify.artifact import Artifact, load_artifact
 from sparsify.errors import SparsifyError
+from sparsify.exporters.embedders import Network, onnx_network, torch_network
+from sparsify.exporters.onnx import export_onnx
+from sparsify.exporters.twin import write_dense_twin
 from sparsify.progress import Track, silent
 
 _TIMED_RUNS = 3  # per turn, after one that is not timed

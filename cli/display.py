@@ -122,6 +122,8 @@ def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
+        # An error leaves this generator suspended; the command's end still gives the cursor back.
+        click.get_current_context().call_on_close(progress.stop)
         yield from progress.track(items, total=total, description=description)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 from rich.table import Table
+
+from sparsify.artifact import Artifact, load_artifact
 from sparsify.cli.display import (
     GateError,
     emit_json,
@@ -17,8 +19,6 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.exporters.embedders import load_embedder
-
-from sparsify.artifact import Artifact, load_artifact
 from sparsify.recipe import FrontEnd, validate
 from sparsify.verification.evaluate import Evaluation, evaluate
 from sparsify.verification.trials import read_trials

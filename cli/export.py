@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 import click
 from rich.table import Table
+
+from sparsify.artifact import Layout, load_artifact
 from sparsify.benchmarks.inference import Benchmark, benchmark
 from sparsify.cli.display import (
     GateError,
@@ -20,8 +22,6 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.exporters.export import ExportReport, Format, ParityError, export_artifact
-
-from sparsify.artifact import Layout, load_artifact
 
 
 @click.command(

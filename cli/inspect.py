@@ -9,6 +9,8 @@ from typing import Any
 import click
 from rich.bar import Bar
 from rich.table import Table
+
+from sparsify.artifact import Artifact, load_artifact, weights_table
 from sparsify.cli.display import (
     GateError,
     emit_json,
@@ -17,8 +19,6 @@ from sparsify.cli.display import (
     out,
     verbosity_options,
 )
-
-from sparsify.artifact import Artifact, load_artifact, weights_table
 from sparsify.files import zipped_bytes
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from sparsify.cli.display import debug_option, debugging
 
+from sparsify.cli.display import debug_option, debugging
 from sparsify.errors import SparsifyError
 
 BAD_INPUT = 2
@@ -28,7 +28,7 @@ class LazyCommand:
 COMMANDS = {
     "train": LazyCommand(
         "sparsify.cli.train:train_command",
-        "Train a speaker-embedding network of exactly the sparsity you ask for.",
+        "Train a speaker model to an exact sparsity.",
     ),
     "inspect": LazyCommand(
         "sparsify.cli.inspect:inspect_command", "Show where a model is sparse, layer by layer."

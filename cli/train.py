@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
+
 from sparsify.cli.display import (
     console,
     emit_json,
@@ -17,7 +18,6 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.training_display import training_display
-
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
@@ -88,7 +88,7 @@ def train_command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Train a speaker-embedding network of exactly the sparsity you ask for."""
+    """Train a speaker model to an exact sparsity."""
     resolved = _resumed(output, recipe, assignments, flags) if resume else None
     if resolved is None:
         resolved = _resolve(recipe, assignments, flags)

@@ -7,14 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from sparsify.artifact import Artifact, Layout, load_artifact, weights_table
+from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_network, torch_network
 from sparsify.exporters.onnx import export_onnx
 from sparsify.exporters.parity import Parity, compare
 from sparsify.exporters.safetensors import export_safetensors
 from sparsify.exporters.twin import write_dense_twin
-
-from sparsify.artifact import Artifact, Layout, load_artifact, weights_table
-from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing, zipped_bytes
 
 Format = Literal["safetensors", "onnx"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sparsify.exporters.embedders import Network
 
 LENGTHS = (20, 98, 200, 351)  # frames
@@ -45,10 +46,11 @@ def compare(
     for feats in _batches(bins):
         expected = reference(feats).astype(np.float64)
         found = candidate(feats).astype(np.float64)
-        # np.maximum and np.minimum keep NaN, which no comparison below accepts.
-        error = float(np.maximum(error, np.abs(expected - found).max()))
-        scale = float(np.maximum(scale, np.abs(expected).max()))
-        cosine = float(np.minimum(cosine, _cosines(expected, found).min()))
+        with np.errstate(invalid="ignore"):
+            # np.maximum and np.minimum keep NaN, which no comparison below accepts.
+            error = float(np.maximum(error, np.abs(expected - found).max()))
+            scale = float(np.maximum(scale, np.abs(expected).max()))
+            cosine = float(np.minimum(cosine, _cosines(expected, found).min()))
     passed = np.isfinite(scale) and error <= tolerance * scale and cosine >= 1 - tolerance
     return Parity(error, cosine, bool(passed))
 

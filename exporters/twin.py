@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from sparsify.exporters.onnx import replace_weights
 from torch import Tensor
 
 from sparsify.artifact import Artifact, weights_table, write_artifact
+from sparsify.exporters.onnx import replace_weights
 
 _FALLBACK_SCALE = 0.01
 

@@ -1,13 +1,21 @@
-"""sparsify: speaker-verification models of exactly the sparsity you ask for."""
+"""sparsify: speaker-verification models of exactly the sparsity you ask for.
 
-from sparsify.errors import SparsifyError
-from sparsify.models.registry import build_model
-from sparsify.optim.bregman import AdaBreg, LinBreg
-from sparsify.optim.groups import parameter_groups
-from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, QuantileLambda
-from sparsify.optim.proximal import ProxSGD
-from sparsify.optim.regularizers import L1, GroupL1L2
-from sparsify.sparsity.table import sparsity_table
+Names are imported when they are first used, so that the command line can answer without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparsify.artifact import load_model, save_model
+    from sparsify.errors import SparsifyError
+    from sparsify.models.registry import build_model
+    from sparsify.optim.bregman import AdaBreg, LinBreg
+    from sparsify.optim.groups import parameter_groups
+    from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, QuantileLambda
+    from sparsify.optim.proximal import ProxSGD
+    from sparsify.optim.regularizers import L1, GroupL1L2
+    from sparsify.sparsity.table import sparsity_table
 
 __all__ = [
     "L1",
@@ -20,6 +28,35 @@ __all__ = [
     "QuantileLambda",
     "SparsifyError",
     "build_model",
+    "load_model",
     "parameter_groups",
+    "save_model",
     "sparsity_table",
 ]
+
+_HOMES = {
+    "L1": "sparsify.optim.regularizers",
+    "AdaBreg": "sparsify.optim.bregman",
+    "AdaptiveLambda": "sparsify.optim.lambda_rules",
+    "FixedLambda": "sparsify.optim.lambda_rules",
+    "GroupL1L2": "sparsify.optim.regularizers",
+    "LinBreg": "sparsify.optim.bregman",
+    "ProxSGD": "sparsify.optim.proximal",
+    "QuantileLambda": "sparsify.optim.lambda_rules",
+    "SparsifyError": "sparsify.errors",
+    "build_model": "sparsify.models.registry",
+    "load_model": "sparsify.artifact",
+    "parameter_groups": "sparsify.optim.groups",
+    "save_model": "sparsify.artifact",
+    "sparsity_table": "sparsify.sparsity.table",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sparsify' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -180,7 +180,7 @@ def write_artifact(
                 packed = pack(stored.pop(name))
                 stored |= {f"{name}.{part}": tensor for part, tensor in vars(packed).items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(stored, metadata))
+        temporary.write_bytes(_reproducible(safetensors.torch.save(stored, metadata)))
 
 
 def provenance(model: nn.Module, front_end: FrontEnd, recipe: Recipe | None) -> dict[str, str]:
@@ -242,6 +242,16 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     if artifact.architecture is None:
         return table_from_tensors(artifact.state, artifact.operators)
     return sparsity_table(artifact.build(), artifact.ignore)
+
+
+def _reproducible(content: bytes) -> bytes:
+    """The same file with its metadata sorted; safetensors writes them in random order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def _canonical(tensor: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ T = TypeVar("T")
 class Track(Protocol):
     """Wraps an iterable of known length so that somebody can watch it being consumed."""
 
-    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]: ...
+    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]:
+        """The items, unchanged."""
+        ...
 
 
 def silent(items: Iterable[T], description: str, total: int) -> Iterable[T]:

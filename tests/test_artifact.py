@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-
 from sparsify.artifact import load_artifact, load_model, save_model, source_digest, weights_table
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, build_model
@@ -318,3 +317,16 @@ def test_tied_weights_and_strided_tensors_are_stored(tmp_path):
     state = load_artifact(tmp_path / "m.safetensors").state
     assert torch.equal(state["weight"], model.weight)
     assert torch.equal(state["tied"], model.weight)
+
+
+def test_the_same_model_gives_the_same_file(artifacts, tmp_path):
+    for layout in ("dense", "bitmask"):
+        recipe = load_artifact(artifacts["run"]).recipe
+        save_model(load_model(artifacts["run"]), tmp_path / "m.safetensors", recipe, layout=layout)
+        assert (tmp_path / "m.safetensors").read_bytes() == artifacts[layout].read_bytes()
+
+
+def test_metadata_in_any_script_survive(tmp_path):
+    recipe = Recipe(name='λ "größer"\n语音')
+    save_model(linear(), tmp_path / "m.safetensors", recipe)
+    assert load_artifact(tmp_path / "m.safetensors").recipe == recipe

@@ -1,8 +1,8 @@
 """The demonstration's parts that do not train: its own folder, and its held-out speakers."""
 
 import pytest
-from sparsify.benchmarks import demo
 
+from sparsify.benchmarks import demo
 from sparsify.verification.trials import read_trials
 
 

@@ -11,12 +11,12 @@ import torchaudio
 from click.testing import CliRunner
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
-from sparsify.cli.main import main
-from sparsify.exporters.onnx import export_onnx
 from torch import nn
 
 import sparsify
 from sparsify.artifact import load_artifact, save_model
+from sparsify.cli.main import main
+from sparsify.exporters.onnx import export_onnx
 from sparsify.speech.synthetic import write_synthetic
 from sparsify.verification.trials import make_trials, write_trials
 

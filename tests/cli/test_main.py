@@ -1,6 +1,7 @@
 """The command itself: its overview, its exit codes, and sentences in place of tracebacks."""
 
 import errno
+import io
 import json
 import logging
 import subprocess
@@ -11,9 +12,10 @@ from types import SimpleNamespace
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+
 from sparsify.cli import display
 from sparsify.cli.main import COMMANDS, LazyCommand, main
-
 from sparsify.errors import SparsifyError
 
 
@@ -184,6 +186,22 @@ def test_results_go_to_stdout_and_progress_to_stderr(probe, monkeypatch):
     quiet = probe(function, "probe", "-q")
     assert quiet.stdout == result.stdout
     assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize("error", [SparsifyError("wrong"), KeyboardInterrupt()])
+def test_a_bar_gives_the_cursor_back_when_its_loop_fails(probe, monkeypatch, error):
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(display, "console", terminal)
+
+    def function():
+        items = display.track(iter("abc"), "Counting", 3)  # lives on in the traceback
+        for _ in items:
+            raise error
+
+    probe(function)
+    shown = terminal.file.getvalue()
+    assert "Counting" in shown
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
 
 
 def test_json_is_strict():

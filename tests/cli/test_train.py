@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
+
 from sparsify.cli.main import main
 
 TINY = {

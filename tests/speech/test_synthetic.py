@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,12 @@ def measured_pitch(samples, low=60, high=400):
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(800), 2048)) ** 2)
     lags = np.arange(RATE // high, RATE // low)
     normalised = correlation[:, lags] / correlation[:, :1] / window[lags] * window[0]
-    voiced = normalised.max(axis=1) > 0.5
-    return np.median(RATE / lags[normalised[voiced].argmax(axis=1)])
+    # The first strong peak: multiples of a period correlate as well as the period itself.
+    inner = normalised[:, 1:-1]
+    peaks = (inner > normalised[:, :-2]) & (inner >= normalised[:, 2:])
+    strong = peaks & (inner > 0.8 * inner.max(axis=1, keepdims=True)) & (inner > 0.5)
+    voiced = strong.any(axis=1)
+    return np.median(RATE / lags[1:-1][strong[voiced].argmax(axis=1)])
 
 
 def test_deterministic_and_different_under_another_seed():
@@ -56,9 +62,10 @@ def test_the_pitch_heard_is_the_voice_s(seed):
     rng = np.random.default_rng(seed)
     voice = draw_voice(rng)
     assert 70 <= voice.pitch <= 350
-    heard = measured_pitch(speak(voice, rng, 6.0, RATE))
-    semitones = 12 * np.log2(heard / voice.pitch)
-    assert abs(semitones) < 2 * voice.pitch_range
+    # Without pronounced formants, whose harmonics an autocorrelation takes for the pitch.
+    flat = replace(voice, bandwidths=20 * voice.bandwidths)
+    semitones = 12 * np.log2(measured_pitch(speak(flat, rng, 6.0, RATE)) / voice.pitch)
+    assert abs(semitones) < voice.pitch_range
 
 
 def test_the_long_term_spectrum_falls_as_the_tilt_says():
@@ -66,7 +73,7 @@ def test_the_long_term_spectrum_falls_as_the_tilt_says():
     voice = draw_voice(rng)
 
     def slope(tilt):
-        tilted = type(voice)(**vars(voice) | {"tilt": tilt, "breathiness": 0.0})
+        tilted = replace(voice, tilt=tilt, breathiness=0.0)
         spectrum = np.abs(np.fft.rfft(speak(tilted, np.random.default_rng(1), 4.0, RATE))) ** 2
         bands = [spectrum[round(4 * f) : round(8 * f)].sum() for f in (500, 1000)]
         return 10 * np.log10(bands[1] / bands[0])

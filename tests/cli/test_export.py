@@ -1,0 +1,143 @@
+import functools
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from sparsify.artifact import load_artifact
+from sparsify.benchmarks.inference import benchmark
+from sparsify.cli import export as command
+from sparsify.cli.main import main
+from sparsify.exporters import export
+from sparsify.exporters.parity import Parity
+
+KEYS = {
+    "path",
+    "format",
+    "layout",
+    "precision",
+    "bytes",
+    "dense_bytes",
+    "sparsity",
+    "parity",
+    "benchmark",
+}
+ROW_KEYS = {
+    "engine",
+    "artifact",
+    "precision",
+    "threads",
+    "batch",
+    "frames",
+    "median_ms",
+    "p90_ms",
+    "min_ms",
+    "speedup",
+    "bytes",
+}
+
+
+@pytest.fixture(autouse=True)
+def _short_benchmark(monkeypatch):
+    monkeypatch.setattr(command, "benchmark", functools.partial(benchmark, frames=10, rounds=1))
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+def test_onnx_with_benchmark_as_json(artifacts, tmp_path):
+    output = tmp_path / "m.onnx"
+    result = run(artifacts["run"], "--format", "onnx", "--output", output, "--benchmark", "--json")
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert printed.keys() >= KEYS
+    assert printed["path"] == str(output)
+    assert printed["bytes"] == output.stat().st_size
+    assert printed["parity"].keys() == {"max_abs_error", "cosine_min", "passed"}
+    assert printed["parity"]["passed"] is True
+    assert all(row.keys() == ROW_KEYS for row in printed["benchmark"])
+    assert {row["artifact"] for row in printed["benchmark"]} == {"sparse", "dense"}
+    assert printed["machine"]["cpu"]
+    assert load_artifact(output).architecture is not None
+
+
+def test_safetensors_as_tables(artifacts, tmp_path):
+    output = tmp_path / "m.safetensors"
+    arguments = ("--format", "safetensors", "--layout", "bitmask", "--output", output)
+    result = run(artifacts["dense"], *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "% sparse, bitmask" in result.stdout
+    assert "dense twin" in result.stdout
+    assert f"Wrote {output}" in result.stdout
+    assert output.read_bytes() == artifacts["bitmask"].read_bytes()
+
+
+def test_latencies_as_a_table(artifacts, tmp_path, monkeypatch):
+    onnx = functools.partial(benchmark, load_artifact(artifacts["onnx"]), frames=10, rounds=1)
+    monkeypatch.setattr(command, "benchmark", lambda artifact, track: onnx(track=track))
+    output = tmp_path / "m.safetensors"
+    result = run(artifacts["dense"], "--format", "safetensors", "--output", output, "--benchmark")
+    assert result.exit_code == 0, result.stderr
+    for word in ("onnxruntime", "pytorch", "Median ms", "×1.00", "10 frames"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("error", [0.25, float("nan")])
+def test_a_network_that_differs_is_exit_code_1(artifacts, tmp_path, monkeypatch, error):
+    parity = Parity(max_abs_error=error, cosine_min=0.5, passed=False)
+    monkeypatch.setattr(export, "compare", lambda *args, **kwargs: parity)
+    arguments = ("--format", "safetensors", "--output", tmp_path / "m.safetensors")
+    result = run(artifacts["dense"], *arguments, "--json")
+    assert result.exit_code == 1
+    assert "differs from the model" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    expected = None if error != error else error
+    assert json.loads(result.stdout)["parity"]["max_abs_error"] == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tolerance_reaches_the_comparison(artifacts, tmp_path, monkeypatch):
+    seen = []
+
+    def compare(*args, bins, tolerance):
+        seen.append(tolerance)
+        return Parity(0.0, 1.0, True)
+
+    monkeypatch.setattr(export, "compare", compare)
+    output = tmp_path / "m.safetensors"
+    arguments = (artifacts["dense"], "--format", "safetensors", "--output", output)
+    assert run(*arguments, "--tolerance", "0.003").exit_code == 0
+    assert run(*arguments, "--force").exit_code == 0
+    assert seen == [0.003, 1e-4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "onnx", "--layout", "bitmask", "--output", "m.onnx"], "no bitmask layout"),
+        (["--format", "onnx", "--output", "m.safetensors"], "must end in .onnx"),
+        (["--format", "onnx", "--output", "missing/m.onnx"], "create the folder"),
+        (["--format", "onnx", "--output", "old.onnx"], "--force"),
+        (["--format", "tflite", "--output", "m.tflite"], "tflite"),
+        (["--format", "onnx"], "--output"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(artifacts, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.onnx").write_text("old")
+    result = run(artifacts["dense"], *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_models_of_others_are_refused_with_the_remedy(artifacts, tmp_path):
+    result = run(artifacts["pt"], "--format", "onnx", "--output", tmp_path / "m.onnx")
+    assert result.exit_code == 2
+    assert "sparsify.save_model" in result.stderr
+
+
+def test_help_shows_an_example():
+    assert "sparsify export run --format onnx" in run("--help").stdout

@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+import torch
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from sparsify.artifact import save_model
+from sparsify.cli.main import main
+from sparsify.models.registry import build_model
+
+KEYS = {"path", "format", "sparsity", "global_sparsity", "parameters", "nonzero", "bytes", "layers"}
+LAYER_KEYS = {"name", "type", "shape", "parameters", "nonzero", "sparsity", "prunable"}
+
+
+def inspect(*arguments):
+    return CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+
+
+def inspect_json(*arguments):
+    result = inspect(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def parameters_of(name, path):
+    """The parameters in a file by name, read without our code."""
+    if name == "onnx":
+        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    elif name == "pt":
+        tensors = {k: v.numpy() for k, v in torch.load(path, weights_only=True).items()}
+    else:
+        file = path / "model.safetensors" if name == "run" else path
+        tensors = safetensors.numpy.load_file(file)
+        for key in [key for key in tensors if key.endswith(".bitmask")]:
+            base = key.removesuffix(".bitmask")
+            shape = tensors.pop(f"{base}.shape")
+            bits = np.unpackbits(tensors.pop(key), bitorder="little")[: shape.prod()]
+            assert bits.sum() == tensors.pop(f"{base}.compressed").size
+            tensors[base] = bits.reshape(shape)
+    return {k: v for k, v in tensors.items() if k.endswith((".weight", ".bias"))}
+
+
+@pytest.mark.parametrize("name", ["dense", "bitmask", "run", "pt", "onnx"])
+def test_counts_agree_with_numpy(artifacts, name):
+    printed = inspect_json(artifacts[name])
+    expected = parameters_of(name, artifacts[name])
+    prunable = {key: array for key, array in expected.items() if array.ndim > 1}
+    assert printed.keys() >= KEYS
+    assert {layer["name"] for layer in printed["layers"]} == expected.keys()
+    for layer in printed["layers"]:
+        array = expected[layer["name"]]
+        assert layer.keys() == LAYER_KEYS
+        assert layer["shape"] == list(array.shape)
+        assert layer["parameters"] == array.size
+        assert layer["nonzero"] == np.count_nonzero(array)
+        assert layer["sparsity"] == pytest.approx(np.mean(array == 0))
+        if array.size > 64:  # in a .pt file nothing smaller counts
+            assert layer["prunable"] == (layer["name"] in prunable)
+    assert printed["parameters"] == sum(array.size for array in expected.values())
+    assert printed["nonzero"] == sum(np.count_nonzero(array) for array in expected.values())
+    if name != "pt":
+        zeros = sum(np.count_nonzero(array == 0) for array in prunable.values())
+        share = zeros / sum(array.size for array in prunable.values())
+        assert printed["sparsity"] == pytest.approx(share)
+
+
+def test_file_and_format_are_told(artifacts):
+    printed = inspect_json(artifacts["run"])
+    file = artifacts["run"] / "model.safetensors"
+    assert printed["path"] == str(file)
+    assert printed["bytes"] == file.stat().st_size > printed["zipped_bytes"] > 0
+    assert (printed["format"], printed["layout"]) == ("safetensors", "dense")
+    assert inspect_json(artifacts["bitmask"])["layout"] == "bitmask"
+    assert inspect_json(artifacts["onnx"])["format"] == "onnx"
+    assert inspect_json(artifacts["pt"])["format"] == "pt"
+
+
+def test_types_are_those_of_the_layers(artifacts):
+    types = {layer["name"]: layer["type"] for layer in inspect_json(artifacts["dense"])["layers"]}
+    assert types["layer1.conv.weight"] == "Conv1d"
+    assert types["bn.weight"] == "BatchNorm1d"
+    assert types["linear.bias"] == "Linear"
+
+
+@pytest.mark.parametrize(
+    ("sort", "key"),
+    [
+        ("name", lambda layer: layer["name"]),
+        ("size", lambda layer: -layer["parameters"]),
+        ("sparsity", lambda layer: -layer["sparsity"]),
+    ],
+)
+def test_layers_are_sorted(artifacts, sort, key):
+    layers = inspect_json(artifacts["dense"], "--sort", sort)["layers"]
+    assert layers == sorted(inspect_json(artifacts["dense"])["layers"], key=key)
+
+
+def test_the_table_shows_prunable_layers_and_sums_up_the_others(artifacts, sparse_model):
+    result = inspect(artifacts["dense"])
+    assert result.exit_code == 0
+    assert "layer1.conv.weight" in result.stdout
+    assert "16×80×5" in result.stdout
+    assert "layer1.conv.bias" not in result.stdout
+    assert "96 others" in result.stdout
+    total = sum(parameter.numel() for parameter in sparse_model.parameters())
+    assert f"{total:,}" in result.stdout
+    assert "layer1.conv.bias" in inspect(artifacts["dense"], "--all").stdout
+
+
+@pytest.fixture
+def rounded(tmp_path):
+    """A model of 13 prunable weights of which round(0.9 · 13) = 12 are zero: 92.3 %."""
+    model = build_model("torch.nn:Linear", in_features=13, out_features=1)
+    model.weight.data.zero_()[0, 0] = 1
+    save_model(model, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("gates", "code"),
+    [
+        (["--min-sparsity", 0.9], 0),
+        (["--max-sparsity", 0.9], 0),
+        (["--min-sparsity", 0.9, "--max-sparsity", 0.9], 0),
+        (["--min-sparsity", 0.97], 1),  # 12.61 zeros
+        (["--max-sparsity", 0.88], 1),  # 11.44 zeros
+        (["--min-sparsity", 1.2], 2),
+        (["--max-sparsity", -0.1], 2),
+    ],
+)
+def test_gates_decide_the_exit_code(rounded, gates, code):
+    result = inspect(rounded, "--json", *gates)
+    assert result.exit_code == code
+    if code < 2:
+        assert json.loads(result.stdout)["nonzero"] == 2
+    if code == 1:
+        assert f"{gates[0]} {gates[1]:.4%}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_model_without_prunable_weights_does_not_pass_as_sparse(tmp_path):
+    torch.save({"bias": torch.zeros(100)}, tmp_path / "m.pt")
+    assert inspect(tmp_path / "m.pt", "--min-sparsity", 0.1).exit_code == 1
+    assert inspect(tmp_path / "m.pt", "--max-sparsity", 0).exit_code == 0
+
+
+def test_bad_input_is_one_sentence(tmp_path):
+    result = inspect(tmp_path / "missing.onnx", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "no such file" in result.stderr
+
+
+def test_help_shows_an_example():
+    assert "sparsify inspect run" in inspect("--help").stdout

@@ -1,0 +1,87 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.embedders import load_embedder, load_network, onnx_network, torch_network
+
+
+def averaging_model(path, inputs, operator="ReduceMean"):
+    """An ONNX model of others: the mean over the second axis of its first input."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
+    output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)
+    node = helper.make_node(operator, [next(iter(inputs))], ["embedding"], axes=[1], keepdims=0)
+    graph = helper.make_graph([node], "g", values, [output])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["dense", "bitmask", "run", "onnx"])
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
+    feats = np.random.default_rng(0).normal(size=(57, 80)).astype(np.float32)
+    embedding = load_embedder(artifacts[name], threads)(feats)
+    with torch.inference_mode():
+        expected = sparse_model(torch.from_numpy(feats)[None])[0].numpy()
+    assert embedding.shape == (24,)
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(embedding, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_networks_embed_batches(artifacts):
+    feats = np.random.default_rng(0).normal(size=(3, 57, 80)).astype(np.float32)
+    embeddings = load_network(artifacts["onnx"], 1)(feats)
+    single = load_embedder(artifacts["onnx"], 1)
+    np.testing.assert_allclose(embeddings, [single(each) for each in feats], atol=1e-5)
+
+
+def test_threads_are_set_during_the_call_only():
+    seen = []
+
+    class Probe(torch.nn.Module):
+        def forward(self, feats):
+            seen.append((torch.get_num_threads(), self.training))
+            return feats.mean(1)
+
+    before = torch.get_num_threads()
+    feats = np.zeros((1, 2, 3), dtype=np.float32)
+    torch_network(Probe(), before + 1)(feats)
+    assert torch.get_num_threads() == before
+    torch_network(Probe())(feats)
+    assert seen == [(before + 1, False), (before, False)]
+
+
+def test_onnx_models_of_others_embed(tmp_path):
+    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]})
+    feats = np.random.default_rng(0).normal(size=(31, 80)).astype(np.float32)
+    np.testing.assert_allclose(load_embedder(path, 1)(feats), feats.mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "described"),
+    [
+        ({"audio": ["N", "S"]}, r"\[B, T, 80\], not audio \['N', 'S'\]"),
+        ({"feats": ["N", "T", 40]}, r"\[B, T, 80\], not feats \['N', 'T', 40\]"),
+        ({"x": ["N", "T", 80], "length": ["N"]}, r"not x .*, length"),
+    ],
+)
+def test_onnx_models_that_do_not_embed_features_are_refused(tmp_path, inputs, described):
+    path = averaging_model(tmp_path / "m.onnx", inputs)
+    with pytest.raises(SparsifyError, match=described):
+        load_embedder(path)
+
+
+def test_features_that_do_not_fit_are_named(tmp_path):
+    path = averaging_model(tmp_path / "m.onnx", {"x": [1, 98, 80]})
+    with pytest.raises(SparsifyError, match=r"m\.onnx.*\(1, 20, 80\)") as caught:
+        load_embedder(path)(np.zeros((20, 80), dtype=np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_graphs_that_onnxruntime_cannot_load_are_one_sentence(tmp_path):
+    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]}, operator="NoSuchOperator")
+    with pytest.raises(SparsifyError, match=r"cannot load .*m\.onnx") as caught:
+        onnx_network(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,99 @@
+import dataclasses
+import zlib
+
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+
+from sparsify.artifact import load_artifact
+from sparsify.errors import SparsifyError
+from sparsify.exporters import export
+from sparsify.exporters.export import ParityError, export_artifact
+from sparsify.exporters.safetensors import export_safetensors
+
+
+@pytest.fixture
+def artifact(artifacts):
+    return load_artifact(artifacts["run"])
+
+
+@pytest.mark.parametrize("layout", ["dense", "bitmask"])
+@pytest.mark.parametrize("source", ["dense", "bitmask", "onnx"])
+def test_safetensors_from_any_format(artifacts, tmp_path, source, layout):
+    output = tmp_path / "out.safetensors"
+    report = export_artifact(load_artifact(artifacts[source]), output, "safetensors", layout)
+    assert (report.path, report.format, report.layout) == (output, "safetensors", layout)
+    assert report.parity.passed
+    assert report.parity.max_abs_error == 0
+    # Batch norm's counters are zero here, so every format gives the very same file.
+    assert output.read_bytes() == artifacts[layout].read_bytes()
+    assert report.bytes == output.stat().st_size
+    assert report.zipped_bytes == len(zlib.compress(output.read_bytes()))
+    weights = sum(t.nbytes for t in safetensors.torch.load_file(artifacts["dense"]).values())
+    assert weights < report.dense_bytes < weights + 40_000  # and a header
+    assert report.dense_zipped_bytes > 2 * report.zipped_bytes
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_onnx_from_safetensors(artifact, tmp_path):
+    output = tmp_path / "out.onnx"
+    report = export_artifact(artifact, output, "onnx")
+    assert report.parity.passed
+    assert 0 < report.parity.max_abs_error < 1e-4
+    assert report.sparsity == float(artifact.metadata["sparsity"])
+    assert report.bytes == output.stat().st_size
+    assert abs(report.dense_bytes - report.bytes) < 100
+    assert report.dense_zipped_bytes > 2 * report.zipped_bytes
+    assert onnxruntime.InferenceSession(output).get_inputs()[0].name == "feats"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("existing", [None, "old"])
+def test_a_file_that_differs_is_not_left_behind(artifact, tmp_path, monkeypatch, existing):
+    def perturbing(artifact, output, layout):
+        state = {name: tensor.clone() for name, tensor in artifact.state.items()}
+        state["linear.bias"][0] += 0.1
+        export_safetensors(dataclasses.replace(artifact, state=state), output, layout)
+
+    output = tmp_path / "out.safetensors"
+    if existing:
+        output.write_text(existing)
+    monkeypatch.setattr(export, "export_safetensors", perturbing)
+    with pytest.raises(ParityError, match=r"largest error 0\.1.*--tolerance") as caught:
+        export_artifact(artifact, output, "safetensors", force=True)
+    assert not caught.value.report.parity.passed
+    assert caught.value.report.parity.max_abs_error == pytest.approx(0.1, rel=1e-3)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ([existing] if existing else [])
+    report = export_artifact(artifact, output, "safetensors", force=True, tolerance=0.5)
+    assert report.parity.passed
+
+
+def test_networks_without_an_architecture_are_refused(artifacts, tmp_path):
+    with pytest.raises(SparsifyError, match="which network"):
+        export_artifact(load_artifact(artifacts["pt"]), tmp_path / "out.onnx", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_exports_fail_before_any_work(artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(artifact), "build", lambda self: pytest.fail("work was done"))
+    (tmp_path / "old.onnx").write_text("old")
+    for name, layout, message in (
+        ("new.onnx", "bitmask", "no bitmask layout"),
+        ("new.safetensors", "dense", r"must end in \.onnx"),
+        ("old.onnx", "dense", "--force"),
+        ("missing/new.onnx", "dense", "create the folder"),
+    ):
+        with pytest.raises(SparsifyError, match=message):
+            export_artifact(artifact, tmp_path / name, "onnx", layout)
+
+
+def test_an_artifact_may_replace_itself(artifacts, tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(artifacts["dense"].read_bytes())
+    before = load_artifact(path)
+    expected = {name: tensor.clone() for name, tensor in before.state.items()}
+    export_artifact(before, path, "safetensors", "bitmask", force=True)
+    after = load_artifact(path)
+    assert after.layout == "bitmask"
+    assert all(torch.equal(after.state[name], tensor) for name, tensor in expected.items())

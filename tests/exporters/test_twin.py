@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import torch
+
+from sparsify.artifact import load_artifact, save_model, weights_table
+from sparsify.exporters.twin import write_dense_twin
+from sparsify.models.registry import build_model
+from sparsify.sparsity.prunable import prunable_parameters
+
+
+@pytest.mark.parametrize("name", ["dense", "bitmask", "onnx"])
+def test_the_twin_has_the_same_network_and_no_zeros(artifacts, sparse_model, tmp_path, name):
+    source = load_artifact(artifacts[name])
+    write_dense_twin(source, tmp_path / f"twin{source.path.suffix}")
+    twin = load_artifact(tmp_path / f"twin{source.path.suffix}")
+    assert twin.architecture == source.architecture
+    assert twin.layout == "dense"
+    assert weights_table(twin).sparsity == 0
+    prunable = prunable_parameters(sparse_model)
+    for key, tensor in source.state.items():
+        kept = tensor != 0 if key in prunable else torch.ones_like(tensor, dtype=torch.bool)
+        assert torch.equal(twin.state[key][kept], tensor[kept]), key
+
+
+def test_zeros_get_values_of_their_tensors_scale(tmp_path):
+    model = build_model("torch.nn:Linear", in_features=200, out_features=200)
+    with torch.no_grad():
+        model.weight.normal_(0, 0.07)
+        model.weight[:, ::2] = 0
+    save_model(model, tmp_path / "m.safetensors")
+    write_dense_twin(load_artifact(tmp_path / "m.safetensors"), tmp_path / "twin.safetensors")
+    filled = load_artifact(tmp_path / "twin.safetensors").state["weight"][:, ::2]
+    np.testing.assert_allclose(filled.std(), 0.07, rtol=0.03)
+    np.testing.assert_allclose(filled.mean(), 0, atol=0.002)
