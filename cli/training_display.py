@@ -100,7 +100,7 @@ class LiveDisplay(Observer):
 def print_header(console: Console, header: Record, first_step: int) -> None:
     """What is trained on what, where and how precisely."""
     options = ", ".join(f"{key} {value}" for key, value in header["model_options"].items())
-    compiled = ", compiled" if header["compile"] else ""
+    compiled = ", compiled" if header["compiled"] else ""
     lines = [
         f"{header['method']} to {header['target_sparsity']:.2%} sparsity"
         f" on {header['compute']}{compiled}",

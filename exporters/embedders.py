@@ -124,8 +124,11 @@ def load_embedder(path: str | Path, threads: int | None = None) -> Embedder:
 
 @contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
+    if threads is None:
+        yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -28,9 +28,11 @@ from sparsify.recipe import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.weights import ONNX_PREFIX
 
-# What the exporter's operators are written for, so that no version conversion touches the graph;
-# every onnxruntime since 1.14 reads it.
+# What the exporter's operators are written for, so that no version conversion touches the graph.
+# The file format of the same release is all it needs, and what onnxruntime reads since 1.14;
+# sherpa-onnx comes with an old one.
 OPSET = 18
+IR_VERSION = 8
 MIN_FRAMES = 2  # the standard deviation over time needs two
 _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
         ClearMetadataAndDocStringPass(),
     ):
         each(graph_model)
+    graph_model.ir_version = IR_VERSION
     graph = graph_model.graph
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()

@@ -23,7 +23,7 @@ from sparsify.recipe import Recipe
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.speech.batches import Batch, num_classes, training_batches
 from sparsify.speech.features import Filterbank
-from sparsify.training.compute import Compute, choose_compute
+from sparsify.training.compute import Compute, choose_compute, compiled
 from sparsify.training.data import SpeechData, load_data
 from sparsify.training.objectives import AAMSoftmax, learning_rate_at, margin_at
 from sparsify.training.run_directory import RunDirectory
@@ -119,7 +119,8 @@ class Trainer:
         head = AAMSoftmax(_embedding_dim(network, recipe), classes, recipe.objective.scale)
         self.network = network.to(compute.device)
         self.head = head.to(compute.device)
-        self.forward = torch.compile(self.network) if recipe.training.compile else self.network
+        compiles = recipe.training.compile
+        self.forward = compiled(self.network, compute) if compiles else self.network
         task = Task(
             self.network,
             self.head,
@@ -280,7 +281,7 @@ class Trainer:
         train = self.data.train
         return {
             "compute": str(self.compute),
-            "compile": self.recipe.training.compile,
+            "compiled": self.forward is not self.network,
             "model": self.recipe.model.name,
             "model_options": self.recipe.model.options,
             "parameters": table.parameters,

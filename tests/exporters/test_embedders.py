@@ -14,7 +14,8 @@ def averaging_model(path, inputs, operator="ReduceMean"):
     output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)
     node = helper.make_node(operator, [next(iter(inputs))], ["embedding"], axes=[1], keepdims=0)
     graph = helper.make_graph([node], "g", values, [output])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    opset = helper.make_opsetid("", 13)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
     return path
 
 

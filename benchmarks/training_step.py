@@ -1,0 +1,141 @@
+"""Where the time of a training step goes, and which precision and compilation pay.
+
+Run it as `python -m sparsify.benchmarks.training_step [--output FILE]`. It steps the network of
+`speech-mini` with AdaBreg on noise of the right shape; the variants take turns within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsify.benchmarks.inference import describe_machine
+from sparsify.methods.base import Task
+from sparsify.methods.registry import build_method
+from sparsify.models.registry import build_model
+from sparsify.recipe import Recipe, load_recipe
+from sparsify.speech.batches import CropBatches
+from sparsify.speech.features import Filterbank
+from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.training.compute import choose_compute, compiled
+from sparsify.training.objectives import AAMSoftmax
+
+ROUNDS, STEPS_PER_ROUND = 8, 4
+SPEAKERS = 75
+
+
+class Stepper:
+    """Forward, backward and update of one variant, on features that are there already."""
+
+    def __init__(self, recipe: Recipe, precision: Any, compile_: bool) -> None:
+        torch.manual_seed(0)
+        self.name = {"precision": precision, "compiled": compile_}
+        self.compute = choose_compute("cpu", precision)
+        network = build_model(recipe.model.name, **recipe.model.options)
+        self.head = AAMSoftmax(192, SPEAKERS * len(recipe.augment.speeds))
+        self.method = build_method(recipe, Task(network, self.head, 0.9, (), 10_000, 0))
+        self.forward = compiled(network, self.compute) if compile_ else network
+        self.parameters = [*network.parameters(), *self.head.parameters()]
+
+    def __call__(self, feats: Tensor, labels: Tensor) -> None:
+        """One step."""
+        with self.compute.autocast():
+            embeddings = self.forward(feats)
+        loss, _ = self.head(embeddings.float(), labels)
+        self.method.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.method.step()
+
+
+def measure(recipe: Recipe) -> dict[str, Any]:
+    """Median milliseconds of a step for every variant, and of what surrounds the network."""
+    choose_compute("cpu", "fp32")  # before the first parallel operation
+    corpus, cache = synthetic_corpus(SPEAKERS, 4, seed=0)
+    batches = CropBatches(corpus, cache, recipe)
+    waveforms, labels = batches[0]
+    filterbank = Filterbank(recipe.front_end)
+    feats = filterbank(waveforms)
+    steppers = [Stepper(recipe, p, c) for p in ("fp32", "bf16") for c in (False, True)]
+    first = [_ms(lambda s=stepper: s(feats, labels)) for stepper in steppers]
+    times: list[list[float]] = [[] for _ in steppers]
+    for _ in range(ROUNDS):
+        for stepper, measured in zip(steppers, times, strict=True):
+            stepper(feats, labels)
+            measured += [_ms(lambda s=stepper: s(feats, labels)) for _ in range(STEPS_PER_ROUND)]
+    medians = [float(np.median(measured)) for measured in times]
+    return {
+        "command": "python -m sparsify.benchmarks.training_step",
+        "machine": asdict(describe_machine()),
+        "threads": torch.get_num_threads(),
+        "recipe": recipe.name,
+        "batch": list(waveforms.shape),
+        "variants": [
+            stepper.name
+            | {
+                "step_ms": round(median, 1),
+                "speedup": round(medians[0] / median, 2),
+                "first_step_s": round(start / 1000, 1),
+            }
+            for stepper, median, start in zip(steppers, medians, first, strict=True)
+        ],
+        "parts": _parts(steppers[-1], medians[-1])
+        | {
+            "batch_in_one_worker_ms": round(_median_ms(lambda: batches[1]), 1),
+            "features_ms": round(_median_ms(lambda: filterbank(waveforms)), 1),
+        },
+    }
+
+
+def _parts(stepper: Stepper, step_ms: float) -> dict[str, float]:
+    """The optimizer with and without the sparsity control, as a share of the fastest step."""
+    optimizer = stepper.method.optimizer
+    rule = optimizer.lambda_rule
+    due = rule.due
+    controlled, plain = [], []
+    for _ in range(20 * rule.every):
+        rule.due = due
+        controlled.append(_ms(optimizer.step))
+        rule.due = lambda step: False
+        plain.append(_ms(optimizer.step))
+    rule.due = due
+    control = max(float(np.mean(controlled) - np.mean(plain)), 0.0)
+    return {
+        "optimizer_ms": round(float(np.mean(controlled)), 2),
+        "sparsity_control_ms_per_step": round(control, 3),
+        "sparsity_control_share_of_step": round(control / step_ms, 5),
+    }
+
+
+def _median_ms(action: Callable[[], object], repeat: int = 9) -> float:
+    return float(np.median([_ms(action) for _ in range(repeat)]))
+
+
+def _ms(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return 1000 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measures and prints JSON."""
+    parser = argparse.ArgumentParser(prog="python -m sparsify.benchmarks.training_step")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
+    options = parser.parse_args()
+    text = json.dumps(measure(load_recipe("speech-mini")), indent=1)
+    if options.output:
+        options.output.write_text(text + "\n", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
