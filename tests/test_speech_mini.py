@@ -1,0 +1,61 @@
+"""From real speech to exported files with the same error rates, where the evaluation set is."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from sparsify.cli.main import main
+from sparsify.speech.corpus import scan_folder
+from sparsify.verification.trials import read_trials
+
+SETTINGS = {
+    "model.options": "{channels: 16, aggregation_channels: 48, embedding_dim: 32}",
+    "training.steps": 80,
+    "training.batch_size": 16,
+    "training.workers": 1,
+    "data.crop_seconds": 0.8,
+}
+
+
+def sparsify(*arguments):
+    result = CliRunner().invoke(main, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_set_is_complete(speech_mini):
+    corpus = scan_folder(speech_mini / "train", strict=True)
+    assert len(corpus.speakers) == 84
+    assert len(corpus.utterances) == 1298
+    assert corpus.seconds / 3600 == pytest.approx(1.55, abs=0.01)
+    trials = read_trials(speech_mini / "trials.txt")
+    assert len(trials) == 1452 + 8712
+    assert int(trials.targets.sum()) == 1452
+
+
+def test_train_inspect_export_evaluate(speech_mini, tmp_path):
+    run = tmp_path / "run"
+    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    summary = sparsify("train", "--data", speech_mini / "train", "--output", run, *settings)
+    assert abs(summary["sparsity"] - 0.9) < 0.001
+    sparsify("inspect", run, "--min-sparsity", 0.9, "--max-sparsity", 0.9)
+    packed, graph = tmp_path / "model.safetensors", tmp_path / "model.onnx"
+    sparsify("export", run, "--format=safetensors", "--layout=bitmask", "--output", packed)
+    sparsify("export", run, "--format=onnx", "--output", graph)
+
+    # Every twelfth trial keeps the test short and both kinds of trials in.
+    lines = (speech_mini / "trials.txt").read_text().splitlines()[::12]
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    for condition, at_most in (("test", 35), ("test_noisy", 48)):
+        results = [
+            sparsify(
+                *("evaluate", path, "--trials", tmp_path / "trials.txt"),
+                *("--audio-root", speech_mini / condition),
+            )
+            for path in (run, packed, graph)
+        ]
+        rates = [result["eer_percent"] for result in results]
+        assert rates[0] < at_most
+        assert rates[1] == rates[0]
+        assert rates[2] == pytest.approx(rates[0], abs=0.05)
