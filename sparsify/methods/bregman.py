@@ -39,7 +39,7 @@ class BregmanOptions(Section):
     lambda_rule: Literal["adaptive", "quantile", "fixed"] = "adaptive"
     lambda_value: float | None = Field(default=None, ge=0)
     alpha: float = Field(default=1.0, gt=0)
-    every: int = Field(default=10, ge=1)
+    every: int = Field(default=2, ge=1)
     landing: Fraction = 0.75
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ class AdaBregOptions(BregmanOptions):
         weight_decay: Decoupled decay.
     """
 
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
 

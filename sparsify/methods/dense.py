@@ -19,7 +19,7 @@ class DenseOptions(Section):
         weight_decay: Decoupled decay of matrices and kernels.
     """
 
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
