@@ -67,9 +67,8 @@ def markdown(rows: Iterable[Row]) -> str:
     for row in rows:
         grouped.setdefault((row["method"], row["target_sparsity"]), []).append(row)
     lines = [
-        "| method | target | sparsity | nonzero | EER clean % | EER noisy % | minDCF clean"
-        " | minutes | seeds |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| method | target | sparsity | nonzero | EER clean % | EER noisy % | minDCF clean | seeds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (method, target), group in sorted(grouped.items(), key=lambda item: item[0][1]):
         cells = [
@@ -80,7 +79,6 @@ def markdown(rows: Iterable[Row]) -> str:
             _spread([row["test_eer_percent"] for row in group], ".2f"),
             _spread([row["test_noisy_eer_percent"] for row in group], ".2f"),
             _spread([row["test_min_dcf"] for row in group], ".3f"),
-            f"{mean(row['seconds'] for row in group) / 60:.1f}",
             str(len(group)),
         ]
         lines.append(f"| {' | '.join(cells)} |")

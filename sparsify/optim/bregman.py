@@ -54,6 +54,24 @@ class SparseOptimizer(Optimizer):
         return float(self._sparsity)
 
     @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates the weights, and λ when that is due.
+
+        Args:
+            closure: Evaluates the model again and returns the loss.
+
+        Returns:
+            What the closure returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._steps += 1
+        self._advance()
+        return loss
+
+    @torch.no_grad()
     def measure_sparsity(self) -> Tensor:
         """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
         nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
@@ -88,6 +106,10 @@ class SparseOptimizer(Optimizer):
         self._sparsity = extra["sparsity"].to(self._lam)
         self._steps = extra["steps"]
 
+    @abstractmethod
+    def _advance(self) -> None:
+        """One step from the gradients that the parameters hold."""
+
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
             if group["regularizer"] is not None:
@@ -97,6 +119,9 @@ class SparseOptimizer(Optimizer):
 
 class BregmanOptimizer(SparseOptimizer):
     """The step that LinBreg and AdaBreg share; they differ in how a gradient becomes an update.
+
+    In a step the duals move, λ is set (quantile rule), the prox gives the weights, the sparsity is
+    measured, and λ is set for the next step (adaptive rule).
 
     After `land` the mask is held: the surviving weights go on training as if they were alone
     (λ = 0 on the support), and the sparsity no longer changes.
@@ -114,27 +139,6 @@ class BregmanOptimizer(SparseOptimizer):
     def landed(self) -> bool:
         """Whether the mask is held."""
         return self._landed
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step: dual update, λ, prox, measurement, λ for the next step.
-
-        Args:
-            closure: Evaluates the model again and returns the loss.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._steps += 1
-        moved = []
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and self._descend(group, parameter):
-                    moved.append((group, parameter))
-        if not self._landed:
-            self._set_weights(moved)
-        return loss
 
     @torch.no_grad()
     def land(self, sparsity: float) -> None:
@@ -190,6 +194,15 @@ class BregmanOptimizer(SparseOptimizer):
         for _, parameter in self._regularised():
             if "mask" in self.state.get(parameter, {}):
                 self.state[parameter]["mask"] = self.state[parameter]["mask"].bool()
+
+    def _advance(self) -> None:
+        moved = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and self._descend(group, parameter):
+                    moved.append((group, parameter))
+        if not self._landed:
+            self._set_weights(moved)
 
     @abstractmethod
     def _update(self, group: dict[str, Any], parameter: Tensor) -> Tensor:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-
 from sparsify.optim.bregman import Groups, SparseOptimizer
 from sparsify.optim.lambda_rules import LambdaRule
 
@@ -39,14 +35,7 @@ class ProxSGD(SparseOptimizer):
                 " give FixedLambda, or AdaptiveLambda with an initial λ"
             )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One proximal gradient step; see `torch.optim.Optimizer.step` for the closure."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._steps += 1
+    def _advance(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -59,4 +48,3 @@ class ProxSGD(SparseOptimizer):
         if self.lambda_rule.due(self._steps):
             sparsity = self.measure_sparsity()
             self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
-        return loss
