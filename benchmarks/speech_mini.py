@@ -67,7 +67,7 @@ def markdown(rows: Iterable[Row]) -> str:
     for row in rows:
         grouped.setdefault((row["method"], row["target_sparsity"]), []).append(row)
     lines = [
-        "| method | target | sparsity | nonzero | EER clean % | EER noisy % | minDCF clean | seeds |",
+        "| method | target | sparsity | nonzero | EER clean % | EER noisy % | minDCF | seeds |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (method, target), group in sorted(grouped.items(), key=lambda item: item[0][1]):
