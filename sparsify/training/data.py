@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.verification.evaluate import Features
 from sparsify.verification.trials import Trials, make_trials
+
+logger = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic"
 
@@ -60,6 +63,8 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
     else:
         found = scan_folder(Path(recipe.data.path), strict=strict, track=track)
         corpus, cache = load_audio(found, rate, strict=strict, track=track)
+    for left_out in corpus.skipped:
+        logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
     filterbank = Filterbank(recipe.front_end)
     utterances = held_out.utterances

@@ -100,6 +100,10 @@ def test_broken_files_are_skipped_or_refused(speech, tmp_path):
     result = run("--data", speech, "--output", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["skipped"] == 2
+    assert "2 files skipped" in result.stderr
+    listed = run("--data", speech, "--output", tmp_path / "listed", "-v")
+    assert "bad.wav" in listed.stderr
+    assert "cut.wav" in listed.stderr
     refused(run("--data", speech, "--strict", "--output", tmp_path / "strict"), ".wav")
     assert not (tmp_path / "strict").exists()
 
