@@ -50,9 +50,12 @@ def run_one(method: str, target: float, seed: int, speech: Path, work: Path) -> 
         raise SparsifyError(f"'{output}' was trained with another recipe: give another --work")
     summary = run.summary() or train(recipe, output, resume=started)
     embedder, artifact = load_embedder(output), load_artifact(output)
-    row = {key: value for key, value in summary.items() if key != "output"}
-    row["validation_eer_percent"] = row.pop("eer_percent")
-    row["validation_min_dcf"] = row.pop("min_dcf")
+    validation = ("eer_percent", "corrupted_eer_percent", "min_dcf")
+    row = {
+        f"validation_{key}" if key in validation else key: value
+        for key, value in summary.items()
+        if key != "output"
+    }
     for condition in CONDITIONS:
         trials = read_trials(speech / "trials.txt")
         result = evaluate(embedder, trials, speech / condition, artifact.front_end)

@@ -130,5 +130,7 @@ def describe(record: Record, *, live: bool = False) -> str:
         parts.append(f"λ {record['lambda']:.4g}")
     if "eer_percent" in record:
         mark = " *" if record["selected"] and not live else ""
-        parts.append(f"EER {record['eer_percent']:.2f} %{mark}")
+        corrupted = record.get("corrupted_eer_percent")
+        noisy = "" if corrupted is None else f", corrupted {corrupted:.2f} %"
+        parts.append(f"EER {record['eer_percent']:.2f} %{noisy}{mark}")
     return "  ".join(parts)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
+from sparsify.speech.augment import augment
 from sparsify.speech.cache import AudioCache, load_audio
-from sparsify.speech.corpus import Corpus, Skipped, scan_folder, split_speakers
+from sparsify.speech.corpus import Corpus, Skipped, Utterance, scan_folder, split_speakers
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.verification.evaluate import Features
@@ -29,6 +32,7 @@ class SpeechData:
         train: Training speakers.
         cache: Audio of all speakers.
         validation: Features `(T, num_mel_bins)` of the validation utterances.
+        corrupted: The same after a seeded corruption as in training; empty if there is none.
         trials: Over the validation utterances, by index.
         skipped: Files left out, with reasons.
     """
@@ -36,6 +40,7 @@ class SpeechData:
     train: Corpus
     cache: AudioCache
     validation: Sequence[Features]
+    corrupted: Sequence[Features]
     trials: Trials
     skipped: Sequence[Skipped]
 
@@ -66,15 +71,28 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
-    filterbank = Filterbank(recipe.front_end)
     utterances = held_out.utterances
-    validation = [
-        filterbank.features(cache.waveform(utterance))
-        for utterance in track(utterances, "Computing validation features", len(utterances))
-    ]
+    validation, corrupted = _validation_features(recipe, utterances, cache, track)
     trials = make_trials(
         [utterance.key for utterance in utterances],
         [utterance.speaker for utterance in utterances],
         recipe.seed,
     )
-    return SpeechData(train, cache, validation, trials, corpus.skipped)
+    return SpeechData(train, cache, validation, corrupted, trials, corpus.skipped)
+
+
+def _validation_features(
+    recipe: Recipe, utterances: Sequence[Utterance], cache: AudioCache, track: Track
+) -> tuple[list[Features], list[Features]]:
+    filterbank = Filterbank(recipe.front_end)
+    always = recipe.augment.model_copy(update={"probability": 1.0})
+    clean, corrupted = [], []
+    for number, utterance in enumerate(
+        track(utterances, "Computing validation features", len(utterances))
+    ):
+        waveform = cache.waveform(utterance)
+        clean.append(filterbank.features(waveform))
+        if recipe.augment.probability > 0:
+            rng = np.random.default_rng([recipe.seed, number])
+            corrupted.append(filterbank.features(augment(rng, waveform, always)))
+    return clean, corrupted

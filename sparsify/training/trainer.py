@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +30,9 @@ from sparsify.training.objectives import AAMSoftmax, learning_rate_at, margin_at
 from sparsify.training.run_directory import RunDirectory
 from sparsify.verification.evaluate import Evaluation, Features, evaluate_features
 
-ON_TARGET = 0.001  # a model may be selected when its sparsity is this close to the target
+logger = logging.getLogger(__name__)
+
+MOST_ABOVE_TARGET = 0.001  # a model may be selected when its sparsity exceeds the target by this
 
 Record = dict[str, Any]
 
@@ -49,11 +52,20 @@ class Observer:
 
 @dataclass
 class Best:
-    """The selected model: on target, with the lowest validation EER, the latest among equals."""
+    """The selected model: on target, with the lowest validation EER, the latest among equals.
+
+    The EER that decides is the mean over clean and corrupted validation speech: on clean speech
+    alone, recording conditions give speakers away, and an unfinished model may look best.
+
+    Attributes:
+        step: After which step; 0 if there is none yet.
+        mean_eer: What decided.
+        figures: What the metrics say of it.
+    """
 
     step: int = 0
-    eer_percent: float = math.inf
-    min_dcf: float = math.inf
+    mean_eer: float = math.inf
+    figures: Record = field(default_factory=dict)
 
 
 def train(
@@ -159,7 +171,7 @@ class Trainer:
             if due or step % training.log_every == 0:
                 record = self._record(step, meter)
                 if due:
-                    record |= self._validate(step, record["sparsity"])
+                    record |= self._validate(step)
                 self.run.log(record)
                 self.observer.logged(record)
             self.seconds = time.perf_counter() - start
@@ -220,28 +232,33 @@ class Trainer:
             "margin": self.head.margin,
         }
 
-    def _validate(self, step: int, sparsity: float) -> Record:
-        result = self.evaluate()
-        on_target = abs(sparsity - self.method.target_sparsity) <= ON_TARGET
-        if on_target and result.eer_percent <= self.best.eer_percent:
-            self.best = Best(step, result.eer_percent, result.min_dcf)
+    def _validate(self, step: int) -> Record:
+        clean = self._evaluate(self.data.validation)
+        rates = [clean.eer_percent]
+        figures: Record = {"eer_percent": clean.eer_percent, "min_dcf": clean.min_dcf}
+        if self.data.corrupted:
+            rates.append(self._evaluate(self.data.corrupted).eer_percent)
+            figures["corrupted_eer_percent"] = rates[-1]
+        table, target = self._table(), self.method.target_sparsity
+        on_target = table.at_least(target) and table.sparsity <= target + MOST_ABOVE_TARGET
+        if step == self.steps and not on_target:
+            logger.warning("the sparsity is %.4f instead of %.4f", table.sparsity, target)
+        if (on_target and mean(rates) <= self.best.mean_eer) or (
+            step == self.steps and not self.best.step
+        ):
+            self.best = Best(step, mean(rates), figures)
             save_model(self.network, self.run.model_file, self.recipe)
-        return {
-            "eer_percent": result.eer_percent,
-            "min_dcf": result.min_dcf,
-            "selected": self.best.step == step,
-        }
+        return figures | {"selected": self.best.step == step}
 
-    def evaluate(self) -> Evaluation:
-        """EER and minDCF of the present network on the validation trials."""
+    def _evaluate(self, features: Sequence[Features]) -> Evaluation:
         self.network.eval()
 
-        def embed(features: Features) -> np.ndarray[Any, np.dtype[np.float32]]:
-            feats = torch.from_numpy(features).to(self.compute.device)
+        def embed(utterance: Features) -> Features:
+            feats = torch.from_numpy(utterance).to(self.compute.device)
             with torch.inference_mode():
                 return self.network(feats[None])[0].float().cpu().numpy()
 
-        return evaluate_features(embed, self.data.validation, self.data.trials)
+        return evaluate_features(embed, features, self.data.trials)
 
     def _restore(self) -> int:
         state = self.run.load_checkpoint(self.compute.device)
@@ -307,8 +324,7 @@ class Trainer:
             "target_sparsity": self.method.target_sparsity,
             "sparsity": table.sparsity,
             "global_sparsity": table.global_sparsity,
-            "eer_percent": self.best.eer_percent,
-            "min_dcf": self.best.min_dcf,
+            **self.best.figures,
             "steps": self.steps,
             "epochs": self._epochs(self.steps),
             "seconds": round(self.seconds, 2),

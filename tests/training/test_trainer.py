@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparsify import SparsifyError
-from sparsify.artifact import load_artifact, load_model, source_digest
+from sparsify.artifact import load_artifact, load_model, source_digest, weights_table
 from sparsify.recipe import load_recipe
 from sparsify.training.data import load_data
 from sparsify.training.trainer import Observer, train
@@ -69,7 +69,9 @@ def test_run_directory_holds_what_was_promised(finished):
     for record in records:
         expected = {"step", "epoch", "loss", "accuracy", "sparsity", "lambda", "lr", "margin"}
         assert expected <= record.keys()
-        assert ("eer_percent" in record) == (record["step"] % 4 == 0)
+        validated = record["step"] % 4 == 0
+        assert ("eer_percent" in record) == validated
+        assert ("corrupted_eer_percent" in record) == validated
 
 
 def test_summary_describes_the_delivered_model(finished):
@@ -81,6 +83,7 @@ def test_summary_describes_the_delivered_model(finished):
     assert summary["nonzero"] == nonzero
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert abs(summary["sparsity"] - 0.9) < 0.001
+    assert weights_table(artifact).at_least(0.9)
     assert artifact.recipe == tiny_recipe()
 
 
@@ -95,6 +98,22 @@ def test_summary_eer_is_that_of_the_saved_file(finished):
 
     result = evaluate_features(embed, data.validation, data.trials)
     assert result.eer_percent == pytest.approx(summary["eer_percent"], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["adabreg", "linbreg", "gmp"])
+def test_selected_models_reach_the_target_and_the_latest_best_wins(method, tmp_path):
+    recipe = tiny_recipe("training.steps=20", "training.validate_every=1", method=method)
+    summary = train(recipe, tmp_path / "run")
+    assert weights_table(load_artifact(tmp_path / "run")).at_least(0.9)
+    records = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert len(records) == 20
+    on_target = [r for r in records if 0.9 - 1e-4 < r["sparsity"] <= 0.901]
+    scores = {r["step"]: r["eer_percent"] + r["corrupted_eer_percent"] for r in on_target}
+    lowest = min(scores.values())
+    assert summary["selected_step"] == max(s for s, value in scores.items() if value == lowest)
+    assert summary["selected_step"] >= 12
 
 
 @pytest.mark.parametrize("method", ["adabreg", "gmp"])
