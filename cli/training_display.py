@@ -20,6 +20,8 @@ from sparsify.training.trainer import Observer
 
 Record = dict[str, Any]
 
+COMPILING = "compiling the network (up to a minute)"
+
 
 @contextmanager
 def training_display(console: Console) -> Iterator[Observer]:
@@ -42,6 +44,8 @@ class PlainDisplay(Observer):
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header."""
         print_header(self.console, header, first_step)
+        if header["compiled"]:
+            self.console.print(COMPILING, markup=False)
 
     def logged(self, record: Record) -> None:
         """Prints the record."""
@@ -81,12 +85,14 @@ class LiveDisplay(Observer):
             total=header["steps"],
             completed=first_step,
             visible=True,
-            description="training",
+            description=COMPILING if header["compiled"] else "training",
         )
         self.progress.start()
 
     def stepped(self, step: int) -> None:
         """Moves the bar."""
+        if not self.figures:
+            self.progress.update(self.task, description="training")
         self.progress.update(self.task, completed=step)
 
     def logged(self, record: Record) -> None:

@@ -98,6 +98,8 @@ def compiled(network: nn.Module, compute: Compute) -> nn.Module:
     if compute.device.type == "cpu" and shutil.which(compiler) is None:
         logger.warning("training is not compiled: there is no C++ compiler '%s'", compiler)
         return network
+    # On a machine with a CUDA compiler but no GPU torch warns, which means nothing here.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     module: nn.Module = torch.compile(network, dynamic=False)  # type: ignore[assignment]
     return module
 
