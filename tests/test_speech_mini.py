@@ -14,6 +14,7 @@ SETTINGS = {
     "training.steps": 80,
     "training.batch_size": 16,
     "training.workers": 1,
+    "training.compile": "false",
     "data.crop_seconds": 0.8,
 }
 

@@ -18,6 +18,7 @@ TINY = {
     "training.steps": 4,
     "training.batch_size": 8,
     "training.workers": 0,
+    "training.compile": "false",
 }
 
 
