@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
 import torch
@@ -26,13 +24,12 @@ from sparsify.speech.batches import Batch, num_classes, training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.training.compute import Compute, choose_compute, compiled
 from sparsify.training.data import SpeechData, load_data
+from sparsify.training.meter import Meter
 from sparsify.training.objectives import AAMSoftmax, learning_rate_at, margin_at
 from sparsify.training.run_directory import RunDirectory
-from sparsify.verification.evaluate import Evaluation, Features, evaluate_features
+from sparsify.training.selection import Best, on_target, validation_figures
 
 logger = logging.getLogger(__name__)
-
-MOST_ABOVE_TARGET = 0.001  # a model may be selected when its sparsity exceeds the target by this
 
 Record = dict[str, Any]
 
@@ -48,24 +45,6 @@ class Observer:
 
     def logged(self, record: Record) -> None:
         """A record was written to the metrics."""
-
-
-@dataclass
-class Best:
-    """The selected model: on target, with the lowest validation EER, the latest among equals.
-
-    The EER that decides is the mean over clean and corrupted validation speech: on clean speech
-    alone, recording conditions give speakers away, and an unfinished model may look best.
-
-    Attributes:
-        step: After which step; 0 if there is none yet.
-        mean_eer: What decided.
-        figures: What the metrics say of it.
-    """
-
-    step: int = 0
-    mean_eer: float = math.inf
-    figures: Record = field(default_factory=dict)
 
 
 def train(
@@ -233,32 +212,18 @@ class Trainer:
         }
 
     def _validate(self, step: int) -> Record:
-        clean = self._evaluate(self.data.validation)
-        rates = [clean.eer_percent]
-        figures: Record = {"eer_percent": clean.eer_percent, "min_dcf": clean.min_dcf}
-        if self.data.corrupted:
-            rates.append(self._evaluate(self.data.corrupted).eer_percent)
-            figures["corrupted_eer_percent"] = rates[-1]
+        last = step == self.steps
         table, target = self._table(), self.method.target_sparsity
-        on_target = table.at_least(target) and table.sparsity <= target + MOST_ABOVE_TARGET
-        if step == self.steps and not on_target:
+        figures = validation_figures(self.network, self.data, self.compute.device)
+        selected = self.best.takes(step, figures, on_target=on_target(table, target))
+        if last and not on_target(table, target):
             logger.warning("the sparsity is %.4f instead of %.4f", table.sparsity, target)
-        if (on_target and mean(rates) <= self.best.mean_eer) or (
-            step == self.steps and not self.best.step
-        ):
-            self.best = Best(step, mean(rates), figures)
+        if last and not self.best.step:
+            self.best = Best(step, figures)
+            selected = True
+        if selected:
             save_model(self.network, self.run.model_file, self.recipe)
-        return figures | {"selected": self.best.step == step}
-
-    def _evaluate(self, features: Sequence[Features]) -> Evaluation:
-        self.network.eval()
-
-        def embed(utterance: Features) -> Features:
-            feats = torch.from_numpy(utterance).to(self.compute.device)
-            with torch.inference_mode():
-                return self.network(feats[None])[0].float().cpu().numpy()
-
-        return evaluate_features(embed, features, self.data.trials)
+        return figures | {"selected": selected}
 
     def _restore(self) -> int:
         state = self.run.load_checkpoint(self.compute.device)
@@ -338,26 +303,6 @@ class Trainer:
             "data_wait_seconds": round(self.data_wait, 2),
             "skipped": len(self.data.skipped),
         }
-
-
-class Meter:
-    """Means of loss and accuracy since the last reading, without waiting for the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._sum = torch.zeros(2, dtype=torch.float64, device=device)
-        self._count = 0
-
-    def add(self, loss: Tensor, accuracy: Tensor) -> None:
-        """Books a step."""
-        self._sum += torch.stack([loss, accuracy]).double()
-        self._count += 1
-
-    def read(self) -> tuple[float, float]:
-        """The means; starts anew. Waits for the device."""
-        loss, accuracy = (self._sum / max(self._count, 1)).tolist()
-        self._sum.zero_()
-        self._count = 0
-        return loss, accuracy
 
 
 def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:

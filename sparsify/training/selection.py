@@ -1,0 +1,79 @@
+"""Which model of a run is delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+
+import torch
+from torch import nn
+
+from sparsify.sparsity.table import SparsityTable
+from sparsify.training.data import SpeechData
+from sparsify.verification.evaluate import Evaluation, Features, evaluate_features
+
+MOST_ABOVE_TARGET = 0.001
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Best:
+    """The selected model: on target, with the lowest validation EER, the latest among equals.
+
+    The EER that decides is the mean over clean and corrupted validation speech: on clean speech
+    alone, recording conditions give speakers away, and an unfinished model may look best.
+
+    Attributes:
+        step: After which step; 0 if there is none yet.
+        figures: Its validation figures.
+    """
+
+    step: int = 0
+    figures: Figures = field(default_factory=dict)
+
+    def takes(self, step: int, figures: Figures, *, on_target: bool) -> bool:
+        """Takes a model that is on target and no worse than the selected one; tells whether."""
+        if not on_target or (self.step and _rank(figures) > _rank(self.figures)):
+            return False
+        self.step, self.figures = step, figures
+        return True
+
+
+def on_target(table: SparsityTable, target: float) -> bool:
+    """Whether a model has the sparsity asked for: not a weight less, and hardly more."""
+    return table.at_least(target) and table.sparsity <= target + MOST_ABOVE_TARGET
+
+
+def validation_figures(network: nn.Module, data: SpeechData, device: torch.device) -> Figures:
+    """EER in percent and minDCF on the validation trials, clean and, if there is such, corrupted.
+
+    Args:
+        network: The embedding network; put into eval mode.
+        data: Its validation features and trials are read.
+        device: Where the network lives.
+    """
+    clean = _evaluate(network, data, data.validation, device)
+    figures = {"eer_percent": clean.eer_percent, "min_dcf": clean.min_dcf}
+    if data.corrupted:
+        corrupted = _evaluate(network, data, data.corrupted, device)
+        figures["corrupted_eer_percent"] = corrupted.eer_percent
+    return figures
+
+
+def _evaluate(
+    network: nn.Module, data: SpeechData, features: Sequence[Features], device: torch.device
+) -> Evaluation:
+    network.eval()
+
+    def embed(utterance: Features) -> Features:
+        feats = torch.from_numpy(utterance).to(device)
+        with torch.inference_mode():
+            return network(feats[None])[0].float().cpu().numpy()
+
+    return evaluate_features(embed, features, data.trials)
+
+
+def _rank(figures: Figures) -> float:
+    return mean(value for key, value in figures.items() if key.endswith("eer_percent"))
