@@ -4,8 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sparsify import SparsifyError, build_model
-from sparsify.models.registry import architecture_of
+from sparsify import build_model
 
 
 def test_embeddings_equal_wespeaker(golden):
@@ -27,22 +26,3 @@ def test_full_sizes(name, parameters):
     with torch.device("meta"):
         model = build_model(name)
     assert sum(p.numel() for p in model.parameters()) == parameters
-
-
-def test_registry_names_what_is_wrong():
-    with pytest.raises(SparsifyError, match="did you mean 'ecapa-tdnn'"):
-        build_model("ecapa-tdn")
-    with pytest.raises(SparsifyError, match="chanels"):
-        build_model("ecapa-tdnn", chanels=64)
-    with pytest.raises(SparsifyError, match="multiple of 8"):
-        build_model("ecapa-tdnn", channels=9)
-    with pytest.raises(SparsifyError, match="cannot import"):
-        build_model("no_such_module:factory")
-    with pytest.raises(SparsifyError, match="build_model"):
-        architecture_of(torch.nn.Linear(2, 2))
-
-
-def test_users_own_factory():
-    model = build_model("torch.nn:Linear", in_features=3, out_features=2)
-    assert isinstance(model, torch.nn.Linear)
-    assert architecture_of(model).options == {"in_features": 3, "out_features": 2}
