@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sparsify.errors import SparsifyError
 
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first number must not exceed the second")
+    return pair
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 
 
 class Section(BaseModel):
@@ -88,7 +97,7 @@ class AugmentSection(Section):
     probability: Fraction = 0.6
     equaliser_db: float = Field(default=4.0, ge=0)
     noise_colour_db: float = Field(default=8.0, ge=0)
-    snr_db: tuple[float, float] = (0.0, 20.0)
+    snr_db: Range = (0.0, 20.0)
 
 
 class ObjectiveSection(Section):
@@ -102,7 +111,7 @@ class ObjectiveSection(Section):
 
     scale: float = Field(default=32.0, gt=0)
     margin: float = Field(default=0.2, ge=0, lt=1.5)
-    margin_ramp: tuple[Fraction, Fraction] = (0.15, 0.5)
+    margin_ramp: FractionRange = (0.15, 0.5)
 
 
 class TrainingSection(Section):

@@ -35,6 +35,8 @@ def test_assignments_and_changes_apply_in_order():
         ("target_sparsity=1.5", "target_sparsity = 1.5 does not fit"),
         ("target_sparsity=0", "greater than 0"),
         ("training.batch_size=many", "training.batch_size"),
+        ("augment.snr_db=[20, 0]", "must not exceed"),
+        ("objective.margin_ramp=[0.5, 0.2]", "must not exceed"),
         ("training", "key=value"),
         ("name.x=1", "not a section"),
         ("training.steps=[", "YAML"),

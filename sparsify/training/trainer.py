@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import math
 import time
@@ -19,6 +20,7 @@ from sparsify.methods.registry import build_method, method_options
 from sparsify.models.registry import build_model
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
+from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.speech.batches import Batch, num_classes, training_batches
 from sparsify.speech.features import Filterbank
@@ -105,6 +107,7 @@ class Trainer:
         self.steps = recipe.training.steps
         torch.manual_seed(recipe.seed)
         network = build_model(recipe.model.name, **recipe.model.options)
+        _check_ignore(network, recipe)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         classes = num_classes(data.train, recipe)
         head = AAMSoftmax(_embedding_dim(network, recipe), classes, recipe.objective.scale)
@@ -303,6 +306,22 @@ class Trainer:
             "data_wait_seconds": round(self.data_wait, 2),
             "skipped": len(self.data.skipped),
         }
+
+
+def _check_ignore(network: nn.Module, recipe: Recipe) -> None:
+    """Refuses patterns that protect nothing, which are typos, and those that leave nothing."""
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in recipe.model.ignore:
+        if not fnmatch.filter(names, pattern):
+            raise SparsifyError(
+                f"model.ignore: no parameter of '{recipe.model.name}' is called '{pattern}':"
+                " sparsify inspect RUN --all lists their names"
+            )
+    if not prunable_parameters(network, recipe.model.ignore):
+        raise SparsifyError(
+            f"nothing is left to prune in '{recipe.model.name}': it has no convolutions or linear"
+            " layers, or model.ignore protects them all"
+        )
 
 
 def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:

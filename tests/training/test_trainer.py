@@ -200,3 +200,11 @@ def test_model_that_does_not_fit_is_named(tmp_path):
     )
     with pytest.raises(SparsifyError, match="does not accept features"):
         train(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"), [("[layr1.*]", "'layr1.\\*'"), ("['*']", "nothing is left to prune")]
+)
+def test_patterns_that_protect_nothing_or_everything_are_named(patterns, message, tmp_path):
+    with pytest.raises(SparsifyError, match=message):
+        train(tiny_recipe(f"model.ignore={patterns}"), tmp_path / "run")
