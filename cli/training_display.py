@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,12 +16,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from sparsify.training.trainer import Observer
 
 Record = dict[str, Any]
 
 COMPILING = "compiling the network (up to a minute)"
+TRAINING = "training"
 
 
 @contextmanager
@@ -53,7 +56,7 @@ class PlainDisplay(Observer):
 
 
 class LiveDisplay(Observer):
-    """Header, a progress bar with the latest figures, and a line that stays per validation."""
+    """Header, a progress bar over the latest figures, and a line that stays per validation."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -65,42 +68,38 @@ class LiveDisplay(Observer):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            transient=True,
             expand=True,
         )
         self.figures: Record = {}
-        self.task = self.progress.add_task("waiting for the first step", visible=False)
+        self.task = self.progress.add_task("")
+        self.live = Live(console=console, transient=True)
 
     def __enter__(self) -> LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.live.stop()
 
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header and starts the bar."""
         print_header(self.console, header, first_step)
-        self.progress.update(
-            self.task,
-            total=header["steps"],
-            completed=first_step,
-            visible=True,
-            description=COMPILING if header["compiled"] else "training",
+        description = COMPILING if header["compiled"] else TRAINING
+        self.progress.reset(
+            self.task, total=header["steps"], completed=first_step, description=description
         )
-        self.progress.start()
+        self.live.start()
+        self.live.update(self.progress)
 
     def stepped(self, step: int) -> None:
         """Moves the bar."""
-        if not self.figures:
-            self.progress.update(self.task, description="training")
-        self.progress.update(self.task, completed=step)
+        self.progress.update(self.task, completed=step, description=TRAINING)
 
     def logged(self, record: Record) -> None:
         """Updates the figures; a validation leaves a line."""
         self.figures |= record
-        self.progress.update(self.task, description=describe(self.figures, live=True))
+        self.live.update(Group(self.progress, Text(describe(self.figures, live=True))))
         if "eer_percent" in record:
-            self.progress.console.print(describe(record), markup=False)
+            self.console.print(describe(record), markup=False)
 
 
 def print_header(console: Console, header: Record, first_step: int) -> None:
