@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from sparsify.benchmarks.inference import describe_machine
 from sparsify.methods.base import Task
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
 from sparsify.models.registry import build_model
-from sparsify.optim.lambda_rules import quantile
+from sparsify.optim.lambda_rules import FixedLambda, quantile
 from sparsify.recipe import Recipe, load_recipe
-from sparsify.speech.batches import CropBatches
+from sparsify.speech.batches import CropBatches, training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.training.compute import choose_compute, compiled
@@ -66,16 +67,16 @@ def measure(recipe: Recipe) -> dict[str, Any]:
     choose_compute("cpu", "fp32")  # before the first parallel operation
     corpus, cache = synthetic_corpus(SPEAKERS, 4, seed=0)
     batches = CropBatches(corpus, cache, recipe)
-    waveforms, labels = batches[0]
+    waveforms, labels = next(training_batches(corpus, cache, recipe))
     filterbank = Filterbank(recipe.front_end)
     feats = filterbank(waveforms)
     steppers = [Stepper(recipe, p, c) for p in ("fp32", "bf16") for c in (False, True)]
-    first = [_ms(lambda s=stepper: s(feats, labels)) for stepper in steppers]
+    first = [_ms(partial(stepper, feats, labels)) for stepper in steppers]
     times: list[list[float]] = [[] for _ in steppers]
     for _ in range(ROUNDS):
         for stepper, measured in zip(steppers, times, strict=True):
             stepper(feats, labels)
-            measured += [_ms(lambda s=stepper: s(feats, labels)) for _ in range(STEPS_PER_ROUND)]
+            measured += [_ms(partial(stepper, feats, labels)) for _ in range(STEPS_PER_ROUND)]
     medians = [float(np.median(measured)) for measured in times]
     return {
         "command": "python -m sparsify.benchmarks.training_step",
@@ -103,15 +104,13 @@ def measure(recipe: Recipe) -> dict[str, Any]:
 def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]:
     """The optimizer with and without the sparsity control, and its share of a whole training."""
     optimizer = stepper.method.optimizer
-    rule = optimizer.lambda_rule
-    due = rule.due
-    controlled, plain = [], []
-    for _ in range(20 * rule.every):
-        rule.due = due
-        controlled.append(_ms(optimizer.step))
-        rule.due = lambda step: False
-        plain.append(_ms(optimizer.step))
-    rule.due = due
+    rule, idle = optimizer.lambda_rule, FixedLambda(0.0, every=10**9)
+    controlled: list[float] = []
+    plain: list[float] = []
+    for _ in range(20):
+        for chosen, times in ((rule, controlled), (idle, plain)):
+            optimizer.lambda_rule = chosen
+            times += [_ms(optimizer.step) for _ in range(rule.every)]
     control = max(float(np.mean(controlled) - np.mean(plain)), 0.0)
     duals = [state["dual"] for state in optimizer.state.values() if "dual" in state]
     calibration = _median_ms(lambda: quantile([dual.abs() for dual in duals], 0.9))

@@ -130,8 +130,8 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         )
         if flags[flag] is not None
     }
-    if flags["model"] is not None:
-        changes |= {"model.name": flags["model"]}
+    if flags["model"] is not None:  # the recipe's options are those of another network
+        assignments = [f"model.name={flags['model']}", "model.options={}", *assignments]
     if recipe is None:
         synthetic = changes.get("data.path", "synthetic") == "synthetic"
         recipe = "quickstart" if synthetic else "speech-mini"

@@ -60,7 +60,7 @@ class ModelSection(Section):
     """
 
     name: str = "ecapa-tdnn"
-    options: dict[str, Any] = Field(default_factory=lambda: {"channels": 128})
+    options: dict[str, Any] = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
 
 
@@ -229,9 +229,9 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
             raise SparsifyError(
                 f"{where}: unknown key '{key}'{_suggestion(section, path)}"
             ) from error
-        raise SparsifyError(
-            f"{where}: {key} = {first['input']!r} does not fit: {first['msg'].lower()}"
-        ) from error
+        value = f"{key} = {first['input']!r} does not fit: " if key else ""
+        message = first["msg"].removeprefix("Value error, ").lower()
+        raise SparsifyError(f"{where}: {value}{message}") from error
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -239,7 +239,10 @@ def _read(source: str | Path) -> dict[str, Any]:
     if str(source) in recipe_names():
         text = resources.files("sparsify.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
     elif path.is_file():
-        text = path.read_text("utf-8")
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise SparsifyError(f"recipe '{source}' is not UTF-8 text: {error}") from error
     else:
         raise SparsifyError(
             f"no recipe '{source}': give a YAML file or one of {', '.join(recipe_names())}"

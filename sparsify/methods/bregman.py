@@ -45,7 +45,10 @@ class BregmanOptions(Section):
     @model_validator(mode="after")
     def _fixed_rule_has_a_value(self) -> Self:
         if (self.lambda_rule == "fixed") != (self.lambda_value is not None):
-            raise ValueError("lambda_value belongs to lambda_rule 'fixed': give both or neither")
+            raise ValueError(
+                "lambda_rule 'fixed' and lambda_value go together: give both (as in --set"
+                " methods.adabreg.lambda_value=0.1) or neither"
+            )
         return self
 
 

@@ -145,8 +145,14 @@ class BregmanOptimizer(SparseOptimizer):
         """Fixes the support at exactly `sparsity` and holds it from now on.
 
         λ becomes the quantile that gives this sparsity; among equal thresholds the later goes.
-        Groups stay whole, so that a group regularizer meets the sparsity to one group.
+        Groups stay whole, so that a group regularizer meets the sparsity to one group. Only a
+        weight whose dual is exactly zero is still zero when it is meant to survive.
+
+        Raises:
+            ValueError: `sparsity` lies outside [0, 1].
         """
+        if not 0 <= sparsity <= 1:
+            raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
         pairs = list(self._regularised())
         duals = [self._dual(group, parameter) for group, parameter in pairs]
         scores = [
@@ -159,11 +165,15 @@ class BregmanOptimizer(SparseOptimizer):
                 pairs, duals, largest_masks(scores, sparsity), strict=True
             )
         ]
-        gone = [
-            score[~mask].max() for score, mask in zip(scores, masks, strict=True) if not mask.all()
-        ]
+        both = list(zip(scores, masks, strict=True))
+        gone = [score[~mask].max() for score, mask in both if not mask.all()]
+        kept = [score[mask].min() for score, mask in both if mask.any()]
         if gone:
             self._lam = torch.stack(gone).max().to(self._lam)
+        if kept:  # below every survivor also where one equals what goes, or the prox would zero it
+            least = torch.stack(kept).min()
+            below = torch.nextafter(least, torch.zeros_like(least)).to(self._lam)
+            self._lam = torch.minimum(self._lam, below)
         self._apply_prox(pairs)
         for (_, parameter), mask in zip(pairs, masks, strict=True):
             parameter.masked_fill_(~mask, 0.0)
@@ -191,9 +201,14 @@ class BregmanOptimizer(SparseOptimizer):
         """Restores `state_dict()`."""
         super().load_state_dict(state_dict)
         self._landed = state_dict["lambda"]["landed"]
-        for _, parameter in self._regularised():
-            if "mask" in self.state.get(parameter, {}):
-                self.state[parameter]["mask"] = self.state[parameter]["mask"].bool()
+        # torch has cast them to the type of their parameter, which would round the duals of
+        # bfloat16 weights.
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for index, saved in state_dict["state"].items():
+            for name in ("dual", "mask"):
+                if name in saved:
+                    device = parameters[index].device
+                    self.state[parameters[index]][name] = saved[name].to(device, copy=True)
 
     def _advance(self) -> None:
         moved = []

@@ -168,6 +168,8 @@ def _read_crop(
                 return None
             file.seek(_start(file.frames, position, samples))
             channels = file.read(samples, dtype="float32", always_2d=True)
-    except (sf.SoundFileError, OSError):
+    except (sf.SoundFileError, OSError, UnicodeError):
         return None
-    return full_scale(channels.mean(axis=1, dtype=np.float32)) if len(channels) == samples else None
+    if len(channels) != samples or not np.isfinite(channels).all():
+        return None
+    return full_scale(channels.mean(axis=1, dtype=np.float32))

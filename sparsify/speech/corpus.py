@@ -209,7 +209,7 @@ def decode_audio(path: Path, sample_rate: int) -> Samples | str:
             channels = file.read(dtype="float32", always_2d=True)
             truncated = ends_early(file, path) or len(channels) < SMALLEST_SHARE * file.frames
             rate = file.samplerate
-    except (sf.SoundFileError, OSError) as error:
+    except (sf.SoundFileError, OSError, UnicodeError) as error:
         return _reason(error)
     samples = channels.mean(axis=1, dtype=np.float32)
     if truncated:
@@ -244,8 +244,13 @@ def in_threads(
 
 
 def _audio_files(root: Path) -> Iterator[Path]:
+    seen = {os.path.realpath(root)}  # a link back up would repeat everything under other names
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        places = {name: os.path.realpath(Path(folder, name)) for name in sorted(subfolders)}
+        subfolders[:] = [
+            name for name, place in places.items() if not name.startswith(".") and place not in seen
+        ]
+        seen.update(places[name] for name in subfolders)
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
                 yield Path(folder, name)
@@ -259,7 +264,7 @@ def _seconds_or_reason(path: Path) -> float | str:
         with sf.SoundFile(path) as file:
             seconds = file.frames / file.samplerate
             truncated = ends_early(file, path)
-    except (sf.SoundFileError, OSError) as error:
+    except (sf.SoundFileError, OSError, UnicodeError) as error:
         return _reason(error)
     if truncated:
         return "truncated"

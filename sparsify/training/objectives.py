@@ -53,8 +53,8 @@ class AAMSoftmax(nn.Module):
 def margin_at(progress: float, final: float, ramp: tuple[float, float]) -> float:
     """The margin after a share of training: 0, then rising exponentially to `final`.
 
-    The rise between the two ends of `ramp` is that of WeSpeaker's margin scheduler, from 0 with
-    growing slope.
+    It rises as `(1000^x − 1) / 999` between the two ends of `ramp`: slowly first, so that the
+    network learns to tell speakers apart before it has to do so with a margin.
 
     Args:
         progress: Share of training done, in [0, 1].

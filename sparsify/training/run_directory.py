@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class RunDirectory:
             state: dict[str, Any] = torch.load(
                 self.checkpoint_file, map_location=device, weights_only=True
             )
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise SparsifyError(
                 f"checkpoint '{self.checkpoint_file}' is damaged:"
                 " delete it to start the run anew with --resume"
@@ -124,10 +125,19 @@ class RunDirectory:
         _write(self.summary_file, json.dumps(summary, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary, or `None` while the run is incomplete."""
+        """The summary, or `None` while the run is incomplete.
+
+        Raises:
+            SparsifyError: The summary is damaged.
+        """
         if not self.summary_file.is_file():
             return None
-        content: dict[str, Any] = json.loads(self.summary_file.read_text("utf-8"))
+        try:
+            content: dict[str, Any] = json.loads(self.summary_file.read_text("utf-8"))
+        except ValueError as error:
+            raise SparsifyError(
+                f"'{self.summary_file}' is damaged: delete it and finish the run with --resume"
+            ) from error
         return content
 
 

@@ -233,12 +233,19 @@ class Trainer:
         if state is None:
             self.run.forget_after(0)
             return 0
-        self.network.load_state_dict(state["network"])
-        self.head.load_state_dict(state["head"])
-        self.method.load_state_dict(state["method"])
-        self.best = Best(**state["best"])
-        self.seconds, self.data_wait = state["seconds"], state["data_wait"]
-        self.run.forget_after(state["step"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.head.load_state_dict(state["head"])
+            self.method.load_state_dict(state["method"])
+            self.best = Best(**state["best"])
+            self.seconds, self.data_wait = state["seconds"], state["data_wait"]
+            torch.set_rng_state(state["rng"].cpu())
+            self.run.forget_after(state["step"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise SparsifyError(
+                f"the checkpoint in '{self.run.path}' does not fit: the data, the model or sparsify"
+                f" has changed since the run began, start it anew in another --output ({error})"
+            ) from error
         return int(state["step"])
 
     def _save(self, step: int) -> None:
@@ -249,6 +256,7 @@ class Trainer:
                 "head": self.head.state_dict(),
                 "method": self.method.state_dict(),
                 "best": vars(self.best),
+                "rng": torch.get_rng_state(),
                 "seconds": self.seconds,
                 "data_wait": self.data_wait,
             }
@@ -331,7 +339,7 @@ def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:
     try:
         with torch.inference_mode():
             shape = network(feats).shape
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SparsifyError(
             f"model '{recipe.model.name}' does not accept features (B, T,"
             f" {recipe.front_end.num_mel_bins}): {error}"
