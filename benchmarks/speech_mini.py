@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -119,7 +120,9 @@ def main() -> None:
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 if options.output:
                     content = {
-                        "command": "python -m sparsify.benchmarks.speech_mini",
+                        "command": shlex.join(
+                            ["python", "-m", "sparsify.benchmarks.speech_mini", *sys.argv[1:]]
+                        ),
                         "machine": asdict(describe_machine()),
                         "recipe": load_recipe("speech-mini").model_dump(mode="json"),
                         "rows": rows,

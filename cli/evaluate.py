@@ -18,6 +18,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_embedder
 from sparsify.recipe import FrontEnd, validate
 from sparsify.verification.evaluate import Evaluation, evaluate
@@ -97,6 +98,12 @@ def _front_end(artifact: Artifact) -> FrontEnd:
         return artifact.front_end
     stated = {key: text for key, text in artifact.metadata.items() if key == "sample_rate"}
     front_end = validate(FrontEnd, stated, f"metadata of '{artifact.path}'")
+    for key, ours in (("normalize_samples", "0"), ("feature_normalize_type", "global-mean")):
+        if artifact.metadata.get(key, ours) != ours:
+            raise SparsifyError(
+                f"'{artifact.path}' expects features with {key} '{artifact.metadata[key]}',"
+                f" which are not computed here: only '{ours}' is"
+            )
     logging.getLogger(__name__).warning(
         "%s does not say which features it expects: using those of sherpa-onnx at %d Hz",
         artifact.path,

@@ -98,6 +98,16 @@ class LazyGroup(click.Group):
             if debugging():
                 traceback.print_exc()
             raise BadInputError(_sentence(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # What nobody foresaw is one sentence, too, and says that it is a defect.
+            if debugging():
+                traceback.print_exc()
+            raise BadInputError(
+                f"unforeseen {type(error).__name__}: {_sentence(error)}"
+                " (a defect of sparsify; --debug shows where)"
+            ) from error
 
 
 def _sentence(error: Exception) -> str:

@@ -83,11 +83,18 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            return session.run([output], {name: feats})[0]
+            embeddings = session.run([output], {name: feats})[0]
         except _ORT_ERRORS as error:
             raise SparsifyError(
                 f"'{path}' does not accept features of shape {feats.shape}: {_first_line(error)}"
             ) from error
+        given, kind = np.shape(embeddings), getattr(embeddings, "dtype", None)
+        if len(given) != 2 or given[0] != len(feats) or kind != np.float32:
+            raise SparsifyError(
+                f"'{path}' does not embed utterances: features {feats.shape} gave {kind} {given},"
+                f" not float32 ({len(feats)}, D)"
+            )
+        return embeddings
 
     return embed
 

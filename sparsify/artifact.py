@@ -240,7 +240,10 @@ def weights_table(artifact: Artifact) -> SparsityTable:
         SparsifyError: The tensors do not fit the architecture.
     """
     if artifact.architecture is None:
-        return table_from_tensors(artifact.state, artifact.operators)
+        table = table_from_tensors(artifact.state, artifact.operators)
+        if not table.parameters:
+            raise SparsifyError(f"'{artifact.path}' holds no float weights that could be counted")
+        return table
     return sparsity_table(artifact.build(), artifact.ignore)
 
 
@@ -267,6 +270,8 @@ def _parse(metadata: Mapping[str, str], path: Path) -> tuple[Architecture | None
     try:
         version = int(metadata["format_version"])
         architecture = Architecture(**json.loads(metadata["architecture"]))
+        if not isinstance(architecture.name, str) or not isinstance(architecture.options, dict):
+            raise TypeError("architecture must have a name and options")
         front_end = json.loads(metadata["front_end"])
     except (KeyError, TypeError, ValueError) as error:
         raise SparsifyError(f"'{path}' has damaged metadata: {error!r}") from error

@@ -80,7 +80,7 @@ def _damaged(path: Path, error: Exception) -> SparsifyError:
 def _safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: _plain(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, error) from error
@@ -124,13 +124,24 @@ def _pt(path: Path) -> Weights:
         raise SparsifyError(
             f"'{path}' does not hold a state dict: save it with torch.save(model.state_dict(), …)"
         )
-    return Weights("pt", {name: tensor.detach() for name, tensor in content.items()})
+    tensors = {name: tensor.detach() for name, tensor in content.items()}
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise SparsifyError(f"'{path}' holds names and shapes without values: save the weights too")
+    return Weights("pt", {name: _plain(tensor) for name, tensor in tensors.items()})
 
 
 def _onnx(path: Path) -> Weights:
     try:
         model = onnx.load(path)
         tensors = {t.name: _tensor(numpy_helper.to_array(t)) for t in model.graph.initializer}
+        tensors |= {t.values.name: _densified(t) for t in model.graph.sparse_initializer}
+        tensors |= {
+            node.output[0]: _tensor(numpy_helper.to_array(attribute.t))
+            for node in model.graph.node
+            if node.op_type == "Constant"
+            for attribute in node.attribute
+            if attribute.name == "value"
+        }
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
     if not model.graph.node:
@@ -144,6 +155,25 @@ def _onnx(path: Path) -> Weights:
     others = {k: v for k, v in properties.items() if not k.startswith(ONNX_PREFIX)}
     operators = {name: node.op_type for node in model.graph.node for name in node.input}
     return Weights("onnx", tensors, {**others, **own}, operators)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A dense tensor of a type that can be counted and computed with."""
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    small_float = tensor.is_floating_point() and tensor.element_size() < 2
+    return tensor.float() if small_float else tensor
+
+
+def _densified(sparse: onnx.SparseTensorProto) -> Tensor:
+    """A sparse initializer (COO, indices linear or one row per value) with its zeros."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), dtype=values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return _tensor(dense)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

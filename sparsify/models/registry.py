@@ -55,7 +55,7 @@ def build_model(name: str, **options: Any) -> nn.Module:
     try:
         inspect.signature(factory).bind(**options)
         model = factory(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError) as error:
         raise SparsifyError(f"model '{name}' cannot be built with {options}: {error}") from error
     model.architecture = Architecture(name, options)  # type: ignore[assignment]
     return model
@@ -86,8 +86,10 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     module_name, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SparsifyError(f"cannot import model '{name}': {error}") from error
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise SparsifyError(
+            f"cannot import model '{name}' (is its folder on PYTHONPATH?): {error}"
+        ) from error
     if not _makes_networks(factory):
         raise SparsifyError(
             f"'{name}' does not make networks: name a torch.nn.Module class, or a function that is"

@@ -246,11 +246,12 @@ def in_threads(
 def _audio_files(root: Path) -> Iterator[Path]:
     seen = {os.path.realpath(root)}  # a link back up would repeat everything under other names
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        places = {name: os.path.realpath(Path(folder, name)) for name in sorted(subfolders)}
-        subfolders[:] = [
-            name for name, place in places.items() if not name.startswith(".") and place not in seen
-        ]
-        seen.update(places[name] for name in subfolders)
+        found, subfolders[:] = sorted(subfolders), []
+        for name in found:
+            place = os.path.realpath(Path(folder, name))
+            if not name.startswith(".") and place not in seen:
+                seen.add(place)
+                subfolders.append(name)
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
                 yield Path(folder, name)

@@ -46,7 +46,7 @@ def read_trials(path: str | Path) -> Trials:
     """
     path = Path(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no trial list '{path}'") from error
     except UnicodeDecodeError as error:

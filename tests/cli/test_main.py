@@ -140,9 +140,11 @@ def test_a_reader_that_leaves_is_no_error(probe):
     assert result.stderr == ""
 
 
-def test_a_bug_is_not_disguised(probe):
-    result = probe(raising(ZeroDivisionError()))
-    assert isinstance(result.exception, ZeroDivisionError)
+def test_a_bug_is_one_sentence_that_says_so(probe):
+    result = probe(raising(ZeroDivisionError("lost")))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: unforeseen ZeroDivisionError: lost (a defect")
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(

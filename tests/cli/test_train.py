@@ -154,3 +154,10 @@ def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(tmp_path):
     assert json.loads(result.stdout)["training"]["steps"] == 4
     assert not (tmp_path / "run").exists()
     assert "target_sparsity: 0.9" in run("--dry-run").stdout
+
+
+def test_another_model_does_not_inherit_the_recipes_options(tmp_path):
+    arguments = ["train", "--model", "ecapa-tdnn-512", "--dry-run", "--json"]
+    resolved = json.loads(CliRunner().invoke(main, arguments).stdout)
+    assert resolved["model"]["name"] == "ecapa-tdnn-512"
+    assert resolved["model"]["options"] == {}

@@ -166,6 +166,38 @@ def test_landing_is_exact_and_held(kind, regularizer, largest_group):
     assert not any(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
 
 
+@pytest.mark.parametrize("sparsity", [0.5, 0.9])
+def test_landing_is_exact_where_thresholds_are_equal(sparsity):
+    model = _network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    model[2].weight.grad = -torch.ones_like(model[2].weight)
+    optimizer = AdaBreg(parameter_groups(model), lr=0.1, lambda_rule=FixedLambda(1.0))
+    optimizer.step()  # all duals have the same size now
+    optimizer.land(sparsity)
+    weights = [model[0].weight, model[2].weight]
+    zeros = sum(int((w == 0).sum()) for w in weights)
+    assert zeros == round(sparsity * sum(w.numel() for w in weights))
+    with pytest.raises(ValueError, match="0, 1"):
+        optimizer.land(1.5)
+
+
+def test_duals_of_bfloat16_weights_keep_their_precision_on_loading():
+    model = _network().bfloat16()
+    optimizer = AdaBreg(parameter_groups(model), lr=0.01, lambda_rule=FixedLambda(0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 0.3)
+    for _ in range(3):
+        optimizer.step()
+    resumed = AdaBreg(parameter_groups(model), lr=0.01, lambda_rule=FixedLambda(0.1))
+    resumed.load_state_dict(optimizer.state_dict())
+    dual, loaded = (o.state[model[0].weight]["dual"] for o in (optimizer, resumed))
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded, dual)
+
+
 @pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
 @pytest.mark.parametrize("landed", [False, True])
 def test_state_dict_resumes_exactly(kind, landed, tmp_path):

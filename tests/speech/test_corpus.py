@@ -260,3 +260,15 @@ def test_speech_mini_is_intact(speech_mini):
     corpus = scan_folder(speech_mini / "train", strict=True)
     assert len(corpus.speakers) == 84
     assert corpus.seconds / 3600 == pytest.approx(1.55, abs=0.01)
+
+
+def test_links_back_up_are_not_followed(tmp_path):
+    rng = np.random.default_rng(0)
+    for speaker in ("a", "b"):
+        (tmp_path / speaker).mkdir()
+        for number in range(2):
+            sf.write(tmp_path / speaker / f"{number}.wav", rng.normal(0, 0.1, 8000), 16000)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    corpus = scan_folder(tmp_path)
+    assert [u.key for u in corpus.utterances] == ["a/0.wav", "a/1.wav", "b/0.wav", "b/1.wav"]

@@ -1,6 +1,8 @@
 """Whole training runs on synthetic speakers, small enough for a test."""
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -208,3 +210,44 @@ def test_model_that_does_not_fit_is_named(tmp_path):
 def test_patterns_that_protect_nothing_or_everything_are_named(patterns, message, tmp_path):
     with pytest.raises(SparsifyError, match=message):
         train(tiny_recipe(f"model.ignore={patterns}"), tmp_path / "run")
+
+
+class Dropping(torch.nn.Module):
+    """A network whose training depends on the global random generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(80, 16)
+
+    def forward(self, feats):
+        return torch.nn.functional.dropout(self.linear(feats).mean(1), 0.5, self.training)
+
+
+def test_random_state_is_resumed(tmp_path, monkeypatch):
+    module = types.ModuleType("dropping")
+    module.Net = Dropping
+    monkeypatch.setitem(sys.modules, "dropping", module)
+    recipe = tiny_recipe("model.options={}", **{"model.name": "dropping:Net"})
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", observer=StopAt(7))
+    train(recipe, tmp_path / "resumed", resume=True)
+    states = [load_artifact(tmp_path / name).state for name in ("straight", "resumed")]
+    assert source_digest(states[0]) == source_digest(states[1])
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"", b"PK\x03\x04"])
+def test_garbage_for_a_checkpoint_is_named(content, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+    (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(content)
+    with pytest.raises(SparsifyError, match="damaged"):
+        train(tiny_recipe(), tmp_path / "run", resume=True)
+
+
+def test_resuming_with_other_data_is_named(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+    other = tiny_recipe("data.synthetic_speakers=7")
+    with pytest.raises(SparsifyError, match="changed since the run began"):
+        train(other, tmp_path / "run", resume=True)
