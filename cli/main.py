@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import traceback
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from sparsify.cli.display import debug_option, debugging
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
@@ -80,9 +79,7 @@ class LazyGroup(click.Group):
         """Finds the command, or suggests the one that was probably meant."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            close = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(COMMANDS)}"
-            ctx.fail(f"No such command '{name}', {hint}")
+            ctx.fail(f"No such command '{name}', {did_you_mean(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

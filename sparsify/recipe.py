@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -227,7 +226,7 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         key = ".".join(path)
         if first["type"] == "extra_forbidden":
             raise SparsifyError(
-                f"{where}: unknown key '{key}'{_suggestion(section, path)}"
+                f"{where}: unknown key '{key}', {_suggestion(section, path)}"
             ) from error
         value = f"{key} = {first['input']!r} does not fit: " if key else ""
         message = first["msg"].removeprefix("Value error, ").lower()
@@ -275,6 +274,4 @@ def _suggestion(section: type[Section], path: list[str]) -> str:
     node: Any = section
     for part in path[:-1]:
         node = node.model_fields[part].annotation
-    known = list(node.model_fields)
-    close = difflib.get_close_matches(path[-1], known, n=1)
-    return f", did you mean '{close[0]}'?" if close else f" (known: {', '.join(known)})"
+    return did_you_mean(path[-1], list(node.model_fields))

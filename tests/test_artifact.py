@@ -330,3 +330,44 @@ def test_metadata_in_any_script_survive(tmp_path):
     recipe = Recipe(name='λ "größer"\n语音')
     save_model(linear(), tmp_path / "m.safetensors", recipe)
     assert load_artifact(tmp_path / "m.safetensors").recipe == recipe
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_sparse_and_constant_onnx_weights_are_counted(tmp_path, rows):
+    weight = np.zeros((10, 10), dtype=np.float32)
+    weight[[0, 4, 9], [1, 4, 0]] = [1.0, -2.0, 3.0]
+    where = np.argwhere(weight) if rows else np.flatnonzero(weight)
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(weight[weight != 0], "w"),
+        numpy_helper.from_array(where.astype(np.int64), "indices"),
+        [10, 10],
+    )
+    constant = numpy_helper.from_array(np.eye(10, dtype=np.float32), "value")
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=constant),
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("MatMul", ["h", "c"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 10]) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], sparse_initializer=[sparse])
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    artifact = load_artifact(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(artifact.state["w"].numpy(), weight)
+    counts = {layer.name: layer.nonzero for layer in weights_table(artifact).layers}
+    assert counts == {"w": 3, "c": 10}
+
+
+def test_a_file_without_weights_is_refused(tmp_path):
+    torch.save({"steps": torch.tensor(3)}, tmp_path / "m.pt")
+    with pytest.raises(SparsifyError, match="no float weights"):
+        weights_table(load_artifact(tmp_path / "m.pt"))
+
+
+def test_unusual_tensors_are_made_plain_or_refused(tmp_path):
+    dense = torch.eye(12)
+    torch.save({"w": dense.to_sparse(), "v": dense.to(torch.float8_e4m3fn)}, tmp_path / "m.pt")
+    table = weights_table(load_artifact(tmp_path / "m.pt"))
+    assert [layer.nonzero for layer in table.layers] == [12, 12]
+    torch.save({"w": torch.empty(12, 12, device="meta")}, tmp_path / "meta.pt")
+    with pytest.raises(SparsifyError, match="without values"):
+        load_artifact(tmp_path / "meta.pt")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.methods.base import Method, Task
 from sparsify.methods.bregman import AdaBregMethod, LinBregMethod
 from sparsify.methods.dense import Dense
@@ -33,9 +32,7 @@ def method_options(recipe: Recipe) -> Section:
     """
     for name in (recipe.method, *recipe.methods):
         if name not in _METHODS:
-            close = difflib.get_close_matches(name, _METHODS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(_METHODS)}"
-            raise SparsifyError(f"unknown method '{name}': {hint}")
+            raise SparsifyError(f"unknown method '{name}': {did_you_mean(name, _METHODS)}")
     content = recipe.methods.get(recipe.method, {})
     return validate(_METHODS[recipe.method].Options, content, f"methods.{recipe.method}")
 

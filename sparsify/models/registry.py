@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.ecapa_tdnn import ECAPATDNN
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
@@ -80,9 +79,7 @@ def _factory(name: str) -> Callable[..., nn.Module]:
     if name in _FACTORIES:
         return _FACTORIES[name]
     if ":" not in name:
-        close = difflib.get_close_matches(name, _FACTORIES, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(model_names())}"
-        raise SparsifyError(f"unknown model '{name}': {hint}")
+        raise SparsifyError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
     module_name, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)

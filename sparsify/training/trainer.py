@@ -209,6 +209,7 @@ class Trainer:
             "loss": loss,
             "accuracy": accuracy,
             "sparsity": self._table().sparsity,
+            "sparsity_target": self.method.sparsity_target(step),
             "lambda": self.method.lam,
             "lr": self.method.optimizer.param_groups[0]["lr"],
             "margin": self.head.margin,

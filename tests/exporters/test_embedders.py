@@ -86,3 +86,13 @@ def test_graphs_that_onnxruntime_cannot_load_are_one_sentence(tmp_path):
     with pytest.raises(SparsifyError, match=r"cannot load .*m\.onnx") as caught:
         onnx_network(path)
     assert "\n" not in str(caught.value)
+
+
+def test_onnx_models_that_give_something_else_are_refused(tmp_path):
+    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]})
+    model = onnx.load(path)
+    model.graph.node[0].attribute[0].ints[:] = [2]  # one number per frame
+    model.graph.node[0].attribute[1].i = 1
+    onnx.save(model, path)
+    with pytest.raises(SparsifyError, match="does not embed utterances"):
+        load_embedder(path, 1)(np.zeros((31, 80), dtype=np.float32))
