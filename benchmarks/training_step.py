@@ -23,7 +23,7 @@ from sparsify.benchmarks.inference import describe_machine
 from sparsify.methods.base import Task
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
 from sparsify.models.registry import build_model
-from sparsify.optim.lambda_rules import FixedLambda, quantile
+from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.speech.batches import CropBatches, training_batches
 from sparsify.speech.features import Filterbank
@@ -112,8 +112,7 @@ def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]
             optimizer.lambda_rule = chosen
             times += [_ms(optimizer.step) for _ in range(rule.every)]
     control = max(float(np.mean(controlled) - np.mean(plain)), 0.0)
-    duals = [state["dual"] for state in optimizer.state.values() if "dual" in state]
-    calibration = _median_ms(lambda: quantile([dual.abs() for dual in duals], 0.9))
+    calibration = _median_ms(lambda: optimizer.lambda_for(0.9))
     options = AdaBregOptions.model_validate(recipe.methods["adabreg"])
     share = options.ramp * calibration + (options.landing - options.ramp) * control
     return {

@@ -54,7 +54,7 @@ Examples:
 )
 @click.option(
     "--lambda-rule",
-    type=click.Choice(["adaptive", "quantile", "fixed"]),
+    type=click.Choice(["adaptive", "quantile", "smoothed", "fixed"]),
     help="How λ is steered (Bregman methods).",
 )
 @click.option("--seed", type=int, help="Seed of everything random.")

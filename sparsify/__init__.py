@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from sparsify.artifact import load_model, save_model
     from sparsify.errors import SparsifyError
     from sparsify.models.registry import build_model
-    from sparsify.optim.bregman import AdaBreg, LinBreg
+    from sparsify.optim.adabreg import AdaBreg
     from sparsify.optim.groups import parameter_groups
     from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, QuantileLambda
+    from sparsify.optim.linbreg import LinBreg
     from sparsify.optim.proximal import ProxSGD
     from sparsify.optim.regularizers import L1, GroupL1L2
     from sparsify.sparsity.table import sparsity_table
@@ -36,11 +37,11 @@ __all__ = [
 
 _HOMES = {
     "L1": "sparsify.optim.regularizers",
-    "AdaBreg": "sparsify.optim.bregman",
+    "AdaBreg": "sparsify.optim.adabreg",
     "AdaptiveLambda": "sparsify.optim.lambda_rules",
     "FixedLambda": "sparsify.optim.lambda_rules",
     "GroupL1L2": "sparsify.optim.regularizers",
-    "LinBreg": "sparsify.optim.bregman",
+    "LinBreg": "sparsify.optim.linbreg",
     "ProxSGD": "sparsify.optim.proximal",
     "QuantileLambda": "sparsify.optim.lambda_rules",
     "SparsifyError": "sparsify.errors",

@@ -27,6 +27,7 @@ class Task:
         ignore: Glob patterns of parameter names to protect.
         steps: Optimizer steps in all.
         seed: Seed of everything random in the method.
+        pretrained: Whether the network is trained already, and the method starts from its weights.
     """
 
     network: nn.Module
@@ -35,6 +36,7 @@ class Task:
     ignore: Sequence[str]
     steps: int
     seed: int
+    pretrained: bool = False
 
 
 class Method(ABC, Generic[O]):

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from sparsify.methods.base import Method, Task
-from sparsify.optim.bregman import AdaBreg, BregmanOptimizer, LinBreg
+from sparsify.optim.adabreg import AdaBreg
+from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
+from sparsify.optim.linbreg import LinBreg
 from sparsify.recipe import Fraction, OpenFraction, Section
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial
+from sparsify.sparsity.table import sparsity_table
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -24,31 +27,46 @@ class BregmanOptions(Section):
 
     Attributes:
         delta: Elastic-net parameter δ.
-        initial_sparsity: Share of zeros in every prunable tensor at the start.
+        initial_sparsity: Share of zeros in every prunable tensor at the start; a network that is
+            trained already starts as it is.
         ramp: Share of training in which the wanted sparsity goes from initial to target.
-        lambda_rule: `adaptive` (arXiv 2605.07892), `quantile` or `fixed`.
-        lambda_value: λ of the fixed rule.
+        ramp_power: Shape of the ramp: 3 is cubic, 1 linear.
+        lambda_rule: `adaptive` (arXiv 2605.07892), `quantile`, `smoothed` (λ follows the quantile)
+            or `fixed`.
+        lambda_value: λ of the fixed rule, or the first λ of the adaptive rule, which else is found.
         alpha: Strength of the adaptive rule.
+        damping: What the adaptive rule multiplies alpha by when the sign of the gap changes.
+        smoothing: How slowly λ follows in the smoothed rule.
         every: Steps between two updates of λ.
+        lambda_change: What stays when λ moves, see `sparsify.optim.bregman`.
         landing: Share of training after which the support is held at exactly the target.
     """
 
     delta: float = Field(default=1.0, gt=0)
     initial_sparsity: OpenFraction = 0.99
     ramp: Fraction = 0.1
-    lambda_rule: Literal["adaptive", "quantile", "fixed"] = "adaptive"
+    ramp_power: float = Field(default=3.0, gt=0)
+    lambda_rule: Literal["adaptive", "quantile", "smoothed", "fixed"] = "adaptive"
     lambda_value: float | None = Field(default=None, ge=0)
     alpha: float = Field(default=1.0, gt=0)
+    damping: float = Field(default=1.0, gt=0, le=1)
+    smoothing: float = Field(default=0.9, gt=0, lt=1)
     every: int = Field(default=2, ge=1)
+    lambda_change: LambdaChange = "keep_dual"
     landing: Fraction = 0.75
 
     @model_validator(mode="after")
     def _fixed_rule_has_a_value(self) -> Self:
-        if (self.lambda_rule == "fixed") != (self.lambda_value is not None):
+        given = self.lambda_value is not None
+        if self.lambda_rule == "fixed" and not given:
             raise ValueError(
-                "lambda_rule 'fixed' and lambda_value go together: give both (as in --set"
-                " methods.adabreg.lambda_value=0.1) or neither"
+                "lambda_rule 'fixed' needs lambda_value (as in --set"
+                " methods.adabreg.lambda_value=0.1)"
             )
+        if self.lambda_rule in ("quantile", "smoothed") and given:
+            raise ValueError(f"lambda_rule '{self.lambda_rule}' finds λ: leave lambda_value away")
+        if self.lambda_change == "rescale" and not self.lambda_value:
+            raise ValueError("lambda_change 'rescale' divides by λ: give a positive lambda_value")
         return self
 
 
@@ -58,11 +76,13 @@ class LinBregOptions(BregmanOptions):
     Attributes:
         lr: Peak step size τ.
         momentum: Exponential average of the gradient.
+        nesterov: Whether the momentum looks ahead.
         weight_decay: Coupled decay.
     """
 
     lr: float = Field(default=1.0, gt=0)
     momentum: Beta = 0.9
+    nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
 
 
@@ -91,13 +111,13 @@ class BregmanMethod(Method[B], Generic[B]):
     def __init__(self, task: Task, options: B) -> None:
         super().__init__(task, options)
         weights = list(prunable_parameters(task.network, task.ignore).values())
-        initialise_sparse(weights, options.initial_sparsity, task.seed)
-        self.schedule = Polynomial(
-            options.initial_sparsity,
-            task.target_sparsity,
-            0,
-            max(round(options.ramp * task.steps), 1),
-        )
+        if task.pretrained:
+            initial = sparsity_table(task.network, task.ignore).sparsity
+        else:
+            initial = options.initial_sparsity
+            initialise_sparse(weights, initial, task.seed)
+        end = max(round(options.ramp * task.steps), 1)
+        self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
         self.landing_step = max(round(options.landing * task.steps), 1)
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
@@ -122,12 +142,21 @@ class BregmanMethod(Method[B], Generic[B]):
         """The optimizer with the method's hyperparameters."""
 
     def _rule(self) -> LambdaRule:
-        options = self.options
-        if options.lambda_rule == "quantile":
-            return QuantileLambda(self.schedule, options.every)
-        if options.lambda_value is not None:  # only the fixed rule has one
-            return FixedLambda(options.lambda_value, options.every)
-        return AdaptiveLambda(self.schedule, options.alpha, options.every, warmup=self.schedule.end)
+        o = self.options
+        if o.lambda_rule in ("quantile", "smoothed"):
+            smoothing = o.smoothing if o.lambda_rule == "smoothed" else 0.0
+            return QuantileLambda(self.schedule, o.every, smoothing)
+        if o.lambda_rule == "fixed":
+            assert o.lambda_value is not None  # validated
+            return FixedLambda(o.lambda_value, o.every)
+        return AdaptiveLambda(
+            self.schedule,
+            o.alpha,
+            o.every,
+            initial=o.lambda_value,
+            warmup=self.schedule.end,
+            damping=o.damping,
+        )
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -142,7 +171,16 @@ class LinBregMethod(BregmanMethod[LinBregOptions]):
 
     def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
         o = self.options
-        return LinBreg(groups, o.lr, o.momentum, o.weight_decay, o.delta, rule)
+        return LinBreg(
+            groups,
+            o.lr,
+            o.momentum,
+            o.weight_decay,
+            nesterov=o.nesterov,
+            delta=o.delta,
+            lambda_rule=rule,
+            lambda_change=o.lambda_change,
+        )
 
 
 class AdaBregMethod(BregmanMethod[AdaBregOptions]):
@@ -159,4 +197,5 @@ class AdaBregMethod(BregmanMethod[AdaBregOptions]):
             weight_decay=o.weight_decay,
             delta=o.delta,
             lambda_rule=rule,
+            lambda_change=o.lambda_change,
         )

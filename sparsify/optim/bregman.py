@@ -1,4 +1,4 @@
-"""LinBreg and AdaBreg: linearised Bregman iterations (Bungert et al., JMLR 23(192), 2022).
+"""Linearised Bregman iterations (Bungert et al., JMLR 23(192), 2022): what all of them share.
 
 The state is a dual variable `v ∈ ∂J(w)` of `J(w) = λ·R(w) + ‖w‖²/(2δ)`. A step moves `v` along the
 negative gradient and recovers the weights as `w = prox(δ·v)`, so that weights become nonzero only
@@ -8,113 +8,32 @@ once their dual has grown past λ.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
-from sparsify.sparsity.masks import largest_masks
+from sparsify.optim import fused as compiled
+from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.landing import choose_zeros
+from sparsify.optim.regularizers import L1
+from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
+from sparsify.optim.sharding import Shards, local, local_like, whole
+from sparsify.optim.slots import Slot
+from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
+from sparsify.sparsity.masks import zeros_wanted
 
-Groups = Iterable[Tensor] | Iterable[dict[str, Any]]
+Pair = tuple[dict[str, Any], Tensor]
 
+LambdaChange = Literal["keep_dual", "keep_weights", "rescale"]
+"""What stays when λ moves.
 
-class SparseOptimizer(Optimizer):
-    """What optimizers with a λ share: the rule, the measurement and the checks.
-
-    Attributes:
-        lambda_rule: Chooses λ.
-    """
-
-    def __init__(self, params: Groups, defaults: dict[str, Any], rule: LambdaRule | None) -> None:
-        for name in ("lr", "weight_decay"):
-            if defaults[name] < 0:
-                raise ValueError(f"{name} must not be negative: {defaults[name]}")
-        super().__init__(params, {"regularizer": None, "lambda_scale": 1.0, **defaults})
-        self.lambda_rule = rule or FixedLambda(0.0)
-        device = self.param_groups[0]["params"][0].device
-        self._lam = torch.tensor(self.lambda_rule.initial, dtype=torch.float64, device=device)
-        self._sparsity = torch.tensor(float("nan"), dtype=torch.float64, device=device)
-        self._steps = 0
-
-    @property
-    def lam(self) -> float:
-        """λ now; reading it waits for the device."""
-        return float(self._lam)
-
-    @lam.setter
-    def lam(self, value: float) -> None:
-        self._lam = torch.full_like(self._lam, value)
-
-    @property
-    def sparsity(self) -> float:
-        """Share of exact zeros among the regularised weights, as last measured by the rule."""
-        return float(self._sparsity)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Updates the weights, and λ when that is due.
-
-        Args:
-            closure: Evaluates the model again and returns the loss.
-
-        Returns:
-            What the closure returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._steps += 1
-        self._advance()
-        return loss
-
-    @torch.no_grad()
-    def measure_sparsity(self) -> Tensor:
-        """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
-        nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
-        size = 0
-        for _, parameter in self._regularised():
-            nonzero += torch.count_nonzero(parameter)
-            size += parameter.numel()
-        self._sparsity = 1 - nonzero.double() / max(size, 1)
-        return self._sparsity
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the optimizer and its λ rule; holds tensors and plain values only."""
-        state = super().state_dict()
-        for group in state["param_groups"]:
-            del group["regularizer"]
-        state["lambda"] = {
-            "value": self._lam.clone(),
-            "sparsity": self._sparsity.clone(),
-            "steps": self._steps,
-        }
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict()`; regularizers and rule stay those of this optimizer."""
-        own = [group["regularizer"] for group in self.param_groups]
-        state = dict(state_dict)
-        extra = state.pop("lambda")
-        super().load_state_dict(state)
-        for group, regularizer in zip(self.param_groups, own, strict=True):
-            group["regularizer"] = regularizer
-        self._lam = extra["value"].to(self._lam)
-        self._sparsity = extra["sparsity"].to(self._lam)
-        self._steps = extra["steps"]
-
-    @abstractmethod
-    def _advance(self) -> None:
-        """One step from the gradients that the parameters hold."""
-
-    def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        for group in self.param_groups:
-            if group["regularizer"] is not None:
-                for parameter in group["params"]:
-                    yield group, parameter
+`keep_dual` is the plain iteration: every surviving weight shrinks or grows by `δ·Δλ`.
+`keep_weights` corrects the dual instead, `v ← v + Δλ·∂R(w)` on the support and `v` brought back
+into `λ·∂R(0)` elsewhere. `rescale` divides by λ, `w = prox(δ·v)/λ`. The last two are the variants
+that arXiv 2605.07892 examines.
+"""
 
 
 class BregmanOptimizer(SparseOptimizer):
@@ -125,15 +44,34 @@ class BregmanOptimizer(SparseOptimizer):
 
     After `land` the mask is held: the surviving weights go on training as if they were alone
     (λ = 0 on the support), and the sparsity no longer changes.
+
+    The arithmetic exists three times: readable, one tensor at a time (`_update`); for all tensors
+    of a group at once (`_updates`, `foreach`); and in C, in one pass over memory (`fused`).
     """
 
+    _CONTROL = (*SparseOptimizer._CONTROL, "_landed", "_foreach", "_fused", "_lambda_change")
+
     def __init__(
-        self, params: Groups, defaults: dict[str, Any], lambda_rule: LambdaRule | None
+        self,
+        params: Groups,
+        defaults: dict[str, Any],
+        lambda_rule: LambdaRule | None,
+        lambda_change: LambdaChange,
+        foreach: bool | None,
+        fused: bool | None,
     ) -> None:
-        if defaults["delta"] <= 0:
-            raise ValueError(f"delta must be positive: {defaults['delta']}")
-        super().__init__(params, defaults, lambda_rule)
+        if foreach and fused:
+            raise ValueError("foreach and fused exclude each other: set one of them")
+        if lambda_change not in get_args(LambdaChange):
+            choices = ", ".join(get_args(LambdaChange))
+            raise ValueError(f"lambda_change must be one of {choices}: {lambda_change!r}")
+        self._foreach, self._fused, self._lambda_change = foreach, fused, lambda_change
         self._landed = False
+        super().__init__(params, defaults, lambda_rule)
+        if lambda_change == "rescale" and not self.lambda_rule.initial > 0:
+            raise ValueError(
+                "lambda_change='rescale' divides by λ: give the rule a positive initial λ"
+            )
 
     @property
     def landed(self) -> bool:
@@ -145,8 +83,8 @@ class BregmanOptimizer(SparseOptimizer):
         """Fixes the support at exactly `sparsity` and holds it from now on.
 
         λ becomes the quantile that gives this sparsity; among equal thresholds the later goes.
-        Groups stay whole, so that a group regularizer meets the sparsity to one group. Only a
-        weight whose dual is exactly zero is still zero when it is meant to survive.
+        Groups stay whole, so that a group regularizer may exceed the sparsity by less than one
+        group. Only a weight whose dual is exactly zero is still zero when it is meant to survive.
 
         Raises:
             ValueError: `sparsity` lies outside [0, 1].
@@ -154,33 +92,55 @@ class BregmanOptimizer(SparseOptimizer):
         if not 0 <= sparsity <= 1:
             raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
         pairs = list(self._regularised())
-        duals = [self._dual(group, parameter) for group, parameter in pairs]
-        scores = [
-            group["regularizer"].thresholds(dual) / group["lambda_scale"]
-            for (group, _), dual in zip(pairs, duals, strict=True)
-        ]
-        masks = [
-            group["regularizer"].thresholds(mask.to(dual)) > 0  # a group that keeps one keeps all
-            for (group, _), dual, mask in zip(
-                pairs, duals, largest_masks(scores, sparsity), strict=True
-            )
-        ]
-        both = list(zip(scores, masks, strict=True))
-        gone = [score[~mask].max() for score, mask in both if not mask.all()]
-        kept = [score[mask].min() for score, mask in both if mask.any()]
-        if gone:
-            self._lam = torch.stack(gone).max().to(self._lam)
-        if kept:  # below every survivor also where one equals what goes, or the prox would zero it
-            least = torch.stack(kept).min()
-            below = torch.nextafter(least, torch.zeros_like(least)).to(self._lam)
-            self._lam = torch.minimum(self._lam, below)
-        self._apply_prox(pairs)
-        for (_, parameter), mask in zip(pairs, masks, strict=True):
-            parameter.masked_fill_(~mask, 0.0)
-            del self.state[parameter]["dual"]
-            self.state[parameter]["mask"] = mask
+        if pairs:
+            shards = Shards(parameter for _, parameter in pairs)
+            zeros = zeros_wanted(sum(p.numel() for _, p in pairs), sparsity)
+            thresholds, counted = self._thresholds(pairs, shards)
+            lam, keeps = choose_zeros(thresholds, counted, zeros, self._dual_type(pairs), shards)
+            self._lam = lam.to(self._lam)
+            for (group, parameter), keep in zip(pairs, keeps, strict=True):
+                self._hold(group, parameter, keep)
         self._landed = True
         self.measure_sparsity()
+
+    @torch.no_grad()
+    def lambda_for(self, sparsity: float) -> Tensor:
+        """The λ at which the prox of the present duals has a sparsity, 0-dim.
+
+        For ℓ1 the `sparsity`-quantile of `|v|`: at least so many weights vanish, and fewer at any
+        smaller λ. It is exact, and costs a few passes over the duals.
+        """
+        pairs = list(self._regularised())
+        shards, dtype = Shards(parameter for _, parameter in pairs), self._dual_type(pairs)
+        histograms, others = [], []
+        for group in self.param_groups:
+            own = [pair for pair in pairs if pair[0] is group]
+            duals = [local(self._dual(*pair)) for pair in own]
+            if (
+                duals
+                and isinstance(group["regularizer"], L1)
+                and all(dual.dtype == dtype and self._compiles(dual) for dual in duals)
+            ):
+                histograms.append(compiled.dual_histogram(duals, group["lambda_scale"]))
+            else:
+                others += own
+        if others:
+            thresholds, counted = self._thresholds(others, shards)
+            counting = [t for t, counts in zip(thresholds, counted, strict=True) if counts]
+            histograms.append(threshold_histogram(counting, dtype))
+
+        def histogram(bins: Bins) -> Tensor:
+            return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
+
+        size = sum(parameter.numel() for _, parameter in pairs)
+        rank = min(max(zeros_wanted(size, sparsity), 1), size)
+        on_host = self._lam.device.type == "cpu"
+        return order_statistic(
+            histogram,
+            torch.tensor(rank, device=self._lam.device),
+            dtype,
+            guess=self._lam if on_host and self._lam > 0 else None,
+        )
 
     @torch.no_grad()
     def reset_duals(self) -> None:
@@ -191,16 +151,13 @@ class BregmanOptimizer(SparseOptimizer):
         for _, parameter in self._regularised():
             self.state[parameter].pop("dual", None)
 
-    def state_dict(self) -> dict[str, Any]:
-        """State of the optimizer, its λ rule and its landing."""
-        state = super().state_dict()
-        state["lambda"]["landed"] = self._landed
-        return state
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict()`."""
+        """Restores `state_dict()`.
+
+        Raises:
+            ValueError: The state is not that of such an optimizer with such groups.
+        """
         super().load_state_dict(state_dict)
-        self._landed = state_dict["lambda"]["landed"]
         # torch has cast them to the type of their parameter, which would round the duals of
         # bfloat16 weights.
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -210,165 +167,180 @@ class BregmanOptimizer(SparseOptimizer):
                     device = parameters[index].device
                     self.state[parameters[index]][name] = saved[name].to(device, copy=True)
 
-    def _advance(self) -> None:
-        moved = []
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and self._descend(group, parameter):
-                    moved.append((group, parameter))
-        if not self._landed:
-            self._set_weights(moved)
+    @abstractmethod
+    def _moments(
+        self, group: dict[str, Any], parameter: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        """The parameter's moments, made at its first step, and the number of this step."""
 
     @abstractmethod
-    def _update(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+    def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
         """What is subtracted from the dual: the step size times the direction."""
 
-    def _descend(self, group: dict[str, Any], parameter: Tensor) -> bool:
-        """Moves the dual and returns True, or moves a weight that has none and returns False."""
-        if group["regularizer"] is None:
-            parameter.sub_(self._update(group, parameter), alpha=group["delta"])
-            return False
+    @abstractmethod
+    def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
+        """`_update` for all slots at once."""
+
+    @abstractmethod
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        """The fields of `compiled.Hyper` that say how a gradient becomes an update."""
+
+    def _advance(self) -> None:
+        rule, step = self.lambda_rule, self._steps
+        waits = rule.needs_quantile(step) and not self._landed
+        moved = []
+        for group in self.param_groups:
+            slots = [self._slot(group, parameter) for parameter in self._moving(group)]
+            if slots:
+                self._move(group, slots, follow=not waits)
+                moved.append((group, slots))
         if self._landed:
-            update = self._update(group, parameter) * self.state[parameter]["mask"]
-            parameter.sub_(update, alpha=group["delta"])
-            return False
-        dual = self._dual(group, parameter)
-        dual.sub_(self._update(group, parameter))
-        return True
+            return
+        if waits:
+            self._lam = rule.before_prox(self._lam, self.lambda_for, step)
+            for group, slots in moved:
+                self._follow(group, slots)
+        if rule.due(step):
+            self._change_lambda(rule.after_prox(self._lam, self.measure_sparsity(), step))
+
+    def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
+        assert parameter.grad is not None  # `_moving` looks
+        first, second, step = self._moments(group, parameter)
+        state = self.state[parameter]
+        if group["regularizer"] is not None and "mask" not in state:
+            self._dual(group, parameter)
+        return Slot(
+            parameter,
+            local(parameter),
+            local(parameter.grad),
+            *(None if t is None else local(t) for t in (state.get("dual"), state.get("mask"))),
+            *(None if t is None else local(t) for t in (first, second)),
+            step,
+        )
+
+    def _move(self, group: dict[str, Any], slots: Sequence[Slot], follow: bool) -> None:
+        """Moves duals, or weights without one, along the gradients; then weights after duals."""
+        regularizer, gain = group["regularizer"], self._gain(group)
+        in_c = [slot for slot in slots if self._compiles(slot.weight)]
+        others = [slot for slot in slots if not self._compiles(slot.weight)]
+        at_once = follow and not self._landed and isinstance(regularizer, L1)
+        if in_c:
+            limit = float(self._limit(group, in_c[0].weight.dtype)) if at_once else None
+            compiled.step(in_c, compiled.Hyper(**self._hyper(group), delta=gain, limit=limit))
+        updates: Iterable[Tensor] = (self._update(group, slot) for slot in others)
+        if others and (others[0].weight.is_cuda if self._foreach is None else self._foreach):
+            updates = self._updates(group, others)
+        for slot, update in zip(others, updates, strict=True):
+            slot.move(update, gain)
+        if follow:
+            self._follow(group, others if at_once else slots)
+
+    def _follow(self, group: dict[str, Any], slots: Sequence[Slot]) -> None:
+        """The weights from their duals; weights without one have moved already."""
+        regularizer, gain = group["regularizer"], self._gain(group)
+        followers = [slot for slot in slots if slot.dual is not None]
+        if followers and isinstance(regularizer, L1) and self._compiles(followers[0].weight):
+            compiled.prox(followers, gain, float(self._limit(group, followers[0].weight.dtype)))
+            return
+        for slot in followers:
+            assert slot.dual is not None
+            if slot.mask is not None:
+                slot.weight.copy_(slot.dual * gain)
+            elif isinstance(regularizer, L1):
+                limit = self._limit(group, slot.dual.dtype)
+                slot.weight.copy_(regularizer.prox(slot.dual, limit) * gain)
+            else:  # norms of groups may reach over the parts that other processes hold
+                dual = self.state[slot.parameter]["dual"]
+                limit = self._limit(group, slot.dual.dtype)
+                slot.parameter.copy_(regularizer.prox(dual, limit) * gain)
+
+    def _hold(self, group: dict[str, Any], parameter: Tensor, keep: Tensor) -> None:
+        """Gives a parameter its final support: the groups of `keep`."""
+        state, weight = self.state[parameter], local(parameter)
+        dual = state["dual"]
+        mask = keep.expand_as(weight).contiguous()
+        values = local(group["regularizer"].prox(dual, self._limit(group, dual.dtype)))
+        values = values.masked_fill(~mask, 0.0)
+        weight.copy_(values * self._gain(group))
+        state["mask"] = local_like(parameter, mask)
+        if dual.dtype == weight.dtype:
+            del state["dual"]
+        else:  # stays as the precise copy of weights that are too coarse for small updates
+            local(dual).copy_(values)
+
+    def _change_lambda(self, lam: Tensor) -> None:
+        before, self._lam = self._lam, lam
+        if self._lambda_change != "keep_weights" or self._landed:
+            return
+        for group, parameter in self._regularised():
+            if "dual" not in self.state[parameter]:
+                continue
+            dual, regularizer = self.state[parameter]["dual"], group["regularizer"]
+            on = regularizer.thresholds(parameter) > 0
+            change = (lam - before) * group["lambda_scale"]
+            moved = dual + change * regularizer.subgradient(parameter.to(dual.dtype))
+            outside = regularizer.prox(dual, self._limit(group, dual.dtype))
+            dual.copy_(torch.where(on, moved, dual - outside))
 
     def _dual(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if "dual" not in state:
-            start = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
+            start = parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))
             subgradient = group["regularizer"].subgradient(start)
-            state["dual"] = start / group["delta"] + self._scaled_lambda(group) * subgradient
+            limit = self._limit(group, start.dtype)
+            state["dual"] = start / self._gain(group) + limit * subgradient
         return state["dual"]
 
-    def _scaled_lambda(self, group: dict[str, Any]) -> Tensor:
-        return self._lam * group["lambda_scale"]
+    def _dual_type(self, pairs: Sequence[Pair]) -> torch.dtype:
+        precise = any(parameter.dtype == torch.float64 for _, parameter in pairs)
+        return torch.float64 if precise else torch.float32
 
-    def _set_weights(self, moved: list[tuple[dict[str, Any], Tensor]]) -> None:
-        rule, step = self.lambda_rule, self._steps
-        if rule.needs_thresholds(step):
-            thresholds = [
-                group["regularizer"].thresholds(self._dual(group, parameter))
-                / group["lambda_scale"]
-                for group, parameter in self._regularised()
-            ]
-            self._lam = rule.before_prox(self._lam, thresholds, step)
-        self._apply_prox(moved)
-        if rule.due(step):
-            self._lam = rule.after_prox(self._lam, self.measure_sparsity(), step)
+    def _gain(self, group: dict[str, Any]) -> float:
+        """What the prox is multiplied by: δ, as `prox(δ·v) = δ·S_λ(v)`."""
+        if self._lambda_change == "rescale" and group["regularizer"] is not None:
+            return group["delta"] / float(self._lam)
+        return group["delta"]
 
-    def _apply_prox(self, pairs: list[tuple[dict[str, Any], Tensor]]) -> None:
+    def _limit(self, group: dict[str, Any], dtype: torch.dtype) -> Tensor:
+        """λ of a group, rounded down, so that exactly the thresholds up to λ are reached."""
+        limit = self._lam * group["lambda_scale"]
+        rounded = limit.to(dtype)
+        return torch.where(
+            rounded.to(limit) > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded
+        )
+
+    def _thresholds(
+        self, pairs: Sequence[Pair], shards: Shards
+    ) -> tuple[list[Thresholds], list[bool]]:
+        """The thresholds of each parameter, and whether this process counts them."""
+        found, counted = [], []
         for group, parameter in pairs:
-            delta = group["delta"]
-            threshold = delta * self._scaled_lambda(group)
-            parameter.copy_(
-                group["regularizer"].prox(delta * self._dual(group, parameter), threshold)
+            dual = self._dual(group, parameter)
+            values = whole(group["regularizer"].thresholds(dual)) / group["lambda_scale"]
+            found.append(Thresholds(local(values), dual.numel() // values.numel()))
+            counted.append(shards.counts(values))
+        return found, counted
+
+    def _compiles(self, tensor: Tensor) -> bool:
+        """Whether the C code computes this tensor's step."""
+        if self._fused is False or self._foreach:
+            return False
+        if compiled.fits(tensor):
+            return True
+        if self._fused:
+            raise RuntimeError(
+                "fused=True needs contiguous float32 or float64 weights on the CPU and a C compiler"
             )
+        return False
 
+    def _control_state(self) -> dict[str, Any]:
+        return super()._control_state() | {"landed": self._landed}
 
-class LinBreg(BregmanOptimizer):
-    """Linearised Bregman iteration, with momentum as an exponential average.
+    def _load_control(self, control: dict[str, Any]) -> None:
+        super()._load_control(control)
+        self._landed = control["landed"]
 
-    `m ← β·m + (1 − β)·τ·g`, `v ← v − m`, `w ← prox(δ·v)`. With λ = 0, δ = 1 and constant τ this is
-    SGD with learning rate τ(1 − β) and momentum β.
-
-    Args:
-        params: Parameters or groups, see `parameter_groups`.
-        lr: Step size τ.
-        momentum: β in [0, 1).
-        weight_decay: Coupled decay μ, `g + μ·w`.
-        delta: Elastic-net parameter δ.
-        lambda_rule: Chooses λ; without one λ is 0 until `lam` is set.
-
-    Raises:
-        ValueError: A hyperparameter is out of range.
-    """
-
-    def __init__(
-        self,
-        params: Groups,
-        lr: float = 0.1,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        delta: float = 1.0,
-        lambda_rule: LambdaRule | None = None,
-    ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1): {momentum}")
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "delta": delta}
-        super().__init__(params, defaults, lambda_rule)
-
-    def _update(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        gradient = parameter.grad
-        assert gradient is not None
-        if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        beta = group["momentum"]
-        if not beta:
-            return gradient * group["lr"]
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"].mul_(beta).add_(gradient, alpha=(1 - beta) * group["lr"])
-
-
-class AdaBreg(BregmanOptimizer):
-    """Bregman iteration with Adam's update of the dual.
-
-    `v ← v − τ·m̂/(√ŝ + ε)`, `w ← prox(δ·v)`. With λ = 0 and δ = 1 this is AdamW.
-
-    Args:
-        params: Parameters or groups, see `parameter_groups`.
-        lr: Step size τ.
-        betas: Decay rates of the moments of the gradient.
-        eps: Added to the denominator.
-        weight_decay: Decoupled decay μ, `v ← v − τμ·w`.
-        delta: Elastic-net parameter δ.
-        lambda_rule: Chooses λ; without one λ is 0 until `lam` is set.
-
-    Raises:
-        ValueError: A hyperparameter is out of range.
-    """
-
-    def __init__(
-        self,
-        params: Groups,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        delta: float = 1.0,
-        lambda_rule: LambdaRule | None = None,
-    ) -> None:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must lie in [0, 1): {betas}")
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "delta": delta,
-        }
-        super().__init__(params, defaults, lambda_rule)
-
-    def _update(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
-        gradient = parameter.grad
-        assert gradient is not None
-        first, second = group["betas"]
-        state = self.state[parameter]
-        if "exp_avg" not in state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        average = state["exp_avg"].lerp_(gradient, 1 - first)
-        square = state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        step_size = group["lr"] / (1 - first ** state["step"])
-        denominator = square.sqrt().div_((1 - second ** state["step"]) ** 0.5).add_(group["eps"])
-        update = (average / denominator).mul_(step_size)
-        if group["weight_decay"]:
-            update.add_(parameter, alpha=group["lr"] * group["weight_decay"])
-        return update
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if not group["delta"] > 0:
+            raise ValueError(f"delta must be positive: {group['delta']}")

@@ -5,19 +5,28 @@ All rules work on 0-dim tensors where the parameters live, so that no step waits
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsify.sparsity.schedules import Constant, SparsitySchedule
 
+Quantile = Callable[[float], Tensor]
+"""Gives for a sparsity the λ at which the network would have it now, 0-dim."""
+
 
 class LambdaRule:
-    """Chooses λ; the optimizer asks before and after the prox of every `every`-th step.
+    """Chooses λ; the optimizer asks before and after the prox of every step that is due.
+
+    A rule belongs to one optimizer, which saves and restores its state.
 
     Args:
         every: Steps between two updates of λ, and between two measurements of the sparsity.
+
+    Raises:
+        ValueError: `every` is not positive.
     """
 
     def __init__(self, every: int) -> None:
@@ -31,26 +40,33 @@ class LambdaRule:
         return 0.0
 
     def due(self, step: int) -> bool:
-        """Whether λ is updated in this step (the first is 1)."""
+        """Whether λ is updated and the sparsity measured in this step (the first is 1)."""
         return step % self.every == 0
 
-    def before_prox(self, lam: Tensor, thresholds: Sequence[Tensor], step: int) -> Tensor:
+    def needs_quantile(self, step: int) -> bool:
+        """Whether `before_prox` sets λ in this step."""
+        return False
+
+    def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
         """λ for the prox of this step.
 
         Args:
             lam: λ so far, 0-dim.
-            thresholds: Per parameter, for each weight the λ from which it is zero.
+            quantile: The λ that gives a sparsity, for the duals of this step.
             step: Number of this step, from 1.
         """
         return lam
 
-    def needs_thresholds(self, step: int) -> bool:
-        """Whether `before_prox` looks at the thresholds in this step."""
-        return False
-
     def after_prox(self, lam: Tensor, sparsity: Tensor, step: int) -> Tensor:
         """λ for the next step, from the sparsity measured now (0-dim, in [0, 1])."""
         return lam
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule remembers from step to step."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
 
 
 class FixedLambda(LambdaRule):
@@ -59,11 +75,14 @@ class FixedLambda(LambdaRule):
     Args:
         value: λ.
         every: Steps between two measurements of the sparsity.
+
+    Raises:
+        ValueError: λ is negative.
     """
 
     def __init__(self, value: float, every: int = 10) -> None:
         super().__init__(every)
-        if value < 0:
+        if not value >= 0:
             raise ValueError(f"λ must not be negative: {value}")
         self.value = value
 
@@ -77,45 +96,69 @@ class QuantileLambda(LambdaRule):
     """λ is the wanted quantile of the thresholds, so the target is met at every update.
 
     The sparsity as a function of λ is the empirical distribution of the thresholds (`|v|` for ℓ1),
-    so `λ = Q_s(thresholds)` gives `#{|v| < λ} ≤ zeros ≤ #{|v| ≤ λ}`.
+    so `λ = Q_s(thresholds)` gives `#{|v| < λ} ≤ zeros ≤ #{|v| ≤ λ}`. With smoothing λ follows the
+    quantile geometrically, `λ ← λ^ρ·Q^(1−ρ)`, and so moves less from one update to the next.
 
     Args:
         target_sparsity: A number in (0, 1), or a schedule of them over steps.
         every: Steps between two updates.
+        smoothing: ρ in [0, 1); 0 takes the quantile itself.
+
+    Raises:
+        ValueError: An argument is out of range.
     """
 
-    def __init__(self, target_sparsity: float | SparsitySchedule, every: int = 10) -> None:
+    def __init__(
+        self,
+        target_sparsity: float | SparsitySchedule,
+        every: int = 10,
+        smoothing: float = 0.0,
+    ) -> None:
         super().__init__(every)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must lie in [0, 1): {smoothing}")
         self.target = _schedule(target_sparsity)
+        self.smoothing = smoothing
 
     def due(self, step: int) -> bool:
         """At the first step too: there is no λ before it."""
         return step == 1 or super().due(step)
 
-    def needs_thresholds(self, step: int) -> bool:
+    def needs_quantile(self, step: int) -> bool:
         """Whenever λ is updated."""
         return self.due(step)
 
-    def before_prox(self, lam: Tensor, thresholds: Sequence[Tensor], step: int) -> Tensor:
-        """The quantile of the thresholds."""
-        return quantile(thresholds, self.target(step)).to(lam)
+    def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
+        """The quantile of the thresholds, or λ moved towards it."""
+        wanted = quantile(self.target(step)).to(lam)
+        if not self.smoothing:
+            return wanted
+        # Geometric means cannot leave zero, where λ starts and where it may have to go.
+        follows = (lam > 0) & (wanted > 0)
+        mixed = lam**self.smoothing * wanted ** (1 - self.smoothing)
+        return torch.where(follows, mixed, wanted)
 
 
 class AdaptiveLambda(LambdaRule):
     """The multiplicative rule of arXiv 2605.07892.
 
     With `gap = s* − s` after every `every`-th step: `λ ← λ·(1 + α·|gap|)` if the network is not yet
-    sparse enough, `λ ← λ/(1 + α·|gap|)` if it is too sparse, clamped to the bounds.
+    sparse enough, `λ ← λ/(1 + α·|gap|)` if it is too sparse, clamped to the bounds. With damping
+    `α = α₀·γ^max(C − 1, 0)`, where C counts how often the gap has changed its sign.
 
     Args:
         target_sparsity: A number in (0, 1), or a schedule of them over steps.
-        alpha: Strength `α` of the correction.
+        alpha: Strength `α₀` of the correction.
         every: Steps `f` between two updates.
         initial: λ at the first step. `None` calibrates it: during `warmup` steps λ is the quantile
             that gives the wanted sparsity, and the rule goes on from there. The scale of λ depends
             on optimizer, learning rate and network, so that no constant serves them all.
         warmup: Steps of calibration when `initial` is `None`.
+        damping: γ in (0, 1]; 1 does not damp.
         bounds: Smallest and largest λ.
+
+    Raises:
+        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -125,16 +168,28 @@ class AdaptiveLambda(LambdaRule):
         every: int = 10,
         initial: float | None = None,
         warmup: int = 10,
+        damping: float = 1.0,
         bounds: tuple[float, float] = (1e-6, 1e3),
     ) -> None:
         super().__init__(every)
-        if alpha <= 0:
+        if not alpha > 0:
             raise ValueError(f"alpha must be positive: {alpha}")
+        if not 0 < damping <= 1:
+            raise ValueError(f"damping must lie in (0, 1]: {damping}")
+        if not 0 < bounds[0] <= bounds[1]:
+            raise ValueError(f"bounds must be positive and ascending: {bounds}")
+        if initial is not None and not bounds[0] <= initial <= bounds[1]:
+            raise ValueError(f"initial must lie within the bounds {bounds}: {initial}")
+        if initial is None and warmup < 1:
+            raise ValueError(f"warmup must be at least 1 where initial is not given: {warmup}")
         self.target = _schedule(target_sparsity)
         self.alpha = alpha
+        self.damping = damping
         self.bounds = bounds
         self._initial = initial
         self.warmup = warmup if initial is None else 0
+        self._sign = torch.zeros(())  # of the last gap that was not zero
+        self._sign_changes = torch.zeros(())
 
     @property
     def initial(self) -> float:
@@ -145,35 +200,41 @@ class AdaptiveLambda(LambdaRule):
         """In every step of the calibration, then in every `every`-th."""
         return step <= self.warmup or super().due(step)
 
-    def needs_thresholds(self, step: int) -> bool:
+    def needs_quantile(self, step: int) -> bool:
         """During calibration."""
         return step <= self.warmup
 
-    def before_prox(self, lam: Tensor, thresholds: Sequence[Tensor], step: int) -> Tensor:
+    def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
         """The quantile of the thresholds during calibration."""
-        if not self.needs_thresholds(step):
+        if not self.needs_quantile(step):
             return lam
-        return quantile(thresholds, self.target(step)).to(lam).clamp(*self.bounds)
+        return quantile(self.target(step)).to(lam).clamp(*self.bounds)
 
     def after_prox(self, lam: Tensor, sparsity: Tensor, step: int) -> Tensor:
         """λ moved against the gap."""
         if step <= self.warmup:
             return lam
         gap = self.target(step) - sparsity.to(lam)
-        factor = 1 + self.alpha * gap.abs()
+        alpha = self.alpha * self._damped(gap)
+        factor = 1 + alpha * gap.abs()
         return torch.where(gap > 0, lam * factor, lam / factor).clamp(*self.bounds)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sign of the last gap and the number of its changes."""
+        return {"sign": self._sign.clone(), "sign_changes": self._sign_changes.clone()}
 
-def quantile(thresholds: Sequence[Tensor], share: float) -> Tensor:
-    """The smallest value that at least `share` of all entries do not exceed, 0-dim.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        self._sign, self._sign_changes = state["sign"], state["sign_changes"]
 
-    Args:
-        thresholds: Tensors of any shapes on one device.
-        share: In [0, 1].
-    """
-    values = torch.cat([t.flatten() for t in thresholds])
-    rank = min(max(round(share * values.numel()), 1), values.numel())
-    return torch.kthvalue(values, rank).values
+    def _damped(self, gap: Tensor) -> Tensor | float:
+        """`γ^max(C − 1, 0)`, after counting."""
+        if self.damping == 1:
+            return 1.0
+        before, now = self._sign.to(gap), torch.sign(gap)
+        self._sign_changes = self._sign_changes.to(gap) + (before * now < 0)
+        self._sign = torch.where(now == 0, before, now)
+        return self.damping ** (self._sign_changes - 1).clamp(min=0)
 
 
 def _schedule(target: float | SparsitySchedule) -> SparsitySchedule:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sparsify.optim.bregman import Groups, SparseOptimizer
 from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 
 
 class ProxSGD(SparseOptimizer):
@@ -29,7 +29,7 @@ class ProxSGD(SparseOptimizer):
         lambda_rule: LambdaRule | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, lambda_rule)
-        if self.lambda_rule.needs_thresholds(1):
+        if self.lambda_rule.needs_quantile(1):
             raise ValueError(
                 "ProxSGD has no dual variable for a quantile:"
                 " give FixedLambda, or AdaptiveLambda with an initial λ"
@@ -37,9 +37,7 @@ class ProxSGD(SparseOptimizer):
 
     def _advance(self) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
+            for parameter in self._moving(group):
                 gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
                 parameter.sub_(gradient, alpha=group["lr"])
                 if group["regularizer"] is not None:

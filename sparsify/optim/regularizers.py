@@ -1,4 +1,4 @@
-"""Sparsity-promoting regularizers R, each with its prox, a subgradient, and its threshold.
+"""Sparsity-promoting regularizers R, each with its prox, a subgradient, and its thresholds.
 
 The elastic-net functional of Bregman training is `J(w) = λ·R(w) + ‖w‖²/(2δ)`
 (Bungert et al., JMLR 23(192), 2022).
@@ -27,9 +27,12 @@ class Regularizer(ABC):
 
     @abstractmethod
     def thresholds(self, v: Tensor) -> Tensor:
-        """For every entry of the dual `v` the largest λ at which its weight is not yet zero.
+        """For every group of weights the largest λ at which it is not yet zero.
 
-        A weight is zero if and only if λ is at least its threshold. Same shape as `v`.
+        A weight is zero after `prox(v, λ)` if and only if λ is at least its threshold.
+
+        Returns:
+            A tensor that broadcasts to `v`; all groups of one parameter are equally large.
         """
 
 
@@ -71,33 +74,29 @@ class GroupL1L2(Regularizer):
 
     def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
         """Group soft thresholding `x·max(1 − threshold·√n/‖x_group‖, 0)`."""
-        norm, size = self._norms(x)
-        scale = (1 - threshold * math.sqrt(size) / norm.clamp(min=torch.finfo(x.dtype).tiny)).clamp(
-            min=0
-        )
-        # Adding zero turns -0.0, which a negative entry times zero gives, into +0.0.
-        return x * scale + 0.0
+        size = self.thresholds(x)
+        # This form of the factor is zero exactly where the threshold is reached. Adding zero turns
+        # -0.0, which a negative entry times zero gives, into +0.0.
+        return x * ((size - threshold).clamp(min=0) / _positive(size)) + 0.0
 
     def subgradient(self, w: Tensor) -> Tensor:
         """`√n·w/‖w_group‖`, zero for a group of zeros."""
-        norm, size = self._norms(w)
-        return w * (math.sqrt(size) / norm.clamp(min=torch.finfo(w.dtype).tiny))
+        return w / _positive(self.thresholds(w))
 
     def thresholds(self, v: Tensor) -> Tensor:
-        """`‖v_group‖/√n`, the same for all entries of a group."""
-        norm, size = self._norms(v)
-        return (norm / math.sqrt(size)).expand_as(v)
-
-    def _norms(self, x: Tensor) -> tuple[Tensor, int]:
-        first = {"kernel": 2, "input": 1, "output": 1}[self.group]
-        dims = list(range(first, x.dim()))
+        """`‖v_group‖/√n`, one for each group."""
+        first = 2 if self.group == "kernel" else 1
+        dims = list(range(first, v.dim()))
         if self.group == "input":
-            dims = [0, *range(2, x.dim())]
+            dims = [0, *range(2, v.dim())]
         if not dims:  # a linear layer's kernel is a single weight
-            return x.abs(), 1
-        return torch.linalg.vector_norm(x, dim=dims, keepdim=True), math.prod(
-            x.shape[d] for d in dims
-        )
+            return v.abs()
+        norm = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
+        return norm / math.sqrt(math.prod(v.shape[d] for d in dims))
 
     def __repr__(self) -> str:
         return f"GroupL1L2(group={self.group!r})"
+
+
+def _positive(size: Tensor) -> Tensor:
+    return size.clamp(min=torch.finfo(size.dtype).tiny)

@@ -211,6 +211,7 @@ class Trainer:
             "sparsity": self._table().sparsity,
             "sparsity_target": self.method.sparsity_target(step),
             "lambda": self.method.lam,
+            "weight_norm": self._weight_norm(),
             "lr": self.method.optimizer.param_groups[0]["lr"],
             "margin": self.head.margin,
         }
@@ -262,6 +263,10 @@ class Trainer:
                 "data_wait": self.data_wait,
             }
         )
+
+    def _weight_norm(self) -> float:
+        weights = prunable_parameters(self.network, self.recipe.model.ignore).values()
+        return float(nn.utils.get_total_norm([weight.detach() for weight in weights]))
 
     def _table(self) -> SparsityTable:
         return sparsity_table(self.network, self.recipe.model.ignore)

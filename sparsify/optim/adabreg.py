@@ -1,0 +1,117 @@
+"""AdaBreg: the Bregman iteration with Adam's step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
+from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.slots import Slot
+from sparsify.optim.sparse_optimizer import Groups
+
+
+class AdaBreg(BregmanOptimizer):
+    """Bregman iteration with Adam's update of the dual.
+
+    `v ← v − τ·m̂/(√ŝ + ε)`, `w ← prox(δ·v)`. With λ = 0 and δ = 1 this is AdamW (Bungert et al.,
+    JMLR 23(192), 2022).
+
+    Args:
+        params: Parameters or groups, see `parameter_groups`.
+        lr: Step size τ.
+        betas: Decay rates of the moments of the gradient.
+        eps: Added to the denominator.
+        weight_decay: Decoupled decay μ, `v ← v − τμ·w`.
+        delta: Elastic-net parameter δ.
+        lambda_rule: Chooses λ; without one λ is 0 until `lam` is set.
+        lambda_change: What stays when λ moves, see `LambdaChange`.
+        foreach: Computes all tensors of a group at once; by default on GPUs.
+        fused: Computes in C; by default wherever that is possible.
+
+    Raises:
+        ValueError: A hyperparameter is out of range.
+    """
+
+    def __init__(
+        self,
+        params: Groups,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        delta: float = 1.0,
+        lambda_rule: LambdaRule | None = None,
+        *,
+        lambda_change: LambdaChange = "keep_dual",
+        foreach: bool | None = None,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "delta": delta,
+        }
+        super().__init__(params, defaults, lambda_rule, lambda_change, foreach, fused)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"betas must lie in [0, 1): {group['betas']}")
+        if not group["eps"] >= 0:
+            raise ValueError(f"eps must not be negative: {group['eps']}")
+
+    def _moments(
+        self, group: dict[str, Any], parameter: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        state = self.state[parameter]
+        if "exp_avg" not in state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        return state["exp_avg"], state["exp_avg_sq"], state["step"]
+
+    def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
+        assert slot.first is not None
+        assert slot.second is not None
+        first, second = group["betas"]
+        slot.first.lerp_(slot.gradient, 1 - first)
+        slot.second.mul_(second).addcmul_(slot.gradient, slot.gradient, value=1 - second)
+        step_size = group["lr"] / (1 - first**slot.step)
+        denominator = slot.second.sqrt().div_((1 - second**slot.step) ** 0.5).add_(group["eps"])
+        update = (slot.first / denominator).mul_(step_size)
+        if group["weight_decay"]:
+            update.add_(slot.weight, alpha=group["lr"] * group["weight_decay"])
+        return update
+
+    def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
+        first, second = group["betas"]
+        gradients = [slot.gradient for slot in slots]
+        averages, squares = [slot.first for slot in slots], [slot.second for slot in slots]
+        torch._foreach_lerp_(averages, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+        denominators = torch._foreach_sqrt(squares)
+        torch._foreach_div_(denominators, [(1 - second**slot.step) ** 0.5 for slot in slots])
+        torch._foreach_add_(denominators, group["eps"])
+        updates = torch._foreach_div(averages, denominators)
+        torch._foreach_mul_(updates, [group["lr"] / (1 - first**slot.step) for slot in slots])
+        if group["weight_decay"]:
+            weights = [slot.weight for slot in slots]
+            torch._foreach_add_(updates, weights, alpha=group["lr"] * group["weight_decay"])
+        return updates
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "rule": "adam",
+            "lr": float(group["lr"]),
+            "decay": group["weight_decay"],
+            "betas": tuple(group["betas"]),
+            "epsilon": group["eps"],
+        }

@@ -1,0 +1,199 @@
+"""The steps of the Bregman optimizers as compiled code for the CPU, `kernels.c`.
+
+The code is compiled for this processor at its first use and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+from sparsify.files import replacing
+from sparsify.optim.selection import Bins, Histogram
+from sparsify.optim.slots import Slot
+
+logger = logging.getLogger(__name__)
+
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+_TYPES = {torch.float32: "float", torch.float64: "double"}
+_RULES = {"plain": 0, "momentum": 1, "nesterov": 2, "adam": 3}
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What one step has in common for the parameters of a group.
+
+    Attributes:
+        rule: How a gradient becomes an update.
+        lr: Step size τ.
+        decay: Weight decay μ.
+        delta: δ of the elastic net.
+        betas: Momentum, or Adam's two decay rates.
+        epsilon: Adam's ε.
+        limit: λ of the soft threshold, or `None` where the weights do not follow the duals yet.
+    """
+
+    rule: Literal["plain", "momentum", "nesterov", "adam"]
+    lr: float
+    decay: float
+    delta: float
+    betas: tuple[float, float]
+    epsilon: float
+    limit: float | None
+
+
+class _Slot(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weight", "gradient", "dual", "mask")),
+        *((name, ctypes.c_void_p) for name in ("first", "second")),
+        ("size", ctypes.c_int64),
+        ("step_size", ctypes.c_double),
+        ("root_scale", ctypes.c_double),
+    ]
+
+
+class _Group(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("lr", "decay", "delta", "limit", "momentum")),
+        *((name, ctypes.c_double) for name in ("beta2", "epsilon")),
+        ("rule", ctypes.c_int32),
+        ("prox", ctypes.c_int32),
+    ]
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether there is compiled code for such weights on this machine."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in _TYPES
+        and weight.is_contiguous()
+        and _library(weight.dtype) is not None
+    )
+
+
+def step(slots: Sequence[Slot], hyper: Hyper) -> None:
+    """Moves duals and weights along the gradients, in one pass over memory."""
+    table = (_Slot * len(slots))()
+    gradients = [slot.gradient.contiguous() for slot in slots]  # kept alive until the pass is over
+    beta1, beta2 = hyper.betas
+    for row, slot, gradient in zip(table, slots, gradients, strict=True):
+        row.weight, row.gradient = slot.weight.data_ptr(), gradient.data_ptr()
+        row.dual, row.mask = _address(slot.dual), _address(slot.mask)
+        row.first, row.second = _address(slot.first), _address(slot.second)
+        row.size = slot.weight.numel()
+        if hyper.rule == "adam":
+            row.step_size = hyper.lr / (1 - beta1**slot.step)
+            row.root_scale = (1 - beta2**slot.step) ** -0.5
+    group = _Group(
+        hyper.lr,
+        hyper.decay,
+        hyper.delta,
+        hyper.limit or 0.0,
+        beta1,
+        beta2,
+        hyper.epsilon,
+        _RULES[hyper.rule],
+        hyper.limit is not None,
+    )
+    _call("step", slots[0].weight, table, group)
+    torch.autograd.graph.increment_version([slot.weight for slot in slots])
+
+
+def prox(slots: Sequence[Slot], delta: float, limit: float) -> None:
+    """The weights from their duals, `w = δ·S_limit(v)`."""
+    table = (_Slot * len(slots))()
+    for row, slot in zip(table, slots, strict=True):
+        row.weight, row.dual = slot.weight.data_ptr(), _address(slot.dual)
+        row.size = slot.weight.numel()
+    group = _Group(delta=delta, limit=limit)
+    _call("prox", slots[0].weight, table, group)
+    torch.autograd.graph.increment_version([slot.weight for slot in slots])
+
+
+def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
+    """Counts entries of `|dual|/scale`; see `sparsify.optim.selection`."""
+    table = (_Slot * len(duals))()
+    for row, dual in zip(table, duals, strict=True):
+        row.dual, row.size = dual.data_ptr(), dual.numel()
+
+    def histogram(bins: Bins) -> Tensor:
+        count = 1 << bins.count_log2
+        counts = torch.zeros(count + 2, dtype=torch.int64)
+        interval = (int(bins.start), bins.width_log2, count)
+        if not _call("histogram", duals[0], table, scale, *interval, counts.data_ptr()):
+            raise MemoryError("no memory for a histogram of the duals")
+        return counts
+
+    return histogram
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _call(name: str, tensor: Tensor, table: Any, *arguments: Any) -> Any:
+    library = _library(tensor.dtype)
+    assert library is not None  # `fits` was asked
+    return getattr(library, name)(table, len(table), torch.get_num_threads(), *arguments)
+
+
+@functools.cache
+def _library(dtype: torch.dtype) -> Any:
+    """The code for one type of weights, or `None`, logged, where it cannot be compiled."""
+    source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    command = [*compiler, *_FLAGS, f"-DREAL={_TYPES[dtype]}", "-x", "c", "-"]
+    try:
+        version = _run([*compiler, "--version"], "")
+        # `-march=native` makes code for one kind of processor; a home may be shared by several.
+        key = "\0".join((source, version, *command, _processor()))
+        name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+        path = _cache() / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                _run([*command, "-o", str(temporary), "-lm"], source)
+        library = ctypes.CDLL(str(path))
+    except (OSError, SparsifyError, subprocess.CalledProcessError) as error:
+        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
+        logger.warning("optimizer steps are slower, their C code was not compiled: %s", reason)
+        return None
+    table = (ctypes.POINTER(_Slot), ctypes.c_int64, ctypes.c_int)
+    library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
+    bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
+    library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
+    return library
+
+
+def _run(command: Sequence[str], text: str) -> str:
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    return result.stdout
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sparsify"
+
+
+def _processor() -> str:
+    """What tells this kind of processor from others."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,0 +1,180 @@
+"""What all optimizers with a λ share: the rule, the measurement, the checks and the state."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
+from sparsify.optim.regularizers import Regularizer
+from sparsify.optim.sharding import Shards, local
+
+Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+
+
+class SparseOptimizer(Optimizer):
+    """An optimizer that steers the sparsity of the weights whose group has a `regularizer`.
+
+    Weights that are frozen (`requires_grad=False`) are neither moved nor counted.
+
+    Attributes:
+        lambda_rule: Chooses λ.
+    """
+
+    _CONTROL = ("lambda_rule", "_lam", "_sparsity", "_steps")
+
+    def __init__(self, params: Groups, defaults: dict[str, Any], rule: LambdaRule | None) -> None:
+        super().__init__(params, {"regularizer": None, "lambda_scale": 1.0, **defaults})
+        self.lambda_rule = rule or FixedLambda(0.0)
+        device = self.param_groups[0]["params"][0].device
+        self._lam = torch.tensor(self.lambda_rule.initial, dtype=torch.float64, device=device)
+        self._sparsity = torch.tensor(float("nan"), dtype=torch.float64, device=device)
+        self._steps = 0
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters, with hyperparameters of their own where given.
+
+        Raises:
+            ValueError: A hyperparameter is out of range, or a parameter is complex.
+        """
+        super().add_param_group(param_group)
+        try:
+            self._check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @property
+    def lam(self) -> float:
+        """λ now; reading it waits for the device."""
+        return float(self._lam)
+
+    @lam.setter
+    def lam(self, value: float) -> None:
+        if not value >= 0:
+            raise ValueError(f"λ must not be negative: {value}")
+        self._change_lambda(torch.full_like(self._lam, value))
+
+    @property
+    def sparsity(self) -> float:
+        """Share of exact zeros among the regularised weights, as last measured by the rule."""
+        return float(self._sparsity)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates the weights, and λ when that is due.
+
+        Args:
+            closure: Evaluates the model again and returns the loss.
+
+        Returns:
+            What the closure returned.
+
+        Raises:
+            RuntimeError: A gradient is a sparse tensor.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._steps += 1
+        self._advance()
+        return loss
+
+    @torch.no_grad()
+    def measure_sparsity(self) -> Tensor:
+        """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
+        weights = [parameter for _, parameter in self._regularised()]
+        shards = Shards(weights)
+        nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
+        for weight in weights:
+            if shards.counts(weight):
+                nonzero += torch.count_nonzero(local(weight))
+        size = sum(weight.numel() for weight in weights)
+        self._sparsity = 1 - shards.sum(nonzero).double() / max(size, 1)
+        return self._sparsity
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimizer and its λ rule; holds tensors and plain values only."""
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            del group["regularizer"]
+        # Distributed checkpoints keep nothing but parameter states and parameter groups.
+        state["param_groups"][0]["control"] = self._control_state()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict()`; regularizers and rule stay those of this optimizer.
+
+        Raises:
+            ValueError: The state is not that of such an optimizer with such groups.
+        """
+        groups = [dict(group) for group in state_dict["param_groups"]]
+        control = groups[0].pop("control", None)
+        if control is None:
+            raise ValueError(f"this is not a state of {type(self).__name__}: it holds no λ")
+        own = [group["regularizer"] for group in self.param_groups]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+        for group, regularizer in zip(self.param_groups, own, strict=True):
+            group["regularizer"] = regularizer
+        self._load_control(control)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {name: getattr(self, name) for name in self._CONTROL}
+
+    @abstractmethod
+    def _advance(self) -> None:
+        """One step from the gradients that the parameters hold."""
+
+    def _change_lambda(self, lam: Tensor) -> None:
+        self._lam = lam
+
+    def _control_state(self) -> dict[str, Any]:
+        return {
+            "lambda": self._lam.clone(),
+            "sparsity": self._sparsity.clone(),
+            "steps": self._steps,
+            "rule": self.lambda_rule.state_dict(),
+        }
+
+    def _load_control(self, control: dict[str, Any]) -> None:
+        self._lam = control["lambda"].to(self._lam)
+        self._sparsity = control["sparsity"].to(self._lam)
+        self._steps = control["steps"]
+        self.lambda_rule.load_state_dict(control["rule"])
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        for name in ("lr", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"{name} must not be negative: {group[name]}")
+        regularizer = group["regularizer"]
+        if regularizer is not None and not isinstance(regularizer, Regularizer):
+            raise ValueError(f"regularizer must be None or a Regularizer: {regularizer!r}")
+        if not group["lambda_scale"] > 0:
+            raise ValueError(
+                f"lambda_scale must be positive (None as regularizer frees a group of λ):"
+                f" {group['lambda_scale']}"
+            )
+        if any(parameter.is_complex() for parameter in group["params"]):
+            raise ValueError(f"{type(self).__name__} does not support complex parameters")
+
+    def _moving(self, group: dict[str, Any]) -> Iterator[Tensor]:
+        """The parameters of a group that have a gradient."""
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            yield parameter
+
+    def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for group in self.param_groups:
+            if group["regularizer"] is not None:
+                for parameter in group["params"]:
+                    if parameter.requires_grad:
+                        yield group, parameter
