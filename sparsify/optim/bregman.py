@@ -321,6 +321,11 @@ class BregmanOptimizer(SparseOptimizer):
             counted.append(shards.counts(values))
         return found, counted
 
+    def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
+        if weights and all(w.dtype == weights[0].dtype and self._compiles(w) for w in weights):
+            return torch.tensor(compiled.count_nonzero(weights))
+        return super()._count_nonzero(weights)
+
     def _compiles(self, tensor: Tensor) -> bool:
         """Whether the C code computes this tensor's step."""
         if self._fused is False or self._foreach:

@@ -30,7 +30,10 @@ from sparsify.optim.slots import Slot
 logger = logging.getLogger(__name__)
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
-_TYPES = {torch.float32: "float", torch.float64: "double"}
+_TYPES = {
+    torch.float32: ("-DREAL=float", "-DBITS=uint32_t"),
+    torch.float64: ("-DREAL=double", "-DBITS=uint64_t"),
+}
 _RULES = {"plain": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 
 
@@ -125,6 +128,14 @@ def prox(slots: Sequence[Slot], delta: float, limit: float) -> None:
     torch.autograd.graph.increment_version([slot.weight for slot in slots])
 
 
+def count_nonzero(weights: Sequence[Tensor]) -> int:
+    """The number of weights that are not zero; all of one type."""
+    table = (_Slot * len(weights))()
+    for row, weight in zip(table, weights, strict=True):
+        row.weight, row.size = weight.data_ptr(), weight.numel()
+    return _call("count_nonzero", weights[0], table)
+
+
 def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     """Counts entries of `|dual|/scale`; see `sparsify.optim.selection`."""
     table = (_Slot * len(duals))()
@@ -157,7 +168,7 @@ def _library(dtype: torch.dtype) -> Any:
     """The code for one type of weights, or `None`, logged, where it cannot be compiled."""
     source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    command = [*compiler, *_FLAGS, f"-DREAL={_TYPES[dtype]}", "-x", "c", "-"]
+    command = [*compiler, *_FLAGS, *_TYPES[dtype], "-x", "c", "-"]
     try:
         version = _run([*compiler, "--version"], "")
         # `-march=native` makes code for one kind of processor; a home may be shared by several.
@@ -175,6 +186,7 @@ def _library(dtype: torch.dtype) -> Any:
         return None
     table = (ctypes.POINTER(_Slot), ctypes.c_int64, ctypes.c_int)
     library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
+    library.count_nonzero.argtypes, library.count_nonzero.restype = table, ctypes.c_int64
     bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
     library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
     return library

@@ -1,7 +1,7 @@
 /* The steps of the Bregman optimizers on the CPU, each in one pass over memory.
  *
  * A step is limited by memory traffic: all that happens to a weight happens while it is in
- * registers. Compiled on demand for one type of weights, -DREAL=float or -DREAL=double.
+ * registers. Compiled on demand for one type of weights, REAL, and unsigned integers as wide, BITS.
  */
 #include <math.h>
 #include <stdint.h>
@@ -145,67 +145,82 @@ void prox(const Slot *slots, int64_t tensors, int threads, const Group *group) {
     }
 }
 
+/* The number of weights that are not zero. */
+int64_t count_nonzero(const Slot *slots, int64_t tensors, int threads) {
+    const int64_t chunks = count_chunks(slots, tensors);
+    int64_t total = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : total)
+    for (int64_t k = 0; k < chunks; k++) {
+        int64_t from, to;
+        const REAL *restrict weight = find_chunk(slots, k, &from, &to)->weight;
+        int32_t nonzero = 0;
+        for (int64_t i = from; i < to; i++)
+            nonzero += weight[i] != 0;
+        total += nonzero;
+    }
+    return total;
+}
+
 #define BLOCK 64
 
-/* The bit pattern of |v|/divisor: nonnegative floats are ordered like their patterns. */
-static inline uint64_t pattern(REAL v, REAL divisor) {
-    if (sizeof(REAL) == sizeof(float)) {
-        const float threshold = fabsf((float)v) / (float)divisor;
-        uint32_t bits;
+typedef struct {
+    BITS first, span; /* of all bins */
+    int width;        /* of one bin is 2^width */
+    int64_t *counts, below, above;
+} Bins;
+
+/* Counts up to a block of entries |v|/divisor by their bit patterns, by which nonnegative floats are
+ * ordered. Few lie within narrow bins: most blocks need nothing but their two counts. */
+static inline __attribute__((always_inline)) void count_block(const REAL *v, int size, REAL divisor,
+                                                              Bins *bins) {
+    BITS offset[BLOCK];
+    int low = 0, inside = 0;
+    for (int j = 0; j < size; j++) {
+        const REAL threshold = (v[j] < 0 ? -v[j] : v[j]) / divisor;
+        BITS bits;
         memcpy(&bits, &threshold, sizeof bits);
-        return bits;
+        bits &= (BITS)-1 >> 1; /* -0.0 is 0 */
+        offset[j] = bits - bins->first;
+        low += bits < bins->first;
+        inside += offset[j] < bins->span;
     }
-    const double threshold = fabs((double)v) / (double)divisor;
-    uint64_t bits;
-    memcpy(&bits, &threshold, sizeof bits);
-    return bits;
+    bins->below += low;
+    bins->above += size - low - inside;
+    for (int j = 0; inside && j < size; j++)
+        if (offset[j] < bins->span)
+            bins->counts[offset[j] >> bins->width]++;
 }
 
 /* Adds to `counts` the number of entries |dual|/scale whose bit patterns lie below the bins, in each
- * of `bins` intervals of 2^width from `start`, and above them. Returns 0 if memory is short. */
-int histogram(const Slot *slots, int64_t tensors, int threads, double scale, uint64_t start,
-              int width, int64_t bins, int64_t *counts) {
+ * of `count` intervals of 2^width from `start`, and above them. Returns 0 if memory is short. */
+int histogram(const Slot *slots, int64_t tensors, int threads, double scale, int64_t start,
+              int width, int64_t count, int64_t *counts) {
     const int64_t chunks = count_chunks(slots, tensors);
-    const uint64_t end = start + ((uint64_t)bins << width); /* up to 2^63 */
-    const REAL divisor = scale;
     int complete = 1;
 #pragma omp parallel num_threads(threads)
     {
-        int64_t *own = calloc(bins, sizeof *own), below = 0, above = 0;
-        if (!own) {
+        Bins own = {start, (BITS)count << width, width, calloc(count, sizeof(int64_t)), 0, 0};
+        if (!own.counts) {
 #pragma omp atomic write
             complete = 0;
         }
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < chunks; k++) {
-            int64_t from, to;
-            const REAL *restrict dual = find_chunk(slots, k, &from, &to)->dual;
-            for (int64_t i = from; own && i < to; i += BLOCK) {
-                /* Most blocks lie outside narrow bins: count those without a branch per entry. */
-                const int64_t stop = i + BLOCK < to ? i + BLOCK : to;
-                int64_t low = 0, high = 0;
-                for (int64_t j = i; j < stop; j++) {
-                    const uint64_t bits = pattern(dual[j], divisor);
-                    low += bits < start;
-                    high += bits >= end;
-                }
-                below += low;
-                above += high;
-                for (int64_t j = i; low + high < stop - i && j < stop; j++) {
-                    const uint64_t bits = pattern(dual[j], divisor);
-                    if (bits >= start && bits < end)
-                        own[(bits - start) >> width]++;
-                }
-            }
+            int64_t i, to;
+            const REAL *dual = find_chunk(slots, k, &i, &to)->dual;
+            for (; own.counts && i + BLOCK <= to; i += BLOCK)
+                count_block(dual + i, BLOCK, scale, &own);
+            if (own.counts)
+                count_block(dual + i, (int)(to - i), scale, &own);
         }
 #pragma omp critical
         {
-            counts[0] += below;
-            counts[bins + 1] += above;
-            for (int64_t b = 0; own && b < bins; b++)
-                counts[b + 1] += own[b];
+            counts[0] += own.below;
+            counts[count + 1] += own.above;
+            for (int64_t b = 0; own.counts && b < count; b++)
+                counts[b + 1] += own.counts[b];
         }
-        free(own);
+        free(own.counts);
     }
     return complete;
 }

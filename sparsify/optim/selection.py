@@ -19,7 +19,11 @@ BITS = {torch.float32: 31, torch.float64: 63}
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _MOST_BINS_LOG2 = 16
 _BRACKET_BINS_LOG2 = 11
-_BRACKETS = (13, 9)  # 2^-13 and 2^-9 of all patterns: 3 % and 50 % of an octave of float32
+_BRACKETS = (
+    16,
+    12,
+    8,
+)  # 2^-16 … of all patterns, which is 0.4, 6 and 100 % of an octave of float32
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -91,10 +91,7 @@ class SparseOptimizer(Optimizer):
         """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
         weights = [parameter for _, parameter in self._regularised()]
         shards = Shards(weights)
-        nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
-        for weight in weights:
-            if shards.counts(weight):
-                nonzero += torch.count_nonzero(local(weight))
+        nonzero = self._count_nonzero([local(w) for w in weights if shards.counts(w)])
         size = sum(weight.numel() for weight in weights)
         self._sparsity = 1 - shards.sum(nonzero).double() / max(size, 1)
         return self._sparsity
@@ -130,6 +127,12 @@ class SparseOptimizer(Optimizer):
     @abstractmethod
     def _advance(self) -> None:
         """One step from the gradients that the parameters hold."""
+
+    def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
+        nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
+        for weight in weights:
+            nonzero += torch.count_nonzero(weight)
+        return nonzero
 
     def _change_lambda(self, lam: Tensor) -> None:
         self._lam = lam
