@@ -93,14 +93,15 @@ class AdaBreg(BregmanOptimizer):
     def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
         first, second = group["betas"]
         gradients = [slot.gradient for slot in slots]
-        averages, squares = [slot.first for slot in slots], [slot.second for slot in slots]
+        averages = [slot.first for slot in slots if slot.first is not None]
+        squares = [slot.second for slot in slots if slot.second is not None]
         torch._foreach_lerp_(averages, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        denominators = torch._foreach_sqrt(squares)
+        denominators = list(torch._foreach_sqrt(squares))
         torch._foreach_div_(denominators, [(1 - second**slot.step) ** 0.5 for slot in slots])
         torch._foreach_add_(denominators, group["eps"])
-        updates = torch._foreach_div(averages, denominators)
+        updates = list(torch._foreach_div(averages, denominators))
         torch._foreach_mul_(updates, [group["lr"] / (1 - first**slot.step) for slot in slots])
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]

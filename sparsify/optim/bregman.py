@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -49,7 +49,13 @@ class BregmanOptimizer(SparseOptimizer):
     of a group at once (`_updates`, `foreach`); and in C, in one pass over memory (`fused`).
     """
 
-    _CONTROL = (*SparseOptimizer._CONTROL, "_landed", "_foreach", "_fused", "_lambda_change")
+    _CONTROL: ClassVar[tuple[str, ...]] = (
+        *SparseOptimizer._CONTROL,
+        "_landed",
+        "_foreach",
+        "_fused",
+        "_lambda_change",
+    )
 
     def __init__(
         self,
@@ -190,7 +196,7 @@ class BregmanOptimizer(SparseOptimizer):
         waits = rule.needs_quantile(step) and not self._landed
         moved = []
         for group in self.param_groups:
-            slots = [self._slot(group, parameter) for parameter in self._moving(group)]
+            slots = [self._slot(group, *moving) for moving in self._moving(group)]
             if slots:
                 self._move(group, slots, follow=not waits)
                 moved.append((group, slots))
@@ -203,19 +209,21 @@ class BregmanOptimizer(SparseOptimizer):
         if rule.due(step):
             self._change_lambda(rule.after_prox(self._lam, self.measure_sparsity(), step))
 
-    def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
-        assert parameter.grad is not None  # `_moving` looks
+    def _slot(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> Slot:
         first, second, step = self._moments(group, parameter)
         state = self.state[parameter]
         if group["regularizer"] is not None and "mask" not in state:
             self._dual(group, parameter)
+        dual, mask = state.get("dual"), state.get("mask")
         return Slot(
             parameter,
-            local(parameter),
-            local(parameter.grad),
-            *(None if t is None else local(t) for t in (state.get("dual"), state.get("mask"))),
-            *(None if t is None else local(t) for t in (first, second)),
-            step,
+            weight=local(parameter),
+            gradient=local(gradient),
+            dual=None if dual is None else local(dual),
+            mask=None if mask is None else local(mask),
+            first=None if first is None else local(first),
+            second=None if second is None else local(second),
+            step=step,
         )
 
     def _move(self, group: dict[str, Any], slots: Sequence[Slot], follow: bool) -> None:

@@ -90,11 +90,11 @@ class LinBreg(BregmanOptimizer):
         beta, gradients = group["momentum"], [slot.gradient for slot in slots]
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]
-            gradients = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
-        updates = torch._foreach_mul(gradients, (1 - beta) * group["lr"])
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        updates = list(torch._foreach_mul(gradients, (1 - beta) * group["lr"]))
         if not beta:
             return updates
-        momenta = [slot.first for slot in slots]
+        momenta = [slot.first for slot in slots if slot.first is not None]
         torch._foreach_mul_(momenta, beta)
         torch._foreach_add_(momenta, updates)
         return torch._foreach_add(updates, momenta, alpha=beta) if group["nesterov"] else momenta

@@ -37,9 +37,9 @@ class ProxSGD(SparseOptimizer):
 
     def _advance(self) -> None:
         for group in self.param_groups:
-            for parameter in self._moving(group):
-                gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
-                parameter.sub_(gradient, alpha=group["lr"])
+            for parameter, gradient in self._moving(group):
+                decayed = gradient.add(parameter, alpha=group["weight_decay"])
+                parameter.sub_(decayed, alpha=group["lr"])
                 if group["regularizer"] is not None:
                     threshold = self._lam * (group["lr"] * group["lambda_scale"])
                     parameter.copy_(group["regularizer"].prox(parameter, threshold))

@@ -20,7 +20,7 @@ def is_dtensor(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def local(tensor: Tensor) -> Tensor:
+def local(tensor: Any) -> Tensor:
     """The part that this process holds, sharing memory."""
     return tensor.to_local() if is_dtensor(tensor) else tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class SparseOptimizer(Optimizer):
         lambda_rule: Chooses λ.
     """
 
-    _CONTROL = ("lambda_rule", "_lam", "_sparsity", "_steps")
+    _CONTROL: ClassVar[tuple[str, ...]] = ("lambda_rule", "_lam", "_sparsity", "_steps")
 
     def __init__(self, params: Groups, defaults: dict[str, Any], rule: LambdaRule | None) -> None:
         super().__init__(params, {"regularizer": None, "lambda_scale": 1.0, **defaults})
@@ -166,14 +166,14 @@ class SparseOptimizer(Optimizer):
         if any(parameter.is_complex() for parameter in group["params"]):
             raise ValueError(f"{type(self).__name__} does not support complex parameters")
 
-    def _moving(self, group: dict[str, Any]) -> Iterator[Tensor]:
-        """The parameters of a group that have a gradient."""
+    def _moving(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parameters of a group that have a gradient, and it."""
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
             if parameter.grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            yield parameter
+            yield parameter, parameter.grad
 
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
