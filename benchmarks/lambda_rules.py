@@ -25,26 +25,20 @@ from typing import Any
 
 import numpy as np
 
-from sparsify.artifact import load_artifact
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
-from sparsify.benchmarks.speech_mini import CONDITIONS, VARIABLE
+from sparsify.benchmarks.speech_mini import VARIABLE, finished, verify
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_embedder
 from sparsify.files import replacing
 from sparsify.methods.registry import method_options
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
-from sparsify.training.trainer import train
-from sparsify.verification.evaluate import evaluate
-from sparsify.verification.trials import read_trials
 
 MODULE = "sparsify.benchmarks.lambda_rules"
 RESULTS = Path("benchmarks/results/lambda_rules.json")
 METHODS = ("adabreg", "linbreg")
 TARGETS = (0.75, 0.9, 0.95, 0.99)
 RULES = ("adaptive", "smoothed", "quantile")
-CHANGES = ("keep_weights", "rescale")
 
 # What differs from `speech-mini`: a minute and a half of one core, and a record every few steps. So
 # short a training verifies better when it need not tell the same voice at other speeds apart.
@@ -83,12 +77,21 @@ class Study:
 
 
 # A rule is alone until the end, where landing at the last step only makes the model deliverable.
-ALONE = {"lambda_rule": "adaptive", "landing": 1.0}
+ALONE: Row = {"lambda_rule": "adaptive", "landing": 1.0}
+GIVEN: Row = {"lambda_value": 0.1}  # about where the adaptive rule takes λ at 90 %
 STUDIES = {
     "rules": Study({rule: ALONE | {"lambda_rule": rule} for rule in RULES}),
     "default": Study({"default": {}}, seeds=(0, 1, 2)),
-    # Their reference, `keep_dual`, is the adaptive rule of the study "rules".
-    "ablations": Study({c: ALONE | {"lambda_change": c} for c in CHANGES}, targets=(0.9,)),
+    # The reference of `keep_weights` is the adaptive rule of the study "rules". `rescale` needs a λ
+    # from the first step, so that its reference is the adaptive rule from the same λ on.
+    "ablations": Study(
+        {
+            "keep_weights": ALONE | {"lambda_change": "keep_weights"},
+            "rescale": ALONE | GIVEN | {"lambda_change": "rescale"},
+            "given_lambda": ALONE | GIVEN,
+        },
+        targets=(0.9,),
+    ),
 }
 
 
@@ -131,13 +134,9 @@ def run_one(case: Case, work: Path, speech: Path | None) -> Row:
     recipe = case.recipe(str(speech / "train") if speech else "synthetic")
     options = method_options(recipe).model_dump(mode="json")
     output = work / case.name
-    run = RunDirectory(output)
-    started = run.recipe_file.exists()
-    if started and run.saved_recipe() != recipe:
-        raise SparsifyError(f"'{output}' was trained with another recipe: give another --work")
     figures: Row = {"diverged": False}
     try:
-        summary = run.summary() or train(recipe, output, resume=started)
+        summary = finished(recipe, output)
         figures |= {
             "delivered_sparsity": summary["sparsity"],
             "validation_eer_percent": summary["eer_percent"],
@@ -145,12 +144,12 @@ def run_one(case: Case, work: Path, speech: Path | None) -> Row:
             "seconds": summary["seconds"],
         }
         if speech:
-            figures |= _test_figures(output, speech)
+            figures |= verify(output, speech)
     except SparsifyError as error:
         if not any(sign in str(error) for sign in ("training diverged", "scores are not finite")):
             raise
         figures["diverged"] = True
-    records = run.metrics()
+    records = RunDirectory(output).metrics()
     landing = round(options["landing"] * recipe.training.steps)
     before = [record for record in records if record["step"] < landing]
     trajectory = records if case.study == "default" else before
@@ -200,28 +199,13 @@ def thinned(trajectory: Sequence[Record]) -> Row:
     }
 
 
-def _test_figures(output: Path, speech: Path) -> Row:
-    embedder, front_end = load_embedder(output), load_artifact(output).front_end
-    trials = read_trials(speech / "trials.txt")
-    return {
-        f"{condition}_eer_percent": evaluate(
-            embedder, trials, speech / condition, front_end
-        ).eer_percent
-        for condition in CONDITIONS
-    }
-
-
 def _rounded(value: float | None) -> float | None:
     """Five significant digits; what is not finite has no place in JSON."""
     return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
 
 
 def read_rows(path: Path, head: Row) -> list[Row]:
-    """The rows of earlier runs.
-
-    Raises:
-        SparsifyError: They are of other data or another recipe than `head` says.
-    """
+    """The rows of earlier runs; those of other data or another recipe than `head` are refused."""
     if not path.exists():
         return []
     content = json.loads(path.read_text("utf-8"))
@@ -252,10 +236,10 @@ def run_all(names: Iterable[str], jobs: int) -> Iterator[Row]:
 def _in_process(name: str) -> Row:
     command = [sys.executable, "-m", MODULE, *sys.argv[1:], "--one", name]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, check=False)
-    if finished.returncode:
+    process = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, check=False)
+    if process.returncode:
         raise SparsifyError(f"'{name}' failed")
-    return dict(json.loads(finished.stdout))
+    return dict(json.loads(process.stdout))
 
 
 def main() -> None:

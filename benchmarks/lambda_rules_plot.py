@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from sparsify.benchmarks.speech_mini import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ COLOURS = {
     "keep_dual": "#0072B2",
     "keep_weights": "#CC79A7",
     "rescale": "#E69F00",
+    "given_lambda": "#56B4E9",
 }
 LABELS = {
     "lambda": "λ",
@@ -66,9 +68,7 @@ def _cell(values: Sequence[float | None], form: str) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "–"
-    text, low, high = (f"{figure:{form}}" for figure in (mean(known), min(known), max(known)))
-    if low != high:
-        text += f" ({low}–{high})"
+    text = spread(known, form)
     return text if len(known) == len(values) else f"{text} in {len(known)} of {len(values)}"
 
 

@@ -22,7 +22,7 @@ from sparsify.benchmarks.inference import describe_machine
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_embedder
 from sparsify.methods.registry import method_names
-from sparsify.recipe import load_recipe
+from sparsify.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 from sparsify.verification.evaluate import evaluate
@@ -44,21 +44,34 @@ def run_one(method: str, target: float, seed: int, speech: Path, work: Path) -> 
     }
     name = "dense" if method == "dense" else f"{method}-{target:g}"
     output = work / f"{name}-seed{seed}"
-    recipe = load_recipe("speech-mini", changes=changes)
+    summary = finished(load_recipe("speech-mini", changes=changes), output)
+    validation = ("eer_percent", "corrupted_eer_percent", "min_dcf")
+    return {
+        f"validation_{key}" if key in validation else key: value
+        for key, value in summary.items()
+        if key != "output"
+    } | verify(output, speech)
+
+
+def finished(recipe: Recipe, output: Path) -> Row:
+    """The summary of a run, which is first trained or resumed if it is not complete.
+
+    Raises:
+        SparsifyError: The run is of another recipe, or training fails.
+    """
     run = RunDirectory(output)
     started = run.recipe_file.exists()
     if started and run.saved_recipe() != recipe:
         raise SparsifyError(f"'{output}' was trained with another recipe: give another --work")
-    summary = run.summary() or train(recipe, output, resume=started)
+    return run.summary() or train(recipe, output, resume=started)
+
+
+def verify(output: Path, speech: Path) -> Row:
+    """EER and minDCF of a run's model on clean and on noisy test speech."""
     embedder, artifact = load_embedder(output), load_artifact(output)
-    validation = ("eer_percent", "corrupted_eer_percent", "min_dcf")
-    row = {
-        f"validation_{key}" if key in validation else key: value
-        for key, value in summary.items()
-        if key != "output"
-    }
+    trials = read_trials(speech / "trials.txt")
+    row: Row = {}
     for condition in CONDITIONS:
-        trials = read_trials(speech / "trials.txt")
         result = evaluate(embedder, trials, speech / condition, artifact.front_end)
         row[f"{condition}_eer_percent"] = result.eer_percent
         row[f"{condition}_min_dcf"] = result.min_dcf
@@ -80,16 +93,17 @@ def markdown(rows: Iterable[Row]) -> str:
             f"{target:.0%}" if target else "–",
             " / ".join(sorted({f"{row['sparsity']:.3%}" for row in group})),
             f"{mean(row['nonzero'] for row in group):,.0f}",
-            _spread([row["test_eer_percent"] for row in group], ".2f"),
-            _spread([row["test_noisy_eer_percent"] for row in group], ".2f"),
-            _spread([row["test_min_dcf"] for row in group], ".3f"),
+            spread([row["test_eer_percent"] for row in group], ".2f"),
+            spread([row["test_noisy_eer_percent"] for row in group], ".2f"),
+            spread([row["test_min_dcf"] for row in group], ".3f"),
             str(len(group)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
+    """The mean and, of several values, their range."""
     if len(values) == 1:
         return f"{values[0]:{form}}"
     return f"{mean(values):{form}} ({min(values):{form}}–{max(values):{form}})"

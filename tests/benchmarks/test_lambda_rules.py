@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sparsify.benchmarks import lambda_rules
+from sparsify.benchmarks import lambda_rules, speech_mini
 from sparsify.benchmarks.lambda_rules import (
     STUDIES,
     Case,
@@ -17,6 +17,7 @@ from sparsify.benchmarks.lambda_rules import (
 )
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
 from sparsify.errors import SparsifyError
+from sparsify.methods.registry import method_options
 from sparsify.recipe import load_recipe
 
 CASE = Case("rules", "adabreg", "adaptive", 0.9, 0)
@@ -78,10 +79,12 @@ def test_long_trajectories_are_thinned_but_keep_their_ends():
 
 def test_the_matrix():
     matrix = list(cases(STUDIES))
-    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 4
+    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 6
     assert {case.seed for case in cases(["rules"], [3, 4])} == {3, 4}
     for case in matrix:
-        settings = case.recipe("synthetic").methods[case.method]
+        recipe = case.recipe("synthetic")
+        method_options(recipe)
+        settings = recipe.methods[case.method]
         shipped = load_recipe("speech-mini").methods[case.method]
         assert settings == shipped | dict(STUDIES[case.study].rules[case.rule])
 
@@ -114,7 +117,7 @@ def test_what_is_done_is_not_repeated(tmp_path, monkeypatch, capsys):
     runs.clear()
     lambda_rules.main()
     assert sorted(runs) == sorted(name for name in by_name if "linbreg" in name)
-    assert json.loads(output.read_text())["rows"][:2] == kept
+    assert json.loads(output.read_text())["rows"][:3] == kept
     assert "| ablations | linbreg | rescale | 90% |" in capsys.readouterr().out
 
 
@@ -143,7 +146,7 @@ def test_a_run_is_measured_before_it_lands_and_trained_once(quick, tmp_path, mon
     assert first["steps"] == list(range(1, 8))
     assert first["delivered_sparsity"] == pytest.approx(0.9, abs=0.001)
     assert first["final_error_points"] == pytest.approx(100 * (first["sparsity"][-1] - 0.9), abs=2)
-    monkeypatch.setattr(lambda_rules, "train", None)
+    monkeypatch.setattr(speech_mini, "train", None)
     assert run_one(CASE, tmp_path, None) == first
     monkeypatch.setitem(lambda_rules.TINY, "training.steps", 9)
     with pytest.raises(SparsifyError, match="give another --work"):
@@ -157,7 +160,7 @@ def test_a_run_with_landing_is_measured_whole(quick, tmp_path):
 
 @pytest.mark.parametrize("error", ["training diverged before step 5", "the trials are broken"])
 def test_a_divergence_is_a_row_and_other_errors_are_errors(quick, tmp_path, monkeypatch, error):
-    train = lambda_rules.train
+    train = speech_mini.train
 
     def fail(recipe, output, **options):
         train(recipe, output, **options)
@@ -165,7 +168,7 @@ def test_a_divergence_is_a_row_and_other_errors_are_errors(quick, tmp_path, monk
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:4]))
         raise SparsifyError(error)
 
-    monkeypatch.setattr(lambda_rules, "train", fail)
+    monkeypatch.setattr(speech_mini, "train", fail)
     if "diverged" not in error:
         with pytest.raises(SparsifyError, match=error):
             run_one(CASE, tmp_path, None)
