@@ -325,7 +325,7 @@ class BregmanOptimizer(SparseOptimizer):
         for group, parameter in pairs:
             dual = self._dual(group, parameter)
             values = whole(group["regularizer"].thresholds(dual)) / group["lambda_scale"]
-            found.append(Thresholds(local(values), dual.numel() // values.numel()))
+            found.append(Thresholds(local(values), dual.numel() // max(values.numel(), 1)))
             counted.append(shards.counts(values))
         return found, counted
 
