@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from sparsify.artifact import load_artifact
 from sparsify.cli.display import (
     console,
     emit_json,
@@ -30,6 +32,7 @@ Examples:
   sparsify train --output run                      # synthetic speakers, 90 %
   sparsify train --data speech/train --target-sparsity 0.95 --output run
   sparsify train --data speech/train --method gmp --set training.steps=2000 --output run
+  sparsify train --data speech/train --init-from dense-run --output sparse-run
 """
 
 
@@ -47,6 +50,11 @@ Examples:
     "--model",
     metavar="NAME|module:factory",
     help=f"Architecture: {', '.join(model_names())}, or your own.",
+)
+@click.option(
+    "--init-from",
+    metavar="PATH",
+    help="Start from the weights of a run directory, an artifact or a .pt state dict.",
 )
 @click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
 @click.option(
@@ -132,6 +140,8 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
     }
     if flags["model"] is not None:  # the recipe's options are those of another network
         assignments = [f"model.name={flags['model']}", "model.options={}", *assignments]
+    if flags["init_from"] is not None:
+        assignments = [*_started_from(flags["init_from"]), *assignments]
     if recipe is None:
         synthetic = changes.get("data.path", "synthetic") == "synthetic"
         recipe = "quickstart" if synthetic else "speech-mini"
@@ -140,6 +150,17 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         key = f"methods.{resolved.method}.lambda_rule"
         resolved = load_recipe(recipe, assignments, changes | {key: flags["lambda_rule"]})
     return resolved
+
+
+def _started_from(path: str) -> list[str]:
+    """The assignments that fit a recipe to a model: its network and front end, if it knows them."""
+    artifact = load_artifact(path)
+    changes: dict[str, Any] = {"model.init_from": path}
+    if artifact.architecture is not None:
+        changes["model.name"] = artifact.architecture.name
+        changes["model.options"] = dict(artifact.architecture.options)
+        changes["front_end"] = artifact.front_end.model_dump(mode="json")
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def _resumed(

@@ -93,6 +93,18 @@ class Artifact:
                 " sparsify.build_model, load the state dict and use sparsify.save_model"
             )
         model = build_model(self.architecture.name, **self.architecture.options)
+        self.load_into(model)
+        return model.eval()
+
+    def load_into(self, model: nn.Module) -> None:
+        """Gives a network these weights.
+
+        Args:
+            model: A network made by `build_model`.
+
+        Raises:
+            SparsifyError: A tensor is missing, unknown or has another shape.
+        """
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
         # ONNX has no use for batch norm's counter, and neither has a network in eval mode.
@@ -105,11 +117,10 @@ class Artifact:
         extra = [] if self.format == "onnx" else sorted(self.state.keys() - expected.keys())
         if wrong or extra:
             raise SparsifyError(
-                f"'{self.path}' does not fit its architecture '{self.architecture.name}':"
+                f"'{self.path}' does not fit the architecture '{architecture_of(model).name}':"
                 f" tensor '{(wrong + extra)[0]}' is missing, unknown or has another shape"
             )
         model.load_state_dict({name: self.state[name] for name in found}, strict=False)
-        return model.eval()
 
 
 def load_artifact(path: str | Path) -> Artifact:

@@ -56,11 +56,13 @@ class ModelSection(Section):
         name: A registered architecture or `module:factory`.
         options: Keyword arguments of the architecture, such as `channels`.
         ignore: Glob patterns of parameter names to protect from pruning.
+        init_from: Run directory, artifact or state dict whose weights training starts from.
     """
 
     name: str = "ecapa-tdnn"
     options: dict[str, Any] = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    init_from: str | None = None
 
 
 class DataSection(Section):

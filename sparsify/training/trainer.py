@@ -108,6 +108,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         network = build_model(recipe.model.name, **recipe.model.options)
         _check_ignore(network, recipe)
+        if recipe.model.init_from is not None:
+            load_artifact(recipe.model.init_from).load_into(network)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         classes = num_classes(data.train, recipe)
         head = AAMSoftmax(_embedding_dim(network, recipe), classes, recipe.objective.scale)
@@ -122,6 +124,7 @@ class Trainer:
             recipe.model.ignore,
             self.steps,
             recipe.seed,
+            pretrained=recipe.model.init_from is not None,
         )
         self.method: Method[Any] = build_method(recipe, task)
         self.peak_rates = [group["lr"] for group in self.method.optimizer.param_groups]

@@ -7,6 +7,7 @@ import pytest
 import soundfile as sf
 from click.testing import CliRunner
 
+from sparsify.artifact import load_artifact
 from sparsify.cli.main import main
 
 TINY = {
@@ -161,3 +162,32 @@ def test_another_model_does_not_inherit_the_recipes_options(tmp_path):
     resolved = json.loads(CliRunner().invoke(main, arguments).stdout)
     assert resolved["model"]["name"] == "ecapa-tdnn-512"
     assert resolved["model"]["options"] == {}
+
+
+def test_starts_from_another_model(tmp_path):
+    """A dense model becomes sparse, and that one sparser, with the weights it has."""
+    dense, first, second = (tmp_path / name for name in ("dense", "first", "second"))
+    assert run("--method", "dense", "--output", dense).exit_code == 0
+    start = ["train", "--init-from"]
+    few = ["--set=training.steps=2", "--set=data.synthetic_speakers=6", "--set=training.workers=0"]
+    few += ["--set=data.synthetic_utterances=3", "--set=data.validation_speakers=2"]
+    few += ["--set=training.compile=false", "--set=methods.adabreg.lr=1e-9"]
+    target = ["--target-sparsity", "0.5", "--output"]
+    result = CliRunner().invoke(main, [*start, str(dense), *target, str(first), *few])
+    assert result.exit_code == 0, result.output
+    before, after = (load_artifact(path).state["layer1.conv.weight"] for path in (dense, first))
+    assert before.shape == after.shape  # though the recipe's model is another
+    kept = after != 0
+    assert 0 < kept.float().mean() < 1
+    assert before[kept].abs().min() > 0.999 * before[~kept].abs().max()  # hardly trained
+    target = ["--target-sparsity", "0.8", "--output"]
+    model = str(first / "model.safetensors")
+    result = CliRunner().invoke(main, [*start, model, *target, str(second), *few])
+    assert result.exit_code == 0, result.output
+    sparser = load_artifact(second).state["layer1.conv.weight"]
+    assert not (sparser[~kept] != 0).any()
+    wrong = [*start, model, "--set=model.options.channels=8", "--output", str(tmp_path / "wrong")]
+    refused(CliRunner().invoke(main, [*wrong, *few]), model, "does not fit")
+    refused(
+        CliRunner().invoke(main, [*start, "nowhere", "--output", str(tmp_path / "x")]), "nowhere"
+    )
