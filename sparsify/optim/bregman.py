@@ -101,8 +101,8 @@ class BregmanOptimizer(SparseOptimizer):
         if pairs:
             shards = Shards(parameter for _, parameter in pairs)
             zeros = zeros_wanted(sum(p.numel() for _, p in pairs), sparsity)
-            thresholds, counted = self._thresholds(pairs, shards)
-            lam, keeps = choose_zeros(thresholds, counted, zeros, self._dual_type(pairs), shards)
+            thresholds, counters = self._thresholds(pairs, shards)
+            lam, keeps = choose_zeros(thresholds, counters, zeros, self._dual_type(pairs), shards)
             self._lam = lam.to(self._lam)
             for (group, parameter), keep in zip(pairs, keeps, strict=True):
                 self._hold(group, parameter, keep)
@@ -131,9 +131,9 @@ class BregmanOptimizer(SparseOptimizer):
             else:
                 others += own
         if others:
-            thresholds, counted = self._thresholds(others, shards)
-            counting = [t for t, counts in zip(thresholds, counted, strict=True) if counts]
-            histograms.append(threshold_histogram(counting, dtype))
+            thresholds, counters = self._thresholds(others, shards)
+            own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
+            histograms.append(threshold_histogram(own, dtype))
 
         def histogram(bins: Bins) -> Tensor:
             return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
@@ -143,7 +143,7 @@ class BregmanOptimizer(SparseOptimizer):
         on_host = self._lam.device.type == "cpu"
         return order_statistic(
             histogram,
-            torch.tensor(rank, device=self._lam.device),
+            torch.full((), rank, device=self._lam.device),
             dtype,
             guess=self._lam if on_host and self._lam > 0 else None,
         )
@@ -319,15 +319,15 @@ class BregmanOptimizer(SparseOptimizer):
 
     def _thresholds(
         self, pairs: Sequence[Pair], shards: Shards
-    ) -> tuple[list[Thresholds], list[bool]]:
-        """The thresholds of each parameter, and whether this process counts them."""
-        found, counted = [], []
+    ) -> tuple[list[Thresholds], list[int]]:
+        """The thresholds of each parameter, and the process that counts them."""
+        found, counters = [], []
         for group, parameter in pairs:
             dual = self._dual(group, parameter)
             values = whole(group["regularizer"].thresholds(dual)) / group["lambda_scale"]
             found.append(Thresholds(local(values), dual.numel() // max(values.numel(), 1)))
-            counted.append(shards.counts(values))
-        return found, counted
+            counters.append(shards.counter(values))
+        return found, counters
 
     def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
         if weights and all(w.dtype == weights[0].dtype and self._compiles(w) for w in weights):

@@ -13,7 +13,7 @@ from sparsify.optim.sharding import Shards
 
 def choose_zeros(
     thresholds: Sequence[Thresholds],
-    counted: Sequence[bool],
+    counters: Sequence[int],
     zeros: int,
     dtype: torch.dtype,
     shards: Shards,
@@ -25,7 +25,7 @@ def choose_zeros(
 
     Args:
         thresholds: For each parameter those that this process holds.
-        counted: For each parameter whether this process counts them, see `Shards.counts`.
+        counters: For each parameter the process that counts these, see `Shards.counter`.
         zeros: Weights that are to be zero, over all processes.
         dtype: Type of the thresholds.
         shards: The processes that hold the rest.
@@ -34,17 +34,17 @@ def choose_zeros(
         The λ, 0-dim, below every threshold that stays and, ties apart, at or above those that go;
         and for each parameter which groups stay.
     """
-    own = [each for each, counts in zip(thresholds, counted, strict=True) if counts]
+    own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
     histogram = threshold_histogram(own, dtype)
-    rank = torch.tensor(max(zeros, 1), device=thresholds[0].values.device)
+    rank = torch.full((), max(zeros, 1), device=thresholds[0].values.device)
     lam = order_statistic(lambda bins: shards.sum(histogram(bins)), rank, dtype)
     equal = [each.values.to(dtype) == lam for each in thresholds]
 
     # Ties are in the order of parameters, of the processes that share one, and of its entries.
     ties = torch.zeros(len(thresholds), shards.count, dtype=torch.int64, device=rank.device)
     below = torch.zeros_like(rank)
-    for row, (each, same, counts) in enumerate(zip(thresholds, equal, counted, strict=True)):
-        if counts:
+    for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
+        if counter == shards.rank:
             ties[row, shards.rank] = same.sum() * each.size
             below += (each.values.to(dtype) < lam).sum() * each.size
     shards.sum(ties)
@@ -52,8 +52,7 @@ def choose_zeros(
     before = (ties.flatten().cumsum(0) - ties.flatten()).view_as(ties)
 
     masks = []
-    for row, (each, same, counts) in enumerate(zip(thresholds, equal, counted, strict=True)):
-        start = before[row, shards.rank if counts else 0]
-        ends = start + same.flatten().cumsum(0).view_as(same) * each.size
+    for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
+        ends = before[row, counter] + same.flatten().cumsum(0).view_as(same) * each.size
         masks.append((each.values.to(dtype) > lam) | (same & (ends <= staying)))
     return torch.where(staying > 0, torch.nextafter(lam, torch.zeros_like(lam)), lam), masks

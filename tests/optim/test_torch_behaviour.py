@@ -259,6 +259,31 @@ def test_changed_weights_are_noticed_by_autograd():
             loss.backward()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        FixedLambda(0.1, every=1),
+        QuantileLambda(0.5, every=1, smoothing=0.5),
+        AdaptiveLambda(0.5, every=1, warmup=2, damping=0.9),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_no_step_waits_for_the_device(kind, foreach, rule):
+    """On the device `meta`, which has no numbers: whatever looks at one fails."""
+    model = _network().to("meta")
+    optimizer = kind(parameter_groups(model), lr=0.1, lambda_rule=rule, foreach=foreach)
+    for _ in range(4):
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    optimizer.land(0.5)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="meta"):
+        float(optimizer.lam)
+
+
 def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
