@@ -154,7 +154,7 @@ def test_a_run_is_measured_before_it_lands_and_trained_once(quick, tmp_path, mon
 
 
 def test_a_run_with_landing_is_measured_whole(quick, tmp_path):
-    found = run_one(Case("default", "linbreg", "default", 0.9, 1), tmp_path, None)
+    found = run_one(Case("landed", "linbreg", "quantile", 0.9, 1), tmp_path, None)
     assert found["steps"] == list(range(1, 9))
 
 
@@ -181,11 +181,11 @@ def test_a_divergence_is_a_row_and_other_errors_are_errors(quick, tmp_path, monk
 
 def test_the_table_averages_over_seeds():
     rows = [
-        row(Case("default", "adabreg", "default", 0.9, seed), settled_at=at, diverged=seed == 2)
+        row(Case("landed", "adabreg", "quantile", 0.9, seed), settled_at=at, diverged=seed == 2)
         for seed, at in enumerate([0.2, 0.4, None])
     ]
     line = markdown(rows).splitlines()[-1]
-    assert line.startswith("| default | adabreg | default | 90% | – | – |")
+    assert line.startswith("| landed | adabreg | quantile | 90% | – | – |")
     assert "| 0.30 (0.20–0.40) in 2 of 3 |" in line
     assert line.endswith("| 3 | 1 |")
 
@@ -193,7 +193,7 @@ def test_the_table_averages_over_seeds():
 def test_figures_are_written(tmp_path):
     pytest.importorskip("matplotlib", reason="figures need the extra 'study'")
     write_plots([row(case) for case in cases(STUDIES)], tmp_path)
-    for name in ("sparsity", "lambda", "ablations"):
+    for name in ("sparsity", "lambda", "landed", "ablations"):
         content = (tmp_path / f"{name}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
         assert int.from_bytes(content[16:20], "big") == 1200
