@@ -66,14 +66,15 @@ class AdaBreg(BregmanOptimizer):
         if not group["eps"] >= 0:
             raise ValueError(f"eps must not be negative: {group['eps']}")
 
-    def _moments(
-        self, group: dict[str, Any], parameter: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, int]:
-        state = self.state[parameter]
+    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+        state = super()._prepare(group, parameter)
         if "exp_avg" not in state:
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
         state["step"] += 1
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 

@@ -19,7 +19,15 @@ from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.landing import choose_zeros
 from sparsify.optim.regularizers import L1
 from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
-from sparsify.optim.sharding import Shards, local, local_like, whole
+from sparsify.optim.sharding import (
+    Shards,
+    is_dtensor,
+    local,
+    local_like,
+    local_part,
+    reduced_like,
+    shard_like,
+)
 from sparsify.optim.slots import Slot
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 from sparsify.sparsity.masks import zeros_wanted
@@ -97,6 +105,11 @@ class BregmanOptimizer(SparseOptimizer):
         """
         if not 0 <= sparsity <= 1:
             raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
+        # The whole state exists from now on: a distributed checkpoint is read into what exists.
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.requires_grad:
+                    self._prepare(group, parameter)
         pairs = list(self._regularised())
         if pairs:
             shards = Shards(parameter for _, parameter in pairs)
@@ -121,7 +134,8 @@ class BregmanOptimizer(SparseOptimizer):
         histograms, others = [], []
         for group in self.param_groups:
             own = [pair for pair in pairs if pair[0] is group]
-            duals = [local(self._dual(*pair)) for pair in own]
+            held = [self._dual(*pair) for pair in own]
+            duals = [local(dual) for dual in held if shards.counter(dual) == shards.rank]
             if (
                 duals
                 and isinstance(group["regularizer"], L1)
@@ -132,8 +146,8 @@ class BregmanOptimizer(SparseOptimizer):
                 others += own
         if others:
             thresholds, counters = self._thresholds(others, shards)
-            own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
-            histograms.append(threshold_histogram(own, dtype))
+            counted = [t for t, by in zip(thresholds, counters, strict=True) if by == shards.rank]
+            histograms.append(threshold_histogram(counted, dtype))
 
         def histogram(bins: Bins) -> Tensor:
             return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
@@ -164,20 +178,29 @@ class BregmanOptimizer(SparseOptimizer):
             ValueError: The state is not that of such an optimizer with such groups.
         """
         super().load_state_dict(state_dict)
-        # torch has cast them to the type of their parameter, which would round the duals of
-        # bfloat16 weights.
+        # Distributed checkpoints have names in place of indices.
+        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
-        for index, saved in state_dict["state"].items():
+        for key, parameter in zip(keys, parameters, strict=True):
+            saved = state_dict["state"].get(key, {})
             for name in ("dual", "mask"):
                 if name in saved:
-                    device = parameters[index].device
-                    self.state[parameters[index]][name] = saved[name].to(device, copy=True)
+                    # torch has cast it to the type of its parameter, which would round the duals
+                    # of bfloat16 weights.
+                    precise = saved[name].to(parameter.device, copy=True)
+                    self.state[parameter][name] = shard_like(parameter, precise)
+            if saved:
+                self._drop_stale(parameter)
+        held = ["mask" in self.state.get(p, {}) for _, p in self._regularised()]
+        if self._landed and held and not any(held):
+            raise ValueError(
+                "the state is that of an optimizer that has landed, but its masks did not arrive:"
+                " call land(0) before loading it"
+            )
 
     @abstractmethod
-    def _moments(
-        self, group: dict[str, Any], parameter: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, int]:
-        """The parameter's moments, made at its first step, and the number of this step."""
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
+        """A parameter's moments, and the number of its step that begins now."""
 
     @abstractmethod
     def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
@@ -209,28 +232,30 @@ class BregmanOptimizer(SparseOptimizer):
         if rule.due(step):
             self._change_lambda(rule.after_prox(self._lam, self.measure_sparsity(), step))
 
-    def _slot(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> Slot:
-        first, second, step = self._moments(group, parameter)
-        state = self.state[parameter]
+    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+        state = super()._prepare(group, parameter)
         if group["regularizer"] is not None and "mask" not in state:
             self._dual(group, parameter)
-        dual, mask = state.get("dual"), state.get("mask")
-        return Slot(
-            parameter,
-            weight=local(parameter),
-            gradient=local(gradient),
-            dual=None if dual is None else local(dual),
-            mask=None if mask is None else local(mask),
-            first=None if first is None else local(first),
-            second=None if second is None else local(second),
-            step=step,
-        )
+        return state
+
+    def _slot(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> Slot:
+        state = self._prepare(group, parameter)
+        first, second, step = self._moments(state)
+        dual, mask, weight = state.get("dual"), state.get("mask"), parameter
+        if is_dtensor(parameter):
+            weight, gradient = local(parameter), local(gradient)
+            dual, mask, first, second = (
+                None if t is None else local(t) for t in (dual, mask, first, second)
+            )
+        return Slot(parameter, weight, gradient, dual, mask, first, second, step)
 
     def _move(self, group: dict[str, Any], slots: Sequence[Slot], follow: bool) -> None:
         """Moves duals, or weights without one, along the gradients; then weights after duals."""
         regularizer, gain = group["regularizer"], self._gain(group)
-        in_c = [slot for slot in slots if self._compiles(slot.weight)]
-        others = [slot for slot in slots if not self._compiles(slot.weight)]
+        in_c: list[Slot] = []
+        others: list[Slot] = []
+        for slot in slots:
+            (in_c if self._compiles(slot.weight) else others).append(slot)
         at_once = follow and not self._landed and isinstance(regularizer, L1)
         if in_c:
             limit = float(self._limit(group, in_c[0].weight.dtype)) if at_once else None
@@ -260,21 +285,33 @@ class BregmanOptimizer(SparseOptimizer):
             else:  # norms of groups may reach over the parts that other processes hold
                 dual = self.state[slot.parameter]["dual"]
                 limit = self._limit(group, slot.dual.dtype)
-                slot.parameter.copy_(regularizer.prox(dual, limit) * gain)
+                values = local_part(slot.parameter, regularizer.prox(dual, limit))
+                slot.weight.copy_(values * gain)
 
     def _hold(self, group: dict[str, Any], parameter: Tensor, keep: Tensor) -> None:
         """Gives a parameter its final support: the groups of `keep`."""
         state, weight = self.state[parameter], local(parameter)
         dual = state["dual"]
         mask = keep.expand_as(weight).contiguous()
-        values = local(group["regularizer"].prox(dual, self._limit(group, dual.dtype)))
-        values = values.masked_fill(~mask, 0.0)
+        prox = group["regularizer"].prox(dual, self._limit(group, dual.dtype))
+        values = local_part(parameter, prox).masked_fill(~mask, 0.0)
         weight.copy_(values * self._gain(group))
         state["mask"] = local_like(parameter, mask)
         if dual.dtype == weight.dtype:
             del state["dual"]
         else:  # stays as the precise copy of weights that are too coarse for small updates
             local(dual).copy_(values)
+
+    def _drop_stale(self, parameter: Tensor) -> None:
+        """Drops what this optimizer had and a loaded state has not.
+
+        `set_optimizer_state_dict` adds it to a full state.
+        """
+        state = self.state[parameter]
+        if not self._landed:
+            state.pop("mask", None)
+        elif "mask" in state and "dual" in state and state["dual"].dtype == parameter.dtype:
+            del state["dual"]
 
     def _change_lambda(self, lam: Tensor) -> None:
         before, self._lam = self._lam, lam
@@ -284,19 +321,21 @@ class BregmanOptimizer(SparseOptimizer):
             if "dual" not in self.state[parameter]:
                 continue
             dual, regularizer = self.state[parameter]["dual"], group["regularizer"]
-            on = regularizer.thresholds(parameter) > 0
+            weight, part = parameter.detach().to(dual.dtype), local(dual)
+            on = local(reduced_like(weight, regularizer.thresholds(weight))) > 0
             change = (lam - before) * group["lambda_scale"]
-            moved = dual + change * regularizer.subgradient(parameter.to(dual.dtype))
+            moved = part + change * local_part(parameter, regularizer.subgradient(weight))
             outside = regularizer.prox(dual, self._limit(group, dual.dtype))
-            dual.copy_(torch.where(on, moved, dual - outside))
+            part.copy_(torch.where(on, moved, part - local_part(parameter, outside)))
 
     def _dual(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if "dual" not in state:
             start = parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))
-            subgradient = group["regularizer"].subgradient(start)
+            subgradient = local_part(parameter, group["regularizer"].subgradient(start))
             limit = self._limit(group, start.dtype)
-            state["dual"] = start / self._gain(group) + limit * subgradient
+            dual = local(start) / self._gain(group) + limit * subgradient
+            state["dual"] = local_like(parameter, dual)
         return state["dual"]
 
     def _dual_type(self, pairs: Sequence[Pair]) -> torch.dtype:
@@ -324,7 +363,8 @@ class BregmanOptimizer(SparseOptimizer):
         found, counters = [], []
         for group, parameter in pairs:
             dual = self._dual(group, parameter)
-            values = whole(group["regularizer"].thresholds(dual)) / group["lambda_scale"]
+            values = reduced_like(dual, group["regularizer"].thresholds(dual))
+            values = values / group["lambda_scale"]
             found.append(Thresholds(local(values), dual.numel() // max(values.numel(), 1)))
             counters.append(shards.counter(values))
         return found, counters

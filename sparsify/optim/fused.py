@@ -91,17 +91,24 @@ def fits(weight: Tensor) -> bool:
 
 def step(slots: Sequence[Slot], hyper: Hyper) -> None:
     """Moves duals and weights along the gradients, in one pass over memory."""
-    table = (_Slot * len(slots))()
     gradients = [slot.gradient.contiguous() for slot in slots]  # kept alive until the pass is over
-    beta1, beta2 = hyper.betas
-    for row, slot, gradient in zip(table, slots, gradients, strict=True):
-        row.weight, row.gradient = slot.weight.data_ptr(), gradient.data_ptr()
-        row.dual, row.mask = _address(slot.dual), _address(slot.mask)
-        row.first, row.second = _address(slot.first), _address(slot.second)
-        row.size = slot.weight.numel()
-        if hyper.rule == "adam":
-            row.step_size = hyper.lr / (1 - beta1**slot.step)
-            row.root_scale = (1 - beta2**slot.step) ** -0.5
+    (beta1, beta2), adam = hyper.betas, hyper.rule == "adam"
+    table = (_Slot * len(slots))(
+        *(
+            (
+                slot.weight.data_ptr(),
+                gradient.data_ptr(),
+                _address(slot.dual),
+                _address(slot.mask),
+                _address(slot.first),
+                _address(slot.second),
+                slot.weight.numel(),
+                hyper.lr / (1 - beta1**slot.step) if adam else 0.0,
+                (1 - beta2**slot.step) ** -0.5 if adam else 0.0,
+            )
+            for slot, gradient in zip(slots, gradients, strict=True)
+        )
+    )
     group = _Group(
         hyper.lr,
         hyper.decay,

@@ -67,12 +67,13 @@ class LinBreg(BregmanOptimizer):
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("nesterov needs a momentum above 0")
 
-    def _moments(
-        self, group: dict[str, Any], parameter: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, int]:
-        state = self.state[parameter]
+    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+        state = super()._prepare(group, parameter)
         if group["momentum"] and "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state
+
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
         return state.get("momentum_buffer"), None, 0
 
     def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:

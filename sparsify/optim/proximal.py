@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.sharding import local, local_part
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 
 
@@ -38,11 +39,13 @@ class ProxSGD(SparseOptimizer):
     def _advance(self) -> None:
         for group in self.param_groups:
             for parameter, gradient in self._moving(group):
-                decayed = gradient.add(parameter, alpha=group["weight_decay"])
-                parameter.sub_(decayed, alpha=group["lr"])
+                weight = local(parameter)
+                decayed = local(gradient).add(weight, alpha=group["weight_decay"])
+                weight.sub_(decayed, alpha=group["lr"])
                 if group["regularizer"] is not None:
                     threshold = self._lam * (group["lr"] * group["lambda_scale"])
-                    parameter.copy_(group["regularizer"].prox(parameter, threshold))
+                    prox = group["regularizer"].prox(parameter, threshold)
+                    weight.copy_(local_part(parameter, prox))
         if self.lambda_rule.due(self._steps):
             sparsity = self.measure_sparsity()
             self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)

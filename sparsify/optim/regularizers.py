@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sparsify.optim.sharding import local, local_like, reduced_like
+
 
 class Regularizer(ABC):
     """A convex, absolutely one-homogeneous function of one parameter tensor."""
@@ -74,14 +76,16 @@ class GroupL1L2(Regularizer):
 
     def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
         """Group soft thresholding `x·max(1 − threshold·√n/‖x_group‖, 0)`."""
-        size = self.thresholds(x)
+        size = local(reduced_like(x, self.thresholds(x)))
         # This form of the factor is zero exactly where the threshold is reached. Adding zero turns
         # -0.0, which a negative entry times zero gives, into +0.0.
-        return x * ((size - threshold).clamp(min=0) / _positive(size)) + 0.0
+        factor = (size - threshold).clamp(min=0) / _positive(size)
+        return local_like(x, local(x) * factor + 0.0)
 
     def subgradient(self, w: Tensor) -> Tensor:
         """`√n·w/‖w_group‖`, zero for a group of zeros."""
-        return w / _positive(self.thresholds(w))
+        size = local(reduced_like(w, self.thresholds(w)))
+        return local_like(w, local(w) / _positive(size))
 
     def thresholds(self, v: Tensor) -> Tensor:
         """`‖v_group‖/√n`, one for each group."""

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
 from sparsify.optim.regularizers import Regularizer
-from sparsify.optim.sharding import Shards, local
+from sparsify.optim.sharding import Shards, is_flattened, local, reduced_like
 
 Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -69,6 +69,9 @@ class SparseOptimizer(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Updates the weights, and λ when that is due.
 
+        A first step with learning rate 0 and gradients 0 does nothing but make the state: with such
+        a step `torch.distributed.checkpoint` asks for it.
+
         Args:
             closure: Evaluates the model again and returns the loss.
 
@@ -82,6 +85,11 @@ class SparseOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._makes_state_only():
+            for group in self.param_groups:
+                for parameter, _ in self._moving(group):
+                    self._prepare(group, parameter)
+            return loss
         self._steps += 1
         self._advance()
         return loss
@@ -91,7 +99,9 @@ class SparseOptimizer(Optimizer):
         """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
         weights = [parameter for _, parameter in self._regularised()]
         shards = Shards(weights)
-        nonzero = self._count_nonzero([local(w) for w in weights if shards.counts(w)])
+        nonzero = self._count_nonzero(
+            [local(w) for w in weights if shards.counter(w) == shards.rank]
+        )
         size = sum(weight.numel() for weight in weights)
         self._sparsity = 1 - shards.sum(nonzero).double() / max(size, 1)
         return self._sparsity
@@ -128,6 +138,18 @@ class SparseOptimizer(Optimizer):
     def _advance(self) -> None:
         """One step from the gradients that the parameters hold."""
 
+    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+        """The state of a parameter, made where it is missing."""
+        return self.state[parameter]
+
+    def _makes_state_only(self) -> bool:
+        if self.state or any(group["lr"] != 0 for group in self.param_groups):
+            return False
+        gradients = [gradient for group in self.param_groups for _, gradient in self._moving(group)]
+        # Sums of sizes, because squares can underflow.
+        sums = [reduced_like(g, torch.linalg.vector_norm(g, 1)) for g in gradients]
+        return all(float(local(total)) == 0 for total in sums)
+
     def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
         nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
         for weight in weights:
@@ -149,7 +171,8 @@ class SparseOptimizer(Optimizer):
         self._lam = control["lambda"].to(self._lam)
         self._sparsity = control["sparsity"].to(self._lam)
         self._steps = control["steps"]
-        self.lambda_rule.load_state_dict(control["rule"])
+        # Distributed checkpoints leave out what is empty.
+        self.lambda_rule.load_state_dict(control.get("rule", {}))
 
     def _check_group(self, group: dict[str, Any]) -> None:
         for name in ("lr", "weight_decay"):
@@ -165,6 +188,11 @@ class SparseOptimizer(Optimizer):
             )
         if any(parameter.is_complex() for parameter in group["params"]):
             raise ValueError(f"{type(self).__name__} does not support complex parameters")
+        if any(is_flattened(parameter) for parameter in group["params"]):
+            raise ValueError(
+                f"{type(self).__name__} does not support FullyShardedDataParallel (FSDP1), which"
+                " flattens the weights: use torch.distributed.fsdp.fully_shard (FSDP2)"
+            )
 
     def _moving(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """The parameters of a group that have a gradient, and it."""

@@ -79,7 +79,7 @@ def test_long_trajectories_are_thinned_but_keep_their_ends():
 
 def test_the_matrix():
     matrix = list(cases(STUDIES))
-    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 6
+    assert len(matrix) == len({case.name for case in matrix}) == 24 + 72 + 6
     assert {case.seed for case in cases(["rules"], [3, 4])} == {3, 4}
     for case in matrix:
         recipe = case.recipe("synthetic")

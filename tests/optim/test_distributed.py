@@ -1,0 +1,77 @@
+"""The optimizers under DDP, FSDP2 and HSDP, in processes that torchrun starts on this machine."""
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.distributed
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+CHECKS = {
+    2: [
+        "ddp",
+        "fsdp",
+        "fsdp_other_ways",
+        "ties",
+        "communication",
+        "state_ddp",
+        "state_sharded",
+        "state_full",
+        "state_from_rank_0",
+        "state_in_files",
+        "state_of_a_fresh_optimizer",
+        "state_in_one_process",
+        "errors",
+    ],
+    4: ["hsdp", "two_dimensions"],
+}
+
+pytestmark = pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="needs torch.distributed with gloo",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs the checks for a number of processes once: those that passed, and what was printed."""
+
+    @functools.cache
+    def run(processes):
+        folder = tmp_path_factory.mktemp("distributed")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen(
+            [*command, WORKER, folder, *CHECKS[processes]],
+            env=os.environ | settings | {"GLOO_SOCKET_IFNAME": loopback},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun ends its processes
+            output, _ = process.communicate()
+        return {path.name for path in folder.iterdir()}, output
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("processes", "check"), [(count, name) for count, names in CHECKS.items() for name in names]
+)
+def test_several_processes_equal_one(processes, check, run):
+    passed, output = run(processes)
+    assert check in passed, output[-8000:]
+
+
+def test_import_does_without_dtensor():
+    code = "import sparsify.optim.linbreg, sys; sys.exit('torch.distributed.tensor' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
