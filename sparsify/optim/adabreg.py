@@ -69,41 +69,41 @@ class AdaBreg(BregmanOptimizer):
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
         if "exp_avg" not in state:
-            state["step"] = 0
+            state["step"] = torch.zeros(())  # on the host, as in torch.optim
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
 
-    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
-        state["step"] += 1
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 
-    def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
+    def _update(self, group: dict[str, Any], slot: Slot, gradient: Tensor) -> Tensor:
         assert slot.first is not None
         assert slot.second is not None
-        first, second = group["betas"]
-        slot.first.lerp_(slot.gradient, 1 - first)
-        slot.second.mul_(second).addcmul_(slot.gradient, slot.gradient, value=1 - second)
-        step_size = group["lr"] / (1 - first**slot.step)
-        denominator = slot.second.sqrt().div_((1 - second**slot.step) ** 0.5).add_(group["eps"])
+        (first, second), steps = group["betas"], _steps(slot)
+        slot.first.lerp_(gradient, 1 - first)
+        slot.second.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        step_size = group["lr"] / (1 - first**steps)
+        denominator = slot.second.sqrt().div_((1 - second**steps) ** 0.5).add_(group["eps"])
         update = (slot.first / denominator).mul_(step_size)
         if group["weight_decay"]:
             update.add_(slot.weight, alpha=group["lr"] * group["weight_decay"])
         return update
 
-    def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
-        first, second = group["betas"]
-        gradients = [slot.gradient for slot in slots]
+    def _updates(
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        (first, second), steps = group["betas"], [_steps(slot) for slot in slots]
         averages = [slot.first for slot in slots if slot.first is not None]
         squares = [slot.second for slot in slots if slot.second is not None]
         torch._foreach_lerp_(averages, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         denominators = list(torch._foreach_sqrt(squares))
-        torch._foreach_div_(denominators, [(1 - second**slot.step) ** 0.5 for slot in slots])
+        torch._foreach_div_(denominators, [(1 - second**count) ** 0.5 for count in steps])
         torch._foreach_add_(denominators, group["eps"])
         updates = list(torch._foreach_div(averages, denominators))
-        torch._foreach_mul_(updates, [group["lr"] / (1 - first**slot.step) for slot in slots])
+        torch._foreach_mul_(updates, [group["lr"] / (1 - first**count) for count in steps])
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]
             torch._foreach_add_(updates, weights, alpha=group["lr"] * group["weight_decay"])
@@ -117,3 +117,8 @@ class AdaBreg(BregmanOptimizer):
             "betas": tuple(group["betas"]),
             "epsilon": group["eps"],
         }
+
+
+def _steps(slot: Slot) -> float:
+    assert slot.steps is not None
+    return float(slot.steps)

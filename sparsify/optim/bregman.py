@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from sparsify.optim.regularizers import L1
 from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
 from sparsify.optim.sharding import (
     Shards,
-    is_dtensor,
     local,
     local_like,
     local_part,
@@ -42,6 +42,18 @@ LambdaChange = Literal["keep_dual", "keep_weights", "rescale"]
 into `λ·∂R(0)` elsewhere. `rescale` divides by λ, `w = prox(δ·v)/λ`. The last two are the variants
 that arXiv 2605.07892 examines.
 """
+
+
+class Plan(NamedTuple):
+    """What a step of a group works on, kept from step to step.
+
+    Attributes:
+        slots: The parameters that have a gradient.
+        table: Their addresses, where the C code computes the step.
+    """
+
+    slots: list[Slot]
+    table: compiled.Table | None
 
 
 class BregmanOptimizer(SparseOptimizer):
@@ -81,6 +93,7 @@ class BregmanOptimizer(SparseOptimizer):
             raise ValueError(f"lambda_change must be one of {choices}: {lambda_change!r}")
         self._foreach, self._fused, self._lambda_change = foreach, fused, lambda_change
         self._landed = False
+        self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults, lambda_rule)
         if lambda_change == "rescale" and not self.lambda_rule.initial > 0:
             raise ValueError(
@@ -189,6 +202,8 @@ class BregmanOptimizer(SparseOptimizer):
                     # of bfloat16 weights.
                     precise = saved[name].to(parameter.device, copy=True)
                     self.state[parameter][name] = shard_like(parameter, precise)
+            if "step" in saved:  # which torch would share with the state dict
+                self.state[parameter]["step"] = saved["step"].clone()
             if saved:
                 self._drop_stale(parameter)
         held = ["mask" in self.state.get(p, {}) for _, p in self._regularised()]
@@ -199,15 +214,17 @@ class BregmanOptimizer(SparseOptimizer):
             )
 
     @abstractmethod
-    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
-        """A parameter's moments, and the number of its step that begins now."""
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """A parameter's moments, and the number of steps that they have seen."""
 
     @abstractmethod
-    def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
+    def _update(self, group: dict[str, Any], slot: Slot, gradient: Tensor) -> Tensor:
         """What is subtracted from the dual: the step size times the direction."""
 
     @abstractmethod
-    def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
+    def _updates(
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
         """`_update` for all slots at once."""
 
     @abstractmethod
@@ -218,17 +235,19 @@ class BregmanOptimizer(SparseOptimizer):
         rule, step = self.lambda_rule, self._steps
         waits = rule.needs_quantile(step) and not self._landed
         moved = []
-        for group in self.param_groups:
-            slots = [self._slot(group, *moving) for moving in self._moving(group)]
-            if slots:
-                self._move(group, slots, follow=not waits)
-                moved.append((group, slots))
+        for index, group in enumerate(self.param_groups):
+            moving = list(self._moving(group))
+            if moving:
+                plan = self._plan(index, group, [parameter for parameter, _ in moving])
+                gradients = [local(gradient) for _, gradient in moving]
+                self._move(group, plan, gradients, follow=not waits)
+                moved.append((group, plan))
         if self._landed:
             return
         if waits:
             self._lam = rule.before_prox(self._lam, self.lambda_for, step)
-            for group, slots in moved:
-                self._follow(group, slots)
+            for group, plan in moved:
+                self._follow(group, plan)
         if rule.due(step):
             self._change_lambda(rule.after_prox(self._lam, self.measure_sparsity(), step))
 
@@ -238,54 +257,67 @@ class BregmanOptimizer(SparseOptimizer):
             self._dual(group, parameter)
         return state
 
-    def _slot(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> Slot:
+    def _plan(self, index: int, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
+        """What a step of some parameters of a group works on, from the last step if it is that."""
+        known = self._plans.get(index)
+        if (
+            known is None
+            or len(known.slots) != len(parameters)
+            or not all(map(Slot.holds_for, known.slots, parameters))
+        ):
+            slots = [self._slot(group, parameter) for parameter in parameters]
+            compiles = all(self._compiles(slot.weight) for slot in slots)
+            same = len({slot.weight.dtype for slot in slots}) == 1
+            known = Plan(slots, compiled.Table(slots) if compiles and same else None)
+            self._plans[index] = known
+        return known
+
+    def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
         state = self._prepare(group, parameter)
-        first, second, step = self._moments(state)
-        dual, mask, weight = state.get("dual"), state.get("mask"), parameter
-        if is_dtensor(parameter):
-            weight, gradient = local(parameter), local(gradient)
-            dual, mask, first, second = (
-                None if t is None else local(t) for t in (dual, mask, first, second)
-            )
-        return Slot(parameter, weight, gradient, dual, mask, first, second, step)
+        tensors = (state.get("dual"), state.get("mask"), *self._moments(state))
+        parts = (None if tensor is None else local(tensor) for tensor in tensors)
+        return Slot(parameter, state, tuple(state.values()), local(parameter), *parts)
 
-    def _move(self, group: dict[str, Any], slots: Sequence[Slot], follow: bool) -> None:
+    def _move(
+        self, group: dict[str, Any], plan: Plan, gradients: Sequence[Tensor], follow: bool
+    ) -> None:
         """Moves duals, or weights without one, along the gradients; then weights after duals."""
-        regularizer, gain = group["regularizer"], self._gain(group)
-        in_c: list[Slot] = []
-        others: list[Slot] = []
-        for slot in slots:
-            (in_c if self._compiles(slot.weight) else others).append(slot)
-        at_once = follow and not self._landed and isinstance(regularizer, L1)
-        if in_c:
-            limit = float(self._limit(group, in_c[0].weight.dtype)) if at_once else None
-            compiled.step(in_c, compiled.Hyper(**self._hyper(group), delta=gain, limit=limit))
-        updates: Iterable[Tensor] = (self._update(group, slot) for slot in others)
-        if others and (others[0].weight.is_cuda if self._foreach is None else self._foreach):
-            updates = self._updates(group, others)
-        for slot, update in zip(others, updates, strict=True):
-            slot.move(update, gain)
+        gain, slots = self._gain(group), plan.slots
+        if plan.table is not None:
+            at_once = follow and not self._landed and isinstance(group["regularizer"], L1)
+            limit = float(self._limit(group, slots[0].weight.dtype)) if at_once else None
+            hyper = compiled.Hyper(**self._hyper(group), delta=gain, limit=limit)
+            plan.table.step(gradients, hyper)
+            follow = follow and not at_once
+        else:
+            for slot in slots:
+                if slot.steps is not None:
+                    slot.steps.add_(1)
+            updates: Iterable[Tensor] = map(partial(self._update, group), slots, gradients)
+            if slots[0].weight.is_cuda if self._foreach is None else self._foreach:
+                updates = self._updates(group, slots, gradients)
+            for slot, update in zip(slots, updates, strict=True):
+                slot.move(update, gain)
         if follow:
-            self._follow(group, others if at_once else slots)
+            self._follow(group, plan)
 
-    def _follow(self, group: dict[str, Any], slots: Sequence[Slot]) -> None:
+    def _follow(self, group: dict[str, Any], plan: Plan) -> None:
         """The weights from their duals; weights without one have moved already."""
         regularizer, gain = group["regularizer"], self._gain(group)
-        followers = [slot for slot in slots if slot.dual is not None]
-        if followers and isinstance(regularizer, L1) and self._compiles(followers[0].weight):
-            compiled.prox(followers, gain, float(self._limit(group, followers[0].weight.dtype)))
+        if plan.table is not None and isinstance(regularizer, L1) and not self._landed:
+            plan.table.prox(gain, float(self._limit(group, plan.slots[0].weight.dtype)))
             return
-        for slot in followers:
-            assert slot.dual is not None
+        for slot in plan.slots:
+            if slot.dual is None:
+                continue
             if slot.mask is not None:
                 slot.weight.copy_(slot.dual * gain)
             elif isinstance(regularizer, L1):
                 limit = self._limit(group, slot.dual.dtype)
                 slot.weight.copy_(regularizer.prox(slot.dual, limit) * gain)
             else:  # norms of groups may reach over the parts that other processes hold
-                dual = self.state[slot.parameter]["dual"]
                 limit = self._limit(group, slot.dual.dtype)
-                values = local_part(slot.parameter, regularizer.prox(dual, limit))
+                values = local_part(slot.parameter, regularizer.prox(slot.state["dual"], limit))
                 slot.weight.copy_(values * gain)
 
     def _hold(self, group: dict[str, Any], parameter: Tensor, keep: Tensor) -> None:
@@ -385,6 +417,9 @@ class BregmanOptimizer(SparseOptimizer):
                 "fused=True needs contiguous float32 or float64 weights on the CPU and a C compiler"
             )
         return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_plans": {}}  # addresses mean nothing to a copy
 
     def _control_state(self) -> dict[str, Any]:
         return super()._control_state() | {"landed": self._landed}

@@ -19,7 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
@@ -60,14 +62,8 @@ class Hyper:
     limit: float | None
 
 
-class _Slot(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("weight", "gradient", "dual", "mask")),
-        *((name, ctypes.c_void_p) for name in ("first", "second")),
-        ("size", ctypes.c_int64),
-        ("step_size", ctypes.c_double),
-        ("root_scale", ctypes.c_double),
-    ]
+_POINTERS = ("weight", "gradient", "dual", "mask", "first", "second", "steps")
+_ROW = np.dtype([*((name, np.uintp) for name in _POINTERS), ("size", np.int64)])  # `Slot` in C
 
 
 class _Group(ctypes.Structure):
@@ -89,85 +85,75 @@ def fits(weight: Tensor) -> bool:
     )
 
 
-def step(slots: Sequence[Slot], hyper: Hyper) -> None:
-    """Moves duals and weights along the gradients, in one pass over memory."""
-    gradients = [slot.gradient.contiguous() for slot in slots]  # kept alive until the pass is over
-    (beta1, beta2), adam = hyper.betas, hyper.rule == "adam"
-    table = (_Slot * len(slots))(
-        *(
-            (
-                slot.weight.data_ptr(),
-                gradient.data_ptr(),
-                _address(slot.dual),
-                _address(slot.mask),
-                _address(slot.first),
-                _address(slot.second),
-                slot.weight.numel(),
-                hyper.lr / (1 - beta1**slot.step) if adam else 0.0,
-                (1 - beta2**slot.step) ** -0.5 if adam else 0.0,
-            )
-            for slot, gradient in zip(slots, gradients, strict=True)
+class Table:
+    """The addresses of some weights and their state; all contiguous and of one type."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._weights = [slot.weight for slot in slots]
+        self._rows = _rows(self._weights, "weight")
+        for name in ("dual", "mask", "first", "second", "steps"):
+            tensors = [getattr(slot, name) for slot in slots]
+            self._rows[name] = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+    def step(self, gradients: Sequence[Tensor], hyper: Hyper) -> None:
+        """Moves duals and weights along the gradients, in one pass over memory."""
+        laid_out = [gradient.contiguous() for gradient in gradients]  # alive until the pass is over
+        self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
+        group = _Group(
+            hyper.lr,
+            hyper.decay,
+            hyper.delta,
+            hyper.limit or 0.0,
+            *hyper.betas,
+            hyper.epsilon,
+            _RULES[hyper.rule],
+            hyper.limit is not None,
         )
-    )
-    group = _Group(
-        hyper.lr,
-        hyper.decay,
-        hyper.delta,
-        hyper.limit or 0.0,
-        beta1,
-        beta2,
-        hyper.epsilon,
-        _RULES[hyper.rule],
-        hyper.limit is not None,
-    )
-    _call("step", slots[0].weight, table, group)
-    torch.autograd.graph.increment_version([slot.weight for slot in slots])
+        self._write("step", group)
 
+    def prox(self, delta: float, limit: float) -> None:
+        """The weights from their duals, `w = δ·S_limit(v)`."""
+        self._write("prox", _Group(delta=delta, limit=limit))
 
-def prox(slots: Sequence[Slot], delta: float, limit: float) -> None:
-    """The weights from their duals, `w = δ·S_limit(v)`."""
-    table = (_Slot * len(slots))()
-    for row, slot in zip(table, slots, strict=True):
-        row.weight, row.dual = slot.weight.data_ptr(), _address(slot.dual)
-        row.size = slot.weight.numel()
-    group = _Group(delta=delta, limit=limit)
-    _call("prox", slots[0].weight, table, group)
-    torch.autograd.graph.increment_version([slot.weight for slot in slots])
+    def _write(self, name: str, group: _Group) -> None:
+        # Somebody may have moved the weights by assigning to `.data`.
+        self._rows["weight"] = [weight.data_ptr() for weight in self._weights]
+        _call(name, self._weights[0], self._rows, ctypes.byref(group))
+        torch.autograd.graph.increment_version(self._weights)
 
 
 def count_nonzero(weights: Sequence[Tensor]) -> int:
     """The number of weights that are not zero; all of one type."""
-    table = (_Slot * len(weights))()
-    for row, weight in zip(table, weights, strict=True):
-        row.weight, row.size = weight.data_ptr(), weight.numel()
-    return _call("count_nonzero", weights[0], table)
+    return _call("count_nonzero", weights[0], _rows(weights, "weight"))
 
 
 def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     """Counts entries of `|dual|/scale`; see `sparsify.optim.selection`."""
-    table = (_Slot * len(duals))()
-    for row, dual in zip(table, duals, strict=True):
-        row.dual, row.size = dual.data_ptr(), dual.numel()
+    rows = _rows(duals, "dual")
 
     def histogram(bins: Bins) -> Tensor:
         count = 1 << bins.count_log2
         counts = torch.zeros(count + 2, dtype=torch.int64)
         interval = (int(bins.start), bins.width_log2, count)
-        if not _call("histogram", duals[0], table, scale, *interval, counts.data_ptr()):
+        if not _call("histogram", duals[0], rows, scale, *interval, counts.data_ptr()):
             raise MemoryError("no memory for a histogram of the duals")
         return counts
 
     return histogram
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _rows(tensors: Sequence[Tensor], name: str) -> NDArray[np.void]:
+    rows = np.zeros(len(tensors), _ROW)
+    rows[name] = [tensor.data_ptr() for tensor in tensors]
+    rows["size"] = [tensor.numel() for tensor in tensors]
+    return rows
 
 
-def _call(name: str, tensor: Tensor, table: Any, *arguments: Any) -> Any:
+def _call(name: str, tensor: Tensor, rows: NDArray[np.void], *arguments: Any) -> Any:
     library = _library(tensor.dtype)
     assert library is not None  # `fits` was asked
-    return getattr(library, name)(table, len(table), torch.get_num_threads(), *arguments)
+    table = (rows.ctypes.data, len(rows), torch.get_num_threads())
+    return getattr(library, name)(*table, *arguments)
 
 
 @functools.cache
@@ -191,7 +177,7 @@ def _library(dtype: torch.dtype) -> Any:
         reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
         logger.warning("optimizer steps are slower, their C code was not compiled: %s", reason)
         return None
-    table = (ctypes.POINTER(_Slot), ctypes.c_int64, ctypes.c_int)
+    table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
     library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
     library.count_nonzero.argtypes, library.count_nonzero.restype = table, ctypes.c_int64
     bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)

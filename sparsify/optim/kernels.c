@@ -18,9 +18,8 @@ typedef struct {
     const uint8_t *mask; /* NULL: every weight may move */
     REAL *first;         /* momentum, or Adam's first moment */
     REAL *second;        /* Adam's second moment */
+    float *steps;        /* Adam: how many there have been */
     int64_t size;
-    double step_size;  /* Adam: lr / (1 - beta1^t) */
-    double root_scale; /* Adam: 1 / sqrt(1 - beta2^t) */
 } Slot;
 
 typedef enum { PLAIN, MOMENTUM, NESTEROV, ADAM } Rule;
@@ -57,7 +56,9 @@ static inline __attribute__((always_inline)) void step_range(const Slot *slot, c
     const REAL lr = group->lr, decay = group->decay, delta = group->delta, limit = group->limit;
     const REAL beta1 = group->momentum, beta2 = group->beta2, epsilon = group->epsilon;
     const REAL gain1 = 1 - group->momentum, gain2 = 1 - group->beta2;
-    const REAL step_size = slot->step_size, root_scale = slot->root_scale;
+    const double steps = rule == ADAM ? *slot->steps : 0;
+    const REAL step_size = group->lr / (1 - pow(group->momentum, steps));
+    const REAL root_scale = 1 / sqrt(1 - pow(group->beta2, steps));
     for (int64_t i = from; i < to; i++) {
         const REAL shrink = decays ? decay * weight[i] : 0;
         REAL update;
@@ -122,6 +123,8 @@ static int64_t count_chunks(const Slot *slots, int64_t tensors) {
 /* Moves duals or weights along the gradients, and the weights after their duals if wanted. */
 void step(const Slot *slots, int64_t tensors, int threads, const Group *group) {
     const int64_t chunks = count_chunks(slots, tensors);
+    for (int64_t k = 0; group->rule == ADAM && k < tensors; k++)
+        *slots[k].steps += 1;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t from, to;

@@ -73,11 +73,11 @@ class LinBreg(BregmanOptimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state
 
-    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, int]:
-        return state.get("momentum_buffer"), None, 0
+    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return state.get("momentum_buffer"), None, None
 
-    def _update(self, group: dict[str, Any], slot: Slot) -> Tensor:
-        beta, gradient = group["momentum"], slot.gradient
+    def _update(self, group: dict[str, Any], slot: Slot, gradient: Tensor) -> Tensor:
+        beta = group["momentum"]
         if group["weight_decay"]:
             gradient = gradient.add(slot.weight, alpha=group["weight_decay"])
         update = gradient * ((1 - beta) * group["lr"])
@@ -87,8 +87,10 @@ class LinBreg(BregmanOptimizer):
         slot.first.mul_(beta).add_(update)
         return update.add_(slot.first, alpha=beta) if group["nesterov"] else slot.first
 
-    def _updates(self, group: dict[str, Any], slots: Sequence[Slot]) -> Sequence[Tensor]:
-        beta, gradients = group["momentum"], [slot.gradient for slot in slots]
+    def _updates(
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        beta, gradients = group["momentum"], list(gradients)
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
