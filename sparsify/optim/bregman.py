@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import is_
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -22,6 +23,7 @@ from sparsify.optim.regularizers import L1
 from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
 from sparsify.optim.sharding import (
     Shards,
+    is_dtensor,
     local,
     local_like,
     local_part,
@@ -50,10 +52,25 @@ class Plan(NamedTuple):
     Attributes:
         slots: The parameters that have a gradient.
         table: Their addresses, where the C code computes the step.
+        tensors: The parameters and all of their state, as they were when this was made.
+        sharded: Whether processes hold parts of them, which come and go.
     """
 
     slots: list[Slot]
     table: compiled.Table | None
+    tensors: list[Any]
+    sharded: bool
+
+    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether it still describes them: anybody may have changed their state."""
+        if self.sharded or len(parameters) != len(self.slots):
+            return False
+        found = _tensors(parameters, [slot.state for slot in self.slots])
+        return len(found) == len(self.tensors) and all(map(is_, found, self.tensors))
+
+
+def _tensors(parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> list[Any]:
+    return [*parameters, *(value for state in states for value in state.values())]
 
 
 class BregmanOptimizer(SparseOptimizer):
@@ -236,10 +253,9 @@ class BregmanOptimizer(SparseOptimizer):
         waits = rule.needs_quantile(step) and not self._landed
         moved = []
         for index, group in enumerate(self.param_groups):
-            moving = list(self._moving(group))
-            if moving:
-                plan = self._plan(index, group, [parameter for parameter, _ in moving])
-                gradients = [local(gradient) for _, gradient in moving]
+            parameters, gradients = self._moving(group)
+            if parameters:
+                plan = self._plan(index, group, parameters)
                 self._move(group, plan, gradients, follow=not waits)
                 moved.append((group, plan))
         if self._landed:
@@ -249,7 +265,23 @@ class BregmanOptimizer(SparseOptimizer):
             for group, plan in moved:
                 self._follow(group, plan)
         if rule.due(step):
-            self._change_lambda(rule.after_prox(self._lam, self.measure_sparsity(), step))
+            self._sparsity = self._counted([plan for _, plan in moved])
+            self._change_lambda(rule.after_prox(self._lam, self._sparsity, step))
+
+    def _counted(self, plans: Sequence[Plan]) -> Tensor:
+        """`measure_sparsity`, without a pass over the weights where this step has counted them."""
+        tables = [plan.table for plan in plans if plan.slots[0].dual is not None]
+        counts = [table.nonzero if table is not None else None for table in tables]
+        weights = [slot.weight for plan in plans for slot in plan.slots if slot.dual is not None]
+        everything = [parameter for _, parameter in self._regularised()]
+        if (
+            None in counts
+            or len(weights) != len(everything)
+            or not all(map(is_, weights, everything))
+        ):
+            return self.measure_sparsity()
+        size = sum(weight.numel() for weight in weights)
+        return torch.tensor(1 - sum(counts) / size, dtype=torch.float64)
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
@@ -260,32 +292,34 @@ class BregmanOptimizer(SparseOptimizer):
     def _plan(self, index: int, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
         """What a step of some parameters of a group works on, from the last step if it is that."""
         known = self._plans.get(index)
-        if (
-            known is None
-            or len(known.slots) != len(parameters)
-            or not all(map(Slot.holds_for, known.slots, parameters))
-        ):
+        if known is None or not known.holds_for(parameters):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
             same = len({slot.weight.dtype for slot in slots}) == 1
-            known = Plan(slots, compiled.Table(slots) if compiles and same else None)
-            self._plans[index] = known
+            known = self._plans[index] = Plan(
+                slots,
+                compiled.Table(slots) if compiles and same else None,
+                _tensors(parameters, [slot.state for slot in slots]),
+                any(is_dtensor(parameter) for parameter in parameters),
+            )
         return known
 
     def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
         state = self._prepare(group, parameter)
         tensors = (state.get("dual"), state.get("mask"), *self._moments(state))
         parts = (None if tensor is None else local(tensor) for tensor in tensors)
-        return Slot(parameter, state, tuple(state.values()), local(parameter), *parts)
+        return Slot(parameter, state, local(parameter), *parts)
 
     def _move(
         self, group: dict[str, Any], plan: Plan, gradients: Sequence[Tensor], follow: bool
     ) -> None:
         """Moves duals, or weights without one, along the gradients; then weights after duals."""
         gain, slots = self._gain(group), plan.slots
+        if plan.sharded:
+            gradients = [local(gradient) for gradient in gradients]
         if plan.table is not None:
             at_once = follow and not self._landed and isinstance(group["regularizer"], L1)
-            limit = float(self._limit(group, slots[0].weight.dtype)) if at_once else None
+            limit = float(self._lam) * group["lambda_scale"] if at_once else None
             hyper = compiled.Hyper(**self._hyper(group), delta=gain, limit=limit)
             plan.table.step(gradients, hyper)
             follow = follow and not at_once
@@ -305,7 +339,7 @@ class BregmanOptimizer(SparseOptimizer):
         """The weights from their duals; weights without one have moved already."""
         regularizer, gain = group["regularizer"], self._gain(group)
         if plan.table is not None and isinstance(regularizer, L1) and not self._landed:
-            plan.table.prox(gain, float(self._limit(group, plan.slots[0].weight.dtype)))
+            plan.table.prox(gain, float(self._lam) * group["lambda_scale"])
             return
         for slot in plan.slots:
             if slot.dual is None:

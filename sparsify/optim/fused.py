@@ -86,9 +86,14 @@ def fits(weight: Tensor) -> bool:
 
 
 class Table:
-    """The addresses of some weights and their state; all contiguous and of one type."""
+    """The addresses of some weights and their state; all contiguous and of one type.
+
+    Attributes:
+        nonzero: How many weights were not zero after the last pass, if they followed their duals.
+    """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
+        self.nonzero: int | None = None
         self._weights = [slot.weight for slot in slots]
         self._rows = _rows(self._weights, "weight")
         for name in ("dual", "mask", "first", "second", "steps"):
@@ -109,17 +114,19 @@ class Table:
             _RULES[hyper.rule],
             hyper.limit is not None,
         )
-        self._write("step", group)
+        nonzero = self._write("step", group)
+        self.nonzero = None if hyper.limit is None else nonzero
 
     def prox(self, delta: float, limit: float) -> None:
         """The weights from their duals, `w = δ·S_limit(v)`."""
-        self._write("prox", _Group(delta=delta, limit=limit))
+        self.nonzero = self._write("prox", _Group(delta=delta, limit=limit))
 
-    def _write(self, name: str, group: _Group) -> None:
+    def _write(self, name: str, group: _Group) -> int:
         # Somebody may have moved the weights by assigning to `.data`.
         self._rows["weight"] = [weight.data_ptr() for weight in self._weights]
-        _call(name, self._weights[0], self._rows, ctypes.byref(group))
+        nonzero = _call(name, self._weights[0], self._rows, ctypes.byref(group))
         torch.autograd.graph.increment_version(self._weights)
+        return nonzero
 
 
 def count_nonzero(weights: Sequence[Tensor]) -> int:
@@ -179,7 +186,9 @@ def _library(dtype: torch.dtype) -> Any:
         return None
     table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
     library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
-    library.count_nonzero.argtypes, library.count_nonzero.restype = table, ctypes.c_int64
+    library.count_nonzero.argtypes = table
+    for function in (library.step, library.prox, library.count_nonzero):
+        function.restype = ctypes.c_int64
     bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
     library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
     return library

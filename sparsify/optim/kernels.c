@@ -41,24 +41,35 @@ static inline REAL soft_threshold(REAL v, REAL limit) {
     return v - inside; /* +0.0 where nothing is left, never -0.0 */
 }
 
+/* The limit rounded towards zero, so that exactly the entries up to the limit are reached. */
+static inline REAL rounded_down(double limit) {
+    const REAL rounded = (REAL)limit;
+    if ((double)rounded <= limit)
+        return rounded;
+    return sizeof(REAL) == sizeof(float) ? (REAL)nextafterf((float)rounded, 0) : rounded;
+}
+
 static inline REAL root(REAL x) {
     return sizeof(REAL) == sizeof(float) ? (REAL)sqrtf((float)x) : (REAL)sqrt((double)x);
 }
 
-/* `rule`, `moves` and `decays` are constants where this is inlined: one tight loop for each. */
-static inline __attribute__((always_inline)) void step_range(const Slot *slot, const Group *group,
+/* Returns how many weights that follow a dual are not zero. `rule`, `moves` and `decays` are constants
+ * where this is inlined: one tight loop for each. */
+static inline __attribute__((always_inline)) int32_t step_range(const Slot *slot, const Group *group,
                                                              int64_t from, int64_t to, Rule rule,
                                                              Moves moves, int decays) {
     REAL *restrict weight = slot->weight, *restrict dual = slot->dual;
     REAL *restrict first = slot->first, *restrict second = slot->second;
     const REAL *restrict gradient = slot->gradient;
     const uint8_t *restrict mask = slot->mask;
-    const REAL lr = group->lr, decay = group->decay, delta = group->delta, limit = group->limit;
+    const REAL lr = group->lr, decay = group->decay, delta = group->delta;
+    const REAL limit = rounded_down(group->limit);
     const REAL beta1 = group->momentum, beta2 = group->beta2, epsilon = group->epsilon;
     const REAL gain1 = 1 - group->momentum, gain2 = 1 - group->beta2;
     const double steps = rule == ADAM ? *slot->steps : 0;
     const REAL step_size = group->lr / (1 - pow(group->momentum, steps));
     const REAL root_scale = 1 / sqrt(1 - pow(group->beta2, steps));
+    int32_t nonzero = 0;
     for (int64_t i = from; i < to; i++) {
         const REAL shrink = decays ? decay * weight[i] : 0;
         REAL update;
@@ -77,29 +88,29 @@ static inline __attribute__((always_inline)) void step_range(const Slot *slot, c
         if (moves == DUAL_AND_WEIGHT) {
             dual[i] -= update;
             weight[i] = delta * soft_threshold(dual[i], limit);
+            nonzero += weight[i] != 0;
         } else if (moves == DUAL_ONLY) {
             dual[i] -= update;
         } else {
             weight[i] -= moves == MASKED_WEIGHT && !mask[i] ? 0 : delta * update;
         }
     }
+    return nonzero;
 }
 
-static void step_chunk(const Slot *slot, const Group *group, int64_t from, int64_t to) {
+static int32_t step_chunk(const Slot *slot, const Group *group, int64_t from, int64_t to) {
     const Moves moves = slot->mask    ? MASKED_WEIGHT
                         : !slot->dual ? WEIGHT_ONLY
                         : group->prox ? DUAL_AND_WEIGHT
                                       : DUAL_ONLY;
 #define CASE(RULE, MOVES)                                                                          \
     case 4 * RULE + MOVES:                                                                         \
-        if (group->decay != 0)                                                                     \
-            step_range(slot, group, from, to, RULE, MOVES, 1);                                     \
-        else                                                                                       \
-            step_range(slot, group, from, to, RULE, MOVES, 0);                                     \
-        break;
+        return group->decay != 0 ? step_range(slot, group, from, to, RULE, MOVES, 1)               \
+                                 : step_range(slot, group, from, to, RULE, MOVES, 0);
 #define CASES(RULE)                                                                                \
     CASE(RULE, DUAL_AND_WEIGHT) CASE(RULE, DUAL_ONLY) CASE(RULE, WEIGHT_ONLY) CASE(RULE, MASKED_WEIGHT)
     switch (4 * group->rule + moves) { CASES(PLAIN) CASES(MOMENTUM) CASES(NESTEROV) CASES(ADAM) }
+    return 0;
 }
 
 static int64_t chunks_of(const Slot *slot) { return (slot->size + CHUNK - 1) / CHUNK; }
@@ -120,48 +131,57 @@ static int64_t count_chunks(const Slot *slots, int64_t tensors) {
     return total;
 }
 
-/* Moves duals or weights along the gradients, and the weights after their duals if wanted. */
-void step(const Slot *slots, int64_t tensors, int threads, const Group *group) {
+/* Moves duals or weights along the gradients, and the weights after their duals if wanted; returns how
+ * many of these are not zero. */
+int64_t step(const Slot *slots, int64_t tensors, int threads, const Group *group) {
     const int64_t chunks = count_chunks(slots, tensors);
     for (int64_t k = 0; group->rule == ADAM && k < tensors; k++)
         *slots[k].steps += 1;
-#pragma omp parallel for schedule(static) num_threads(threads)
+    int64_t nonzero = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : nonzero)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t from, to;
         const Slot *slot = find_chunk(slots, k, &from, &to);
-        step_chunk(slot, group, from, to);
+        nonzero += step_chunk(slot, group, from, to);
     }
+    return nonzero;
 }
 
-/* The weights from their duals, w = delta * S_limit(v). */
-void prox(const Slot *slots, int64_t tensors, int threads, const Group *group) {
+/* The weights from their duals, w = delta * S_limit(v); returns how many are not zero. */
+int64_t prox(const Slot *slots, int64_t tensors, int threads, const Group *group) {
     const int64_t chunks = count_chunks(slots, tensors);
-#pragma omp parallel for schedule(static) num_threads(threads)
+    int64_t nonzero = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : nonzero)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t from, to;
         const Slot *slot = find_chunk(slots, k, &from, &to);
         REAL *restrict weight = slot->weight;
         const REAL *restrict dual = slot->dual;
-        const REAL delta = group->delta, limit = group->limit;
-        for (int64_t i = from; i < to; i++)
+        const REAL delta = group->delta, limit = rounded_down(group->limit);
+        int32_t count = 0;
+        for (int64_t i = from; i < to; i++) {
             weight[i] = delta * soft_threshold(dual[i], limit);
+            count += weight[i] != 0;
+        }
+        nonzero += count;
     }
+    return nonzero;
 }
 
 /* The number of weights that are not zero. */
 int64_t count_nonzero(const Slot *slots, int64_t tensors, int threads) {
     const int64_t chunks = count_chunks(slots, tensors);
-    int64_t total = 0;
-#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : total)
+    int64_t nonzero = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : nonzero)
     for (int64_t k = 0; k < chunks; k++) {
         int64_t from, to;
         const REAL *restrict weight = find_chunk(slots, k, &from, &to)->weight;
-        int32_t nonzero = 0;
+        int32_t count = 0;
         for (int64_t i = from; i < to; i++)
-            nonzero += weight[i] != 0;
-        total += nonzero;
+            count += weight[i] != 0;
+        nonzero += count;
     }
-    return total;
+    return nonzero;
 }
 
 #define BLOCK 64

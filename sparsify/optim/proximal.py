@@ -38,7 +38,7 @@ class ProxSGD(SparseOptimizer):
 
     def _advance(self) -> None:
         for group in self.param_groups:
-            for parameter, gradient in self._moving(group):
+            for parameter, gradient in zip(*self._moving(group), strict=True):
                 weight = local(parameter)
                 decayed = local(gradient).add(weight, alpha=group["weight_decay"])
                 weight.sub_(decayed, alpha=group["lr"])

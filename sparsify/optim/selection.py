@@ -18,7 +18,7 @@ BITS = {torch.float32: 31, torch.float64: 63}
 
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _MOST_BINS_LOG2 = 16
-_BRACKET_BINS_LOG2 = 11
+_BRACKET_BINS_LOG2 = 15
 _BRACKETS = (
     16,
     12,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import is_
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -14,7 +13,6 @@ class Slot(NamedTuple):
     Attributes:
         parameter: The parameter as the optimizer knows it.
         state: Its state in the optimizer.
-        values: The values of the state when this slot was made.
         weight: The parameter's entries.
         dual: The dual variable `v`, or `None` where the weight itself moves.
         mask: Which weights may move, or `None` for all.
@@ -25,22 +23,12 @@ class Slot(NamedTuple):
 
     parameter: Tensor
     state: dict[str, Any]
-    values: tuple[Any, ...]
     weight: Tensor
     dual: Tensor | None
     mask: Tensor | None
     first: Tensor | None
     second: Tensor | None
     steps: Tensor | None
-
-    def holds_for(self, parameter: Tensor) -> bool:
-        """Whether it still describes a parameter, whose state anybody may have changed."""
-        return (
-            parameter is self.parameter
-            and self.weight is parameter  # the parts of sharded weights come and go
-            and len(self.values) == len(self.state)
-            and all(map(is_, self.values, self.state.values()))
-        )
 
     def move(self, update: Tensor, delta: float) -> None:
         """Subtracts an update from the dual, or from the weight that has none."""

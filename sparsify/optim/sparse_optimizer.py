@@ -87,7 +87,7 @@ class SparseOptimizer(Optimizer):
                 loss = closure()
         if self._makes_state_only():
             for group in self.param_groups:
-                for parameter, _ in self._moving(group):
+                for parameter in self._moving(group)[0]:
                     self._prepare(group, parameter)
             return loss
         self._steps += 1
@@ -145,7 +145,7 @@ class SparseOptimizer(Optimizer):
     def _makes_state_only(self) -> bool:
         if self.state or any(group["lr"] != 0 for group in self.param_groups):
             return False
-        gradients = [gradient for group in self.param_groups for _, gradient in self._moving(group)]
+        gradients = [gradient for group in self.param_groups for gradient in self._moving(group)[1]]
         # Sums of sizes, because squares can underflow.
         sums = [reduced_like(g, torch.linalg.vector_norm(g, 1)) for g in gradients]
         return all(float(local(total)) == 0 for total in sums)
@@ -194,14 +194,18 @@ class SparseOptimizer(Optimizer):
                 " flattens the weights: use torch.distributed.fsdp.fully_shard (FSDP2)"
             )
 
-    def _moving(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The parameters of a group that have a gradient, and it."""
+    def _moving(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters of a group that have a gradient, and the gradients."""
+        parameters, gradients = [], []
         for parameter in group["params"]:
-            if parameter.grad is None:
+            gradient = parameter.grad
+            if gradient is None:
                 continue
-            if parameter.grad.is_sparse:
+            if gradient.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            yield parameter, parameter.grad
+            parameters.append(parameter)
+            gradients.append(gradient)
+        return parameters, gradients
 
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
