@@ -19,7 +19,7 @@ Row = dict[str, Any]
 # Of the colour-blind-safe palette of Okabe and Ito.
 COLOURS = {
     "adaptive": "#0072B2",
-    "adaptive-4": "#56B4E9",
+    "default": "#D55E00",
     "smoothed": "#009E73",
     "quantile": "#D55E00",
     "keep_dual": "#0072B2",
@@ -78,13 +78,13 @@ def write_plots(rows: Sequence[Row], folder: Path) -> None:
 
     Args:
         rows: Results of the study.
-        folder: Where `sparsity.png`, `lambda.png`, `landed.png` and `ablations.png` go; made if it
+        folder: Where `sparsity.png`, `lambda.png`, `default.png` and `ablations.png` go; made if it
             is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    landed = [row for row in rows if row["study"] == "landed"]
-    if landed:
-        _over_targets(landed, "sparsity").savefig(folder / "landed.png")
+    default = [row for row in rows if row["study"] == "default"]
+    if default:
+        _over_targets(default, "sparsity").savefig(folder / "default.png")
     rules = [row for row in rows if row["study"] == "rules"]
     if rules:
         for column in ("sparsity", "lambda"):

@@ -68,6 +68,11 @@ class Method(ABC, Generic[O]):
         """λ now, or `None` for a method without one; may wait for the device."""
         return None
 
+    @property
+    def settled(self) -> bool:
+        """Whether a model on target is one to deliver: its zeros stay where they are."""
+        return True
+
     def step(self) -> None:
         """Updates the weights from the gradients of the batch just seen."""
         self.steps_done += 1

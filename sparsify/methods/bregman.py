@@ -31,7 +31,7 @@ class BregmanOptions(Section):
             trained already starts as it is.
         ramp: Share of training in which the wanted sparsity goes from initial to target.
         ramp_power: Shape of the ramp: 3 is cubic, 1 linear.
-        lambda_rule: `adaptive` (arXiv 2605.07892), `quantile`, `smoothed` (λ follows the quantile)
+        lambda_rule: `quantile`, `smoothed` (λ follows the quantile), `adaptive` (arXiv 2605.07892)
             or `fixed`.
         lambda_value: λ of the fixed rule, or the first λ of the adaptive rule, which else is found.
         alpha: Strength of the adaptive rule.
@@ -46,7 +46,7 @@ class BregmanOptions(Section):
     initial_sparsity: OpenFraction = 0.99
     ramp: Fraction = 0.1
     ramp_power: float = Field(default=3.0, gt=0)
-    lambda_rule: Literal["adaptive", "quantile", "smoothed", "fixed"] = "adaptive"
+    lambda_rule: Literal["adaptive", "quantile", "smoothed", "fixed"] = "quantile"
     lambda_value: float | None = Field(default=None, ge=0)
     alpha: float = Field(default=1.0, gt=0)
     damping: float = Field(default=1.0, gt=0, le=1)
@@ -127,6 +127,11 @@ class BregmanMethod(Method[B], Generic[B]):
     def lam(self) -> float:
         """λ now."""
         return self.optimizer.lam
+
+    @property
+    def settled(self) -> bool:
+        """Whether the optimizer has landed."""
+        return self.optimizer.landed
 
     def sparsity_target(self, step: int) -> float:
         """The ramp, then the target."""

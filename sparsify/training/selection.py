@@ -20,7 +20,7 @@ Figures = dict[str, float]
 
 @dataclass
 class Best:
-    """The selected model: on target, with the lowest validation EER, the latest among equals.
+    """The selected model: settled, on target, with the lowest validation EER; the latest of equals.
 
     The EER that decides is the mean over clean and corrupted validation speech: on clean speech
     alone, recording conditions give speakers away, and an unfinished model may look best.
@@ -33,9 +33,9 @@ class Best:
     step: int = 0
     figures: Figures = field(default_factory=dict)
 
-    def takes(self, step: int, figures: Figures, *, on_target: bool) -> bool:
-        """Takes a model that is on target and no worse than the selected one; tells whether."""
-        if not on_target or (self.step and _rank(figures) > _rank(self.figures)):
+    def takes(self, step: int, figures: Figures, *, ready: bool) -> bool:
+        """Takes a model that is ready and no worse than the selected one; tells whether."""
+        if not ready or (self.step and _rank(figures) > _rank(self.figures)):
             return False
         self.step, self.figures = step, figures
         return True

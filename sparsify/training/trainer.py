@@ -7,11 +7,13 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from sparsify.artifact import load_artifact, save_model, weights_table
 from sparsify.errors import SparsifyError
@@ -222,8 +224,11 @@ class Trainer:
     def _validate(self, step: int) -> Record:
         last = step == self.steps
         table, target = self._table(), self.method.target_sparsity
+        ready = self.method.settled and on_target(table, target)
+        if last or ready:
+            self._estimate_batch_norm(step)
         figures = validation_figures(self.network, self.data, self.compute.device)
-        selected = self.best.takes(step, figures, on_target=on_target(table, target))
+        selected = self.best.takes(step, figures, ready=ready)
         if last and not on_target(table, target):
             logger.warning("the sparsity is %.4f instead of %.4f", table.sparsity, target)
         if last and not self.best.step:
@@ -232,6 +237,24 @@ class Trainer:
         if selected:
             save_model(self.network, self.run.model_file, self.recipe)
         return figures | {"selected": selected}
+
+    def _estimate_batch_norm(self, step: int) -> None:
+        """Averages the statistics of batch norm over the last batches, for the weights as they are.
+
+        The running averages of training span some twenty batches and older weights. In a sparse
+        network many channels are rarely active, so that such a span misjudges their variance by
+        orders of magnitude (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", call the cure
+        precise batch norm).
+        """
+        count = min(self.recipe.training.batch_norm_batches, step)
+        if not count:
+            return
+        device = self.compute.device
+        batches = training_batches(
+            self.data.train, self.data.cache, self.recipe, start_step=step - count, device=device
+        )
+        feats = (self.filterbank(waveforms.to(device)) for waveforms, _ in islice(batches, count))
+        update_bn(feats, self.network)  # as precisely as the delivered network computes
 
     def _restore(self) -> int:
         state = self.run.load_checkpoint(self.compute.device)

@@ -79,7 +79,7 @@ def test_long_trajectories_are_thinned_but_keep_their_ends():
 
 def test_the_matrix():
     matrix = list(cases(STUDIES))
-    assert len(matrix) == len({case.name for case in matrix}) == 24 + 72 + 6
+    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 24 + 6
     assert {case.seed for case in cases(["rules"], [3, 4])} == {3, 4}
     for case in matrix:
         recipe = case.recipe("synthetic")
@@ -193,7 +193,7 @@ def test_the_table_averages_over_seeds():
 def test_figures_are_written(tmp_path):
     pytest.importorskip("matplotlib", reason="figures need the extra 'study'")
     write_plots([row(case) for case in cases(STUDIES)], tmp_path)
-    for name in ("sparsity", "lambda", "landed", "ablations"):
+    for name in ("sparsity", "lambda", "default", "ablations"):
         content = (tmp_path / f"{name}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
         assert int.from_bytes(content[16:20], "big") == 1200
