@@ -8,11 +8,12 @@ import pytest
 
 from sparsify.cli.main import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 
 
-def _blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def _blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("code", _blocks("python"))
@@ -20,6 +21,14 @@ def test_python_runs(code, capsys):
     exec(code, {})
     printed = capsys.readouterr().out
     assert "prunable 90.00% sparse" in printed
+
+
+@pytest.mark.parametrize(
+    "code",
+    [c for path in (ROOT / "docs").glob("*.md") for c in _blocks("python", path.read_text())],
+)
+def test_python_of_the_docs_runs(code):
+    exec(code, {})
 
 
 def test_commands_and_options_exist():

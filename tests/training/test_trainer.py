@@ -114,9 +114,7 @@ def test_selected_models_reach_the_target_and_the_latest_best_wins(method, tmp_p
     ]
     assert len(records) == 20
     settled = 12 if method == "gmp" else 15  # the end of its schedule, landing
-    on_target = [
-        r for r in records if r["step"] >= settled and 0.9 - 1e-4 < r["sparsity"] <= 0.901
-    ]
+    on_target = [r for r in records if r["step"] >= settled and 0.9 - 1e-4 < r["sparsity"] <= 0.901]
     scores = {r["step"]: r["eer_percent"] + r["corrupted_eer_percent"] for r in on_target}
     lowest = min(scores.values())
     assert summary["selected_step"] == max(s for s, value in scores.items() if value == lowest)
