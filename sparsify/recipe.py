@@ -124,8 +124,8 @@ class TrainingSection(Section):
         warmup: Share of training in which the learning rate rises linearly.
         final_lr: Final learning rate as a share of the peak; reached on a cosine.
         gradient_clip: Largest norm of the gradient.
-        batch_norm_batches: Batches over which the statistics of batch norm are averaged anew for a
-            model that may be delivered; 0 leaves the running averages.
+        batch_norm_batches: Batches over which the statistics of batch norm are averaged anew before
+            a validation; 0 leaves the running averages.
         precision: `bf16` computes convolutions and products in bfloat16 (autocast); `auto` does so
             where the processor has the instructions.
         compile: Compile the network with torch.compile.
@@ -139,7 +139,7 @@ class TrainingSection(Section):
     warmup: Fraction = 0.05
     final_lr: Fraction = 0.01
     gradient_clip: float = Field(default=5.0, gt=0)
-    batch_norm_batches: int = Field(default=50, ge=0)
+    batch_norm_batches: int = Field(default=20, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     workers: int | None = Field(default=None, ge=0)

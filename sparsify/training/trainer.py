@@ -225,8 +225,7 @@ class Trainer:
         last = step == self.steps
         table, target = self._table(), self.method.target_sparsity
         ready = self.method.settled and on_target(table, target)
-        if last or ready:
-            self._estimate_batch_norm(step)
+        self._estimate_batch_norm(step)
         figures = validation_figures(self.network, self.data, self.compute.device)
         selected = self.best.takes(step, figures, ready=ready)
         if last and not on_target(table, target):
@@ -239,12 +238,13 @@ class Trainer:
         return figures | {"selected": selected}
 
     def _estimate_batch_norm(self, step: int) -> None:
-        """Averages the statistics of batch norm over the last batches, for the weights as they are.
+        """Averages the statistics of batch norm anew over the last batches, in float32.
 
-        The running averages of training span some twenty batches and older weights. In a sparse
-        network many channels are rarely active, so that such a span misjudges their variance by
-        orders of magnitude (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", call the cure
-        precise batch norm).
+        The running averages of training are those of bfloat16 activations, with older weights. Few
+        weights and a bias make channels whose mean is a hundred times their deviation. Rounding
+        shifts such a mean by a good part of a deviation, and a network that computes in float32, as
+        the delivered one does, can lose all its accuracy by that (docs/optimizers.md). The cure is
+        known as precise batch norm (Wu & Johnson 2021, arXiv 2105.07576).
         """
         count = min(self.recipe.training.batch_norm_batches, step)
         if not count:
@@ -254,7 +254,7 @@ class Trainer:
             self.data.train, self.data.cache, self.recipe, start_step=step - count, device=device
         )
         feats = (self.filterbank(waveforms.to(device)) for waveforms, _ in islice(batches, count))
-        update_bn(feats, self.network)  # as precisely as the delivered network computes
+        update_bn(feats, self.network)
 
     def _restore(self) -> int:
         state = self.run.load_checkpoint(self.compute.device)
