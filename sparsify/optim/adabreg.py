@@ -91,7 +91,7 @@ class AdaBreg(BregmanOptimizer):
         return update
 
     def _updates(
-        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
     ) -> Sequence[Tensor]:
         (first, second), steps = group["betas"], [_steps(slot) for slot in slots]
         averages = [slot.first for slot in slots if slot.first is not None]

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import is_
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ from torch import Tensor
 from sparsify.optim import fused as compiled
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.landing import choose_zeros
+from sparsify.optim.plans import Plan
 from sparsify.optim.regularizers import L1
 from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
 from sparsify.optim.sharding import (
     Shards,
-    is_dtensor,
     local,
     local_like,
     local_part,
@@ -44,33 +44,6 @@ LambdaChange = Literal["keep_dual", "keep_weights", "rescale"]
 into `λ·∂R(0)` elsewhere. `rescale` divides by λ, `w = prox(δ·v)/λ`. The last two are the variants
 that arXiv 2605.07892 examines.
 """
-
-
-class Plan(NamedTuple):
-    """What a step of a group works on, kept from step to step.
-
-    Attributes:
-        slots: The parameters that have a gradient.
-        table: Their addresses, where the C code computes the step.
-        tensors: The parameters and all of their state, as they were when this was made.
-        sharded: Whether processes hold parts of them, which come and go.
-    """
-
-    slots: list[Slot]
-    table: compiled.Table | None
-    tensors: list[Any]
-    sharded: bool
-
-    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether it still describes them: anybody may have changed their state."""
-        if self.sharded or len(parameters) != len(self.slots):
-            return False
-        found = _tensors(parameters, [slot.state for slot in self.slots])
-        return len(found) == len(self.tensors) and all(map(is_, found, self.tensors))
-
-
-def _tensors(parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> list[Any]:
-    return [*parameters, *(value for state in states for value in state.values())]
 
 
 class BregmanOptimizer(SparseOptimizer):
@@ -240,7 +213,7 @@ class BregmanOptimizer(SparseOptimizer):
 
     @abstractmethod
     def _updates(
-        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
     ) -> Sequence[Tensor]:
         """`_update` for all slots at once."""
 
@@ -270,15 +243,13 @@ class BregmanOptimizer(SparseOptimizer):
 
     def _counted(self, plans: Sequence[Plan]) -> Tensor:
         """`measure_sparsity`, without a pass over the weights where this step has counted them."""
-        tables = [plan.table for plan in plans if plan.slots[0].dual is not None]
-        counts = [table.nonzero if table is not None else None for table in tables]
-        weights = [slot.weight for plan in plans for slot in plan.slots if slot.dual is not None]
+        regularised = [plan for plan in plans if plan.slots[0].dual is not None]
+        nonzero = [plan.table.nonzero if plan.table else None for plan in regularised]
+        counts = [count for count in nonzero if count is not None]
+        weights = [slot.weight for plan in regularised for slot in plan.slots]
         everything = [parameter for _, parameter in self._regularised()]
-        if (
-            None in counts
-            or len(weights) != len(everything)
-            or not all(map(is_, weights, everything))
-        ):
+        same = len(weights) == len(everything) and all(map(is_, weights, everything))
+        if not same or len(counts) != len(regularised):
             return self.measure_sparsity()
         size = sum(weight.numel() for weight in weights)
         return torch.tensor(1 - sum(counts) / size, dtype=torch.float64)
@@ -296,12 +267,8 @@ class BregmanOptimizer(SparseOptimizer):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
             same = len({slot.weight.dtype for slot in slots}) == 1
-            known = self._plans[index] = Plan(
-                slots,
-                compiled.Table(slots) if compiles and same else None,
-                _tensors(parameters, [slot.state for slot in slots]),
-                any(is_dtensor(parameter) for parameter in parameters),
-            )
+            table = compiled.Table(slots) if compiles and same else None
+            known = self._plans[index] = Plan(slots, table)
         return known
 
     def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
@@ -311,7 +278,7 @@ class BregmanOptimizer(SparseOptimizer):
         return Slot(parameter, state, local(parameter), *parts)
 
     def _move(
-        self, group: dict[str, Any], plan: Plan, gradients: Sequence[Tensor], follow: bool
+        self, group: dict[str, Any], plan: Plan, gradients: list[Tensor], follow: bool
     ) -> None:
         """Moves duals, or weights without one, along the gradients; then weights after duals."""
         gain, slots = self._gain(group), plan.slots

@@ -88,9 +88,9 @@ class LinBreg(BregmanOptimizer):
         return update.add_(slot.first, alpha=beta) if group["nesterov"] else slot.first
 
     def _updates(
-        self, group: dict[str, Any], slots: Sequence[Slot], gradients: Sequence[Tensor]
+        self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
     ) -> Sequence[Tensor]:
-        beta, gradients = group["momentum"], list(gradients)
+        beta = group["momentum"]
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
