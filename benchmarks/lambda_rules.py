@@ -66,32 +66,47 @@ class Study:
     """A part of the matrix: every method with every rule, target and seed.
 
     Attributes:
-        rules: Method options by the name that rows give them.
+        rules: By the name that rows give them, options of the method and, with a dot in the key, of
+            the recipe.
+        methods: Methods.
         targets: Target sparsities.
         seeds: Seeds, unless others are asked for.
-        batch_norm_batches: As in a recipe; a rule shows what it does when nothing mends it.
     """
 
     rules: Mapping[str, Mapping[str, Any]]
+    methods: tuple[str, ...] = METHODS
     targets: tuple[float, ...] = TARGETS
     seeds: tuple[int, ...] = (0,)
-    batch_norm_batches: int = 0
 
 
-# A rule is alone until the end, where landing at the last step only makes the model deliverable.
-ALONE: Row = {"lambda_rule": "adaptive", "landing": 1.0}
+BATCH_NORM = "training.batch_norm_batches"
+# A rule is alone until the end, where landing at the last step only makes the model deliverable;
+# nothing mends the statistics of batch norm.
+ALONE: Row = {"lambda_rule": "adaptive", "landing": 1.0, BATCH_NORM: 0}
 GIVEN: Row = {"lambda_value": 0.1}  # about where the adaptive rule takes λ at 90 %
+NAIVE: Row = ALONE | {"lr": 0.01, "lambda_value": 2.0, "every": 10, "ramp": 0.0}
 STUDIES = {
     "rules": Study({rule: ALONE | {"lambda_rule": rule} for rule in RULES}),
     # Three quarters under the rule, then the support is held.
     "landed": Study(
         {
-            "adaptive": {"lambda_rule": "adaptive"},
-            "adaptive-4": {"lambda_rule": "adaptive", "alpha": 4.0},
-            "quantile": {"lambda_rule": "quantile"},
+            "adaptive": {"lambda_rule": "adaptive", BATCH_NORM: 0},
+            "adaptive-4": {"lambda_rule": "adaptive", "alpha": 4.0, BATCH_NORM: 0},
+            "quantile": {"lambda_rule": "quantile", BATCH_NORM: 0},
         }
     ),
-    "default": Study({"default": {}}, seeds=(0, 1, 2), batch_norm_batches=50),
+    "default": Study({"default": {BATCH_NORM: 50}}, seeds=(0, 1, 2)),
+    # With a λ and a learning rate of the paper's size, where nothing stops λ in the end.
+    "collapse": Study(
+        {
+            f"{precision}-{statistics}": NAIVE
+            | {"training.precision": precision, BATCH_NORM: batches}
+            for precision in ("fp32", "bf16")
+            for statistics, batches in (("running", 0), ("anew", 20))
+        },
+        methods=("adabreg",),
+        targets=(0.95,),
+    ),
     # The reference of `keep_weights` is the adaptive rule of the study "rules". `rescale` needs a λ
     # from the first step, so that its reference is the adaptive rule from the same λ on.
     "ablations": Study(
@@ -124,16 +139,14 @@ class Case:
         """The tiny recipe with what the case sets."""
         changes = {"method": self.method, "target_sparsity": self.target, "seed": self.seed}
         for key, value in STUDIES[self.study].rules[self.rule].items():
-            changes[f"methods.{self.method}.{key}"] = value
-        batches = STUDIES[self.study].batch_norm_batches
-        changes |= {"data.path": data, "training.batch_norm_batches": batches}
-        return load_recipe("speech-mini", changes=TINY | changes)
+            changes[key if "." in key else f"methods.{self.method}.{key}"] = value
+        return load_recipe("speech-mini", changes=TINY | changes | {"data.path": data})
 
 
 def cases(studies: Iterable[str], seeds: Sequence[int] = ()) -> Iterator[Case]:
     """The matrix of some studies; `seeds` replaces those of each study."""
     for name, study in ((name, STUDIES[name]) for name in studies):
-        axes = (seeds or study.seeds, study.targets, METHODS, study.rules)
+        axes = (seeds or study.seeds, study.targets, study.methods, study.rules)
         yield from (Case(name, m, rule, target, seed) for seed, target, m, rule in product(*axes))
 
 

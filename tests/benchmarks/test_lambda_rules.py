@@ -6,6 +6,7 @@ import pytest
 
 from sparsify.benchmarks import lambda_rules, speech_mini
 from sparsify.benchmarks.lambda_rules import (
+    BATCH_NORM,
     STUDIES,
     Case,
     cases,
@@ -79,14 +80,16 @@ def test_long_trajectories_are_thinned_but_keep_their_ends():
 
 def test_the_matrix():
     matrix = list(cases(STUDIES))
-    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 24 + 6
+    assert len(matrix) == len({case.name for case in matrix}) == 24 + 24 + 24 + 4 + 6
     assert {case.seed for case in cases(["rules"], [3, 4])} == {3, 4}
     for case in matrix:
         recipe = case.recipe("synthetic")
         method_options(recipe)
         settings = recipe.methods[case.method]
         shipped = load_recipe("speech-mini").methods[case.method]
-        assert settings == shipped | dict(STUDIES[case.study].rules[case.rule])
+        options = STUDIES[case.study].rules[case.rule]
+        assert settings == shipped | {k: v for k, v in options.items() if "." not in k}
+        assert recipe.training.batch_norm_batches == options[BATCH_NORM]
 
 
 def test_rows_survive(tmp_path):
