@@ -3,7 +3,7 @@
 Run it as `python -m sparsify.benchmarks.optimizer_step [--output FILE]`, on a machine that does
 nothing else. The optimizers take turns within one run, on the parameters of ECAPA-TDNN-1024 and
 ResNet34. A Bregman step includes the measurement of the sparsity and the update of λ, every tenth
-step as is the default.
+step as is the default of the rules.
 """
 
 from __future__ import annotations

@@ -65,6 +65,10 @@ class BregmanOptions(Section):
             )
         if self.lambda_rule in ("quantile", "smoothed") and given:
             raise ValueError(f"lambda_rule '{self.lambda_rule}' finds λ: leave lambda_value away")
+        if self.lambda_change != "keep_dual" and self.lambda_rule not in ("adaptive", "fixed"):
+            raise ValueError(
+                f"lambda_change '{self.lambda_change}' needs lambda_rule 'adaptive' or 'fixed'"
+            )
         if self.lambda_change == "rescale" and not self.lambda_value:
             raise ValueError("lambda_change 'rescale' divides by λ: give a positive lambda_value")
         return self

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from sparsify.optim import fused as compiled
-from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.lambda_rules import LambdaRule, QuantileLambda
 from sparsify.optim.landing import choose_zeros
 from sparsify.optim.plans import Plan
 from sparsify.optim.regularizers import L1
-from sparsify.optim.selection import Bins, Thresholds, order_statistic, threshold_histogram
+from sparsify.optim.selection import Bins, Thresholds, order_statistic, scaled, threshold_histogram
 from sparsify.optim.sharding import (
     Shards,
     local,
@@ -85,6 +85,11 @@ class BregmanOptimizer(SparseOptimizer):
         self._landed = False
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults, lambda_rule)
+        if lambda_change != "keep_dual" and isinstance(self.lambda_rule, QuantileLambda):
+            raise ValueError(
+                f"lambda_change='{lambda_change}' needs AdaptiveLambda or FixedLambda: the quantile"
+                " rule counts on weights that follow λ"
+            )
         if lambda_change == "rescale" and not self.lambda_rule.initial > 0:
             raise ValueError(
                 "lambda_change='rescale' divides by λ: give the rule a positive initial λ"
@@ -131,8 +136,19 @@ class BregmanOptimizer(SparseOptimizer):
 
         For ℓ1 the `sparsity`-quantile of `|v|`: at least so many weights vanish, and fewer at any
         smaller λ. It is exact, and costs a few passes over the duals.
+
+        Raises:
+            RuntimeError: The optimizer has landed.
+            ValueError: No weights are regularised.
         """
         pairs = list(self._regularised())
+        if self._landed:
+            raise RuntimeError("the optimizer has landed: there are no duals to choose λ from")
+        if not any(parameter.numel() for _, parameter in pairs):
+            raise ValueError(
+                "there are no weights whose sparsity λ could steer: give a group of parameters a"
+                " regularizer, as parameter_groups does"
+            )
         shards, dtype = Shards(parameter for _, parameter in pairs), self._dual_type(pairs)
         histograms, others = [], []
         for group in self.param_groups:
@@ -169,10 +185,17 @@ class BregmanOptimizer(SparseOptimizer):
     def reset_duals(self) -> None:
         """Starts the duals anew from the present weights, `v = w/δ + λ·∂R(w)`.
 
-        Call it after writing into the weights, which the next step would otherwise undo.
+        Call it after writing into the weights, which the next step would otherwise undo. After
+        landing the support stays: what was written elsewhere is zeroed.
         """
-        for _, parameter in self._regularised():
-            self.state[parameter].pop("dual", None)
+        for group, parameter in self._regularised():
+            state = self.state[parameter]
+            if "mask" not in state:
+                state.pop("dual", None)
+                continue
+            local(parameter).masked_fill_(~local(state["mask"]), 0.0)
+            if "dual" in state:
+                local(state["dual"]).copy_(local(parameter)).div_(self._gain(group))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict()`.
@@ -181,6 +204,7 @@ class BregmanOptimizer(SparseOptimizer):
             ValueError: The state is not that of such an optimizer with such groups.
         """
         super().load_state_dict(state_dict)
+        self._plans.clear()
         # Distributed checkpoints have names in place of indices.
         keys = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -191,6 +215,8 @@ class BregmanOptimizer(SparseOptimizer):
                     # torch has cast it to the type of its parameter, which would round the duals
                     # of bfloat16 weights.
                     precise = saved[name].to(parameter.device, copy=True)
+                    if name == "dual":
+                        precise = precise.to(torch.promote_types(parameter.dtype, torch.float32))
                     self.state[parameter][name] = shard_like(parameter, precise)
             if "step" in saved:  # which torch would share with the state dict
                 self.state[parameter]["step"] = saved["step"].clone()
@@ -249,31 +275,37 @@ class BregmanOptimizer(SparseOptimizer):
         weights = [slot.weight for plan in regularised for slot in plan.slots]
         everything = [parameter for _, parameter in self._regularised()]
         same = len(weights) == len(everything) and all(map(is_, weights, everything))
-        if not same or len(counts) != len(regularised):
+        if not weights or not same or len(counts) != len(regularised):
             return self.measure_sparsity()
-        size = sum(weight.numel() for weight in weights)
+        size = max(sum(weight.numel() for weight in weights), 1)
         return torch.tensor(1 - sum(counts) / size, dtype=torch.float64)
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
         if group["regularizer"] is not None and "mask" not in state:
-            self._dual(group, parameter)
+            if self._landed:  # it was frozen at the landing
+                state["mask"] = local_like(parameter, local(parameter) != 0)
+            else:
+                self._dual(group, parameter)
         return state
 
     def _plan(self, index: int, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
         """What a step of some parameters of a group works on, from the last step if it is that."""
         known = self._plans.get(index)
-        if known is None or not known.holds_for(parameters):
+        states = [self.state.get(parameter) for parameter in parameters]
+        settings = (group["regularizer"], bool(group.get("momentum")), self._landed)
+        if known is None or not known.holds_for(parameters, states, settings):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
-            same = len({slot.weight.dtype for slot in slots}) == 1
-            table = compiled.Table(slots) if compiles and same else None
-            known = self._plans[index] = Plan(slots, table)
+            table = compiled.table_for(slots) if compiles else None
+            known = self._plans[index] = Plan(slots, table, settings)
         return known
 
     def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
         state = self._prepare(group, parameter)
-        tensors = (state.get("dual"), state.get("mask"), *self._moments(state))
+        follows = group["regularizer"] is not None  # it may have lost what it had
+        dual, mask = (state.get(name) if follows else None for name in ("dual", "mask"))
+        tensors = (dual, mask, *self._moments(state))
         parts = (None if tensor is None else local(tensor) for tensor in tensors)
         return Slot(parameter, state, local(parameter), *parts)
 
@@ -295,7 +327,8 @@ class BregmanOptimizer(SparseOptimizer):
                 if slot.steps is not None:
                     slot.steps.add_(1)
             updates: Iterable[Tensor] = map(partial(self._update, group), slots, gradients)
-            if slots[0].weight.is_cuda if self._foreach is None else self._foreach:
+            on_gpu = slots[0].weight.is_cuda
+            if self._foreach or (self._foreach is None and on_gpu):
                 updates = self._updates(group, slots, gradients)
             for slot, update in zip(slots, updates, strict=True):
                 slot.move(update, gain)
@@ -345,6 +378,11 @@ class BregmanOptimizer(SparseOptimizer):
             state.pop("mask", None)
         elif "mask" in state and "dual" in state and state["dual"].dtype == parameter.dtype:
             del state["dual"]
+
+    def _check_lambda(self, value: float) -> None:
+        super()._check_lambda(value)
+        if self._lambda_change == "rescale" and not value:
+            raise ValueError("λ must be positive where lambda_change='rescale' divides by it")
 
     def _change_lambda(self, lam: Tensor) -> None:
         before, self._lam = self._lam, lam
@@ -397,8 +435,8 @@ class BregmanOptimizer(SparseOptimizer):
         for group, parameter in pairs:
             dual = self._dual(group, parameter)
             values = reduced_like(dual, group["regularizer"].thresholds(dual))
-            values = values / group["lambda_scale"]
-            found.append(Thresholds(local(values), dual.numel() // max(values.numel(), 1)))
+            smallest = scaled(local(values), group["lambda_scale"])
+            found.append(Thresholds(smallest, dual.numel() // max(values.numel(), 1)))
             counters.append(shards.counter(values))
         return found, counters
 

@@ -5,6 +5,7 @@ The code is compiled for this processor at its first use and kept in the user's 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -12,7 +13,9 @@ import logging
 import os
 import platform
 import shlex
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -75,18 +78,31 @@ class _Group(ctypes.Structure):
     ]
 
 
-def fits(weight: Tensor) -> bool:
-    """Whether there is compiled code for such weights on this machine."""
+def fits(tensor: Tensor) -> bool:
+    """Whether there is compiled code for such tensors on this machine."""
     return (
-        weight.device.type == "cpu"
-        and weight.dtype in _TYPES
-        and weight.is_contiguous()
-        and _library(weight.dtype) is not None
+        tensor.device.type == "cpu"
+        and tensor.dtype in _TYPES
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+        and _library(tensor.dtype) is not None
     )
 
 
+def table_for(slots: Sequence[Slot]) -> Table | None:
+    """The addresses of slots, if there is compiled code for all of them together."""
+    tensors = [t for slot in slots for t in (slot.weight, slot.dual, slot.first, slot.second)]
+    dtype = slots[0].weight.dtype
+    if not all(t is None or (t.dtype == dtype and fits(t)) for t in tensors):
+        return None
+    masks = [slot.mask for slot in slots if slot.mask is not None]
+    return Table(slots) if all(mask.is_contiguous() for mask in masks) else None
+
+
 class Table:
-    """The addresses of some weights and their state; all contiguous and of one type.
+    """The addresses of weights and their state, which `table_for` has examined.
+
+    They must be what they were when it was made, see `Plan.holds_for`.
 
     Attributes:
         nonzero: How many weights were not zero after the last pass, if they followed their duals.
@@ -102,7 +118,8 @@ class Table:
 
     def step(self, gradients: Sequence[Tensor], hyper: Hyper) -> None:
         """Moves duals and weights along the gradients, in one pass over memory."""
-        laid_out = [gradient.contiguous() for gradient in gradients]  # alive until the pass is over
+        dtype = self._weights[0].dtype
+        laid_out = [_laid_out(gradient, dtype) for gradient in gradients]  # alive during the pass
         self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
         group = _Group(
             hyper.lr,
@@ -122,8 +139,6 @@ class Table:
         self.nonzero = self._write("prox", _Group(delta=delta, limit=limit))
 
     def _write(self, name: str, group: _Group) -> int:
-        # Somebody may have moved the weights by assigning to `.data`.
-        self._rows["weight"] = [weight.data_ptr() for weight in self._weights]
         nonzero = _call(name, self._weights[0], self._rows, ctypes.byref(group))
         torch.autograd.graph.increment_version(self._weights)
         return nonzero
@@ -149,6 +164,13 @@ def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     return histogram
 
 
+def _laid_out(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient as plain memory, which it nearly always is."""
+    if gradient.dtype != dtype or gradient.is_neg() or gradient._is_zerotensor():
+        gradient = torch.zeros_like(gradient, dtype=dtype).add_(gradient)
+    return gradient.contiguous()
+
+
 def _rows(tensors: Sequence[Tensor], name: str) -> NDArray[np.void]:
     rows = np.zeros(len(tensors), _ROW)
     rows[name] = [tensor.data_ptr() for tensor in tensors]
@@ -165,24 +187,25 @@ def _call(name: str, tensor: Tensor, rows: NDArray[np.void], *arguments: Any) ->
 
 @functools.cache
 def _library(dtype: torch.dtype) -> Any:
-    """The code for one type of weights, or `None`, logged, where it cannot be compiled."""
+    """The code for one type of weights, or `None`, logged, where it cannot be had."""
     source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    command = [*compiler, *_FLAGS, *_TYPES[dtype], "-x", "c", "-"]
     try:
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        command = [*compiler, *_FLAGS, *_TYPES[dtype], "-x", "c", "-"]
         version = _run([*compiler, "--version"], "")
         # `-march=native` makes code for one kind of processor; a home may be shared by several.
         key = "\0".join((source, version, *command, _processor()))
-        name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-        path = _cache() / name
+        path = _cache() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                _run([*command, "-o", str(temporary), "-lm"], source)
-        library = ctypes.CDLL(str(path))
-    except (OSError, SparsifyError, subprocess.CalledProcessError) as error:
+            _build(command, source, path)
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # damaged
+            _build(command, source, path)
+            library = ctypes.CDLL(str(path))
+    except (OSError, ValueError, SparsifyError, subprocess.CalledProcessError) as error:
         reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
-        logger.warning("optimizer steps are slower, their C code was not compiled: %s", reason)
+        logger.warning("optimizer steps are slower, their C code cannot be had: %s", reason)
         return None
     table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
     library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
@@ -199,9 +222,26 @@ def _run(command: Sequence[str], text: str) -> str:
     return result.stdout
 
 
+def _build(command: Sequence[str], source: str, path: Path) -> None:
+    with replacing(path) as temporary:
+        _run([*command, "-o", str(temporary), "-lm"], source)
+
+
+@functools.cache
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sparsify"
+    """The user's cache, or where there is none a folder for this process."""
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsify"
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a read-only home, or none
+        return _temporary()
+    return path if os.access(path, os.W_OK) else _temporary()
+
+
+def _temporary() -> Path:
+    path = tempfile.mkdtemp(prefix="sparsify-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
 
 
 def _processor() -> str:

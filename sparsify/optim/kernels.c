@@ -192,17 +192,21 @@ typedef struct {
     int64_t *counts, below, above;
 } Bins;
 
-/* Counts up to a block of entries |v|/divisor by their bit patterns, by which nonnegative floats are
- * ordered. Few lie within narrow bins: most blocks need nothing but their two counts. */
-static inline __attribute__((always_inline)) void count_block(const REAL *v, int size, REAL divisor,
-                                                              Bins *bins) {
+/* Counts up to a block of entries |v|/scale by their bit patterns, by which nonnegative floats are
+ * ordered. The quotient is rounded up, so that scale times it reaches |v|. Few entries lie within
+ * narrow bins: most blocks need nothing but their two counts. */
+static inline __attribute__((always_inline)) void count_block(const REAL *v, int size, double scale,
+                                                              int scales, Bins *bins) {
     BITS offset[BLOCK];
     int low = 0, inside = 0;
     for (int j = 0; j < size; j++) {
-        const REAL threshold = (v[j] < 0 ? -v[j] : v[j]) / divisor;
+        const REAL size_of_v = v[j] < 0 ? -v[j] : v[j];
+        const REAL threshold = scales ? size_of_v / (REAL)scale : size_of_v;
         BITS bits;
         memcpy(&bits, &threshold, sizeof bits);
         bits &= (BITS)-1 >> 1; /* -0.0 is 0 */
+        if (scales)
+            bits += (double)threshold * scale < (double)size_of_v;
         offset[j] = bits - bins->first;
         low += bits < bins->first;
         inside += offset[j] < bins->span;
@@ -214,7 +218,7 @@ static inline __attribute__((always_inline)) void count_block(const REAL *v, int
             bins->counts[offset[j] >> bins->width]++;
 }
 
-/* Adds to `counts` the number of entries |dual|/scale whose bit patterns lie below the bins, in each
+/* Adds to `counts` the number of thresholds |dual|/scale whose bit patterns lie below the bins, in each
  * of `count` intervals of 2^width from `start`, and above them. Returns 0 if memory is short. */
 int histogram(const Slot *slots, int64_t tensors, int threads, double scale, int64_t start,
               int width, int64_t count, int64_t *counts) {
@@ -231,10 +235,10 @@ int histogram(const Slot *slots, int64_t tensors, int threads, double scale, int
         for (int64_t k = 0; k < chunks; k++) {
             int64_t i, to;
             const REAL *dual = find_chunk(slots, k, &i, &to)->dual;
-            for (; own.counts && i + BLOCK <= to; i += BLOCK)
-                count_block(dual + i, BLOCK, scale, &own);
-            if (own.counts)
-                count_block(dual + i, (int)(to - i), scale, &own);
+            for (; own.counts && scale == 1 && i + BLOCK <= to; i += BLOCK)
+                count_block(dual + i, BLOCK, 1, 0, &own);
+            for (; own.counts && i < to; i += BLOCK)
+                count_block(dual + i, (int)(to - i < BLOCK ? to - i : BLOCK), scale, 1, &own);
         }
 #pragma omp critical
         {

@@ -224,7 +224,13 @@ class AdaptiveLambda(LambdaRule):
         return {"sign": self._sign.clone(), "sign_changes": self._sign_changes.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict()`."""
+        """Restores `state_dict()`.
+
+        Raises:
+            ValueError: It is the state of another rule.
+        """
+        if "sign" not in state:
+            raise ValueError("the state is that of another λ rule than AdaptiveLambda")
         self._sign, self._sign_changes = state["sign"], state["sign_changes"]
 
     def _damped(self, gap: Tensor) -> Tensor | float:

@@ -19,24 +19,37 @@ class Plan:
     Args:
         slots: The parameters.
         table: Their addresses, where the C code computes the step.
-
-    Attributes:
-        sharded: Whether processes hold parts of them, which come and go.
+        settings: What of the group decides which state a parameter has.
     """
 
-    def __init__(self, slots: Sequence[Slot], table: Table | None) -> None:
+    def __init__(self, slots: Sequence[Slot], table: Table | None, settings: Any) -> None:
         self.slots = slots
         self.table = table
         self.sharded = any(is_dtensor(slot.parameter) for slot in slots)
-        self._tensors = self._found([slot.parameter for slot in slots])
+        self._settings = settings
+        if not self.sharded:  # the parts of sharded tensors come and go
+            parameters = [slot.parameter for slot in slots]
+            self._objects, self._numbers = _identity(parameters, [slot.state for slot in slots])
 
-    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether it still describes them: anybody may have changed their state."""
-        if self.sharded or len(parameters) != len(self.slots):
+    def holds_for(self, parameters: Sequence[Tensor], states: Sequence[Any], settings: Any) -> bool:
+        """Whether it still describes them: anybody may have changed state, memory or type."""
+        if self.sharded or len(parameters) != len(self.slots) or settings != self._settings:
             return False
-        found = self._found(parameters)
-        return len(found) == len(self._tensors) and all(map(is_, found, self._tensors))
+        if not all(states):  # somebody has cleared it
+            return False
+        objects, numbers = _identity(parameters, states)
+        return (
+            numbers == self._numbers
+            and len(objects) == len(self._objects)
+            and all(map(is_, objects, self._objects))
+        )
 
-    def _found(self, parameters: Sequence[Tensor]) -> list[Any]:
-        """Parameters, and the state that there is."""
-        return [*parameters, *(value for slot in self.slots for value in slot.state.values())]
+
+def _identity(
+    parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]
+) -> tuple[list[Any], list[int]]:
+    """The objects, and where the tensors among them lie."""
+    values = [value for state in states for value in state.values()]
+    objects = [*parameters, *(parameter.dtype for parameter in parameters), *values]
+    tensors = [*parameters, *(value for value in values if isinstance(value, Tensor))]
+    return objects, [tensor.data_ptr() for tensor in tensors]

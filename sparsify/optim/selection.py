@@ -75,6 +75,16 @@ def order_statistic(
     return start.to(_INTEGERS[dtype]).view(dtype)
 
 
+def scaled(thresholds: Tensor, scale: float) -> Tensor:
+    """Thresholds of λ for weights whose λ is multiplied by `scale`.
+
+    Rounded up where the quotient is not exact, so that `scale` times it reaches the threshold.
+    """
+    quotient = thresholds / scale
+    short = quotient.double() * scale < thresholds.double()
+    return torch.where(short, quotient.nextafter(torch.full_like(quotient, torch.inf)), quotient)
+
+
 def threshold_histogram(thresholds: Sequence[Thresholds], dtype: torch.dtype) -> Histogram:
     """Counts weights by their thresholds, compared in `dtype`; all lie on one device."""
 

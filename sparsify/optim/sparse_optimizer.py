@@ -56,8 +56,7 @@ class SparseOptimizer(Optimizer):
 
     @lam.setter
     def lam(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"λ must not be negative: {value}")
+        self._check_lambda(value)
         self._change_lambda(torch.full_like(self._lam, value))
 
     @property
@@ -90,6 +89,8 @@ class SparseOptimizer(Optimizer):
                 for parameter in self._moving(group)[0]:
                     self._prepare(group, parameter)
             return loss
+        device = self.param_groups[0]["params"][0].device
+        self._lam, self._sparsity = self._lam.to(device), self._sparsity.to(device)
         self._steps += 1
         self._advance()
         return loss
@@ -156,6 +157,10 @@ class SparseOptimizer(Optimizer):
             nonzero += torch.count_nonzero(weight)
         return nonzero
 
+    def _check_lambda(self, value: float) -> None:
+        if not value >= 0:
+            raise ValueError(f"λ must not be negative: {value}")
+
     def _change_lambda(self, lam: Tensor) -> None:
         self._lam = lam
 
@@ -199,7 +204,7 @@ class SparseOptimizer(Optimizer):
         parameters, gradients = [], []
         for parameter in group["params"]:
             gradient = parameter.grad
-            if gradient is None:
+            if gradient is None or not parameter.requires_grad:
                 continue
             if gradient.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")

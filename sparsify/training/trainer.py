@@ -254,7 +254,8 @@ class Trainer:
             self.data.train, self.data.cache, self.recipe, start_step=step - count, device=device
         )
         feats = (self.filterbank(waveforms.to(device)) for waveforms, _ in islice(batches, count))
-        update_bn(feats, self.network)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for dropout
+            update_bn(feats, self.network)
 
     def _restore(self) -> int:
         state = self.run.load_checkpoint(self.compute.device)

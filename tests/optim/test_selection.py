@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.optim import fused
-from sparsify.optim.selection import Thresholds, order_statistic, threshold_histogram
+from sparsify.optim.selection import Thresholds, order_statistic, scaled, threshold_histogram
 
 VALUES = st.lists(
     st.one_of(
@@ -52,7 +52,7 @@ def test_compiled_histogram_equals_the_torch_one(dtype, scale):
     if not fused.fits(duals[0]):
         pytest.skip("needs a C compiler")
     compiled = fused.dual_histogram(duals, scale)
-    plain = threshold_histogram([Thresholds(d.abs() / scale, 1) for d in duals], dtype)
+    plain = threshold_histogram([Thresholds(scaled(d.abs(), scale), 1) for d in duals], dtype)
     seen = []
 
     def both(bins):

@@ -339,3 +339,180 @@ def test_bad_groups_are_refused_and_not_kept(group, message):
     optimizer.add_param_group({"params": model[2].parameters()})
     with pytest.raises(ValueError, match="negative"):
         optimizer.lam = -1.0
+
+
+def _optimizer_of(weight, kind=LinBreg, **options):
+    rule = options.pop("lambda_rule", None) or FixedLambda(0.1)
+    return kind([{"params": [weight], "regularizer": L1()}], lr=0.1, lambda_rule=rule, **options)
+
+
+def _step(optimizer, weight, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight.grad = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
+    optimizer.step()
+
+
+def _swap_state(optimizer, weight):
+    for name, value in optimizer.state[weight].items():
+        optimizer.state[weight][name] = value.clone()
+
+
+def _move_state(optimizer, weight):
+    for value in optimizer.state[weight].values():
+        value.data = value.data.clone()
+
+
+def _load(optimizer, weight):
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def _to_double(optimizer, weight):
+    weight.data = weight.data.double()
+    weight.grad = None
+    for name, value in optimizer.state[weight].items():
+        if value.is_floating_point() and name != "step":
+            optimizer.state[weight][name] = value.double()
+
+
+def _reorder(optimizer, weight):
+    weight.data = weight.data.t().contiguous().t()
+
+
+def _reset(optimizer, weight):
+    optimizer.reset_duals()
+
+
+CHANGES = [_swap_state, _move_state, _load, _to_double, _reorder, _reset]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("landed", [False, True])
+def test_state_and_memory_may_change_between_steps(kind, change, landed):
+    """The C code, which keeps addresses, goes on as the plain code does."""
+    results = []
+    for fused_ in (None, False):
+        weight = nn.Parameter(torch.randn(30, 20, generator=torch.Generator().manual_seed(0)))
+        rule = QuantileLambda(0.5, every=2)
+        optimizer = _optimizer_of(weight, kind, fused=fused_, lambda_rule=rule)
+        for seed in range(8):
+            if seed == 3 and landed:
+                optimizer.land(0.6)
+            if seed in (4, 6):
+                change(optimizer, weight)
+            _step(optimizer, weight, seed)
+        results.append(weight.detach().double())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused_", [None, False])
+def test_loading_an_earlier_state_goes_back_to_it(fused_):
+    weight = nn.Parameter(torch.randn(50, generator=torch.Generator().manual_seed(0)))
+    optimizer = _optimizer_of(weight, AdaBreg, fused=fused_, lambda_rule=QuantileLambda(0.5))
+    for seed in range(3):
+        _step(optimizer, weight, seed)
+    saved, then = copy.deepcopy(optimizer.state_dict()), weight.detach().clone()
+    ends = []
+    for _ in range(2):
+        optimizer.load_state_dict(copy.deepcopy(saved))
+        weight.data.copy_(then)
+        for seed in range(3, 6):
+            _step(optimizer, weight, seed)
+        ends.append(weight.detach().clone())
+        optimizer.land(0.9)
+        _step(optimizer, weight, 7)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("fused_", [None, False])
+def test_momentum_and_regularizer_may_come_and_go(fused_):
+    weight = nn.Parameter(torch.randn(50, generator=torch.Generator().manual_seed(0)))
+    optimizer = _optimizer_of(weight, fused=fused_)
+    group = optimizer.param_groups[0]
+    for momentum in (0.0, 0.9, 0.9, 0.0):
+        group["momentum"] = momentum
+        _step(optimizer, weight, 0)
+    before = weight.detach().clone()
+    group["regularizer"] = None
+    _step(optimizer, weight, 1)
+    torch.testing.assert_close(weight, before - 0.1 * weight.grad)
+
+
+def test_odd_gradients_are_read_as_what_they_are():
+    for make in (lambda g: g.half(), lambda g: torch._neg_view(-g), lambda g: g[0].expand(30, 20)):
+        results = []
+        for fused_ in (None, False):
+            weight = nn.Parameter(torch.ones(30, 20))
+            weight.grad_dtype = None
+            optimizer = _optimizer_of(weight, fused=fused_)
+            gradient = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+            weight.grad = make(gradient)
+            optimizer.step()
+            results.append(weight.detach().clone())
+        torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+
+
+def test_nothing_to_steer():
+    weight = nn.Parameter(torch.randn(50))
+    free = LinBreg([weight], lr=0.1, lambda_rule=AdaptiveLambda(0.5, every=1, initial=0.1))
+    _step(free, weight, 0)
+    assert free.sparsity == 1  # of no weights
+    steered = LinBreg([weight], lr=0.1, lambda_rule=QuantileLambda(0.5))
+    with pytest.raises(ValueError, match="regularizer"):
+        _step(steered, weight, 0)
+
+
+def test_a_landed_optimizer_holds_its_support():
+    weight, frozen = nn.Parameter(torch.randn(60)), nn.Parameter(torch.randn(40))
+    group = {"params": [weight, frozen], "regularizer": L1()}
+    optimizer = LinBreg([group], lr=0.1, lambda_rule=QuantileLambda(0.5))
+    frozen.requires_grad_(False)
+    frozen.grad = torch.ones(40)
+    before = frozen.detach().clone()
+    _step(optimizer, weight, 0)
+    assert torch.equal(frozen, before)  # though it has a gradient
+    optimizer.land(0.5)
+    with pytest.raises(RuntimeError, match="landed"):
+        optimizer.lambda_for(0.5)
+    frozen.requires_grad_(True)
+    weight.data.fill_(3.0)
+    optimizer.reset_duals()
+    for seed in range(5):
+        _step(optimizer, weight, seed)
+    assert int((weight == 0).sum()) == 30
+    assert not (frozen == 0).any()
+
+
+@pytest.mark.parametrize("fused_", [None, False])
+def test_lambda_scale_does_not_cost_a_zero_where_all_are_equal(fused_):
+    weight = nn.Parameter(torch.zeros(100))
+    group = {"params": [weight], "regularizer": L1(), "lambda_scale": 3.0}
+    optimizer = AdaBreg([group], lr=0.1, lambda_rule=QuantileLambda(0.9), fused=fused_)
+    weight.grad = torch.ones(100)
+    optimizer.step()
+    assert optimizer.sparsity >= 0.9
+    assert (weight == 0).double().mean() == optimizer.sparsity
+
+
+def test_damaged_code_is_compiled_again_and_no_home_is_needed(monkeypatch, tmp_path):
+    if not fused.fits(torch.zeros(1)):
+        pytest.skip("needs a C compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    caches = (fused._library, fused._cache)
+    try:
+        for damaged in (False, True):
+            for cache in caches:
+                cache.cache_clear()
+            if damaged:
+                library = next(tmp_path.glob("sparsify/*.so"))
+                library.unlink()  # the file itself is in use
+                library.write_bytes(b"\x7fELF damaged")
+            assert fused._library(torch.float32) is not None
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        for cache in caches:
+            cache.cache_clear()
+        assert fused._library(torch.float32) is not None
+    finally:
+        for cache in caches:
+            cache.cache_clear()
