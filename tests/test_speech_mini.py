@@ -16,6 +16,7 @@ SETTINGS = {
     "training.workers": 1,
     "training.compile": "false",
     "data.crop_seconds": 0.8,
+    "augment.speeds": "[1.0]",  # no virtual speakers: there is no time to learn them
 }
 
 

@@ -119,7 +119,12 @@ class Table:
     def step(self, gradients: Sequence[Tensor], hyper: Hyper) -> None:
         """Moves duals and weights along the gradients, in one pass over memory."""
         dtype = self._weights[0].dtype
-        laid_out = [_laid_out(gradient, dtype) for gradient in gradients]  # alive during the pass
+        laid_out = [  # alive during the pass
+            gradient
+            if gradient.dtype is dtype and gradient.is_contiguous() and not _is_lazy(gradient)
+            else torch.zeros_like(gradient, dtype=dtype).add_(gradient).contiguous()
+            for gradient in gradients
+        ]
         self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
         group = _Group(
             hyper.lr,
@@ -164,11 +169,9 @@ def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     return histogram
 
 
-def _laid_out(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    """A gradient as plain memory, which it nearly always is."""
-    if gradient.dtype != dtype or gradient.is_neg() or gradient._is_zerotensor():
-        gradient = torch.zeros_like(gradient, dtype=dtype).add_(gradient)
-    return gradient.contiguous()
+def _is_lazy(tensor: Tensor) -> bool:
+    """Whether its memory is not yet what it stands for."""
+    return tensor.is_neg() or tensor._is_zerotensor()
 
 
 def _rows(tensors: Sequence[Tensor], name: str) -> NDArray[np.void]:

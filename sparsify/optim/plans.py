@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -29,7 +30,9 @@ class Plan:
         self._settings = settings
         if not self.sharded:  # the parts of sharded tensors come and go
             parameters = [slot.parameter for slot in slots]
-            self._objects, self._numbers = _identity(parameters, [slot.state for slot in slots])
+            self._objects = _objects(parameters, [slot.state for slot in slots])
+            self._tensors = [each for each in self._objects if isinstance(each, Tensor)]
+            self._addresses = [tensor.data_ptr() for tensor in self._tensors]
 
     def holds_for(self, parameters: Sequence[Tensor], states: Sequence[Any], settings: Any) -> bool:
         """Whether it still describes them: anybody may have changed state, memory or type."""
@@ -37,19 +40,15 @@ class Plan:
             return False
         if not all(states):  # somebody has cleared it
             return False
-        objects, numbers = _identity(parameters, states)
+        objects = _objects(parameters, states)
         return (
-            numbers == self._numbers
-            and len(objects) == len(self._objects)
+            len(objects) == len(self._objects)
             and all(map(is_, objects, self._objects))
+            and [tensor.data_ptr() for tensor in self._tensors] == self._addresses
         )
 
 
-def _identity(
-    parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]
-) -> tuple[list[Any], list[int]]:
-    """The objects, and where the tensors among them lie."""
-    values = [value for state in states for value in state.values()]
-    objects = [*parameters, *(parameter.dtype for parameter in parameters), *values]
-    tensors = [*parameters, *(value for value in values if isinstance(value, Tensor))]
-    return objects, [tensor.data_ptr() for tensor in tensors]
+def _objects(parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> list[Any]:
+    """What must be the same objects for a plan to hold."""
+    dtypes = (parameter.dtype for parameter in parameters)
+    return [*parameters, *dtypes, *chain.from_iterable(map(dict.values, states))]
