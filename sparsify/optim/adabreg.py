@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.slots import Slot
+from sparsify.optim.slots import Slot, precise
 from sparsify.optim.sparse_optimizer import Groups
 
 
@@ -85,7 +85,7 @@ class AdaBreg(BregmanOptimizer):
         slot.second.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         step_size = group["lr"] / (1 - first**steps)
         denominator = slot.second.sqrt().div_((1 - second**steps) ** 0.5).add_(group["eps"])
-        update = (slot.first / denominator).mul_(step_size)
+        update = precise(slot.first / denominator).mul_(step_size)
         if group["weight_decay"]:
             update.add_(slot.weight, alpha=group["lr"] * group["weight_decay"])
         return update
@@ -102,7 +102,7 @@ class AdaBreg(BregmanOptimizer):
         denominators = list(torch._foreach_sqrt(squares))
         torch._foreach_div_(denominators, [(1 - second**count) ** 0.5 for count in steps])
         torch._foreach_add_(denominators, group["eps"])
-        updates = list(torch._foreach_div(averages, denominators))
+        updates = [precise(ratio) for ratio in torch._foreach_div(averages, denominators)]
         torch._foreach_mul_(updates, [group["lr"] / (1 - first**count) for count in steps])
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]

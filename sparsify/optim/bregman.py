@@ -8,33 +8,23 @@ once their dual has grown past λ.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from operator import is_
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from sparsify.optim import foreach
 from sparsify.optim import fused as compiled
+from sparsify.optim.duals import Duals, choose_zeros, quantile
 from sparsify.optim.lambda_rules import LambdaRule, QuantileLambda
-from sparsify.optim.landing import choose_zeros
 from sparsify.optim.plans import Plan
 from sparsify.optim.regularizers import L1
-from sparsify.optim.selection import Bins, Thresholds, order_statistic, scaled, threshold_histogram
-from sparsify.optim.sharding import (
-    Shards,
-    local,
-    local_like,
-    local_part,
-    reduced_like,
-    shard_like,
-)
+from sparsify.optim.saved_state import restore
+from sparsify.optim.sharding import local, local_like, local_part, reduced_like
 from sparsify.optim.slots import Slot
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
-from sparsify.sparsity.masks import zeros_wanted
-
-Pair = tuple[dict[str, Any], Tensor]
 
 LambdaChange = Literal["keep_dual", "keep_weights", "rescale"]
 """What stays when λ moves.
@@ -118,14 +108,11 @@ class BregmanOptimizer(SparseOptimizer):
             for parameter in group["params"]:
                 if parameter.requires_grad:
                     self._prepare(group, parameter)
-        pairs = list(self._regularised())
-        if pairs:
-            shards = Shards(parameter for _, parameter in pairs)
-            zeros = zeros_wanted(sum(p.numel() for _, p in pairs), sparsity)
-            thresholds, counters = self._thresholds(pairs, shards)
-            lam, keeps = choose_zeros(thresholds, counters, zeros, self._dual_type(pairs), shards)
+        groups = self._duals()
+        if groups:
+            lam, keeps = choose_zeros(groups, sparsity)
             self._lam = lam.to(self._lam)
-            for (group, parameter), keep in zip(pairs, keeps, strict=True):
+            for (group, parameter), keep in zip(self._regularised(), keeps, strict=True):
                 self._hold(group, parameter, keep)
         self._landed = True
         self.measure_sparsity()
@@ -141,45 +128,16 @@ class BregmanOptimizer(SparseOptimizer):
             RuntimeError: The optimizer has landed.
             ValueError: No weights are regularised.
         """
-        pairs = list(self._regularised())
         if self._landed:
             raise RuntimeError("the optimizer has landed: there are no duals to choose λ from")
-        if not any(parameter.numel() for _, parameter in pairs):
+        groups = self._duals()
+        if not any(dual.numel() for group in groups for dual in group.tensors):
             raise ValueError(
                 "there are no weights whose sparsity λ could steer: give a group of parameters a"
                 " regularizer, as parameter_groups does"
             )
-        shards, dtype = Shards(parameter for _, parameter in pairs), self._dual_type(pairs)
-        histograms, others = [], []
-        for group in self.param_groups:
-            own = [pair for pair in pairs if pair[0] is group]
-            held = [self._dual(*pair) for pair in own]
-            duals = [local(dual) for dual in held if shards.counter(dual) == shards.rank]
-            if (
-                duals
-                and isinstance(group["regularizer"], L1)
-                and all(dual.dtype == dtype and self._compiles(dual) for dual in duals)
-            ):
-                histograms.append(compiled.dual_histogram(duals, group["lambda_scale"]))
-            else:
-                others += own
-        if others:
-            thresholds, counters = self._thresholds(others, shards)
-            counted = [t for t, by in zip(thresholds, counters, strict=True) if by == shards.rank]
-            histograms.append(threshold_histogram(counted, dtype))
-
-        def histogram(bins: Bins) -> Tensor:
-            return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
-
-        size = sum(parameter.numel() for _, parameter in pairs)
-        rank = min(max(zeros_wanted(size, sparsity), 1), size)
         on_host = self._lam.device.type == "cpu"
-        return order_statistic(
-            histogram,
-            torch.full((), rank, device=self._lam.device),
-            dtype,
-            guess=self._lam if on_host and self._lam > 0 else None,
-        )
+        return quantile(groups, sparsity, guess=self._lam if on_host and self._lam > 0 else None)
 
     @torch.no_grad()
     def reset_duals(self) -> None:
@@ -209,19 +167,9 @@ class BregmanOptimizer(SparseOptimizer):
         keys = [key for group in state_dict["param_groups"] for key in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
         for key, parameter in zip(keys, parameters, strict=True):
-            saved = state_dict["state"].get(key, {})
-            for name in ("dual", "mask"):
-                if name in saved:
-                    # torch has cast it to the type of its parameter, which would round the duals
-                    # of bfloat16 weights.
-                    precise = saved[name].to(parameter.device, copy=True)
-                    if name == "dual":
-                        precise = precise.to(torch.promote_types(parameter.dtype, torch.float32))
-                    self.state[parameter][name] = shard_like(parameter, precise)
-            if "step" in saved:  # which torch would share with the state dict
-                self.state[parameter]["step"] = saved["step"].clone()
+            saved = state_dict["state"].get(key)
             if saved:
-                self._drop_stale(parameter)
+                restore(self.state[parameter], saved, parameter, landed=self._landed)
         held = ["mask" in self.state.get(p, {}) for _, p in self._regularised()]
         if self._landed and held and not any(held):
             raise ValueError(
@@ -317,30 +265,36 @@ class BregmanOptimizer(SparseOptimizer):
         if plan.sharded:
             gradients = [local(gradient) for gradient in gradients]
         if plan.table is not None:
-            at_once = follow and not self._landed and isinstance(group["regularizer"], L1)
-            limit = float(self._lam) * group["lambda_scale"] if at_once else None
+            both = follow and not self._landed and isinstance(group["regularizer"], L1)
+            limit = float(self._lam) * group["lambda_scale"] if both else None
             hyper = compiled.Hyper(**self._hyper(group), delta=gain, limit=limit)
             plan.table.step(gradients, hyper)
-            follow = follow and not at_once
+            follow = follow and not both
         else:
             for slot in slots:
                 if slot.steps is not None:
                     slot.steps.add_(1)
-            updates: Iterable[Tensor] = map(partial(self._update, group), slots, gradients)
-            on_gpu = slots[0].weight.is_cuda
-            if self._foreach or (self._foreach is None and on_gpu):
-                updates = self._updates(group, slots, gradients)
-            for slot, update in zip(slots, updates, strict=True):
-                slot.move(update, gain)
+            if self._at_once(slots):
+                foreach.move(slots, self._updates(group, slots, gradients), gain)
+            else:
+                for slot, gradient in zip(slots, gradients, strict=True):
+                    slot.move(self._update(group, slot, gradient), gain)
         if follow:
             self._follow(group, plan)
 
     def _follow(self, group: dict[str, Any], plan: Plan) -> None:
         """The weights from their duals; weights without one have moved already."""
         regularizer, gain = group["regularizer"], self._gain(group)
-        if plan.table is not None and isinstance(regularizer, L1) and not self._landed:
-            plan.table.prox(gain, float(self._lam) * group["lambda_scale"])
-            return
+        if isinstance(regularizer, L1) and not self._landed:
+            duals = [slot.dual for slot in plan.slots if slot.dual is not None]
+            if plan.table is not None:
+                plan.table.prox(gain, float(self._lam) * group["lambda_scale"])
+                return
+            if self._at_once(plan.slots) and len({dual.dtype for dual in duals}) == 1:
+                shrunk = foreach.soft_threshold(duals, self._limit(group, duals[0].dtype))
+                torch._foreach_mul_(shrunk, gain)
+                torch._foreach_copy_([slot.weight for slot in plan.slots], shrunk)
+                return
         for slot in plan.slots:
             if slot.dual is None:
                 continue
@@ -358,7 +312,7 @@ class BregmanOptimizer(SparseOptimizer):
         """Gives a parameter its final support: the groups of `keep`."""
         state, weight = self.state[parameter], local(parameter)
         dual = state["dual"]
-        mask = keep.expand_as(weight).contiguous()
+        mask = torch.empty_like(weight, dtype=torch.bool).copy_(keep)
         prox = group["regularizer"].prox(dual, self._limit(group, dual.dtype))
         values = local_part(parameter, prox).masked_fill(~mask, 0.0)
         weight.copy_(values * self._gain(group))
@@ -367,17 +321,6 @@ class BregmanOptimizer(SparseOptimizer):
             del state["dual"]
         else:  # stays as the precise copy of weights that are too coarse for small updates
             local(dual).copy_(values)
-
-    def _drop_stale(self, parameter: Tensor) -> None:
-        """Drops what this optimizer had and a loaded state has not.
-
-        `set_optimizer_state_dict` adds it to a full state.
-        """
-        state = self.state[parameter]
-        if not self._landed:
-            state.pop("mask", None)
-        elif "mask" in state and "dual" in state and state["dual"].dtype == parameter.dtype:
-            del state["dual"]
 
     def _check_lambda(self, value: float) -> None:
         super()._check_lambda(value)
@@ -409,10 +352,6 @@ class BregmanOptimizer(SparseOptimizer):
             state["dual"] = local_like(parameter, dual)
         return state["dual"]
 
-    def _dual_type(self, pairs: Sequence[Pair]) -> torch.dtype:
-        precise = any(parameter.dtype == torch.float64 for _, parameter in pairs)
-        return torch.float64 if precise else torch.float32
-
     def _gain(self, group: dict[str, Any]) -> float:
         """What the prox is multiplied by: δ, as `prox(δ·v) = δ·S_λ(v)`."""
         if self._lambda_change == "rescale" and group["regularizer"] is not None:
@@ -427,23 +366,25 @@ class BregmanOptimizer(SparseOptimizer):
             rounded.to(limit) > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded
         )
 
-    def _thresholds(
-        self, pairs: Sequence[Pair], shards: Shards
-    ) -> tuple[list[Thresholds], list[int]]:
-        """The thresholds of each parameter, and the process that counts them."""
-        found, counters = [], []
-        for group, parameter in pairs:
-            dual = self._dual(group, parameter)
-            values = reduced_like(dual, group["regularizer"].thresholds(dual))
-            smallest = scaled(local(values), group["lambda_scale"])
-            found.append(Thresholds(smallest, dual.numel() // max(values.numel(), 1)))
-            counters.append(shards.counter(values))
-        return found, counters
+    def _duals(self) -> list[Duals]:
+        """The duals of all regularised weights, in their order."""
+        found = []
+        for group in self.param_groups:
+            own = [parameter for by, parameter in self._regularised() if by is group]
+            if own:
+                tensors = [self._dual(group, parameter) for parameter in own]
+                compiles = all(self._compiles(local(dual)) for dual in tensors)
+                found.append(Duals(tensors, group["regularizer"], group["lambda_scale"], compiles))
+        return found
 
     def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
         if weights and all(w.dtype == weights[0].dtype and self._compiles(w) for w in weights):
             return torch.tensor(compiled.count_nonzero(weights))
         return super()._count_nonzero(weights)
+
+    def _at_once(self, slots: Sequence[Slot]) -> bool:
+        """Whether all tensors of a group are computed together."""
+        return self._foreach or (self._foreach is None and slots[0].weight.is_cuda)
 
     def _compiles(self, tensor: Tensor) -> bool:
         """Whether the C code computes this tensor's step."""

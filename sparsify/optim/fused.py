@@ -39,6 +39,7 @@ _TYPES = {
     torch.float32: ("-DREAL=float", "-DBITS=uint32_t"),
     torch.float64: ("-DREAL=double", "-DBITS=uint64_t"),
 }
+_LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
 _RULES = {"plain": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 
 
@@ -80,23 +81,28 @@ class _Group(ctypes.Structure):
 
 def fits(tensor: Tensor) -> bool:
     """Whether there is compiled code for such tensors on this machine."""
-    return (
-        tensor.device.type == "cpu"
-        and tensor.dtype in _TYPES
-        and tensor.is_contiguous()
-        and not tensor.is_neg()
-        and _library(tensor.dtype) is not None
-    )
+    if tensor.device.type != "cpu" or tensor.dtype not in _TYPES or tensor.is_neg():
+        return False
+    if _layout(tensor) is None:
+        _log_slow("a weight or its state has gaps or is transposed: make it contiguous()")
+        return False
+    return _library(tensor.dtype) is not None
 
 
 def table_for(slots: Sequence[Slot]) -> Table | None:
     """The addresses of slots, if there is compiled code for all of them together."""
-    tensors = [t for slot in slots for t in (slot.weight, slot.dual, slot.first, slot.second)]
-    dtype = slots[0].weight.dtype
-    if not all(t is None or (t.dtype == dtype and fits(t)) for t in tensors):
-        return None
-    masks = [slot.mask for slot in slots if slot.mask is not None]
-    return Table(slots) if all(mask.is_contiguous() for mask in masks) else None
+    dtype, layouts = slots[0].weight.dtype, []
+    for slot in slots:
+        tensors = [t for t in (slot.weight, slot.dual, slot.first, slot.second) if t is not None]
+        if not all(t.dtype == dtype and fits(t) for t in tensors):
+            return None
+        layout = _layout(slot.weight)
+        laid_out = [*tensors, *([] if slot.mask is None else [slot.mask])]
+        if layout is None or not all(t.is_contiguous(memory_format=layout) for t in laid_out):
+            _log_slow("a weight and its state differ in their layout: load the state anew")
+            return None
+        layouts.append(layout)
+    return Table(slots, layouts)
 
 
 class Table:
@@ -108,9 +114,10 @@ class Table:
         nonzero: How many weights were not zero after the last pass, if they followed their duals.
     """
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(self, slots: Sequence[Slot], layouts: Sequence[torch.memory_format]) -> None:
         self.nonzero: int | None = None
         self._weights = [slot.weight for slot in slots]
+        self._layouts = layouts
         self._rows = _rows(self._weights, "weight")
         for name in ("dual", "mask", "first", "second", "steps"):
             tensors = [getattr(slot, name) for slot in slots]
@@ -121,9 +128,13 @@ class Table:
         dtype = self._weights[0].dtype
         laid_out = [  # alive during the pass
             gradient
-            if gradient.dtype is dtype and gradient.is_contiguous() and not _is_lazy(gradient)
-            else torch.zeros_like(gradient, dtype=dtype).add_(gradient).contiguous()
-            for gradient in gradients
+            if gradient.dtype is dtype
+            and gradient.is_contiguous(memory_format=layout)
+            and not (gradient.is_neg() or gradient._is_zerotensor())  # not yet what it stands for
+            else torch.empty_like(weight).copy_(gradient)
+            for gradient, weight, layout in zip(
+                gradients, self._weights, self._layouts, strict=True
+            )
         ]
         self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
         group = _Group(
@@ -169,9 +180,15 @@ def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     return histogram
 
 
-def _is_lazy(tensor: Tensor) -> bool:
-    """Whether its memory is not yet what it stands for."""
-    return tensor.is_neg() or tensor._is_zerotensor()
+def _layout(tensor: Tensor) -> torch.memory_format | None:
+    """In which order a tensor without gaps lies in memory; `None` if there are gaps."""
+    return next((each for each in _LAYOUTS if tensor.is_contiguous(memory_format=each)), None)
+
+
+@functools.cache
+def _log_slow(reason: str) -> None:
+    """Once, and not in every step."""
+    logger.warning("optimizer steps are slower, %s", reason)
 
 
 def _rows(tensors: Sequence[Tensor], name: str) -> NDArray[np.void]:

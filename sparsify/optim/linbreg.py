@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.slots import Slot
+from sparsify.optim.slots import Slot, precise
 from sparsify.optim.sparse_optimizer import Groups
 
 
@@ -70,7 +70,7 @@ class LinBreg(BregmanOptimizer):
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
         if group["momentum"] and "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
+            state["momentum_buffer"] = precise(torch.zeros_like(parameter))
         return state
 
     def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -78,6 +78,7 @@ class LinBreg(BregmanOptimizer):
 
     def _update(self, group: dict[str, Any], slot: Slot, gradient: Tensor) -> Tensor:
         beta = group["momentum"]
+        gradient = precise(gradient)
         if group["weight_decay"]:
             gradient = gradient.add(slot.weight, alpha=group["weight_decay"])
         update = gradient * ((1 - beta) * group["lr"])
@@ -91,6 +92,7 @@ class LinBreg(BregmanOptimizer):
         self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
     ) -> Sequence[Tensor]:
         beta = group["momentum"]
+        gradients = [precise(gradient) for gradient in gradients]
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,8 @@ class Slot(NamedTuple):
             self.dual.sub_(update)
         else:
             self.weight.sub_(update, alpha=delta)
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """In float32 at least: times a learning rate, a half-precision number could vanish."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

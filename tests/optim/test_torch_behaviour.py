@@ -284,6 +284,95 @@ def test_no_step_waits_for_the_device(kind, foreach, rule):
         float(optimizer.lam)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_moves_to_the_device_of_the_weights(kind):
+    """Saved on the CPU and loaded elsewhere; on the device `meta`, which has no numbers."""
+    model = _network(torch.float32)
+    options = {"lr": 0.1, "lambda_rule": QuantileLambda(0.5, every=2)}
+    options |= {"momentum": 0.9} if kind is LinBreg else {}
+    optimizer = kind(parameter_groups(model), **options)
+    _train(model, optimizer, 3)
+    saved = copy.deepcopy(optimizer.state_dict())
+    model.to("meta")
+    elsewhere = kind(parameter_groups(model), **options)
+    elsewhere.load_state_dict(saved)
+    for state in elsewhere.state.values():
+        for name, value in state.items():
+            assert value.device.type == ("cpu" if name == "step" else "meta")
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    elsewhere.step()
+    assert elsewhere._lam.device.type == "meta"
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options", "gradient"),
+    [(LinBreg, {}, 1e-4), (LinBreg, {"momentum": 0.9}, 1e-4), (AdaBreg, {}, 1.0)],
+)
+def test_updates_that_float16_cannot_hold_are_not_lost(kind, options, gradient, foreach):
+    """A step of 1e-9 is zero in float16; many of them add up, as Adam's of size τ do."""
+    lr = 1e-9 if kind is AdaBreg else 1e-5
+    weight = nn.Parameter(torch.full((4,), 1e-5, dtype=torch.float16))
+    start = weight.detach().float()
+    optimizer = kind([{"params": [weight], "regularizer": L1()}], lr=lr, foreach=foreach, **options)
+    for _ in range(2000):
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+    moved = start - optimizer.state[weight]["dual"]
+    torch.testing.assert_close(moved, torch.full((4,), 2e-6), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_last_weights_are_stepped_by_the_c_code(kind, caplog):
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 2)).to(memory_format=layout)
+        rule = QuantileLambda(0.6, every=2)
+        optimizer = kind(parameter_groups(model), lr=0.01, lambda_rule=rule, fused=True)
+        for step in range(6):
+            optimizer.zero_grad()
+            model(torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+            if step == 3:
+                optimizer.land(0.7)
+        results.append([p.detach() for p in model.parameters()])
+        assert results[-1][0].is_contiguous(memory_format=layout)
+    for plain, permuted in zip(*results, strict=True):
+        torch.testing.assert_close(permuted, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_a_layout_that_the_c_code_cannot_step_is_logged(caplog):
+    fused._log_slow.cache_clear()
+    weight = nn.Parameter(torch.ones(6, 4).t())
+    optimizer = _optimizer_of(weight)
+    with caplog.at_level(logging.WARNING):
+        _step(optimizer, weight, 0)
+        _step(optimizer, weight, 1)
+    assert caplog.text.count("transposed") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_too_many_for_the_caches_are_written_alike(kind):
+    """Also where tensors start or end in the middle of what is written at once."""
+    results = []
+    for fused_ in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        flat = torch.randn(4_400_017, generator=generator)
+        weights = [nn.Parameter(flat[:4_300_000]), nn.Parameter(flat[4_300_001:].view(-1, 1))]
+        weights.append(nn.Parameter(torch.randn(300, generator=generator)))
+        rule = QuantileLambda(0.8, every=2)
+        optimizer = _optimizer_of(weights, kind, fused=fused_, lambda_rule=rule)
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        results.append([*(weight.detach() for weight in weights), optimizer.measure_sparsity()])
+    for ours, other in zip(*results, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
+
+
 def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -343,7 +432,7 @@ def test_bad_groups_are_refused_and_not_kept(group, message):
 
 def _optimizer_of(weight, kind=LinBreg, **options):
     rule = options.pop("lambda_rule", None) or FixedLambda(0.1)
-    return kind([{"params": [weight], "regularizer": L1()}], lr=0.1, lambda_rule=rule, **options)
+    return kind([{"params": weight, "regularizer": L1()}], lr=0.1, lambda_rule=rule, **options)
 
 
 def _step(optimizer, weight, seed):

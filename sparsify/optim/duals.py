@@ -1,0 +1,139 @@
+"""Which weights vanish at which λ: the quantile of the duals, and the choice of the final zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsify.optim.fused import dual_histogram
+from sparsify.optim.regularizers import L1, Regularizer
+from sparsify.optim.selection import (
+    Bins,
+    Thresholds,
+    order_statistic,
+    scaled,
+    threshold_histogram,
+)
+from sparsify.optim.sharding import Shards, local, reduced_like
+from sparsify.sparsity.masks import zeros_wanted
+
+
+@dataclass(frozen=True)
+class Duals:
+    """The dual variables of a parameter group.
+
+    Attributes:
+        tensors: One for each parameter, float32 or float64.
+        regularizer: Of the group.
+        scale: By which λ is multiplied in this group.
+        compiles: Whether there is compiled code for them.
+    """
+
+    tensors: Sequence[Tensor]
+    regularizer: Regularizer
+    scale: float
+    compiles: bool
+
+
+def quantile(groups: Sequence[Duals], sparsity: float, guess: Tensor | None = None) -> Tensor:
+    """The smallest λ at which the prox makes at least a share of the weights zero, 0-dim.
+
+    Args:
+        groups: All duals, of one weight at least.
+        sparsity: The share.
+        guess: Where λ may lie, see `order_statistic`.
+    """
+    duals, dtype = _tensors(groups), _dtype(groups)
+    shards = Shards(duals)
+    histograms, others = [], []
+    for group in groups:
+        own = [local(dual) for dual in group.tensors if shards.counter(dual) == shards.rank]
+        fits = group.compiles and all(dual.dtype == dtype for dual in own)
+        if own and fits and isinstance(group.regularizer, L1):
+            histograms.append(dual_histogram(own, group.scale))
+        else:
+            others.append(group)
+    if others:
+        thresholds, counters = _thresholds(others, shards)
+        counted = [t for t, by in zip(thresholds, counters, strict=True) if by == shards.rank]
+        histograms.append(threshold_histogram(counted, dtype))
+
+    def histogram(bins: Bins) -> Tensor:
+        return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
+
+    size = _size(duals)
+    rank = min(max(zeros_wanted(size, sparsity), 1), size)
+    return order_statistic(
+        histogram, torch.full((), rank, device=duals[0].device), dtype, guess=guess
+    )
+
+
+def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list[Tensor]]:
+    """Chooses the groups of weights with the smallest thresholds, together a share of all weights.
+
+    Among equal thresholds the later ones go. Where groups do not add up to the share, the last one
+    to go goes whole.
+
+    Args:
+        groups: All duals.
+        sparsity: The share.
+
+    Returns:
+        The λ, 0-dim, below every threshold that stays and, ties apart, at or above those that go;
+        and for each parameter which groups of the part that this process holds stay.
+    """
+    duals, dtype = _tensors(groups), _dtype(groups)
+    shards = Shards(duals)
+    zeros = zeros_wanted(_size(duals), sparsity)
+    thresholds, counters = _thresholds(groups, shards)
+    own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
+    histogram = threshold_histogram(own, dtype)
+    rank = torch.full((), max(zeros, 1), device=duals[0].device)
+    lam = order_statistic(lambda bins: shards.sum(histogram(bins)), rank, dtype)
+    equal = [each.values.to(dtype) == lam for each in thresholds]
+
+    # Ties are in the order of parameters, of the processes that share one, and of its entries.
+    ties = torch.zeros(len(thresholds), shards.count, dtype=torch.int64, device=rank.device)
+    below = torch.zeros_like(rank)
+    for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
+        if counter == shards.rank:
+            ties[row, shards.rank] = same.sum() * each.size
+            below += (each.values.to(dtype) < lam).sum() * each.size
+    shards.sum(ties)
+    staying = ties.sum() - (zeros - shards.sum(below))
+    before = (ties.flatten().cumsum(0) - ties.flatten()).view_as(ties)
+
+    masks = []
+    for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
+        ends = before[row, counter] + same.flatten().cumsum(0).view_as(same) * each.size
+        masks.append((each.values.to(dtype) > lam) | (same & (ends <= staying)))
+    return torch.where(staying > 0, torch.nextafter(lam, torch.zeros_like(lam)), lam), masks
+
+
+def _thresholds(groups: Sequence[Duals], shards: Shards) -> tuple[list[Thresholds], list[int]]:
+    """The thresholds of each parameter, and the process that counts them."""
+    found, counters = [], []
+    for group in groups:
+        for dual in group.tensors:
+            values = reduced_like(dual, group.regularizer.thresholds(dual))
+            size = dual.numel() // max(values.numel(), 1)
+            found.append(Thresholds(scaled(local(values), group.scale), size))
+            counters.append(shards.counter(values))
+    return found, counters
+
+
+def _tensors(groups: Sequence[Duals]) -> list[Tensor]:
+    return [dual for group in groups for dual in group.tensors]
+
+
+def _dtype(groups: Sequence[Duals]) -> torch.dtype:
+    """The type in which all thresholds are compared."""
+    precise = any(dual.dtype == torch.float64 for dual in _tensors(groups))
+    return torch.float64 if precise else torch.float32
+
+
+def _size(duals: Sequence[Tensor]) -> int:
+    return sum(dual.numel() for dual in duals)
