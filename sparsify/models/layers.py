@@ -95,7 +95,7 @@ class StatisticsPooling(nn.Module):
     """Mean and standard deviation over time, `(B, C, T)` → `(B, 2C)`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = _moments(x.float(), correction=1)
+        mean, variance = _moments(_precise(x), correction=1)
         return torch.cat([mean, torch.sqrt(variance + _VARIANCE_FLOORS["wespeaker"])], dim=1)
 
 
@@ -130,24 +130,29 @@ class AttentiveStatisticsPooling(nn.Module):
         self.linear2 = nn.Conv1d(bottleneck, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x32 = x.float()  # under autocast sums over hundreds of frames need it
-        hidden = self._hidden(x, x32)
+        precise = _precise(x)
+        hidden = self._hidden(x, precise)
         if self.bn is not None:
             hidden = self.bn(F.relu(hidden))
-        alpha = torch.softmax(self.linear2(torch.tanh(hidden)).float(), dim=2)
-        mean = torch.sum(alpha * x32, dim=2)
-        variance = torch.sum(alpha * (x32 - mean.unsqueeze(2)).square(), dim=2)
+        alpha = torch.softmax(_precise(self.linear2(torch.tanh(hidden))), dim=2)
+        mean = torch.sum(alpha * precise, dim=2)
+        variance = torch.sum(alpha * (precise - mean.unsqueeze(2)).square(), dim=2)
         return torch.cat([mean, torch.sqrt(variance.clamp(min=self.floor))], dim=1)
 
-    def _hidden(self, x: Tensor, x32: Tensor) -> Tensor:
+    def _hidden(self, x: Tensor, precise: Tensor) -> Tensor:
         """`linear1`; what is constant over time is computed once per utterance, not per frame."""
         if not self.context:
             return self.linear1(x)
-        mean, variance = _moments(x32, self.correction)
+        mean, variance = _moments(precise, self.correction)
         context = torch.cat([mean, torch.sqrt(variance + self.floor)], dim=1)
         weight = self.linear1.weight
         hidden = F.conv1d(x, weight[:, : self.channels], self.linear1.bias)
         return hidden + F.linear(context, weight[:, self.channels :, 0]).unsqueeze(2)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """At least float32, which sums over hundreds of frames need under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _moments(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
@@ -156,7 +161,8 @@ def _moments(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     E[x²] − E[x]² would cancel where x hardly changes, and torch.var takes three times as long.
     """
     mean = x.mean(dim=2)
-    return mean, (x - mean.unsqueeze(2)).square().sum(dim=2) / (x.shape[2] - correction)
+    count = torch.sym_max(x.shape[2] - correction, 1)  # of a single frame the variance is 0
+    return mean, (x - mean.unsqueeze(2)).square().sum(dim=2) / count
 
 
 def _same_conv(

@@ -110,8 +110,7 @@ class ResNet(nn.Module):
         """Embeds utterances.
 
         Args:
-            feats: Filterbank features `(B, T, feature_dim)`, T at least 9 (two frames are left of
-                them for the standard deviation).
+            feats: Filterbank features `(B, T, feature_dim)`.
 
         Returns:
             Embeddings `(B, embedding_dim)`, not length-normalised.
