@@ -39,7 +39,7 @@ class ECAPATDNN(nn.Module):
     """Speaker-embedding network with channel attention, propagation and aggregation.
 
     Parameter names equal those of WeSpeaker's `ECAPA_TDNN_GLOB`, so its checkpoints load. With
-    `variant="speechbrain"` it computes what SpeechBrain's does, see `sparsify.models.foreign`.
+    `variant="speechbrain"` it computes what SpeechBrain's does, see `sparsify.models.speechbrain`.
 
     Args:
         channels: Width of the frame-level layers (512 and 1024 in the paper); a multiple of 8.
