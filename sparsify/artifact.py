@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ from sparsify.recipe import FrontEnd, Recipe, parse_recipe, validate
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable, sparsity_table, table_from_tensors
 from sparsify.weights import Weights, read_weights
+
+logger = logging.getLogger(__name__)
 
 Layout = Literal["dense", "bitmask"]
 
@@ -101,11 +104,12 @@ class Artifact:
         self.load_into(model)
         return model.eval()
 
-    def load_into(self, model: nn.Module) -> None:
+    def load_into(self, model: nn.Module, front_end: FrontEnd | None = None) -> None:
         """Gives a network these weights.
 
         Args:
             model: A network made by `build_model`.
+            front_end: What will compute its features; warns if these weights know others.
 
         Raises:
             SparsifyError: A tensor is missing, unknown or has another shape.
@@ -124,9 +128,18 @@ class Artifact:
         state = self.state if self.architecture else wespeaker.without_head(self.state)
         extra = [] if self.format == "onnx" else sorted(state.keys() - expected.keys())
         if wrong or extra:
+            holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
             raise SparsifyError(
-                f"'{self.path}' does not fit the architecture '{architecture_of(model).name}':"
-                f" tensor '{(wrong + extra)[0]}' is missing, unknown or has another shape"
+                f"'{self.path}'{holds} does not fit the architecture"
+                f" '{architecture_of(model).name}': tensor '{(wrong + extra)[0]}' is missing,"
+                " unknown or has another shape"
+            )
+        if self.architecture and front_end not in (None, self.front_end):
+            logger.warning(
+                "'%s' was trained with other features: %s, now %s",
+                self.path,
+                self.front_end,
+                front_end,
             )
         model.load_state_dict({name: self.state[name] for name in found}, strict=False)
 
