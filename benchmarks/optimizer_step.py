@@ -95,20 +95,9 @@ def ecapa_shapes() -> list[torch.Size]:
     return [p.shape for p in build_model("ecapa-tdnn-1024").parameters()]
 
 
-def resnet34_shapes(channels: int = 32, mel_bins: int = 80, dim: int = 256) -> list[torch.Size]:
-    """The parameters of ResNet34 with temporal statistics pooling, as speaker recipes use it."""
-    shapes: list[tuple[int, ...]] = [(channels, 1, 3, 3), (channels,), (channels,)]
-    inputs = channels
-    for stage, blocks in enumerate((3, 4, 6, 3)):
-        outputs = channels * 2**stage
-        for _ in range(blocks):
-            shapes += [(outputs, inputs, 3, 3), (outputs,), (outputs,)]
-            shapes += [(outputs, outputs, 3, 3), (outputs,), (outputs,)]
-            if inputs != outputs:
-                shapes += [(outputs, inputs, 1, 1), (outputs,), (outputs,)]
-            inputs = outputs
-    shapes += [(dim, 2 * inputs * (mel_bins // 8)), (dim,)]
-    return [torch.Size(shape) for shape in shapes]
+def resnet34_shapes() -> list[torch.Size]:
+    """The parameters of ResNet34."""
+    return [p.shape for p in build_model("resnet34").parameters()]
 
 
 def measure(shapes: Iterable[torch.Size], device: str) -> dict[str, Any]:

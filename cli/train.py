@@ -138,10 +138,10 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         )
         if flags[flag] is not None
     }
-    if flags["model"] is not None:  # the recipe's options are those of another network
-        assignments = [f"model.name={flags['model']}", "model.options={}", *assignments]
     if flags["init_from"] is not None:
-        assignments = [*_started_from(flags["init_from"]), *assignments]
+        assignments = [*_started_from(flags["init_from"], flags["model"]), *assignments]
+    elif flags["model"] is not None:  # the recipe's options are those of another network
+        assignments = [f"model.name={flags['model']}", "model.options={}", *assignments]
     if recipe is None:
         synthetic = changes.get("data.path", "synthetic") == "synthetic"
         recipe = "quickstart" if synthetic else "speech-mini"
@@ -152,14 +152,17 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
     return resolved
 
 
-def _started_from(path: str) -> list[str]:
+def _started_from(path: str, model: str | None) -> list[str]:
     """The assignments that fit a recipe to a model: its network and front end, if it knows them."""
     artifact = load_artifact(path)
+    known = artifact.architecture
     changes: dict[str, Any] = {"model.init_from": path}
-    if artifact.architecture is not None:
-        changes["model.name"] = artifact.architecture.name
-        changes["model.options"] = dict(artifact.architecture.options)
+    if known is not None:
         changes["front_end"] = artifact.front_end.model_dump(mode="json")
+    if known is not None and model in (None, known.name):
+        changes |= {"model.name": known.name, "model.options": dict(known.options)}
+    elif model is not None:
+        changes |= {"model.name": model, "model.options": {}}
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 

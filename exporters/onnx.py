@@ -58,7 +58,7 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     model.load_state_dict(state)
     proto = _graph(model, artifact)
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
-    metadata = _sherpa_metadata(proto, artifact.front_end) | {
+    metadata = _runtime_metadata(proto, artifact.front_end) | {
         f"{ONNX_PREFIX}{key}": value
         for key, value in provenance(model, artifact.front_end, artifact.recipe).items()
     }
@@ -151,19 +151,28 @@ def _check_weights(
             raise SparsifyError(f"weight '{name}' was changed on its way into the ONNX graph")
 
 
-def _sherpa_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, str]:
+def _runtime_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, str]:
+    """What sherpa-onnx reads; it refuses a file that does not name a framework it knows."""
+    dimension = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    metadata = {
+        "language": "unknown",
+        "output_dim": str(dimension),
+        "sample_rate": str(front_end.sample_rate),
+    }
+    if front_end.preset == "speechbrain":
+        _LOGGER.warning(
+            "sherpa-onnx cannot compute the front end 'speechbrain': the file is not marked as one"
+            " that it can load"
+        )
+        return metadata
     if front_end.preset != "sherpa":
         _LOGGER.warning(
             "the model's front end is '%s', but sherpa-onnx always computes 'sherpa':"
             " embeddings will differ there",
             front_end.preset,
         )
-    dimension = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    return {
+    return metadata | {
         "framework": "wespeaker",
-        "language": "unknown",
-        "output_dim": str(dimension),
-        "sample_rate": str(front_end.sample_rate),
         "normalize_samples": "0",  # features of samples in [-2¹⁵, 2¹⁵)
         "feature_normalize_type": "global-mean",
     }

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -24,11 +25,15 @@ from torch import Tensor, nn
 from sparsify.bitmask import pack
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.models import speechbrain, wespeaker
+from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, build_model
 from sparsify.recipe import FrontEnd, Recipe, parse_recipe, validate
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable, sparsity_table, table_from_tensors
-from sparsify.weights import read_weights
+from sparsify.weights import Weights, read_weights
+
+logger = logging.getLogger(__name__)
 
 Layout = Literal["dense", "bitmask"]
 
@@ -45,10 +50,11 @@ class Artifact:
         path: The file (in a run directory, its `model.safetensors`).
         format: `safetensors`, `onnx` or `pt`.
         state: Dense tensors by name, on the CPU.
-        architecture: How to rebuild the network; `None` in files that are not ours.
-        front_end: The features the network expects; the default in files that are not ours.
+        architecture: How to rebuild the network; `None` where that is not known.
+        front_end: The features the network expects; the default where they are not known.
         metadata: All strings the file carries.
         operators: In ONNX files, the operator that consumes each tensor.
+        obstacle: Why another toolkit's network, though known, cannot be rebuilt.
     """
 
     path: Path
@@ -58,6 +64,7 @@ class Artifact:
     front_end: FrontEnd
     metadata: dict[str, str]
     operators: Mapping[str, str] = field(default_factory=dict)
+    obstacle: str | None = None
 
     @cached_property
     def recipe(self) -> Recipe | None:
@@ -89,22 +96,26 @@ class Artifact:
         """
         if self.architecture is None:
             raise SparsifyError(
-                f"'{self.path}' does not say which network it is: build that with"
+                self.obstacle
+                or f"'{self.path}' does not say which network it is: build that with"
                 " sparsify.build_model, load the state dict and use sparsify.save_model"
             )
         model = build_model(self.architecture.name, **self.architecture.options)
         self.load_into(model)
         return model.eval()
 
-    def load_into(self, model: nn.Module) -> None:
+    def load_into(self, model: nn.Module, front_end: FrontEnd | None = None) -> None:
         """Gives a network these weights.
 
         Args:
             model: A network made by `build_model`.
+            front_end: What will compute its features; warns if these weights know others.
 
         Raises:
             SparsifyError: A tensor is missing, unknown or has another shape.
         """
+        if self.obstacle:
+            raise SparsifyError(self.obstacle)
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
         # ONNX has no use for batch norm's counter, and neither has a network in eval mode.
@@ -114,11 +125,21 @@ class Artifact:
             if found.get(name) != shape and not (name not in found and name.endswith(_COUNTER))
         ]
         # An ONNX graph has constants beside the parameters.
-        extra = [] if self.format == "onnx" else sorted(self.state.keys() - expected.keys())
+        state = self.state if self.architecture else wespeaker.without_head(self.state)
+        extra = [] if self.format == "onnx" else sorted(state.keys() - expected.keys())
         if wrong or extra:
+            holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
             raise SparsifyError(
-                f"'{self.path}' does not fit the architecture '{architecture_of(model).name}':"
-                f" tensor '{(wrong + extra)[0]}' is missing, unknown or has another shape"
+                f"'{self.path}'{holds} does not fit the architecture"
+                f" '{architecture_of(model).name}': tensor '{(wrong + extra)[0]}' is missing,"
+                " unknown or has another shape"
+            )
+        if self.architecture and front_end not in (None, self.front_end):
+            logger.warning(
+                "'%s' was trained with other features: %s, now %s",
+                self.path,
+                self.front_end,
+                front_end,
             )
         model.load_state_dict({name: self.state[name] for name in found}, strict=False)
 
@@ -126,15 +147,17 @@ class Artifact:
 def load_artifact(path: str | Path) -> Artifact:
     """Reads a run directory, `.safetensors` (either layout), `.onnx` or `.pt` state dict.
 
+    Also WeSpeaker's and SpeechBrain's models, see `sparsify.models.wespeaker` and `.speechbrain`.
+
     Raises:
         SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
     """
     file = Path(path)
     if file.is_dir():
-        file = file / MODEL_FILE
-        if not file.is_file():
-            raise SparsifyError(f"'{path}' is not a run directory: it has no {MODEL_FILE}")
+        file = _model_file(file)
     weights = read_weights(file)
+    if weights.metadata.get("framework") != "sparsify" and weights.format != "onnx":
+        return _foreign_artifact(file, weights)
     architecture, front_end = _parse(weights.metadata, file)
     return Artifact(
         file,
@@ -148,7 +171,7 @@ def load_artifact(path: str | Path) -> Artifact:
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """A ready network from a run directory or any artifact of ours, on the CPU, in eval mode.
+    """A ready network from anything that `load_artifact` reads, on the CPU, in eval mode.
 
     Raises:
         SparsifyError: The file cannot be read or does not say which network it is.
@@ -273,6 +296,32 @@ def _canonical(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         return torch.where(tensor == 0, torch.zeros_like(tensor), tensor)
     return tensor.clone()
+
+
+def _model_file(folder: Path) -> Path:
+    own = folder / MODEL_FILE
+    file = own if own.is_file() else speechbrain.model_file(folder) or wespeaker.model_file(folder)
+    if file is None:
+        raise SparsifyError(
+            f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"
+            " of WeSpeaker or SpeechBrain)"
+        )
+    return file
+
+
+def _foreign_artifact(file: Path, weights: Weights) -> Artifact:
+    unknown = Artifact(file, weights.format, weights.tensors, None, FrontEnd(), weights.metadata)
+    try:
+        found = speechbrain.interpret(file, weights.tensors) or wespeaker.interpret(
+            file, weights.tensors
+        )
+    except UnsupportedModelError as error:
+        return replace(unknown, obstacle=str(error))
+    if found is None:
+        return unknown
+    return replace(
+        unknown, state=found.state, architecture=found.architecture, front_end=found.front_end
+    )
 
 
 def _parse(metadata: Mapping[str, str], path: Path) -> tuple[Architecture | None, FrontEnd]:

@@ -39,12 +39,13 @@ class FrontEnd(Section):
 
     Attributes:
         preset: `sherpa` (Povey window, band up to 400 Hz below Nyquist, frames centred; what
-            sherpa-onnx computes) or `wespeaker` (Hamming window, full band, whole frames only).
+            sherpa-onnx computes), `wespeaker` (Hamming window, full band, whole frames only) or
+            `speechbrain` (no Kaldi features, see `sparsify.speech.features`).
         sample_rate: In Hz; audio at another rate is resampled.
         num_mel_bins: Filterbank size.
     """
 
-    preset: Literal["sherpa", "wespeaker"] = "sherpa"
+    preset: Literal["sherpa", "wespeaker", "speechbrain"] = "sherpa"
     sample_rate: int = Field(default=16000, ge=8000)
     num_mel_bins: int = Field(default=80, ge=8)
 

@@ -21,6 +21,7 @@ from sparsify.errors import SparsifyError
 
 ONNX_PREFIX = "sparsify."
 _NESTINGS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 # What unpickling bytes that are no pickle can end in.
 _PICKLE_ERRORS = (
     pickle.UnpicklingError,
@@ -52,14 +53,15 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads a `.safetensors`, `.onnx`, `.pt` or `.pth` file.
+    """Reads a `.safetensors`, `.onnx`, `.pt`, `.pth` or `.ckpt` file.
 
     Raises:
         SparsifyError: The file is missing, damaged, or of another kind.
     """
     if not path.is_file():
         raise SparsifyError(f"no such file: '{path}'")
-    readers = {".safetensors": _safetensors, ".onnx": _onnx, ".pt": _pt, ".pth": _pt}
+    readers = {".safetensors": _safetensors, ".onnx": _onnx}
+    readers |= dict.fromkeys((".pt", ".pth", ".ckpt"), _pt)
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SparsifyError(
@@ -125,6 +127,9 @@ def _pt(path: Path) -> Weights:
             f"'{path}' does not hold a state dict: save it with torch.save(model.state_dict(), …)"
         )
     tensors = {name: tensor.detach() for name, tensor in content.items()}
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     if any(tensor.is_meta for tensor in tensors.values()):
         raise SparsifyError(f"'{path}' holds names and shapes without values: save the weights too")
     return Weights("pt", {name: _plain(tensor) for name, tensor in tensors.items()})

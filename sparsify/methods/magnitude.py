@@ -8,12 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task, adamw
 from sparsify.methods.dense import DenseOptions
 from sparsify.recipe import Fraction
 from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial
+from sparsify.sparsity.table import sparsity_table
 
 
 class GMPOptions(DenseOptions):
@@ -31,7 +33,13 @@ class GMPOptions(DenseOptions):
 
 
 class GMP(Method[GMPOptions]):
-    """Gradual magnitude pruning with a cubic schedule and global masks (Zhu & Gupta 2018)."""
+    """Gradual magnitude pruning with a cubic schedule and global masks (Zhu & Gupta 2018).
+
+    What is zero in a pretrained network is pruned already.
+
+    Raises:
+        SparsifyError: A pretrained network is sparser than the target.
+    """
 
     Options = GMPOptions
 
@@ -40,8 +48,12 @@ class GMP(Method[GMPOptions]):
         self.optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
         self.weights = list(prunable_parameters(task.network, task.ignore).values())
         self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
+        initial = 0.0
+        if task.pretrained:
+            self.masks = [w.detach() != 0 for w in self.weights]
+            initial = _start_sparsity(task)
         begin, end = round(options.begin * task.steps), round(options.end * task.steps)
-        self.schedule = Polynomial(0.0, task.target_sparsity, begin, max(end, begin + 1))
+        self.schedule = Polynomial(initial, task.target_sparsity, begin, max(end, begin + 1))
 
     def sparsity_target(self, step: int) -> float:
         """The cubic ramp."""
@@ -91,3 +103,14 @@ class GMP(Method[GMPOptions]):
             for value in self.optimizer.state.get(weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == mask.shape:
                     value.masked_fill_(~mask, 0.0)
+
+
+def _start_sparsity(task: Task) -> float:
+    table = sparsity_table(task.network, task.ignore)
+    if not table.at_most(task.target_sparsity):
+        raise SparsifyError(
+            f"gmp revives no weights, so it cannot start from a network that is"
+            f" {table.sparsity:.2%} sparse and end at {task.target_sparsity:.2%}: raise the target"
+            " sparsity or take adabreg"
+        )
+    return table.sparsity

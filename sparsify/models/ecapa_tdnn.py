@@ -1,6 +1,8 @@
-"""ECAPA-TDNN (arXiv 2005.07143), compatible with WeSpeaker's state dicts and embeddings."""
+"""ECAPA-TDNN (arXiv 2005.07143), compatible with WeSpeaker's and SpeechBrain's embeddings."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +13,20 @@ from sparsify.models.layers import (
     ConvReluBN,
     Res2Conv,
     SqueezeExcitation,
+    Variant,
 )
 
 
 class SERes2Block(nn.Module):
     """1×1 → Res2 → 1×1 → squeeze-excitation, with a residual connection."""
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int, scale: int) -> None:
+    def __init__(
+        self, channels: int, kernel_size: int, dilation: int, scale: int, variant: Variant
+    ) -> None:
         super().__init__()
         self.se_res2block = nn.Sequential(
             ConvReluBN(channels, channels),
-            Res2Conv(channels, kernel_size, dilation, scale),
+            Res2Conv(channels, kernel_size, dilation, scale, variant),
             ConvReluBN(channels, channels),
             SqueezeExcitation(channels, bottleneck=128),
         )
@@ -33,16 +38,20 @@ class SERes2Block(nn.Module):
 class ECAPATDNN(nn.Module):
     """Speaker-embedding network with channel attention, propagation and aggregation.
 
-    Parameter names equal those of WeSpeaker's `ECAPA_TDNN_GLOB`, so its checkpoints load.
+    Parameter names equal those of WeSpeaker's `ECAPA_TDNN_GLOB`, so its checkpoints load. With
+    `variant="speechbrain"` it computes what SpeechBrain's does, see `sparsify.models.speechbrain`.
 
     Args:
         channels: Width of the frame-level layers (512 and 1024 in the paper); a multiple of 8.
         feature_dim: Filterbank bins per frame.
         embedding_dim: Size of the embedding.
         aggregation_channels: Width of the layer that joins the three blocks and is pooled.
+        global_context: Whether the attention of the pooling sees the whole utterance.
+        variant: Whose ECAPA-TDNN, `wespeaker` or `speechbrain`. Besides the differences that
+            `sparsify.models.layers.Variant` lists, the latter has a batch norm before the pooling.
 
     Raises:
-        ValueError: `channels` is not a positive multiple of 8.
+        ValueError: `channels` is not a positive multiple of 8, or the variant unknown.
     """
 
     SCALE = 8
@@ -53,16 +62,24 @@ class ECAPATDNN(nn.Module):
         feature_dim: int = 80,
         embedding_dim: int = 192,
         aggregation_channels: int = 1536,
+        *,
+        global_context: bool = True,
+        variant: Variant = "wespeaker",
     ) -> None:
         super().__init__()
         if channels < self.SCALE or channels % self.SCALE:
             raise ValueError(f"channels must be a positive multiple of {self.SCALE}: {channels}")
-        self.layer1 = ConvReluBN(feature_dim, channels, kernel_size=5)
-        self.layer2 = SERes2Block(channels, kernel_size=3, dilation=2, scale=self.SCALE)
-        self.layer3 = SERes2Block(channels, kernel_size=3, dilation=3, scale=self.SCALE)
-        self.layer4 = SERes2Block(channels, kernel_size=3, dilation=4, scale=self.SCALE)
+        if variant not in get_args(Variant):
+            raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}: {variant!r}")
+        self.layer1 = ConvReluBN(feature_dim, channels, kernel_size=5, variant=variant)
+        self.layer2 = SERes2Block(channels, 3, 2, self.SCALE, variant)
+        self.layer3 = SERes2Block(channels, 3, 3, self.SCALE, variant)
+        self.layer4 = SERes2Block(channels, 3, 4, self.SCALE, variant)
         self.conv = nn.Conv1d(3 * channels, aggregation_channels, kernel_size=1)
-        self.pool = AttentiveStatisticsPooling(aggregation_channels)
+        self.conv_bn = nn.BatchNorm1d(aggregation_channels) if variant == "speechbrain" else None
+        self.pool = AttentiveStatisticsPooling(
+            aggregation_channels, context=global_context, variant=variant
+        )
         self.bn = nn.BatchNorm1d(2 * aggregation_channels)
         self.linear = nn.Linear(2 * aggregation_channels, embedding_dim)
 
@@ -80,4 +97,6 @@ class ECAPATDNN(nn.Module):
         third = self.layer3(second)
         fourth = self.layer4(third)
         joined = F.relu(self.conv(torch.cat([second, third, fourth], dim=1)))
+        if self.conv_bn is not None:
+            joined = self.conv_bn(joined)
         return self.linear(self.bn(self.pool(joined)))

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_VARIANCE_FLOOR = 1e-7
+Variant = Literal["wespeaker", "speechbrain"]
+"""Whose ECAPA-TDNN a layer computes; the two differ in detail.
+
+SpeechBrain's convolutions see the signal mirrored at its ends where WeSpeaker's see zeros; the
+first group of its Res2Net convolution passes through untouched, not the last; its pooling has a
+ReLU and a batch norm before the tanh, and a smaller floor of the variances, that of the context
+being biased.
+"""
+
+_VARIANCE_FLOORS = {"wespeaker": 1e-7, "speechbrain": 1e-12}
+_PADDING_MODES = {"wespeaker": "zeros", "speechbrain": "reflect"}
 
 
 class ConvReluBN(nn.Module):
@@ -16,16 +28,14 @@ class ConvReluBN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        variant: Variant = "wespeaker",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            padding=dilation * (kernel_size - 1) // 2,
-            dilation=dilation,
-        )
+        self.conv = _same_conv(in_channels, out_channels, kernel_size, 1, variant)
         self.bn = nn.BatchNorm1d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,28 +45,37 @@ class ConvReluBN(nn.Module):
 class Res2Conv(nn.Module):
     """Res2Net convolution: `scale` channel groups, each fed with the output of the one before.
 
-    Maps `(B, channels, T)` to the same shape; the last group passes through untouched.
+    Maps `(B, channels, T)` to the same shape; one group passes through untouched.
     """
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int, scale: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: int,
+        scale: int,
+        variant: Variant = "wespeaker",
+    ) -> None:
         super().__init__()
         self.width = channels // scale
-        padding = dilation * (kernel_size - 1) // 2
+        self.first_untouched = variant == "speechbrain"
         self.convs = nn.ModuleList(
-            nn.Conv1d(self.width, self.width, kernel_size, padding=padding, dilation=dilation)
+            _same_conv(self.width, self.width, kernel_size, dilation, variant)
             for _ in range(scale - 1)
         )
         self.bns = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(scale - 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = torch.split(x, self.width, dim=1)
+        parts = list(torch.split(x, self.width, dim=1))
+        untouched = parts.pop(0 if self.first_untouched else -1)
         outputs = []
         carried: Tensor | None = None
-        for part, conv, bn in zip(parts, self.convs, self.bns, strict=False):
+        for part, conv, bn in zip(parts, self.convs, self.bns, strict=True):
             carried = part if carried is None else carried + part
             carried = bn(F.relu(conv(carried)))
             outputs.append(carried)
-        return torch.cat([*outputs, parts[-1]], dim=1)
+        outputs.insert(0 if self.first_untouched else len(outputs), untouched)
+        return torch.cat(outputs, dim=1)
 
 
 class SqueezeExcitation(nn.Module):
@@ -72,32 +91,89 @@ class SqueezeExcitation(nn.Module):
         return x * gate.unsqueeze(2)
 
 
-class AttentiveStatisticsPooling(nn.Module):
-    """Attention-weighted mean and standard deviation over time, with global context.
+class StatisticsPooling(nn.Module):
+    """Mean and standard deviation over time, `(B, C, T)` → `(B, 2C)`."""
 
-    Maps `(B, C, T)` to `(B, 2C)` (arXiv 2005.07143 §2.2). `linear1` is defined over the channels
-    of `[x, mean(x), std(x)]`. The last two are constant over time, so their share of the product
-    is computed once per utterance instead of once per frame.
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = _moments(_precise(x), correction=1)
+        return torch.cat([mean, torch.sqrt(variance + _VARIANCE_FLOORS["wespeaker"])], dim=1)
+
+
+class AttentiveStatisticsPooling(nn.Module):
+    """Attention-weighted mean and standard deviation over time.
+
+    Maps `(B, C, T)` to `(B, 2C)` (arXiv 2005.07143 §2.2).
+
+    Args:
+        channels: C.
+        bottleneck: Width of the attention's hidden layer.
+        context: Whether attention also sees mean and deviation over the whole utterance: `linear1`
+            is then defined over the channels of `[x, mean(x), std(x)]`.
+        variant: Whose pooling.
     """
 
-    def __init__(self, channels: int, bottleneck: int = 128) -> None:
+    def __init__(
+        self,
+        channels: int,
+        bottleneck: int = 128,
+        *,
+        context: bool = True,
+        variant: Variant = "wespeaker",
+    ) -> None:
         super().__init__()
         self.channels = channels
-        self.linear1 = nn.Conv1d(3 * channels, bottleneck, kernel_size=1)
+        self.context = context
+        self.floor = _VARIANCE_FLOORS[variant]
+        self.correction = 1 if variant == "wespeaker" else 0
+        self.linear1 = nn.Conv1d((3 if context else 1) * channels, bottleneck, kernel_size=1)
+        self.bn = nn.BatchNorm1d(bottleneck) if variant == "speechbrain" else None
         self.linear2 = nn.Conv1d(bottleneck, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Under autocast the moments, sums over hundreds of frames, need float32. The variances are
-        # means of squared deviations: E[x²] − E[x]² would cancel where x hardly changes, and
-        # torch.var takes three times as long.
-        x32 = x.float()
-        mean = x32.mean(dim=2)
-        variance = (x32 - mean.unsqueeze(2)).square().sum(dim=2) / (x.shape[2] - 1)
-        context = torch.cat([mean, torch.sqrt(variance + _VARIANCE_FLOOR)], dim=1)
+        precise = _precise(x)
+        hidden = self._hidden(x, precise)
+        if self.bn is not None:
+            hidden = self.bn(F.relu(hidden))
+        alpha = torch.softmax(_precise(self.linear2(torch.tanh(hidden))), dim=2)
+        mean = torch.sum(alpha * precise, dim=2)
+        variance = torch.sum(alpha * (precise - mean.unsqueeze(2)).square(), dim=2)
+        return torch.cat([mean, torch.sqrt(variance.clamp(min=self.floor))], dim=1)
+
+    def _hidden(self, x: Tensor, precise: Tensor) -> Tensor:
+        """`linear1`; what is constant over time is computed once per utterance, not per frame."""
+        if not self.context:
+            return self.linear1(x)
+        mean, variance = _moments(precise, self.correction)
+        context = torch.cat([mean, torch.sqrt(variance + self.floor)], dim=1)
         weight = self.linear1.weight
         hidden = F.conv1d(x, weight[:, : self.channels], self.linear1.bias)
-        hidden = hidden + F.linear(context, weight[:, self.channels :, 0]).unsqueeze(2)
-        alpha = torch.softmax(self.linear2(torch.tanh(hidden)).float(), dim=2)
-        mean = torch.sum(alpha * x32, dim=2)
-        variance = torch.sum(alpha * (x32 - mean.unsqueeze(2)).square(), dim=2)
-        return torch.cat([mean, torch.sqrt(variance.clamp(min=_VARIANCE_FLOOR))], dim=1)
+        return hidden + F.linear(context, weight[:, self.channels :, 0]).unsqueeze(2)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """At least float32, which sums over hundreds of frames need under autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _moments(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance over time, the latter as a mean of squared deviations.
+
+    E[x²] − E[x]² would cancel where x hardly changes, and torch.var takes three times as long.
+    """
+    mean = x.mean(dim=2)
+    count = torch.sym_max(x.shape[2] - correction, 1)  # of a single frame the variance is 0
+    return mean, (x - mean.unsqueeze(2)).square().sum(dim=2) / count
+
+
+def _same_conv(
+    in_channels: int, out_channels: int, kernel_size: int, dilation: int, variant: Variant
+) -> nn.Conv1d:
+    """A 1-D convolution that keeps the length."""
+    return nn.Conv1d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=dilation * (kernel_size - 1) // 2,
+        dilation=dilation,
+        padding_mode=_PADDING_MODES[variant],
+    )

@@ -13,11 +13,19 @@ from torch import nn
 
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.ecapa_tdnn import ECAPATDNN
+from sparsify.models.resnet import ResNet
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "ecapa-tdnn": ECAPATDNN,
     "ecapa-tdnn-512": partial(ECAPATDNN, channels=512),
     "ecapa-tdnn-1024": partial(ECAPATDNN, channels=1024),
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2)),
+    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3)),
+    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
+    "resnet101": partial(ResNet, blocks=(3, 4, 23, 3), bottleneck=True),
+    "resnet152": partial(ResNet, blocks=(3, 8, 36, 3), bottleneck=True),
+    "resnet221": partial(ResNet, blocks=(6, 16, 48, 3), bottleneck=True),
+    "resnet293": partial(ResNet, blocks=(10, 20, 64, 3), bottleneck=True),
 }
 
 

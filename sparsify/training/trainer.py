@@ -111,7 +111,7 @@ class Trainer:
         network = build_model(recipe.model.name, **recipe.model.options)
         _check_ignore(network, recipe)
         if recipe.model.init_from is not None:
-            load_artifact(recipe.model.init_from).load_into(network)
+            load_artifact(recipe.model.init_from).load_into(network, recipe.front_end)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         classes = num_classes(data.train, recipe)
         head = AAMSoftmax(_embedding_dim(network, recipe), classes, recipe.objective.scale)

@@ -1,0 +1,103 @@
+"""Others' checkpoints in our terms: what `wespeaker.py` and `speechbrain.py` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+from sparsify.models.registry import Architecture
+from sparsify.recipe import FrontEnd
+
+TAG = "!"
+"""Key under which `read_yaml` leaves the tag of a mapping."""
+
+
+class UnsupportedModelError(SparsifyError):
+    """A known toolkit's model that no network or front end here can represent."""
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A checkpoint in our terms.
+
+    Attributes:
+        architecture: How `build_model` builds the network.
+        front_end: The features it expects.
+        state: The embedding network's tensors under our names, without the training head.
+    """
+
+    architecture: Architecture
+    front_end: FrontEnd
+    state: dict[str, Tensor]
+
+
+def refuse_other_settings(file: Path, settings: Mapping[str, tuple[Any, Any]]) -> None:
+    """Checks settings that only one value will do for.
+
+    Args:
+        file: Where they are from.
+        settings: What was found and what is computed here, by key.
+
+    Raises:
+        UnsupportedModelError: A setting is another.
+    """
+    for key, (found, computed) in settings.items():
+        if found != computed:
+            raise UnsupportedModelError(
+                f"'{file}' asks for {key} {found!r}, which is not computed here: only {computed!r}"
+                " is"
+            )
+
+
+class _TagReader(yaml.SafeLoader):
+    """Reads YAML with tags such as SpeechBrain's `!new:`, without making anything of them."""
+
+
+def _tagged(loader: _TagReader, tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {TAG: tag, **loader.construct_mapping(node, deep=True)}
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node) if tag == "!ref" else {TAG: tag}
+
+
+_TagReader.add_multi_constructor("", _tagged)  # for all tags that YAML does not know
+
+
+def ecapa_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options of an ECAPA-TDNN that its state dict, under our names, shows.
+
+    Raises:
+        LookupError: It is no such state dict.
+    """
+    first, aggregation = state["layer1.conv.weight"].shape, state["conv.weight"].shape[0]
+    return {
+        "channels": first[0],
+        "feature_dim": first[1],
+        "embedding_dim": state["linear.weight"].shape[0],
+        "aggregation_channels": aggregation,
+        "global_context": state["pool.linear1.weight"].shape[1] == 3 * aggregation,
+    }
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML mapping; empty where the file is missing or holds something else.
+
+    Raises:
+        SparsifyError: It is not valid YAML.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        content = yaml.load(file.read_text("utf-8"), _TagReader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise SparsifyError(f"'{file}' is not valid YAML: {problem}") from error
+    return content if isinstance(content, dict) else {}

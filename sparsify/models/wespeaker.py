@@ -1,0 +1,161 @@
+"""WeSpeaker's checkpoints: `config.yaml` beside `avg_model.pt`, or above it and `models/`.
+
+The sizes of the network are read off the tensors, the rest off the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+from sparsify.models.foreign import (
+    ForeignModel,
+    UnsupportedModelError,
+    ecapa_sizes,
+    read_yaml,
+    refuse_other_settings,
+)
+from sparsify.models.registry import Architecture, model_names
+from sparsify.recipe import FrontEnd, validate
+
+_CONFIG = "config.yaml"
+_MODELS = ("avg_model.pt", "final_model.pt")
+_HEAD = "projection."
+_RESNET_POOLING = {"TSTP": "statistics", "ASTP": "attentive"}
+
+
+def model_file(folder: Path) -> Path | None:
+    """The model file of a WeSpeaker folder, `None` if it is none.
+
+    That is `avg_model.pt`, or where there is none the model of the last epoch, `final_model.pt`.
+
+    Raises:
+        SparsifyError: The folder has WeSpeaker's configuration but no such model.
+    """
+    if _config(folder / _CONFIG) is None:
+        return None
+    for name in _MODELS:
+        for file in (folder / name, folder / "models" / name):
+            if file.is_file():
+                return file
+    raise SparsifyError(
+        f"'{folder}' has a {_CONFIG} of WeSpeaker, but no {_MODELS[0]}: name the model file, such"
+        " as models/model_150.pt"
+    )
+
+
+def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
+    """What a state dict with WeSpeaker's configuration beside it holds; `None` without one.
+
+    Raises:
+        UnsupportedModelError: It cannot be represented here; says why.
+        SparsifyError: The configuration cannot be read.
+    """
+    folders = [file.parent, *([file.parent.parent] if file.parent.name == "models" else [])]
+    for config_file in (folder / _CONFIG for folder in folders):
+        config = _config(config_file)
+        if config is not None:
+            return _interpret(file, config_file, config, tensors)
+    return None
+
+
+def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the classifier of the training speakers."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_HEAD)}
+
+
+def _config(file: Path) -> dict[str, Any] | None:
+    """WeSpeaker's configuration, `None` where the file is missing or somebody else's."""
+    content = read_yaml(file)
+    known = isinstance(content.get("model"), str) and isinstance(content.get("model_args"), dict)
+    return content if known else None
+
+
+def _interpret(
+    file: Path, config_file: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]
+) -> ForeignModel:
+    name, arguments = config["model"], config["model_args"]
+    front_end = _front_end(config_file, config)
+    state = without_head(tensors)
+    try:
+        if name.startswith("ECAPA_TDNN"):
+            architecture = _ecapa(arguments, front_end, state)
+        elif name.lower() in model_names() and name.startswith("ResNet"):
+            architecture = _resnet(name, arguments, front_end, state)
+        else:
+            raise UnsupportedModelError(
+                f"'{config_file}' describes a {name}, which sparsify does not have: of"
+                " WeSpeaker's models ECAPA_TDNN and ResNet load"
+            )
+    except LookupError as error:
+        raise UnsupportedModelError(
+            f"'{file}' is no {name}, as '{config_file}' says: it has no tensor {error}"
+        ) from error
+    except ValueError as error:
+        raise UnsupportedModelError(
+            f"'{config_file}' describes a {name} with {error}, which sparsify does not have"
+        ) from error
+    return ForeignModel(architecture, front_end, state)
+
+
+def _ecapa(
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+) -> Architecture:
+    pooling = arguments.get("pooling_func", "ASTP")
+    if pooling != "ASTP":
+        raise ValueError(f"pooling {pooling}")
+    if arguments.get("emb_bn"):
+        raise ValueError("a batch norm after the embedding (emb_bn)")
+    sizes = ecapa_sizes(state)
+    if sizes["feature_dim"] != front_end.num_mel_bins:
+        raise ValueError(
+            f"{sizes['feature_dim']} inputs but {front_end.num_mel_bins} filterbank bins"
+        )
+    return Architecture("ecapa-tdnn", sizes)
+
+
+def _resnet(
+    name: str, arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+) -> Architecture:
+    pooling = arguments.get("pooling_func", "TSTP")
+    if pooling not in _RESNET_POOLING:
+        raise ValueError(f"pooling {pooling}")
+    if arguments.get("two_emb_layer"):
+        raise ValueError("two embedding layers (two_emb_layer)")
+    options = {
+        "channels": state["conv1.weight"].shape[0],
+        "feature_dim": front_end.num_mel_bins,
+        "embedding_dim": state["seg_1.weight"].shape[0],
+        "pooling": _RESNET_POOLING[pooling],
+    }
+    return Architecture(name.lower(), options)
+
+
+def _front_end(file: Path, config: Mapping[str, Any]) -> FrontEnd:
+    data = _section(config, "dataset_args")
+    fbank, cmvn = _section(data, "fbank_args"), _section(data, "cmvn_args")
+    computed = {
+        "frontend": (data.get("frontend", "fbank"), "fbank"),
+        "mfcc_args": (data.get("mfcc_args"), None),
+        "frame_length": (fbank.get("frame_length", 25), 25),
+        "frame_shift": (fbank.get("frame_shift", 10), 10),
+        "cmvn": (data.get("cmvn", True), True),
+        "norm_mean": (cmvn.get("norm_mean", True), True),
+        "norm_var": (cmvn.get("norm_var", False), False),
+    }
+    refuse_other_settings(file, computed)
+    settings = {
+        "preset": "wespeaker",
+        "sample_rate": data.get("resample_rate", 16000),
+        "num_mel_bins": fbank.get("num_mel_bins", config["model_args"].get("feat_dim", 80)),
+    }
+    return validate(FrontEnd, settings, f"dataset_args of '{file}'")
+
+
+def _section(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    section = content.get(key)
+    return section if isinstance(section, dict) else {}
