@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe
+from sparsify.speech.audio import Samples
 from sparsify.speech.augment import augment, change_speed, source_samples
 from sparsify.speech.cache import AudioCache
-from sparsify.speech.corpus import Corpus, Samples, Utterance
+from sparsify.speech.corpus import Corpus
+from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +108,9 @@ class CropBatches(Dataset[Batch | SparsifyError]):
         self.cache = cache
         self.samples = round(recipe.data.crop_seconds * recipe.front_end.sample_rate)
         self.speeds = _speeds(recipe)
+        self.corpus = corpus
         self.utterances = corpus.utterances
         self.labels = {speaker: label for label, speaker in enumerate(corpus.speakers)}
-        self._broken: set[str] = set()
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -149,13 +151,12 @@ class CropBatches(Dataset[Batch | SparsifyError]):
     def _crop(self, utterance: Utterance, position: float, length: int) -> Samples:
         """A crop of the utterance or, if that is broken, of the speaker's next intact one."""
         for candidate in self._same_speaker(utterance):
-            if candidate.key in self._broken:
+            if candidate.key in self.cache.broken:
                 continue
             try:
                 return self.cache.crop(candidate, position, length)
             except SparsifyError as error:
-                self._broken.add(candidate.key)
-                logger.warning("skipping an utterance: %s", error)
+                self.cache.broken.report(candidate.key, error)
         raise SparsifyError(
             f"no utterance of speaker {utterance.speaker} can be decoded: repair or remove them"
         )
@@ -163,7 +164,7 @@ class CropBatches(Dataset[Batch | SparsifyError]):
     def _same_speaker(self, utterance: Utterance) -> Iterator[Utterance]:
         """The utterance, then the speaker's others in order."""
         yield utterance
-        same = [u for u in self.utterances if u.speaker == utterance.speaker]
+        same = list(self.corpus.subset({utterance.speaker}).utterances)
         first = same.index(utterance)
         yield from same[first + 1 :] + same[:first]
 

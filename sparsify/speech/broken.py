@@ -1,0 +1,63 @@
+"""What happens when a file turns out broken in the middle of a training."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from hashlib import blake2b
+
+from sparsify.errors import SparsifyError
+
+logger = logging.getLogger(__name__)
+
+# Beyond this the trouble is not a few files.
+_TOLERATED = 10
+_TOLERATED_SHARE = 0.01
+
+
+class BrokenFiles:
+    """The utterances that cannot be decoded, known to all loader processes.
+
+    Args:
+        utterances: How many there are in all.
+        strict: Tolerate none.
+    """
+
+    def __init__(self, utterances: int, *, strict: bool = False) -> None:
+        self.strict = strict
+        self._tolerated = _TOLERATED + int(_TOLERATED_SHARE * utterances)
+        # How many there are, then a digest of each one's key.
+        self._shared = multiprocessing.Array("Q", self._tolerated + 2)
+
+    def __len__(self) -> int:
+        return int(self._shared[0])
+
+    def __contains__(self, key: object) -> bool:
+        if not len(self):
+            return False
+        return _digest(str(key)) in self._shared[1 : len(self) + 1]
+
+    def report(self, key: str, error: SparsifyError) -> None:
+        """Logs an utterance that cannot be decoded, once for all processes.
+
+        Raises:
+            SparsifyError: There are too many of them, or `strict`.
+        """
+        if self.strict:
+            raise error
+        with self._shared.get_lock():
+            if key in self:
+                return
+            self._shared[0] += 1
+            self._shared[len(self)] = _digest(key)
+            count = len(self)
+        if count > self._tolerated:
+            raise SparsifyError(
+                f"{count} utterances cannot be decoded, the last because of this: {error}; mend or"
+                " leave out all of them (sparsify data prepare --verify finds them)"
+            )
+        logger.warning("skipping an utterance: %s", error)
+
+
+def _digest(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
