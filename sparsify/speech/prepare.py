@@ -43,8 +43,8 @@ class Prepared:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How often files were left out for the same reason, the most frequent first."""
-        return dict(Counter(skipped.reason for skipped in self.corpus.skipped).most_common())
+        """The most frequent reasons for which files were left out, and how often each was one."""
+        return dict(Counter(skipped.reason for skipped in self.corpus.skipped).most_common(20))
 
 
 def prepare(
