@@ -16,6 +16,7 @@ from sparsify.speech.listing import Listing, open_list, refuse_command, start_of
 from sparsify.speech.utterances import Utterance, Utterances, UtterancesBuilder
 
 SUFFIXES = (".jsonl", ".csv")
+_NUMBERS = ("start", "end", "duration", "seconds", "offset", "bytes")
 
 
 def read_manifest(path: Path) -> Listing:
@@ -96,7 +97,7 @@ def _row(utterance: Utterance, columns: list[str], folder: str) -> dict[str, Any
         "seconds": None if math.isnan(utterance.seconds) else utterance.seconds,
         "start": utterance.start,
         "end": utterance.end,
-        "offset": utterance.offset,
+        "offset": None if utterance.size is None else utterance.offset,
         "bytes": utterance.size,
     }
     return {column: row[column] for column in columns}
@@ -124,16 +125,17 @@ def _json_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(stream)
-    columns = set(reader.fieldnames or ())
-    if not (columns & {"speaker", "spk"} and columns & {"path", "wav"}):
-        raise SparsifyError(
-            f"{stream.name} is no manifest: give JSON lines with speaker and path, a CSV file whose"
-            " first line names these columns, or a list of tars"
-        )
+    reader = csv.reader(stream)
     try:
-        for row in reader:
-            yield reader.line_num, row
+        columns = next(reader, [])
+        if not ({"speaker", "spk"} & {*columns} and {"path", "wav"} & {*columns}):
+            raise SparsifyError(
+                f"{stream.name} is no manifest: give JSON lines with speaker and path, a CSV file"
+                " whose first line names these columns, or a list of tars"
+            )
+        for values in reader:
+            if values:
+                yield reader.line_num, dict(zip(columns, values, strict=False))
     except csv.Error as error:
         raise SparsifyError(f"{stream.name}, line {reader.line_num}: {error}") from error
 
@@ -141,9 +143,12 @@ def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
     speaker, path = _text(row, "speaker", "spk"), _text(row, "path", "wav")
     refuse_command(path)
-    start, end = _number(row, "start"), _number(row, "end")
-    duration, seconds = _number(row, "duration"), _number(row, "seconds")
-    offset, size = _number(row, "offset"), _number(row, "bytes")
+    numbers = {
+        name: _number(name, value)
+        for name, value in row.items()
+        if name in _NUMBERS and value is not None and value != ""
+    }
+    start, end, duration, seconds, offset, size = map(numbers.get, _NUMBERS)
     if end is None and start is not None and duration is not None:
         end = start + duration
     if end is not None and end <= (start or 0):
@@ -181,10 +186,7 @@ def _text(row: Mapping[str, Any], name: str, other: str) -> str:
     return value
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    if value is None or value == "":
-        return None
+def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
