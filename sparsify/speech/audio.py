@@ -26,6 +26,7 @@ AUDIO_SUFFIXES = UNDECODABLE | {
 }
 # Encodings in which libsndfile seeks to the very sample.
 _SEEKABLE = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+_MOST_FRAMES = 2**48  # libsndfile's number for an unknown length is far beyond
 _OVERSHOOT = 0.5  # seconds that a segment may end after its recording, as in Kaldi
 _FILTER_WIDTH = 6 / 0.99  # zero crossings of torchaudio's default filter over its roll-off
 _UNREADABLE = (sf.SoundFileError, OSError, UnicodeError)
@@ -199,6 +200,8 @@ def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
 def _stretch(source: AudioSource, file: sf.SoundFile) -> range | str:
     """The frames of the open recording that belong to the source."""
     frames, rate = file.frames, file.samplerate
+    if frames > _MOST_FRAMES:
+        return "of unknown length, as written to a pipe: encode it again"
     if source.end is None and not source.start:
         return range(frames)
     seconds = frames / rate

@@ -108,7 +108,6 @@ class CropBatches(Dataset[Batch | SparsifyError]):
         self.cache = cache
         self.samples = round(recipe.data.crop_seconds * recipe.front_end.sample_rate)
         self.speeds = _speeds(recipe)
-        self.corpus = corpus
         self.utterances = corpus.utterances
         self.labels = {speaker: label for label, speaker in enumerate(corpus.speakers)}
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
@@ -164,7 +163,8 @@ class CropBatches(Dataset[Batch | SparsifyError]):
     def _same_speaker(self, utterance: Utterance) -> Iterator[Utterance]:
         """The utterance, then the speaker's others in order."""
         yield utterance
-        same = list(self.corpus.subset({utterance.speaker}).utterances)
+        places = np.flatnonzero(self.utterances.labels == self.labels[utterance.speaker])
+        same = [self.utterances[place] for place in places.tolist()]
         first = same.index(utterance)
         yield from same[first + 1 :] + same[:first]
 

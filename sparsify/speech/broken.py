@@ -29,13 +29,13 @@ class BrokenFiles:
         # How many there are, then a digest of each one's key.
         self._shared = multiprocessing.Array("Q", self._tolerated + 2)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many there are so far."""
         return int(self._shared[0])
 
     def __contains__(self, key: object) -> bool:
-        if not len(self):
-            return False
-        return _digest(str(key)) in self._shared[1 : len(self) + 1]
+        return self.count > 0 and _digest(str(key)) in self._shared[1 : self.count + 1]
 
     def report(self, key: str, error: SparsifyError) -> None:
         """Logs an utterance that cannot be decoded, once for all processes.
@@ -49,8 +49,8 @@ class BrokenFiles:
             if key in self:
                 return
             self._shared[0] += 1
-            self._shared[len(self)] = _digest(key)
-            count = len(self)
+            self._shared[self.count] = _digest(key)
+            count = self.count
         if count > self._tolerated:
             raise SparsifyError(
                 f"{count} utterances cannot be decoded, the last because of this: {error}; mend or"

@@ -47,7 +47,7 @@ class AudioCache:
         broken: BrokenFiles | None = None,
     ) -> None:
         self.sample_rate = sample_rate
-        self.broken = broken or BrokenFiles(len(recordings))
+        self.broken = BrokenFiles(len(recordings)) if broken is None else broken
         self._recordings = recordings
 
     def waveform(self, utterance: Utterance) -> Samples:

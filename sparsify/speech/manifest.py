@@ -71,7 +71,7 @@ def write_manifest(utterances: Utterances, path: Path) -> None:
     ):
         rows = (_row(utterance, columns, folder) for utterance in utterances)
         if path.suffix == ".csv":
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
+            writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(rows)
         else:
