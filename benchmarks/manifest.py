@@ -79,11 +79,11 @@ def measure_start(manifest: Path) -> dict[str, Any]:
     batches = CropBatches(train, cache, recipe)
     chosen = [batches.utterance(place) for place in range(BATCH)]
     books["utterances of the first batch known"] = _book(start)
-    waveforms, _ = batches[0]
+    stream = training_batches(train, cache, recipe)
+    waveforms, _ = next(stream)
     books["first batch"] = _book(start)
     if (len(chosen), len(waveforms)) != (BATCH, BATCH):
         raise RuntimeError(f"{len(chosen)} utterances and {len(waveforms)} crops")
-    stream = training_batches(train, cache, recipe)
     for _ in range(STEPS // 2):
         next(stream)
     workers = Path(f"/proc/self/task/{os.getpid()}/children").read_text("utf-8").split()

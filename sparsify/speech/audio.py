@@ -213,11 +213,9 @@ def _stretch(source: AudioSource, file: sf.SoundFile) -> range | str:
 
 def _read(file: sf.SoundFile, frames: range) -> Samples:
     """The mean of the channels over some frames; fewer where the file ends before."""
-    skipped = 0
-    if file.subtype.startswith(_SEEKABLE):
-        file.seek(frames.start)
-    else:
-        skipped = frames.start
+    skipped = frames.start
+    if frames.start and file.subtype.startswith(_SEEKABLE):
+        skipped -= file.seek(frames.start)
     channels = file.read(skipped + len(frames), dtype="float32", always_2d=True)[skipped:]
     return channels.mean(axis=1, dtype=np.float32)
 

@@ -15,6 +15,7 @@ from sparsify.speech.listing import Listing, open_list, start_of_paths
 from sparsify.speech.parallel import in_threads
 from sparsify.speech.utterances import UtterancesBuilder
 
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # First bytes of gzip, bzip2, xz and zstandard.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
@@ -31,8 +32,7 @@ class _Index:
 def is_shard_list(path: Path) -> bool:
     """Whether the first line of a file names a tar."""
     with open_list(path) as stream:
-        first = stream.readline(1 << 16).strip()
-    return ".tar" in Path(first).suffixes or Path(first).suffix == ".tgz"
+        return stream.readline(1 << 16).strip().endswith(_TARS)
 
 
 def list_shards(path: Path, track: Track) -> Listing:

@@ -18,6 +18,7 @@ TRAINING = {
     "training.steps": 2,
     "training.batch_size": 4,
     "training.workers": 0,
+    "training.compile": "false",
 }
 
 

@@ -12,6 +12,7 @@ from sparsify.errors import SparsifyError
 from sparsify.speech.audio import read_audio
 from sparsify.speech.corpus import describe
 from sparsify.speech.layouts import detect_layout, load_corpus
+from sparsify.speech.prepare import prepare
 
 RATE = 16000
 
@@ -269,6 +270,19 @@ def test_shards(shards):
             content = tar.extractfile(f"{utterance.key}.{suffix}").read()
         samples, _ = sf.read(io.BytesIO(content), dtype="float32")
         np.testing.assert_array_equal(read_audio(utterance.source, RATE), samples)
+
+
+@pytest.mark.parametrize("name", ["list.jsonl", "list.csv"])
+def test_a_prepared_manifest_says_the_same(shards, kaldi, name):
+    (kaldi / "segments").write_text("a-1 a-1 0 1\na-2 a-2 1 -1\nb-1 b-1 0 1\nb-2 b-2 0 -1\n")
+    for path in (shards, kaldi):
+        output = shards.parent / name
+        prepared = prepare(path, output)
+        corpus = load_corpus(path, strict=True)
+        assert prepared.corpus == corpus
+        assert prepared.sample_rates == {RATE: len(corpus.utterances)}
+        again = load_corpus(output, strict=True)
+        assert list(again.utterances) == list(corpus.utterances)
 
 
 def test_a_compressed_shard_is_refused(shards):
