@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +18,7 @@ from sparsify.speech.audio import Samples
 from sparsify.speech.augment import augment, change_speed, source_samples
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
+from sparsify.speech.parallel import PROCESSES
 from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ def training_batches(
         sampler=range(start_step, recipe.training.steps),
         num_workers=workers,
         prefetch_factor=_PREFETCH if workers else None,
-        # Forked workers share the decoded audio instead of copying it.
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        multiprocessing_context=PROCESSES if workers else None,
         worker_init_fn=_prepare_worker,
         pin_memory=torch.device(device).type == "cuda",
         # Of its own, for the loader draws a number and would move the global generator.

@@ -7,6 +7,7 @@ import multiprocessing
 from hashlib import blake2b
 
 from sparsify.errors import SparsifyError
+from sparsify.speech.parallel import PROCESSES
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ class BrokenFiles:
     def __init__(self, utterances: int, *, strict: bool = False) -> None:
         self.strict = strict
         self._tolerated = _TOLERATED + int(_TOLERATED_SHARE * utterances)
-        # How many there are, then a digest of each one's key. What is made for spawned processes
-        # serves forked ones, too.
-        self._shared = multiprocessing.get_context("spawn").Array("Q", self._tolerated + 2)
+        # How many there are, then a digest of each one's key.
+        context = multiprocessing.get_context(PROCESSES)
+        self._shared = context.Array("Q", self._tolerated + 2)
 
     @property
     def count(self) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparsify.errors import SparsifyError
+from sparsify.progress import Track
 from sparsify.speech.corpus import Skipped
 from sparsify.speech.listing import Listing, open_list, refuse_command, start_of_paths
 from sparsify.speech.utterances import UtterancesBuilder
 
 
-def list_kaldi(folder: Path) -> Listing:
+def list_kaldi(folder: Path, track: Track) -> Listing:
     """The utterances of `utt2spk`; relative paths start as in a manifest.
 
     Raises:
@@ -26,7 +27,8 @@ def list_kaldi(folder: Path) -> Listing:
         builder.root = start_of_paths(folder / "wav.scp", next(iter(recordings.values())))
     skipped = []
     listed = set(segments or recordings)
-    for where, (utterance, speaker) in _lines(folder / "utt2spk", 2):
+    lines = list(_lines(folder / "utt2spk", 2))
+    for where, (utterance, speaker) in track(lines, f"Reading {folder}", len(lines)):
         if utterance not in listed:
             skipped.append(Skipped(folder / utterance, f"{where}: no recording"))
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,16 @@ from sparsify.speech.utterances import Utterances
 
 _PROBES = 16
 
-_FOLDERS: dict[Layout, Callable[[Path], Listing]] = {
+_READERS: dict[Layout, Callable[[Path, Track], Listing]] = {
     "folder": list_folder,
     "voxceleb": list_voxceleb,
     "cnceleb": list_voxceleb,
     "librispeech": list_librispeech,
     "kaldi": list_kaldi,
+    "manifest": read_manifest,
+    "shards": list_shards,
 }
+_FILES: Collection[Layout] = ("manifest", "shards")
 
 
 def load_corpus(
@@ -82,13 +85,10 @@ def list_corpus(path: Path, layout: Layout, track: Track) -> Listing:
     Raises:
         SparsifyError: The corpus is missing or malformed.
     """
-    if layout in _FOLDERS:
-        if not path.is_dir():
-            raise SparsifyError(f"{path} is not a folder, as the layout '{layout}' needs")
-        return _FOLDERS[layout](path)
-    if not path.is_file():
-        raise SparsifyError(f"{path} is not a file, as the layout '{layout}' needs")
-    return list_shards(path, track) if layout == "shards" else read_manifest(path)
+    kind, there = ("file", path.is_file()) if layout in _FILES else ("folder", path.is_dir())
+    if not there:
+        raise SparsifyError(f"{path} is not a {kind}, as the layout '{layout}' needs")
+    return _READERS[layout](path, track)
 
 
 def _check_some_exist(utterances: Utterances, listed_in: Path) -> None:

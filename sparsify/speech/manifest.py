@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.progress import Track, silent
 from sparsify.speech.listing import Listing, open_list, refuse_command, start_of_paths
 from sparsify.speech.utterances import Utterance, Utterances, UtterancesBuilder
 
@@ -19,18 +20,22 @@ SUFFIXES = (".jsonl", ".csv")
 _NUMBERS = ("start", "end", "duration", "seconds", "offset", "bytes")
 
 
-def read_manifest(path: Path) -> Listing:
+def read_manifest(path: Path, track: Track = silent) -> Listing:
     """Reads a manifest, or WeSpeaker's `raw.list`.
 
     Every line has `speaker` (or `spk`) and `path` (or `wav`), and may have `key`, `start` and `end`
     (or `duration`) in seconds, `seconds`, and `offset` and `bytes` of a member of a tar. Relative
     paths start at the manifest's folder, or at the current folder if the first file is there.
 
+    Args:
+        path: The manifest.
+        track: Shows progress.
+
     Raises:
         SparsifyError: It is no manifest, or a line is malformed.
     """
     builder = UtterancesBuilder(path.parent)
-    for line, row in _rows(path):
+    for line, row in track(_rows(path), f"Reading {path}", _count_lines(path)):
         try:
             _add(builder, row)
             if len(builder) == 1:
@@ -48,7 +53,7 @@ def read_manifest(path: Path) -> Listing:
     return Listing(utterances)
 
 
-def write_manifest(utterances: Utterances, path: Path) -> None:
+def write_manifest(utterances: Utterances, path: Path, track: Track = silent) -> None:
     """Writes a manifest that `read_manifest` turns into the same utterances.
 
     Paths below the manifest's folder are written relative to it, others absolute.
@@ -56,6 +61,7 @@ def write_manifest(utterances: Utterances, path: Path) -> None:
     Args:
         utterances: What to list.
         path: A file whose name ends in .jsonl or .csv.
+        track: Shows progress.
 
     Raises:
         SparsifyError: The file cannot be written, or its name ends otherwise.
@@ -69,7 +75,8 @@ def write_manifest(utterances: Utterances, path: Path) -> None:
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        rows = (_row(utterance, columns, folder) for utterance in utterances)
+        listed = track(utterances, "Writing the manifest", len(utterances))
+        rows = (_row(utterance, columns, folder) for utterance in listed)
         if path.suffix == ".csv":
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
@@ -101,6 +108,11 @@ def _row(utterance: Utterance, columns: list[str], folder: str) -> dict[str, Any
         "bytes": utterance.size,
     }
     return {column: row[column] for column in columns}
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -143,12 +155,9 @@ def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
     speaker, path = _text(row, "speaker", "spk"), _text(row, "path", "wav")
     refuse_command(path)
-    numbers = {
-        name: _number(name, value)
-        for name, value in row.items()
-        if name in _NUMBERS and value is not None and value != ""
-    }
-    start, end, duration, seconds, offset, size = map(numbers.get, _NUMBERS)
+    start, end, duration, seconds, offset, size = [
+        _number(row, name) if name in row else None for name in _NUMBERS
+    ]
     if end is None and start is not None and duration is not None:
         end = start + duration
     if end is not None and end <= (start or 0):
@@ -176,21 +185,22 @@ def _key(path: str, start: float | None, offset: float | None) -> str:
 
 
 def _text(row: Mapping[str, Any], name: str, other: str) -> str:
-    value = row.get(name)
-    if value is None:
-        value = row.get(other)
+    value = row.get(name, row.get(other))
+    if isinstance(value, str) and value:
+        return value
     if isinstance(value, int):
         return str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"no '{name}' (or '{other}')")
-    return value
+    raise ValueError(f"no '{name}' (or '{other}')")
 
 
-def _number(name: str, value: Any) -> float:
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    value = row[name]
+    if value is None or value == "":
+        return None
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name} is {value!r}, not a number from 0 up")
-    return number
+    if 0 <= number < math.inf:
+        return number
+    raise ValueError(f"{name} is {value!r}, not a number from 0 up")

@@ -1,7 +1,8 @@
-"""Work that waits for disks or releases the GIL, in a few threads."""
+"""Threads for work that waits for disks or releases the GIL, and the kind of loader processes."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,9 @@ from sparsify.progress import Track
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+# How the processes of data loaders start: forked ones share the corpus instead of copying it.
+PROCESSES = "fork" if sys.platform == "linux" else None
 
 _THREADS = 8
 _AHEAD = 4 * _THREADS  # a million futures at once would fill the memory

@@ -77,7 +77,7 @@ def prepare(
         found = inspect_audio(listing.utterances, track, everything=True, verify=verify)
         skipped = [*listing.skipped, *found.skipped]
         corpus = usable_corpus(found.utterances, skipped, layout=layout, strict=strict)
-        write_manifest(corpus.utterances, temporary)
+        write_manifest(corpus.utterances, temporary, track)
     return Prepared(corpus, found.sample_rates, _report(corpus, output))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sparsify.errors import SparsifyError
+from sparsify.progress import Track, silent
 from sparsify.recipe import Layout
 from sparsify.speech.audio import AUDIO_SUFFIXES, UNDECODABLE
 from sparsify.speech.corpus import Skipped
@@ -34,22 +35,22 @@ def tree_layout(root: Path) -> Layout:
     return "cnceleb" if any(home.name == "data" for home in homes) else "voxceleb"
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, track: Track) -> Listing:
     """A folder with one folder per speaker (nested folders allowed)."""
-    return _list(root, [root])
+    return _list(root, [root], track)
 
 
-def list_librispeech(root: Path) -> Listing:
+def list_librispeech(root: Path, track: Track) -> Listing:
     """LibriSpeech: the speakers below the splits; the splits for training, if there are any."""
     splits = _splits(root)
     if not splits:
         raise SparsifyError(f"no folder like train-clean-100 in {root}: it is no LibriSpeech tree")
     training = [split for split in splits if split.name.startswith("train")]
     _note_left_out(set(splits) - set(training or splits))
-    return _list(root, training or splits)
+    return _list(root, training or splits, track)
 
 
-def list_voxceleb(root: Path) -> Listing:
+def list_voxceleb(root: Path, track: Track) -> Listing:
     """VoxCeleb and CN-Celeb: the folders `id…`, without those of the test parts."""
     homes = _numbered_homes(root)
     if not homes:
@@ -60,7 +61,7 @@ def list_voxceleb(root: Path) -> Listing:
     # Where somebody has converted aac/ to wav/, both are there.
     decodable = [home for home in training if f".{home.name}" not in UNDECODABLE] or training
     _note_left_out(set(homes) - set(decodable))
-    return _list(root, decodable)
+    return _list(root, decodable, track)
 
 
 def _note_left_out(folders: Iterable[Path]) -> None:
@@ -106,14 +107,14 @@ def _development_speakers(home: Path) -> set[str] | None:
     return set(listed.read_text("utf-8").split())
 
 
-def _list(root: Path, homes: list[Path]) -> Listing:
+def _list(root: Path, homes: list[Path], track: Track) -> Listing:
     found: list[tuple[str, str]] = []
     strays: list[Path] = []
     for home in homes:
         wanted = _development_speakers(home)
         others: set[str] = set()
         prefix = "" if home == root else f"{home.relative_to(root).as_posix()}/"
-        for name in _audio_files(home):
+        for name in _audio_files(home, {os.path.realpath(home)}, track):
             speaker, inside, _ = name.partition("/")
             if not inside:
                 strays.append(home / name)
@@ -152,23 +153,30 @@ def _refuse_undecodable(root: Path, names: list[str]) -> None:
         )
 
 
-def _audio_files(root: Path) -> Iterator[str]:
-    """Paths below the root, without what is hidden and what was converted into its neighbour."""
-    seen = {os.path.realpath(root)}  # a link back up would repeat everything under other names
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        found, subfolders[:] = sorted(subfolders), []
-        for name in found:
-            place = os.path.realpath(os.path.join(folder, name))
-            if not name.startswith(".") and place not in seen:
-                seen.add(place)
-                subfolders.append(name)
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        audio = {name: os.path.splitext(name) for name in names if not name.startswith(".")}
-        decodable = {stem for stem, suffix in audio.values() if _decodable(suffix)}
-        for name, (stem, suffix) in audio.items():
-            if suffix.lower() in AUDIO_SUFFIXES and (_decodable(suffix) or stem not in decodable):
-                yield prefix + name
+def _audio_files(
+    folder: str | Path, seen: set[str], track: Track = silent, prefix: str = ""
+) -> Iterator[str]:
+    """Paths below a folder, without what is hidden and what was converted into its neighbour.
+
+    Args:
+        folder: Where to look.
+        seen: The real folders visited: a link back up would repeat everything under other names.
+        track: Shows progress.
+        prefix: What the paths begin with.
+    """
+    with os.scandir(folder) as entries:
+        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    folders = [entry for entry in visible if entry.is_dir()]
+    audio = [os.path.splitext(entry.name) for entry in visible if not entry.is_dir()]
+    decodable = {stem for stem, suffix in audio if _decodable(suffix)}
+    for stem, suffix in audio:
+        if suffix.lower() in AUDIO_SUFFIXES and (_decodable(suffix) or stem not in decodable):
+            yield prefix + stem + suffix
+    for entry in track(folders, f"Listing {folder}", len(folders)):
+        place = os.path.realpath(entry.path)
+        if place not in seen:
+            seen.add(place)
+            yield from _audio_files(entry.path, seen, prefix=f"{prefix}{entry.name}/")
 
 
 def _decodable(suffix: str) -> bool:
