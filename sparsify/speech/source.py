@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ def open_audio(source: AudioSource) -> Iterator[sf.SoundFile]:
     """
     with ExitStack() as stack:
         if source.size is None:
-            yield stack.enter_context(sf.SoundFile(source.path))
+            # soundfile does not encode names that are no UTF-8.
+            name = source.path if os.name == "nt" else os.fsencode(source.path)
+            yield stack.enter_context(sf.SoundFile(name))
         else:
             stream = stack.enter_context(source.path.open("rb"))
             member = io.BufferedReader(_Member(stream, source.offset, source.size), 1 << 16)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import sys
 import tarfile
 
 import numpy as np
@@ -270,6 +272,18 @@ def test_shards(shards):
             content = tar.extractfile(f"{utterance.key}.{suffix}").read()
         samples, _ = sf.read(io.BytesIO(content), dtype="float32")
         np.testing.assert_array_equal(read_audio(utterance.source, RATE), samples)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+@pytest.mark.parametrize("name", ["list.jsonl", "list.csv"])
+def test_names_that_are_no_utf_8(tmp_path, name):
+    write(tmp_path, *(f"speech/{s}/{n}.wav" for s in "ab" for n in (1, 2)))
+    for path in sorted((tmp_path / "speech").rglob("*.wav")):
+        os.rename(path, os.fsencode(path.with_suffix("")) + b" \xfe,.wav")
+    corpus = load_corpus(tmp_path / "speech", strict=True)
+    assert corpus.utterances[0].key == "a/1 \udcfe,.wav"
+    prepare(tmp_path / "speech", tmp_path / name, verify=True, strict=True)
+    assert list(load_corpus(tmp_path / name).utterances) == list(corpus.utterances)
 
 
 @pytest.mark.parametrize("name", ["list.jsonl", "list.csv"])
