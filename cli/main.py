@@ -26,6 +26,7 @@ class LazyCommand:
 
 
 COMMANDS = {
+    "data": LazyCommand("sparsify.cli.data:data_command", "Scan and check speech for training."),
     "train": LazyCommand(
         "sparsify.cli.train:train_command",
         "Train a speaker model to an exact sparsity.",

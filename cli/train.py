@@ -44,7 +44,10 @@ Examples:
     f" Shipped: {', '.join(recipe_names())}.",
 )
 @click.option(
-    "--data", metavar="PATH|synthetic", help="Folder with one folder of audio files per speaker."
+    "--data",
+    metavar="PATH|synthetic",
+    help="Folder with one folder of audio files per speaker, another corpus or a manifest (see"
+    " sparsify data prepare).",
 )
 @click.option(
     "--model",

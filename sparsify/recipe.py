@@ -22,6 +22,9 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Layout = Literal[
+    "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
+]
 FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 
 
@@ -70,7 +73,8 @@ class DataSection(Section):
     """What is trained on.
 
     Attributes:
-        path: Folder with one folder per speaker, or `synthetic`.
+        path: Folder with one folder per speaker, another corpus, a manifest, or `synthetic`.
+        layout: What `path` is; `auto` recognises it.
         crop_seconds: Length of a training crop.
         validation_speakers: Speakers held out of training for validation trials.
         synthetic_speakers: Number of built-in synthetic speakers.
@@ -78,6 +82,7 @@ class DataSection(Section):
     """
 
     path: str = "synthetic"
+    layout: Layout = "auto"
     crop_seconds: float = Field(default=1.5, gt=0.1)
     validation_speakers: int = Field(default=10, ge=2)
     synthetic_speakers: int = Field(default=48, ge=4)

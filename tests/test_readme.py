@@ -34,7 +34,8 @@ def test_python_of_the_docs_runs(code):
 def test_commands_and_options_exist():
     lines = [
         line.partition("#")[0].split()
-        for block in _blocks("sh")
+        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for block in _blocks("sh", path.read_text("utf-8"))
         for line in block.splitlines()
         if line.startswith("sparsify ")
     ]
@@ -42,6 +43,8 @@ def test_commands_and_options_exist():
     context = click.Context(main)
     for _, name, *words in lines:
         command = main.get_command(context, name)
+        if isinstance(command, click.Group):
+            command = command.commands[words[0]]
         assert command is not None, name
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

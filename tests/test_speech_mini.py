@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
-from sparsify.speech.corpus import scan_folder
+from sparsify.speech.layouts import load_corpus
 from sparsify.verification.trials import read_trials
 
 SETTINGS = {
@@ -27,7 +27,7 @@ def sparsify(*arguments):
 
 
 def test_the_set_is_complete(speech_mini):
-    corpus = scan_folder(speech_mini / "train", strict=True)
+    corpus = load_corpus(speech_mini / "train", strict=True)
     assert len(corpus.speakers) == 84
     assert len(corpus.utterances) == 1298
     assert corpus.seconds / 3600 == pytest.approx(1.55, abs=0.01)

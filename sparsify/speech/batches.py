@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,9 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe
+from sparsify.speech.audio import Samples
 from sparsify.speech.augment import augment, change_speed, source_samples
 from sparsify.speech.cache import AudioCache
-from sparsify.speech.corpus import Corpus, Samples, Utterance
+from sparsify.speech.corpus import Corpus
+from sparsify.speech.parallel import PROCESSES
+from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +74,7 @@ def training_batches(
         sampler=range(start_step, recipe.training.steps),
         num_workers=workers,
         prefetch_factor=_PREFETCH if workers else None,
-        # Forked workers share the decoded audio instead of copying it.
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        multiprocessing_context=PROCESSES if workers else None,
         worker_init_fn=_prepare_worker,
         pin_memory=torch.device(device).type == "cuda",
         # Of its own, for the loader draws a number and would move the global generator.
@@ -108,7 +109,6 @@ class CropBatches(Dataset[Batch | SparsifyError]):
         self.speeds = _speeds(recipe)
         self.utterances = corpus.utterances
         self.labels = {speaker: label for label, speaker in enumerate(corpus.speakers)}
-        self._broken: set[str] = set()
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -149,13 +149,12 @@ class CropBatches(Dataset[Batch | SparsifyError]):
     def _crop(self, utterance: Utterance, position: float, length: int) -> Samples:
         """A crop of the utterance or, if that is broken, of the speaker's next intact one."""
         for candidate in self._same_speaker(utterance):
-            if candidate.key in self._broken:
+            if candidate.key in self.cache.broken:
                 continue
             try:
                 return self.cache.crop(candidate, position, length)
             except SparsifyError as error:
-                self._broken.add(candidate.key)
-                logger.warning("skipping an utterance: %s", error)
+                self.cache.broken.report(candidate.key, error)
         raise SparsifyError(
             f"no utterance of speaker {utterance.speaker} can be decoded: repair or remove them"
         )
@@ -163,7 +162,8 @@ class CropBatches(Dataset[Batch | SparsifyError]):
     def _same_speaker(self, utterance: Utterance) -> Iterator[Utterance]:
         """The utterance, then the speaker's others in order."""
         yield utterance
-        same = [u for u in self.utterances if u.speaker == utterance.speaker]
+        places = np.flatnonzero(self.utterances.labels == self.labels[utterance.speaker])
+        same = [self.utterances[place] for place in places.tolist()]
         first = same.index(utterance)
         yield from same[first + 1 :] + same[:first]
 

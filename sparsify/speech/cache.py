@@ -8,21 +8,19 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import soundfile as sf
 
 from sparsify.progress import Track, silent
-from sparsify.speech.corpus import (
-    MIN_SECONDS,
-    Corpus,
+from sparsify.speech.audio import (
     Samples,
-    Skipped,
-    Utterance,
+    crop_start,
     decode_audio,
-    full_scale,
-    in_threads,
     read_audio,
-    usable_corpus,
+    read_crop,
 )
+from sparsify.speech.broken import BrokenFiles
+from sparsify.speech.corpus import MIN_SECONDS, Corpus, Skipped, usable_corpus
+from sparsify.speech.parallel import in_threads
+from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +37,17 @@ class AudioCache:
     Args:
         sample_rate: Rate of all waveforms in Hz.
         recordings: 16-bit samples `(samples,)` by the key of the utterance.
+        broken: What to do about files that turn out broken when they are decoded.
     """
 
-    def __init__(self, sample_rate: int, recordings: Mapping[str, Recording]) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        recordings: Mapping[str, Recording],
+        broken: BrokenFiles | None = None,
+    ) -> None:
         self.sample_rate = sample_rate
+        self.broken = BrokenFiles(len(recordings)) if broken is None else broken
         self._recordings = recordings
 
     def waveform(self, utterance: Utterance) -> Samples:
@@ -53,7 +58,7 @@ class AudioCache:
         """
         recording = self._recordings.get(utterance.key)
         if recording is None:
-            return read_audio(utterance.path, self.sample_rate)
+            return read_audio(utterance.source, self.sample_rate)
         return from_int16(recording)
 
     def crop(self, utterance: Utterance, position: float, samples: int) -> Samples:
@@ -73,9 +78,9 @@ class AudioCache:
         recording = self._recordings.get(utterance.key)
         if recording is not None:
             return from_int16(_crop(recording, position, samples))
-        piece = _read_crop(utterance, position, samples, self.sample_rate)
+        piece = read_crop(utterance.source, position, samples, self.sample_rate)
         if piece is None:
-            piece = _crop(read_audio(utterance.path, self.sample_rate), position, samples)
+            piece = _crop(read_audio(utterance.source, self.sample_rate), position, samples)
         return piece
 
 
@@ -89,7 +94,8 @@ def load_audio(
 ) -> tuple[Corpus, AudioCache]:
     """Decodes a corpus into memory, which also finds the files that only decoding can tell broken.
 
-    A corpus beyond the budget is decoded piece by piece when it is needed.
+    A corpus beyond the budget is decoded piece by piece when it is needed; files that turn out
+    broken then are reported to the `broken` of the audio.
 
     Args:
         corpus: What to decode.
@@ -111,10 +117,11 @@ def load_audio(
             "%.1f h of speech exceed the memory budget: decoding crops on demand",
             corpus.seconds / 3600,
         )
-        return corpus, AudioCache(sample_rate, {})
+        broken_files = BrokenFiles(len(corpus.utterances), strict=strict)
+        return corpus, AudioCache(sample_rate, {}, broken_files)
 
     def decode(utterance: Utterance) -> Recording | str:
-        samples = decode_audio(utterance.path, sample_rate)
+        samples = decode_audio(utterance.source, sample_rate)
         if isinstance(samples, str):
             return samples
         if len(samples) < MIN_SECONDS * sample_rate:
@@ -126,13 +133,18 @@ def load_audio(
     decoded = in_threads(decode, corpus.utterances, track, "Decoding audio")
     for utterance, result in zip(corpus.utterances, decoded, strict=True):
         if isinstance(result, str):
-            broken.append(Skipped(utterance.path, result))
+            broken.append(Skipped(utterance.place, result))
         else:
             recordings[utterance.key] = result
     if not broken:
         return corpus, AudioCache(sample_rate, recordings)
-    intact = (u for u in corpus.utterances if u.key in recordings)
-    usable = usable_corpus(intact, [*corpus.skipped, *broken], strict=strict)
+    intact = np.array([u.key in recordings for u in corpus.utterances])
+    usable = usable_corpus(
+        corpus.utterances.where(intact),
+        [*corpus.skipped, *broken],
+        layout=corpus.layout,
+        strict=strict,
+    )
     return usable, AudioCache(sample_rate, recordings)
 
 
@@ -147,29 +159,8 @@ def from_int16(recording: Recording) -> Samples:
     return recording.astype(np.float32) / np.float32(_FULL_SCALE)
 
 
-def _start(available: int, position: float, samples: int) -> int:
-    return int(position * (available - samples + 1))
-
-
 def _crop(waveform: npt.NDArray[N], position: float, samples: int) -> npt.NDArray[N]:
-    if len(waveform) < samples:
+    start = crop_start(len(waveform), position, samples)
+    if start is None:
         return np.resize(waveform, samples)
-    start = _start(len(waveform), position, samples)
     return waveform[start : start + samples]
-
-
-def _read_crop(
-    utterance: Utterance, position: float, samples: int, sample_rate: int
-) -> Samples | None:
-    """Reads no more than the piece; None where only reading the whole file can tell more."""
-    try:
-        with sf.SoundFile(utterance.path) as file:
-            if file.samplerate != sample_rate or file.frames < samples:
-                return None
-            file.seek(_start(file.frames, position, samples))
-            channels = file.read(samples, dtype="float32", always_2d=True)
-    except (sf.SoundFileError, OSError, UnicodeError):
-        return None
-    if len(channels) != samples or not np.isfinite(channels).all():
-        return None
-    return full_scale(channels.mean(axis=1, dtype=np.float32))

@@ -17,9 +17,11 @@ import numpy.typing as npt
 import soundfile as sf
 
 from sparsify.progress import Track, silent
+from sparsify.speech.audio import Samples
 from sparsify.speech.augment import add_noise, equalise, limit_peak
 from sparsify.speech.cache import AudioCache, Recording, to_int16
-from sparsify.speech.corpus import Corpus, Samples, Utterance
+from sparsify.speech.corpus import Corpus
+from sparsify.speech.utterances import Utterance
 
 Real = npt.NDArray[np.floating]
 Complex = npt.NDArray[np.complexfloating]
@@ -153,7 +155,7 @@ def synthetic_corpus(
         key = f"{speaker}/{number:03d}"
         recordings[key] = recording
         listed.append(Utterance(key, speaker, Path(key), len(recording) / sample_rate))
-    return Corpus(tuple(listed)), AudioCache(sample_rate, recordings)
+    return Corpus(listed, layout="synthetic"), AudioCache(sample_rate, recordings)
 
 
 def write_synthetic(
@@ -180,7 +182,7 @@ def write_synthetic(
         path.parent.mkdir(parents=True, exist_ok=True)
         sf.write(path, recording, sample_rate)
         listed.append(Utterance(key, speaker, path, len(recording) / sample_rate))
-    return Corpus(tuple(listed))
+    return Corpus(listed)
 
 
 def _recordings(

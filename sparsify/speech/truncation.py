@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import soundfile as sf
+
+from sparsify.speech.source import AudioSource, last_bytes
 
 # Some encoders announce a little more than they write.
 SMALLEST_SHARE = 0.98
@@ -17,7 +18,7 @@ _UNKNOWN_SIZE = 0x7FFF0000
 _DECLARED_SIZE = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+)\s+\(should be (\d+)\)")
 
 
-def ends_early(file: sf.SoundFile, path: Path) -> bool:
+def ends_early(file: sf.SoundFile, source: AudioSource) -> bool:
     """Whether the file holds less audio than its container announces.
 
     WAV and its relatives declare the size of their data, which libsndfile's log compares with the
@@ -25,10 +26,10 @@ def ends_early(file: sf.SoundFile, path: Path) -> bool:
 
     Args:
         file: The open file.
-        path: Where it lies.
+        source: Where it lies.
     """
     if file.format == "OGG":
-        return not _ogg_is_complete(path)
+        return not _ogg_is_complete(last_bytes(source, _MAX_OGG_PAGE))
     sizes = _DECLARED_SIZE.search(file.extra_info)
     if sizes is None:
         return False
@@ -36,11 +37,7 @@ def ends_early(file: sf.SoundFile, path: Path) -> bool:
     return declared < _UNKNOWN_SIZE and present < SMALLEST_SHARE * declared
 
 
-def _ogg_is_complete(path: Path) -> bool:
-    with path.open("rb") as stream:
-        size = stream.seek(0, 2)
-        stream.seek(max(0, size - _MAX_OGG_PAGE))
-        tail = stream.read()
+def _ogg_is_complete(tail: bytes) -> bool:
     start = tail.rfind(b"OggS")
     page = tail[start:] if start >= 0 else b""
     if len(page) < _OGG_HEADER:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.speech.augment import augment
 from sparsify.speech.cache import AudioCache, load_audio
-from sparsify.speech.corpus import Corpus, Skipped, Utterance, scan_folder, split_speakers
+from sparsify.speech.corpus import Corpus, Skipped, split_speakers
 from sparsify.speech.features import Filterbank
+from sparsify.speech.layouts import load_corpus
 from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.speech.utterances import Utterance
 from sparsify.verification.evaluate import Features
 from sparsify.verification.trials import Trials, make_trials
 
@@ -66,13 +68,13 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
             track=track,
         )
     else:
-        found = scan_folder(Path(recipe.data.path), strict=strict, track=track)
+        data = recipe.data
+        found = load_corpus(data.path, layout=data.layout, strict=strict, track=track)
         corpus, cache = load_audio(found, rate, strict=strict, track=track)
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
-    utterances = held_out.utterances
-    validation, corrupted = _validation_features(recipe, utterances, cache, track)
+    utterances, validation, corrupted = _validation_features(recipe, held_out, cache, track)
     trials = make_trials(
         [utterance.key for utterance in utterances],
         [utterance.speaker for utterance in utterances],
@@ -82,17 +84,22 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
 
 
 def _validation_features(
-    recipe: Recipe, utterances: Sequence[Utterance], cache: AudioCache, track: Track
-) -> tuple[list[Features], list[Features]]:
+    recipe: Recipe, held_out: Corpus, cache: AudioCache, track: Track
+) -> tuple[list[Utterance], list[Features], list[Features]]:
+    """The utterances that can be decoded, their features, and these of corrupted speech."""
     filterbank = Filterbank(recipe.front_end)
     always = recipe.augment.model_copy(update={"probability": 1.0})
-    clean, corrupted = [], []
-    for number, utterance in enumerate(
-        track(utterances, "Computing validation features", len(utterances))
-    ):
-        waveform = cache.waveform(utterance)
+    intact, clean, corrupted = [], [], []
+    listed = held_out.utterances
+    for number, utterance in enumerate(track(listed, "Computing validation features", len(listed))):
+        try:
+            waveform = cache.waveform(utterance)
+        except SparsifyError as error:
+            cache.broken.report(utterance.key, error)
+            continue
+        intact.append(utterance)
         clean.append(filterbank.features(waveform))
         if recipe.augment.probability > 0:
             rng = np.random.default_rng([recipe.seed, number])
             corrupted.append(filterbank.features(augment(rng, waveform, always)))
-    return clean, corrupted
+    return intact, clean, corrupted

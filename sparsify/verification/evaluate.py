@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe import FrontEnd
-from sparsify.speech.corpus import read_audio
+from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
 from sparsify.verification.metrics import eer, min_dcf
 from sparsify.verification.scoring import cosine_scores

@@ -63,12 +63,18 @@ def test_help_lists_the_commands_without_importing_torch():
 
 
 def test_every_command_exists_and_explains_itself():
-    for name in COMMANDS:
-        result = CliRunner().invoke(main, [name, "--help"])
+    context = click.Context(main)
+    commands = {(name,): main.get_command(context, name) for name in COMMANDS}
+    for path, group in list(commands.items()):
+        if isinstance(group, click.Group):
+            commands |= {(*path, name): command for name, command in group.commands.items()}
+    for path, command in commands.items():
+        result = CliRunner().invoke(main, [*path, "--help"])
         assert result.exit_code == 0, result.output
-        assert "Example" in result.stdout, name
-        assert "--json" in result.stdout, name
-        assert "--debug" in result.stdout, name
+        assert "Example" in result.stdout, path
+        if not isinstance(command, click.Group):
+            assert "--json" in result.stdout, path
+            assert "--debug" in result.stdout, path
 
 
 def test_the_overview_says_what_the_command_says():
@@ -89,7 +95,7 @@ def test_an_unknown_command_is_corrected():
     assert "did you mean 'evaluate'?" in result.stderr
     result = CliRunner().invoke(main, ["zzz"])
     assert result.exit_code == 2
-    assert "known: train, inspect" in result.stderr
+    assert "known: data, train, inspect" in result.stderr
 
 
 def test_wrong_usage_exits_with_2():

@@ -10,8 +10,10 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe import parse_recipe
 from sparsify.speech.batches import CropBatches, num_classes, training_batches
 from sparsify.speech.cache import AudioCache, load_audio
-from sparsify.speech.corpus import Corpus, Utterance, scan_folder
+from sparsify.speech.corpus import Corpus
+from sparsify.speech.layouts import load_corpus
 from sparsify.speech.synthetic import synthetic_corpus, write_synthetic
+from sparsify.speech.utterances import Utterance
 
 SAMPLES = 8000
 
@@ -149,7 +151,7 @@ def test_crops_start_anywhere():
 
 def test_on_demand_broken_files_are_replaced_and_logged_once(tmp_path, caplog):
     write_synthetic(tmp_path, 2, 3, seed=0)
-    corpus, disk = load_audio(scan_folder(tmp_path), 16000, budget=0)
+    corpus, disk = load_audio(load_corpus(tmp_path), 16000, budget=0)
     for number in ("001", "002"):
         (tmp_path / "voice-000" / f"{number}.flac").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
@@ -165,7 +167,7 @@ def test_on_demand_broken_files_are_replaced_and_logged_once(tmp_path, caplog):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_speaker_without_intact_files_is_one_sentence(tmp_path, workers):
     write_synthetic(tmp_path, 2, 2, seed=0)
-    corpus, disk = load_audio(scan_folder(tmp_path), 16000, budget=0)
+    corpus, disk = load_audio(load_corpus(tmp_path), 16000, budget=0)
     for path in (tmp_path / "voice-001").iterdir():
         path.write_bytes(b"")
     with pytest.raises(SparsifyError) as caught:

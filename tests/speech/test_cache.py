@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from sparsify.errors import SparsifyError
 from sparsify.speech.cache import AudioCache, from_int16, load_audio, to_int16
-from sparsify.speech.corpus import Utterance, scan_folder
+from sparsify.speech.layouts import load_corpus
+from sparsify.speech.utterances import Utterance
 
 RATE = 16000
 
@@ -29,7 +30,7 @@ def truncate(path):
 
 
 def test_memory_and_disk_give_the_same_audio(folder):
-    corpus, memory = load_audio(scan_folder(folder), RATE)
+    corpus, memory = load_audio(load_corpus(folder), RATE)
     _, disk = load_audio(corpus, RATE, budget=0)
     for utterance in corpus.utterances:
         # Resampling leaves the 16-bit grid, to which the memory rounds.
@@ -65,7 +66,7 @@ def test_sixteen_bits_are_kept_exactly():
 
 def test_files_that_only_decoding_tells_broken_are_left_out(folder):
     truncate(folder / "anna" / "1.flac")
-    found = scan_folder(folder)
+    found = load_corpus(folder)
     assert not found.skipped
     corpus, _ = load_audio(found, RATE)
     assert len(corpus.utterances) == 8
@@ -80,20 +81,20 @@ def test_a_truncated_mp3_is_left_out(folder):
     path = folder / "anna" / "4.mp3"
     sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(3 * RATE), RATE)
     truncate(path)
-    corpus, _ = load_audio(scan_folder(folder), RATE)
+    corpus, _ = load_audio(load_corpus(folder), RATE)
     assert [(s.path, s.reason) for s in corpus.skipped] == [(path, "truncated")]
 
 
 def test_a_speaker_left_with_one_utterance_goes_too(folder):
     truncate(folder / "anna" / "1.flac")
     truncate(folder / "anna" / "3.flac")
-    corpus, _ = load_audio(scan_folder(folder), RATE)
+    corpus, _ = load_audio(load_corpus(folder), RATE)
     assert corpus.speakers == ("bert", "carl")
     assert corpus.skipped[-1].reason == "only one utterance of speaker anna"
 
 
 def test_a_broken_file_met_on_demand_is_an_error_that_names_it(folder):
-    corpus, disk = load_audio(scan_folder(folder), RATE, budget=0)
+    corpus, disk = load_audio(load_corpus(folder), RATE, budget=0)
     truncate(folder / "anna" / "1.flac")
     with pytest.raises(SparsifyError, match=r"anna/1\.flac"):
         disk.crop(corpus.utterances[0], 0.99, 8000)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsify.speech.cache import load_audio
-from sparsify.speech.corpus import scan_folder
+from sparsify.speech.layouts import load_corpus
 from sparsify.speech.synthetic import draw_voice, speak, synthetic_corpus, write_synthetic
 
 RATE = 16000
@@ -84,7 +84,7 @@ def test_the_long_term_spectrum_falls_as_the_tilt_says():
 def test_written_files_hold_the_same_speech(tmp_path):
     corpus, cache = synthetic_corpus(2, 2, seed=0)
     written = write_synthetic(tmp_path, 2, 2, seed=0)
-    found, files = load_audio(scan_folder(tmp_path, strict=True), RATE)
+    found, files = load_audio(load_corpus(tmp_path, strict=True), RATE)
     assert found.utterances == written.utterances
     for utterance, file in zip(corpus.utterances, found.utterances, strict=True):
         assert file.key == f"{utterance.key}.flac"

@@ -5,7 +5,7 @@ import pytest
 
 from sparsify.errors import SparsifyError
 from sparsify.recipe import FrontEnd
-from sparsify.speech.corpus import resample
+from sparsify.speech.audio import resample
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import draw_voice, speak
 

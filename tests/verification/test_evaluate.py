@@ -8,7 +8,7 @@ import soundfile as sf
 
 from sparsify.errors import SparsifyError
 from sparsify.recipe import FrontEnd
-from sparsify.speech.corpus import read_audio
+from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
 from sparsify.verification.evaluate import audio_features, evaluate, evaluate_features
 from sparsify.verification.trials import Trials, make_trials, read_trials

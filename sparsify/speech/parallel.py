@@ -1,0 +1,42 @@
+"""Threads for work that waits for disks or releases the GIL, and the kind of loader processes."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from sparsify.progress import Track
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+# How the processes of data loaders start: forked ones share the corpus instead of copying it.
+PROCESSES = "fork" if sys.platform == "linux" else None
+
+_THREADS = 8
+_AHEAD = 4 * _THREADS  # a million futures at once would fill the memory
+
+
+def in_threads(
+    function: Callable[[A], R], items: Sequence[A], track: Track, description: str
+) -> Iterator[R]:
+    """Maps in order with a few threads, and not far ahead of what is taken."""
+    with ThreadPoolExecutor(_THREADS) as executor:
+
+        def results() -> Iterator[R]:
+            pending: deque[Future[R]] = deque()
+            try:
+                for item in items:
+                    pending.append(executor.submit(function, item))
+                    if len(pending) > _AHEAD:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+        yield from track(results(), description, len(items))

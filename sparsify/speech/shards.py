@@ -1,0 +1,89 @@
+"""WeSpeaker's shards: tars of `key.wav` and `key.spk`, read where they lie and never unpacked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsify.errors import SparsifyError
+from sparsify.progress import Track
+from sparsify.speech.audio import AUDIO_SUFFIXES, undecodable
+from sparsify.speech.corpus import Skipped
+from sparsify.speech.listing import Listing, open_list, start_of_paths
+from sparsify.speech.parallel import in_threads
+from sparsify.speech.utterances import UtterancesBuilder
+
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+# First bytes of gzip, bzip2, xz and zstandard.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where audio lies in a tar, by key: name of the member, first byte, length; and who speaks."""
+
+    audio: dict[str, tuple[str, int, int]]
+    speakers: dict[str, str]
+    problem: str | None = None
+
+
+def is_shard_list(path: Path) -> bool:
+    """Whether the first line of a file names a tar."""
+    with open_list(path) as stream:
+        return stream.readline(1 << 16).strip().endswith(_TARS)
+
+
+def list_shards(path: Path, track: Track) -> Listing:
+    """Indexes the tars that a list names, one per line; paths start as in a manifest.
+
+    One pass over the headers of a tar's members finds where each begins, so that later any of them
+    is read at once.
+
+    Raises:
+        SparsifyError: A tar is missing or compressed, or two utterances have the same key.
+    """
+    with open_list(path) as stream:
+        tars = [line.strip() for line in stream if line.strip()]
+    builder = UtterancesBuilder(start_of_paths(path, tars[0]) if tars else path.parent)
+    skipped: list[Skipped] = []
+    files = [builder.root / tar for tar in tars]
+    for tar, file, index in zip(
+        tars, files, in_threads(_index, files, track, "Indexing shards"), strict=True
+    ):
+        if index.problem:
+            skipped.append(Skipped(file, index.problem))
+        for key, (name, offset, size) in index.audio.items():
+            reason = undecodable(Path(name))
+            if key not in index.speakers:
+                reason = f"no {key}.spk in the shard"
+            if reason:
+                skipped.append(Skipped(file / name, reason))
+            else:
+                builder.add(key, index.speakers[key], tar, offset=offset, size=size)
+    return Listing(builder.build(), skipped)
+
+
+def _index(path: Path) -> _Index:
+    if not path.is_file():
+        raise SparsifyError(f"no shard {path}: paths start at the folder of the list")
+    with path.open("rb") as stream:
+        if stream.read(6).startswith(_COMPRESSED):
+            raise SparsifyError(
+                f"{path} is compressed, so that nothing in it can be read at once: unpack it to a"
+                " plain tar (gunzip, unxz, zstd -d) and list that"
+            )
+    audio: dict[str, tuple[str, int, int]] = {}
+    speakers: dict[str, str] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, suffix = os.path.splitext(member.name)
+                if suffix == ".spk" and (content := tar.extractfile(member)):
+                    speakers[key] = content.read().decode("utf-8", "surrogateescape").strip()
+                elif suffix.lower() in AUDIO_SUFFIXES and member.isfile():
+                    audio[key] = (member.name, member.offset_data, member.size)
+    except (tarfile.TarError, OSError) as error:
+        return _Index(audio, speakers, f"a broken tar ({error})")
+    return _Index(audio, speakers)

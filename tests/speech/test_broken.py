@@ -1,0 +1,119 @@
+"""One broken file ends no training; many do, and so does the first under strict."""
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from sparsify.errors import SparsifyError
+from sparsify.recipe import parse_recipe
+from sparsify.speech.batches import training_batches
+from sparsify.speech.broken import BrokenFiles
+from sparsify.speech.cache import load_audio
+from sparsify.speech.layouts import load_corpus
+from sparsify.training.data import load_data
+
+ERROR = SparsifyError("cannot read a.wav")
+
+
+def settings(**training):
+    training = {"steps": 8, "batch_size": 4, "workers": 0} | training
+    content = {
+        "data": {"crop_seconds": 0.5},
+        "augment": {"speeds": (), "probability": 0},
+        "training": training,
+    }
+    return parse_recipe(content, "test")
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """Four speakers of four constant utterances, whose crops tell which they come from."""
+    for number in range(16):
+        path = tmp_path / f"s{number // 4}" / f"{number:02d}.flac"
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, np.full(16000, number / 100), 16000)
+    return tmp_path
+
+
+def on_demand(folder, strict=False):
+    return load_audio(load_corpus(folder), 16000, strict=strict, budget=0)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])  # its header stays readable
+
+
+def stacked(batches):
+    waveforms, labels = zip(*batches, strict=True)
+    return torch.cat(waveforms), torch.cat(labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_is_replaced_the_same_way_always(speech, workers, caplog):
+    corpus, cache = on_demand(speech)
+    expected, labels = stacked(training_batches(corpus, cache, settings()))
+    truncate(speech / "s1" / "05.flac")
+    _, cache = on_demand(speech)
+    found, same = stacked(training_batches(corpus, cache, settings(workers=workers)))
+    assert torch.equal(labels, same)
+    from_broken = (expected[:, 0] * 100).round() == 5
+    assert from_broken.sum() == 2
+    assert torch.equal(found[~from_broken], expected[~from_broken])
+    assert torch.equal((found[from_broken, 0] * 100).round(), torch.full((2,), 6.0))
+
+
+def test_it_is_logged_once_by_all_processes_together(speech, capfd):
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("here: %(message)s"))
+    logger = logging.getLogger("sparsify")
+    logger.addHandler(handler)
+    try:
+        corpus, cache = on_demand(speech)
+        truncate(speech / "s1" / "05.flac")
+        list(training_batches(corpus, cache, settings(workers=2, steps=40)))
+    finally:
+        logger.removeHandler(handler)
+    assert capfd.readouterr().err.count("here: skipping an utterance") == 1
+    assert cache.broken.count == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_strict_stops_at_the_first(speech, workers):
+    corpus, cache = on_demand(speech, strict=True)
+    truncate(speech / "s1" / "05.flac")
+    with pytest.raises(SparsifyError, match=r"05\.flac"):
+        list(training_batches(corpus, cache, settings(workers=workers)))
+
+
+def test_too_many_are_an_error():
+    broken = BrokenFiles(1000)
+    for number in range(20):
+        broken.report(f"key {number}", ERROR)
+        broken.report(f"key {number}", ERROR)
+    assert broken.count == 20
+    assert "key 7" in broken
+    assert "key 20" not in broken
+    with pytest.raises(SparsifyError, match=r"21 utterances cannot be decoded.*--verify"):
+        broken.report("key 20", ERROR)
+
+
+def test_validation_does_without_its_broken_files(speech, monkeypatch):
+    monkeypatch.setattr(load_audio, "__kwdefaults__", load_audio.__kwdefaults__ | {"budget": 0})
+    changes = {"path": str(speech), "validation_speakers": 2}
+    recipe = parse_recipe(settings().model_dump() | {"data": changes}, "test")
+    before = load_data(recipe)
+    truncate(next(p for p in speech.rglob("*.flac") if p.parent.name not in before.train.speakers))
+    after = load_data(recipe)
+    assert (len(before.validation), len(after.validation)) == (8, 7)
+    assert len(after.trials.utterances) == 7
+    with pytest.raises(SparsifyError, match="cannot read"):
+        load_data(recipe, strict=True)
+
+
+def test_a_corpus_travels_to_spawned_workers(speech):
+    corpus = load_corpus(speech)
+    assert pickle.loads(pickle.dumps(corpus)) == corpus
