@@ -16,7 +16,7 @@ from sparsify.speech.cache import AudioCache, load_audio
 from sparsify.speech.corpus import Corpus, Skipped, Utterance, scan_folder, split_speakers
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
-from sparsify.verification.evaluate import Features
+from sparsify.verification.embedding import Features
 from sparsify.verification.trials import Trials, make_trials
 
 logger = logging.getLogger(__name__)
