@@ -6,13 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError, did_you_mean
-from sparsify.files import replacing
+from sparsify.files import check_writable, replacing
 from sparsify.verification.scoring import Scoring
 
 FORMAT_VERSION = 1
@@ -46,14 +46,24 @@ class Calibration:
         return self.thresholds[name]
 
 
+def check_calibration(path: Path) -> None:
+    """Checks that a calibration can be written at `path`, before work is spent on it.
+
+    Raises:
+        SparsifyError: The name does not end in `.json`, or the file cannot be written.
+    """
+    if path.suffix != ".json":
+        raise SparsifyError(f"cannot write '{path}': the name of a calibration must end in .json")
+    check_writable(path)
+
+
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Writes a calibration as JSON; mean and cohort go into a `.safetensors` of the same name.
+    """Writes a calibration as JSON; mean and cohort go into a file beside it.
 
     Raises:
         SparsifyError: A file cannot be written.
     """
-    if path.suffix != ".json":
-        raise SparsifyError(f"cannot write '{path}': the name of a calibration must end in .json")
+    check_calibration(path)
     scoring = calibration.scoring
     arrays = {"mean": scoring.mean, "cohort": scoring.cohort}
     present = {name: array for name, array in arrays.items() if array is not None}
@@ -61,7 +71,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     if present:
         content = safetensors.numpy.save(present)
         digest = hashlib.sha256(content).hexdigest()
-        with replacing(path.with_suffix(".safetensors")) as temporary:
+        with replacing(_arrays_file(path)) as temporary:
             temporary.write_bytes(content)
     description = {
         "format_version": FORMAT_VERSION,
@@ -109,11 +119,16 @@ def read_calibration(path: Path, model: str) -> Calibration:
     return Calibration(thresholds, Scoring(arrays.get("mean"), arrays.get("cohort"), top_n), model)
 
 
-def _arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
-    file = path.with_suffix(".safetensors")
+def _arrays_file(path: Path) -> Path:
+    return path.with_suffix(".arrays.safetensors")  # not what a model would be called
+
+
+def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
+    file = _arrays_file(path)
     if not file.is_file():
         raise SparsifyError(f"'{path}' needs '{file}', which is missing: keep the two together")
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise SparsifyError(f"'{file}' is not the one that '{path}' was written with")
-    return safetensors.numpy.load(content)
+    arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
+    return arrays

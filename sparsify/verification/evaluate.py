@@ -20,7 +20,12 @@ from sparsify.verification.embedding import (
     file_recordings,
     locate,
 )
-from sparsify.verification.metrics import DetectionCost, checked_trials, operating_points
+from sparsify.verification.metrics import (
+    DetectionCost,
+    OperatingPoints,
+    checked_trials,
+    operating_points,
+)
 from sparsify.verification.scoring import Scoring
 from sparsify.verification.trials import Trials
 
@@ -75,7 +80,8 @@ def evaluate(
     start = time.perf_counter()
     embeddings = trial_embeddings(embedder, trials, audio_root, front_end, track=track)
     scores = Scoring().scores(embeddings, trials)
-    return summarise(scores, trials, DetectionCost(p_target), time.perf_counter() - start)
+    points = operating_points(scores, trials.targets)
+    return summarise(points, trials, DetectionCost(p_target), time.perf_counter() - start)
 
 
 def evaluate_features(
@@ -96,7 +102,8 @@ def evaluate_features(
     _check_kinds(trials)
     embeddings = np.stack([embedder(utterance) for utterance in features])
     scores = Scoring().scores(embeddings, trials)
-    return summarise(scores, trials, DetectionCost(p_target), time.perf_counter() - start)
+    points = operating_points(scores, trials.targets)
+    return summarise(points, trials, DetectionCost(p_target), time.perf_counter() - start)
 
 
 def trial_embeddings(
@@ -130,20 +137,16 @@ def trial_embeddings(
 
 
 def summarise(
-    scores: NDArray[np.float64], trials: Trials, cost: DetectionCost, seconds: float
+    points: OperatingPoints, trials: Trials, cost: DetectionCost, seconds: float
 ) -> Evaluation:
-    """The error rates of scores.
+    """The outcome in figures.
 
     Args:
-        scores: One per trial, `(N,)`.
+        points: Of the scores of the trials.
         trials: What was compared with what.
         cost: Of minDCF.
         seconds: What it all took.
-
-    Raises:
-        SparsifyError: The trials are all of one kind, or a score is not finite.
     """
-    points = operating_points(scores, trials.targets)
     targets = int(trials.targets.sum())
     return Evaluation(
         eer_percent=points.eer,

@@ -79,12 +79,6 @@ class Scoring:
                 f"AS-norm needs two or more cohort speakers, got {len(self.cohort)} speakers and"
                 f" the top {self.top_n}"
             )
-        if len(self.cohort) < self.top_n:
-            logger.warning(
-                "the cohort has %d speakers: AS-norm uses all of them instead of the top %d",
-                len(self.cohort),
-                self.top_n,
-            )
 
     def centred(self, embeddings: NDArray[Any]) -> Vectors:
         """Embeddings `(U, D)` without the mean, of length one.
@@ -132,6 +126,15 @@ class Scoring:
                 for side in (trials.enrolment, trials.test)
             )
         return scores
+
+    def pair_score(self, enrolment: NDArray[Any], test: NDArray[Any]) -> float:
+        """The score of two embeddings `(D,)`, as `scores` gives it.
+
+        Raises:
+            SparsifyError: As `scores`.
+        """
+        pair = Trials(("enrolment", "test"), np.array([0]), np.array([1]), np.array([True]))
+        return float(self.scores(np.stack([enrolment, test]), pair)[0])
 
     def _cohort_statistics(self, rows: Vectors) -> tuple[Vectors, Vectors]:
         """Mean and standard deviation `(R,)` of each row's highest scores against the cohort."""
@@ -185,6 +188,12 @@ def scoring_with_cohort(
     members: dict[str, list[int]] = {}
     for row, speaker in enumerate(speakers):
         members.setdefault(speaker, []).append(row)
+    if len(members) < top_n:
+        logger.warning(
+            "the cohort has %d speakers: AS-norm uses all of them instead of the top %d",
+            len(members),
+            top_n,
+        )
     averages = average(scoring.centred(embeddings), list(members.values()))
     return Scoring(scoring.mean, unit_length(averages), top_n)
 

@@ -93,7 +93,7 @@ def read_table(path: Path) -> EmbeddingTable:
 
 
 def _write_ark(table: EmbeddingTable, path: Path) -> list[Path]:
-    """Per vector: key, space, NUL, `BFV `, 4, its length as int32, float32 values; little-endian."""
+    """Per vector: key, space, `\\0BFV \\4`, length as int32, float32 values, little-endian."""
     script = path.with_suffix(".scp")
     lines = []
     spaced = next((key for key in table.keys if not key or len(key.split()) != 1), None)

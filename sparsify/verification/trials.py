@@ -76,7 +76,11 @@ def read_trials(path: str | Path, enrolment: str | Path | None = None) -> Trials
     table = np.array(trials, dtype=np.int64)
     rows = table[:, 1] + len(index) if models else table[:, 1]
     return Trials(
-        tuple(index), rows, table[:, 2], table[:, 0].astype(bool), tuple(map(tuple, models.values()))
+        tuple(index),
+        rows,
+        table[:, 2],
+        table[:, 0].astype(bool),
+        tuple(map(tuple, models.values())),
     )
 
 
