@@ -193,7 +193,7 @@ def evaluate_command(
         track=track,
     )
     scoring = _scoring(model, cohort, top_n, subtract_mean, as_norm=score_norm is not None)
-    scores = scoring.scores(embeddings, trials)
+    scores = scoring.scores(embeddings, trials, track=track)
     points = operating_points(scores, trials.targets)
     result = summarise(points, trials, costs[0], time.perf_counter() - start)
     intervals = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
+from sparsify.progress import Track, silent
 from sparsify.verification.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -95,12 +98,15 @@ class Scoring:
             )
         return unit_length(embeddings.astype(np.float64) - self.mean)
 
-    def scores(self, embeddings: NDArray[Any], trials: Trials) -> NDArray[np.float64]:
+    def scores(
+        self, embeddings: NDArray[Any], trials: Trials, *, track: Track = silent
+    ) -> NDArray[np.float64]:
         """Scores `(N,)` of trials.
 
         Args:
             embeddings: One row per utterance of the trials, `(U, D)`.
             trials: What is compared with what.
+            track: Shows progress of the comparison with a cohort.
 
         Raises:
             SparsifyError: The embeddings are not finite, or the mean or the cohort is of another
@@ -118,7 +124,7 @@ class Scoring:
         scores = cosine_scores(rows, trials.enrolment, trials.test)
         if self.cohort is None:
             return scores
-        mean, deviation = self._cohort_statistics(rows)
+        mean, deviation = self._cohort_statistics(rows, track)
         for start in range(0, len(scores), _BLOCK):
             block = slice(start, start + _BLOCK)
             scores[block] = 0.5 * sum(
@@ -136,7 +142,7 @@ class Scoring:
         pair = Trials(("enrolment", "test"), np.array([0]), np.array([1]), np.array([True]))
         return float(self.scores(np.stack([enrolment, test]), pair)[0])
 
-    def _cohort_statistics(self, rows: Vectors) -> tuple[Vectors, Vectors]:
+    def _cohort_statistics(self, rows: Vectors, track: Track) -> tuple[Vectors, Vectors]:
         """Mean and standard deviation `(R,)` of each row's highest scores against the cohort."""
         assert self.cohort is not None
         if rows.shape[1] != self.cohort.shape[1]:
@@ -144,14 +150,19 @@ class Scoring:
                 f"the cohort has {self.cohort.shape[1]} dimensions and the embeddings"
                 f" {rows.shape[1]}: they are of different models"
             )
+        columns, first = self.cohort.T, max(0, len(self.cohort) - self.top_n)
+
+        def statistics(block: Vectors) -> tuple[Vectors, Vectors]:
+            highest = np.partition(block @ columns, first, axis=1)[:, first:]
+            return highest.mean(axis=1), highest.std(axis=1)
+
         lengths = unit_length(rows)  # the average of a model's utterances is shorter than one
-        first = max(0, len(self.cohort) - self.top_n)
-        mean, deviation = np.empty(len(rows)), np.empty(len(rows))
-        for start in range(0, len(rows), _COHORT_BLOCK):
-            block = slice(start, start + _COHORT_BLOCK)
-            against = lengths[block] @ self.cohort.T
-            highest = np.partition(against, first, axis=1)[:, first:]
-            mean[block], deviation[block] = highest.mean(axis=1), highest.std(axis=1)
+        starts = range(0, len(rows), _COHORT_BLOCK)
+        blocks = (lengths[start : start + _COHORT_BLOCK] for start in starts)
+        with ThreadPoolExecutor(os.cpu_count()) as executor:
+            found = executor.map(statistics, blocks)
+            parts = list(track(found, "Comparing with the cohort", len(starts)))
+        mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mean, np.maximum(deviation, _SMALLEST_DEVIATION)
 
 

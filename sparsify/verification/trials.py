@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_trials(path: str | Path, enrolment: str | Path | None = None) -> Trials
     index: dict[str, int] = {}
     models = {} if enrolment is None else _read_models(Path(enrolment), index)
     numbers = {name: number for number, name in enumerate(models)}
-    trials: list[tuple[bool, int, int]] = []
+    table = array("q")  # target, enrolment, test of one trial after the other
     for number, fields in _lines(path, "trial list"):
         try:
             target, first, second = _parse(fields)
@@ -70,17 +71,16 @@ def read_trials(path: str | Path, enrolment: str | Path | None = None) -> Trials
                 f"{path}:{number}: model {error} was not enrolled: name its utterances in"
                 f" '{enrolment}'"
             ) from error
-        trials.append((target, row, index.setdefault(second, len(index))))
-    if not trials:
+        table.extend((target, row, index.setdefault(second, len(index))))
+    if not table:
         raise SparsifyError(f"trial list '{path}' is empty: {_FORM}")
-    table = np.array(trials, dtype=np.int64)
-    rows = table[:, 1] + len(index) if models else table[:, 1]
+    targets, enrolled, tests = np.array(table).reshape(-1, 3).T.copy()
     return Trials(
-        tuple(index),
-        rows,
-        table[:, 2],
-        table[:, 0].astype(bool),
-        tuple(map(tuple, models.values())),
+        utterances=tuple(index),
+        enrolment=enrolled + len(index) if models else enrolled,
+        test=tests,
+        targets=targets.astype(bool),
+        models=tuple(map(tuple, models.values())),
     )
 
 
