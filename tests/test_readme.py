@@ -32,9 +32,10 @@ def test_python_of_the_docs_runs(code):
 
 
 def test_commands_and_options_exist():
+    docs = [path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")]
     lines = [
         line.partition("#")[0].split()
-        for block in _blocks("sh")
+        for block in _blocks("sh", "\n".join([README, *docs]))
         for line in block.splitlines()
         if line.startswith("sparsify ")
     ]
