@@ -17,10 +17,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from sparsify.artifact import load_artifact
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_embedder
+from sparsify.exporters.embedders import load_speaker_model
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
@@ -68,11 +67,11 @@ def finished(recipe: Recipe, output: Path) -> Row:
 
 def verify(output: Path, speech: Path) -> Row:
     """EER and minDCF of a run's model on clean and on noisy test speech."""
-    embedder, artifact = load_embedder(output), load_artifact(output)
+    model = load_speaker_model(output)
     trials = read_trials(speech / "trials.txt")
     row: Row = {}
     for condition in CONDITIONS:
-        result = evaluate(embedder, trials, speech / condition, artifact.front_end)
+        result = evaluate(model.embedder, trials, speech / condition, model.front_end)
         row[f"{condition}_eer_percent"] = result.eer_percent
         row[f"{condition}_min_dcf"] = result.min_dcf
     return row

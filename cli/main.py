@@ -41,6 +41,17 @@ COMMANDS = {
     "evaluate": LazyCommand(
         "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),
+    "embed": LazyCommand(
+        "sparsify.cli.embed:embed_command", "Write the speaker embeddings of audio files."
+    ),
+    "verify": LazyCommand(
+        "sparsify.cli.verify:verify_command",
+        "Score two recordings and say whether the speaker is the same.",
+    ),
+    "speech-mini": LazyCommand(
+        "sparsify.cli.speech_mini:speech_mini_command",
+        "Build the evaluation set speech-mini from speechocean762.",
+    ),
 }
 
 

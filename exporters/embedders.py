@@ -6,8 +6,12 @@ one utterance `(T, bins)` to `(D,)`; both float32.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,9 +22,12 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_errors
 from torch import nn
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact import Artifact, load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.verification.evaluate import Embedder
+from sparsify.recipe import FrontEnd, validate
+from sparsify.verification.embedding import Embedder
+
+logger = logging.getLogger(__name__)
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -99,6 +106,61 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
     return embed
 
 
+@dataclass(frozen=True)
+class SpeakerModel:
+    """A model file, ready to embed utterances.
+
+    Attributes:
+        artifact: What the file holds.
+        embedder: From the features of an utterance to its embedding.
+        front_end: The features that the embedder expects.
+    """
+
+    artifact: Artifact
+    embedder: Embedder
+    front_end: FrontEnd
+
+    @property
+    def digest(self) -> str:
+        """Which model this is: equal for a run and its exports; of foreign files, the file's."""
+        known = self.artifact.metadata.get("source_digest") if self.artifact.architecture else None
+        return known or hashlib.sha256(self.artifact.path.read_bytes()).hexdigest()
+
+    @property
+    def embedding_mean(self) -> NDArray[np.float64] | None:
+        """The mean embedding of the training speech, `(D,)`, if the file carries it.
+
+        Raises:
+            SparsifyError: The file carries something else in its place.
+        """
+        text = self.artifact.metadata.get("embedding_mean")
+        if text is None:
+            return None
+        try:
+            mean = np.array(json.loads(text), dtype=np.float64)
+        except ValueError as error:
+            raise SparsifyError(f"'{self.artifact.path}' has a damaged embedding_mean") from error
+        if mean.ndim != 1 or not np.isfinite(mean).all():
+            raise SparsifyError(f"'{self.artifact.path}' has a damaged embedding_mean")
+        return mean
+
+
+def load_speaker_model(path: str | Path, threads: int | None = None) -> SpeakerModel:
+    """A network from disk with what is known of its features; the file is read once.
+
+    Args:
+        path: A run directory or artifact; an `.onnx` need not be ours.
+        threads: Threads per call; the runtime's default if not given.
+
+    Raises:
+        SparsifyError: The file cannot be read, does not embed features, or says that it expects
+            features that are not computed here.
+    """
+    artifact = load_artifact(path)
+    front_end = _expected_front_end(artifact)
+    return SpeakerModel(artifact, single(network_of(artifact, threads)), front_end)
+
+
 def load_network(path: str | Path, threads: int | None = None) -> Network:
     """A network from disk: `.onnx` in onnxruntime, any other artifact in PyTorch.
 
@@ -109,7 +171,15 @@ def load_network(path: str | Path, threads: int | None = None) -> Network:
     Raises:
         SparsifyError: The file cannot be read or does not embed features.
     """
-    artifact = load_artifact(path)
+    return network_of(load_artifact(path), threads)
+
+
+def network_of(artifact: Artifact, threads: int | None = None) -> Network:
+    """`load_network` of an artifact that has been read.
+
+    Raises:
+        SparsifyError: The file does not embed features.
+    """
     if artifact.format == "onnx":
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
     return torch_network(artifact.build(), threads)
@@ -127,6 +197,26 @@ def load_embedder(path: str | Path, threads: int | None = None) -> Embedder:
         SparsifyError: The file cannot be read or does not embed features.
     """
     return single(load_network(path, threads))
+
+
+def _expected_front_end(artifact: Artifact) -> FrontEnd:
+    """The features the model expects; for files that are not ours, those of sherpa-onnx."""
+    if artifact.architecture is not None:
+        return artifact.front_end
+    stated = {key: text for key, text in artifact.metadata.items() if key == "sample_rate"}
+    front_end = validate(FrontEnd, stated, f"metadata of '{artifact.path}'")
+    for key, ours in (("normalize_samples", "0"), ("feature_normalize_type", "global-mean")):
+        if artifact.metadata.get(key, ours) != ours:
+            raise SparsifyError(
+                f"'{artifact.path}' expects features with {key} '{artifact.metadata[key]}',"
+                f" which are not computed here: only '{ours}' is"
+            )
+    logger.warning(
+        "%s does not say which features it expects: using those of sherpa-onnx at %d Hz",
+        artifact.path,
+        front_end.sample_rate,
+    )
+    return front_end
 
 
 @contextmanager

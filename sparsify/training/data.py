@@ -18,7 +18,7 @@ from sparsify.speech.features import Filterbank
 from sparsify.speech.layouts import load_corpus
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.speech.utterances import Utterance
-from sparsify.verification.evaluate import Features
+from sparsify.verification.embedding import Features
 from sparsify.verification.trials import Trials, make_trials
 
 logger = logging.getLogger(__name__)

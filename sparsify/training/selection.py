@@ -11,7 +11,8 @@ from torch import nn
 
 from sparsify.sparsity.table import SparsityTable
 from sparsify.training.data import SpeechData
-from sparsify.verification.evaluate import Evaluation, Features, evaluate_features
+from sparsify.verification.embedding import Features
+from sparsify.verification.evaluate import Evaluation, evaluate_features
 
 MOST_ABOVE_TARGET = 0.001
 

@@ -1,36 +1,33 @@
-"""How well an embedder verifies speakers: each utterance embedded once, whole, by itself.
-
-Batches of one keep every runtime's numbers comparable: nothing is padded, nothing is cropped.
-"""
+"""How well an embedder verifies speakers, on a trial list."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe import FrontEnd
-from sparsify.speech.audio import read_audio
-from sparsify.speech.features import Filterbank
-from sparsify.verification.metrics import eer, min_dcf
-from sparsify.verification.scoring import cosine_scores
+from sparsify.verification.embedding import (
+    Embedder,
+    Features,
+    corrupted,
+    embed,
+    file_recordings,
+    locate,
+)
+from sparsify.verification.metrics import (
+    DetectionCost,
+    OperatingPoints,
+    checked_trials,
+    operating_points,
+)
+from sparsify.verification.scoring import Scoring
 from sparsify.verification.trials import Trials
-
-Features: TypeAlias = NDArray[np.float32]
-Embedder: TypeAlias = Callable[[Features], NDArray[np.float32]]
-"""From the features `(T, num_mel_bins)` of an utterance to its embedding `(D,)`."""
-
-_THREADS = 4
-_AHEAD = 16  # utterances decoded before the embedder asks for them
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def evaluate(
     p_target: float = 0.01,
     track: Track = silent,
 ) -> Evaluation:
-    """Evaluates a trial list over audio files.
+    """Evaluates a trial list over audio files with cosine scores.
 
     Args:
         embedder: From features to an embedding, whatever computes it.
@@ -80,9 +77,11 @@ def evaluate(
     Raises:
         SparsifyError: An audio file is missing or unusable, or the trials are all of one kind.
     """
-    features = audio_features(_locate(trials, Path(audio_root)), front_end)
-    tracked = track(features, "Embedding utterances", len(trials.utterances))
-    return evaluate_features(embedder, tracked, trials, p_target=p_target)
+    start = time.perf_counter()
+    embeddings = trial_embeddings(embedder, trials, audio_root, front_end, track=track)
+    scores = Scoring().scores(embeddings, trials)
+    points = operating_points(scores, trials.targets)
+    return summarise(points, trials, DetectionCost(p_target), time.perf_counter() - start)
 
 
 def evaluate_features(
@@ -100,54 +99,67 @@ def evaluate_features(
         SparsifyError: The trials are all of one kind, or an embedding is not finite.
     """
     start = time.perf_counter()
-    # Trials that cannot be evaluated are refused now and not after hours of embedding.
-    min_dcf(np.zeros(len(trials)), trials.targets, p_target)
+    _check_kinds(trials)
     embeddings = np.stack([embedder(utterance) for utterance in features])
-    scores = cosine_scores(embeddings, trials.enrolment, trials.test)
+    scores = Scoring().scores(embeddings, trials)
+    points = operating_points(scores, trials.targets)
+    return summarise(points, trials, DetectionCost(p_target), time.perf_counter() - start)
+
+
+def trial_embeddings(
+    embedder: Embedder,
+    trials: Trials,
+    audio_root: str | Path,
+    front_end: FrontEnd,
+    *,
+    corruption_seed: int | None = None,
+    track: Track = silent,
+) -> NDArray[np.float32]:
+    """Embeddings `(U, D)` of the utterances of a trial list, each embedded once.
+
+    Args:
+        embedder: From features to an embedding, whatever computes it.
+        trials: Whose utterance names are paths relative to `audio_root`; extensions may be missing.
+        audio_root: Folder of the audio.
+        front_end: The features the embedder expects.
+        corruption_seed: Corrupt every utterance, on both sides of the trials, with this seed.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: An audio file is missing or unusable, or the trials are all of one kind.
+    """
+    _check_kinds(trials)
+    paths = locate(trials.utterances, Path(audio_root))
+    recordings = file_recordings(trials.utterances, paths, front_end.sample_rate)
+    if corruption_seed is not None:
+        recordings = corrupted(recordings, corruption_seed)
+    return embed(embedder, recordings, front_end, track=track)
+
+
+def summarise(
+    points: OperatingPoints, trials: Trials, cost: DetectionCost, seconds: float
+) -> Evaluation:
+    """The outcome in figures.
+
+    Args:
+        points: Of the scores of the trials.
+        trials: What was compared with what.
+        cost: Of minDCF.
+        seconds: What it all took.
+    """
     targets = int(trials.targets.sum())
     return Evaluation(
-        eer_percent=eer(scores, trials.targets),
-        min_dcf=min_dcf(scores, trials.targets, p_target),
-        p_target=p_target,
+        eer_percent=points.eer,
+        min_dcf=points.min_dcf(cost),
+        p_target=cost.p_target,
         trials=len(trials),
         targets=targets,
         nontargets=len(trials) - targets,
-        utterances=len(embeddings),
-        seconds=time.perf_counter() - start,
+        utterances=len(trials.utterances),
+        seconds=seconds,
     )
 
 
-def audio_features(paths: Iterable[Path], front_end: FrontEnd) -> Iterator[Features]:
-    """Features `(T, num_mel_bins)` of each file, computed by threads a few files ahead.
-
-    Raises:
-        SparsifyError: A file is missing, unusable or shorter than one frame.
-    """
-    filterbank = Filterbank(front_end)
-
-    def features_of(path: Path) -> Features:
-        samples = read_audio(path, front_end.sample_rate)
-        try:
-            return filterbank.features(samples)
-        except SparsifyError as error:
-            raise SparsifyError(f"{path}: {error}") from error
-
-    with ThreadPoolExecutor(_THREADS) as executor:
-        pending: deque[Future[Features]] = deque()
-        for path in paths:
-            pending.append(executor.submit(features_of, path))
-            if len(pending) > _AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _locate(trials: Trials, root: Path) -> Sequence[Path]:
-    paths = [root / name for name in trials.utterances]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise SparsifyError(
-            f"{len(missing)} of the {len(paths)} utterances in the trials have no file,"
-            f" the first is '{missing[0]}': --audio-root must be the folder where the names start"
-        )
-    return paths
+def _check_kinds(trials: Trials) -> None:
+    """Refuses trials that cannot be evaluated now and not after hours of embedding."""
+    checked_trials(np.zeros(len(trials)), trials.targets)

@@ -1,8 +1,9 @@
-"""Trials: pairs of utterances, and whether one speaker spoke both."""
+"""Trials: an enrolled voice, a test utterance, and whether one speaker spoke both."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from array import array
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sparsify.errors import SparsifyError
 
 _WORDS = {"target": True, "nontarget": False}
 _LABELS = {"1": True, "0": False, **_WORDS}
-_FORM = "a trial is '1|0 enrolment test' or 'enrolment test target|nontarget'"
+_FORM = "a trial is '1|0 enrolment test' or 'enrolment test 1|0|target|nontarget'"
 
 
 @dataclass(frozen=True)
@@ -22,54 +23,129 @@ class Trials:
 
     Attributes:
         utterances: Names of the utterances, each once.
-        enrolment: Index of the enrolment utterance of each trial, `(N,)`.
+        enrolment: The enrolled voice of each trial, `(N,)`: the index of an utterance, or from
+            `len(utterances)` on, of a model.
         test: Index of the test utterance of each trial, `(N,)`.
         targets: Whether both are of the same speaker, `(N,)`.
+        models: The utterances that each model was enrolled with, by index.
     """
 
     utterances: tuple[str, ...]
     enrolment: NDArray[np.int64]
     test: NDArray[np.int64]
     targets: NDArray[np.bool_]
+    models: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
-def read_trials(path: str | Path) -> Trials:
+def read_trials(path: str | Path, enrolment: str | Path | None = None) -> Trials:
     """Reads a trial list, one trial per line: `1|0 enrolment test`, blank lines aside.
 
-    `target` and `nontarget` also serve as labels, and may come last (the Kaldi form).
+    The label may come last (CN-Celeb), and may be `target` or `nontarget` (Kaldi).
+
+    Args:
+        path: The trial list.
+        enrolment: Names what the models of the list were enrolled with, one
+            `model utterance [utterance …]` per line (CN-Celeb's `enroll.lst`, Kaldi's `spk2utt`);
+            lines of one model add up. Without it, the first name of a trial is an utterance.
 
     Raises:
-        SparsifyError: The file is missing or empty, or a line is not a trial.
+        SparsifyError: A file is missing or empty, a line is not a trial or not an enrolment, or a
+            trial is of a model that was not enrolled.
     """
     path = Path(path)
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise SparsifyError(f"no trial list '{path}'") from error
-    except UnicodeDecodeError as error:
-        raise SparsifyError(f"trial list '{path}' is not UTF-8 text") from error
     index: dict[str, int] = {}
-    trials: list[tuple[bool, int, int]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    models = {} if enrolment is None else _read_models(Path(enrolment), index)
+    numbers = {name: number for number, name in enumerate(models)}
+    table = array("q")  # target, enrolment, test of one trial after the other
+    for number, fields in _lines(path, "trial list"):
         try:
-            target, enrolment, test = _parse(line)
+            target, first, second = _parse(fields)
+            row = numbers[first] if models else index.setdefault(first, len(index))
         except ValueError as error:
             raise SparsifyError(f"{path}:{number}: {error}: {_FORM}") from error
-        first = index.setdefault(enrolment, len(index))
-        trials.append((target, first, index.setdefault(test, len(index))))
-    if not trials:
+        except KeyError as error:
+            raise SparsifyError(
+                f"{path}:{number}: model {error} was not enrolled: name its utterances in"
+                f" '{enrolment}'"
+            ) from error
+        table.extend((target, row, index.setdefault(second, len(index))))
+    if not table:
         raise SparsifyError(f"trial list '{path}' is empty: {_FORM}")
-    table = np.array(trials, dtype=np.int64)
-    return Trials(tuple(index), table[:, 1], table[:, 2], table[:, 0].astype(bool))
+    targets, enrolled, tests = np.array(table).reshape(-1, 3).T.copy()
+    return Trials(
+        utterances=tuple(index),
+        enrolment=enrolled + len(index) if models else enrolled,
+        test=tests,
+        targets=targets.astype(bool),
+        models=tuple(map(tuple, models.values())),
+    )
+
+
+def speaker_numbers(
+    trials: Trials, speakers: Mapping[str, str] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Who speaks in each trial.
+
+    Args:
+        trials: The trial list.
+        speakers: The speaker of each utterance; without it, the first folder of its name.
+
+    Returns:
+        Number of the speaker enrolled, `(N,)`, and of the test utterance's, `(N,)`.
+
+    Raises:
+        SparsifyError: The speaker of an utterance is not known, a model has utterances of several,
+            or a trial's label says otherwise.
+    """
+    hint = "give --speakers a file of 'utterance speaker' lines"
+    codes: dict[str, int] = {}
+    numbers = []
+    for name in trials.utterances:
+        speaker = speakers.get(name) if speakers else name.rpartition("/")[0].partition("/")[0]
+        if not speaker:
+            raise SparsifyError(f"the speaker of utterance '{name}' is not known: {hint}")
+        numbers.append(codes.setdefault(speaker, len(codes)))
+    for model in trials.models:
+        of_model = {numbers[row] for row in model}
+        if len(of_model) > 1:
+            raise SparsifyError(
+                f"a model is enrolled with '{trials.utterances[model[0]]}' and an utterance of"
+                f" another speaker: {hint}"
+            )
+        numbers.append(of_model.pop())
+    rows = np.array(numbers, dtype=np.int64)
+    enrolled, test = rows[trials.enrolment], rows[trials.test]
+    wrong = np.flatnonzero((enrolled == test) != trials.targets)
+    if len(wrong):
+        kind = "target" if trials.targets[wrong[0]] else "nontarget"
+        raise SparsifyError(
+            f"{len(wrong)} of {len(trials)} trials contradict the speakers of their utterances,"
+            f" the first a {kind} trial of '{trials.utterances[trials.test[wrong[0]]]}': {hint}"
+        )
+    return enrolled, test
+
+
+def read_speakers(path: str | Path) -> dict[str, str]:
+    """Reads the speaker of each utterance, one `utterance speaker` per line (Kaldi's `utt2spk`).
+
+    Raises:
+        SparsifyError: The file is missing or a line has another form.
+    """
+    speakers = {}
+    for number, fields in _lines(Path(path), "list of speakers"):
+        if len(fields) != 2:
+            raise SparsifyError(
+                f"{path}:{number}: {len(fields)} fields instead of 2: a line is 'utterance speaker'"
+            )
+        speakers[fields[0]] = fields[1]
+    return speakers
 
 
 def write_trials(trials: Trials, path: str | Path) -> None:
-    """Writes the form `read_trials` reads: `1|0 enrolment test`."""
+    """Writes pairs of utterances in the form `read_trials` reads: `1|0 enrolment test`."""
     names = trials.utterances
     lines = (
         f"{target:d} {names[enrolment]} {names[test]}\n"
@@ -145,12 +221,44 @@ def _sample_pairs(
     return np.stack([earlier, later], axis=1)
 
 
-def _parse(line: str) -> tuple[bool, str, str]:
-    fields = line.split()
+def _read_models(path: Path, index: dict[str, int]) -> dict[str, list[int]]:
+    """The utterances of each model; numbers those that are not in the index yet."""
+    models: dict[str, list[int]] = {}
+    for number, (model, *utterances) in _lines(path, "enrolment list"):
+        if not utterances:
+            raise SparsifyError(
+                f"{path}:{number}: model '{model}' without an utterance: a line is"
+                " 'model utterance [utterance …]'"
+            )
+        rows = (index.setdefault(utterance, len(index)) for utterance in utterances)
+        models.setdefault(model, []).extend(rows)
+    if not models:
+        raise SparsifyError(f"enrolment list '{path}' is empty: name the models' utterances")
+    return models
+
+
+def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each line that is not blank, and its number."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise SparsifyError(f"no {content} '{path}'") from error
+    except UnicodeDecodeError as error:
+        raise SparsifyError(f"{content} '{path}' is not UTF-8 text") from error
+    for number, line in enumerate(lines, start=1):
+        fields = line.split()
+        if fields:
+            yield number, fields
+
+
+def _parse(fields: Sequence[str]) -> tuple[bool, str, str]:
     if len(fields) != 3:
         raise ValueError(f"{len(fields)} fields instead of 3")
-    if fields[2] in _WORDS:
-        return _WORDS[fields[2]], fields[0], fields[1]
-    if fields[0] in _LABELS:
-        return _LABELS[fields[0]], fields[1], fields[2]
+    first, second, third = fields
+    if third in _WORDS:
+        return _WORDS[third], first, second
+    if first in _LABELS:
+        return _LABELS[first], second, third
+    if third in _LABELS:
+        return _LABELS[third], first, second
     raise ValueError("no label 1, 0, target or nontarget")

@@ -9,6 +9,8 @@ import soundfile as sf
 import torch
 import torchaudio
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 from torch import nn
@@ -16,9 +18,12 @@ from torch import nn
 import sparsify
 from sparsify.artifact import load_artifact, save_model
 from sparsify.cli.main import main
+from sparsify.exporters.embedders import load_speaker_model
 from sparsify.exporters.onnx import export_onnx
 from sparsify.speech.synthetic import write_synthetic
+from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.trials import make_trials, write_trials
+from sparsify.weights import read_weights
 
 KEYS = [
     "path",
@@ -30,6 +35,12 @@ KEYS = [
     "nontargets",
     "utterances",
     "seconds",
+    "min_dcfs",
+    "subtract_mean",
+    "score_norm",
+    "cohort_speakers",
+    "corruption_seed",
+    "confidence",
 ]
 
 
@@ -138,6 +149,153 @@ def test_a_foreign_file_is_evaluated_with_a_note(folder):
     assert "does not say which features it expects" in result.stderr
 
 
+def rows_of(folder, root, names):
+    """Embeddings of files by the network itself, in float64."""
+    model = load_speaker_model(folder / "dense.safetensors", 1)
+    recordings = file_recordings(names, [folder / root / name for name in names], 16000)
+    return embed(model.embedder, recordings, model.front_end).astype(float)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def cohort(folder):
+    """Six other voices."""
+    write_synthetic(folder / "others", 6, 2, seed=9)
+    return folder / "others"
+
+
+def test_cohort_scores_give_the_rates(folder, cohort):
+    lines = [line.split() for line in (folder / "trials.txt").read_text().splitlines()]
+    names = sorted({name for line in lines for name in line[1:]})
+    others = sorted(path.relative_to(cohort).as_posix() for path in cohort.rglob("*.*"))
+    of_cohort = rows_of(folder, "others", others)
+    mean = of_cohort.mean(axis=0)
+    rows = dict(zip(names, unit(rows_of(folder, "audio", names) - mean), strict=True))
+    speakers = sorted({name.split("/")[0] for name in others})
+    centred = unit(of_cohort - mean)
+    against = unit(
+        np.stack([centred[[n.startswith(f"{s}/") for n in others]].mean(axis=0) for s in speakers])
+    )
+    scores = []
+    for _, first, second in lines:
+        score = rows[first] @ rows[second]
+        tops = [np.sort(against @ rows[name])[-4:] for name in (first, second)]
+        scores.append(np.mean([(score - top.mean()) / top.std() for top in tops]))
+    false_alarm, hit, _ = roc_curve([int(line[0]) for line in lines], scores)
+    rate = brentq(lambda rate: 1 - rate - np.interp(rate, false_alarm, hit), 0, 1)
+    options = ("--subtract-mean", "--score-norm", "as-norm", "--top-n", 4, "--cohort")
+    result = evaluated(folder, "dense.safetensors", *options, cohort)
+    assert result["eer_percent"] == pytest.approx(100 * rate, abs=1e-6)
+    assert (result["subtract_mean"], result["score_norm"]) == (True, "as-norm")
+    assert result["cohort_speakers"] == 6
+
+    embedded = ["embed", folder / "dense.safetensors", cohort, "--output", folder / "others.npz"]
+    assert CliRunner().invoke(main, [*map(str, embedded), "-q"]).exit_code == 0
+    again = evaluated(folder, "dense.safetensors", *options, folder / "others.npz")
+    assert again["eer_percent"] == result["eer_percent"]
+
+
+def test_the_mean_in_a_file_is_subtracted(folder, cohort, tmp_path):
+    wanted = evaluated(folder, "run", "--subtract-mean", "--cohort", cohort)
+    others = sorted(path.relative_to(cohort).as_posix() for path in cohort.rglob("*.*"))
+    mean = rows_of(folder, "others", others).mean(axis=0)
+    path = tmp_path / "model.safetensors"
+    with safe_open(folder / "dense.safetensors", "pt") as file:
+        metadata = file.metadata() | {"embedding_mean": json.dumps(mean.tolist())}
+        save_file({name: file.get_tensor(name) for name in file.keys()}, path, metadata)  # noqa: SIM118
+    found = evaluated(folder, path, "--subtract-mean")
+    assert found["eer_percent"] == pytest.approx(wanted["eer_percent"], abs=1e-9)
+    assert found["min_dcf"] == pytest.approx(wanted["min_dcf"], abs=1e-9)
+    without = run(folder, "run", "--subtract-mean")
+    assert without.exit_code == 2
+    assert "does not carry the mean embedding" in without.stderr
+
+
+def test_models_enrolled_with_several_utterances(folder):
+    lines = [line.split() for line in (folder / "trials.txt").read_text().splitlines()]
+    names = sorted({name for line in lines for name in line[1:]})
+    speakers = sorted({name.split("/")[0] for name in names})
+    first = {s: [n for n in names if n.startswith(f"{s}/")][:2] for s in speakers}
+    (folder / "enroll.lst").write_text("".join(f"{s}-m {' '.join(first[s])}\n" for s in speakers))
+    tests = [name for name in names if not any(name in chosen for chosen in first.values())]
+    pairs = [(s, name) for s in speakers for name in tests]
+    (folder / "trials.lst").write_text(
+        "".join(f"{s}-m {name.partition('.')[0]} {name.startswith(s):d}\n" for s, name in pairs)
+    )
+    rows = dict(zip(names, unit(rows_of(folder, "audio", names)), strict=True))
+    models = {s: unit(rows[first[s][0]] + rows[first[s][1]]) for s in speakers}
+    scores = [models[s] @ rows[name] for s, name in pairs]
+    false_alarm, hit, _ = roc_curve([name.startswith(s) for s, name in pairs], scores)
+    rate = brentq(lambda rate: 1 - rate - np.interp(rate, false_alarm, hit), 0, 1)
+    result = evaluated(
+        *(folder, "run", "--trials", folder / "trials.lst", "--enroll", folder / "enroll.lst"),
+        *("--confidence", 90),
+    )
+    assert result["eer_percent"] == pytest.approx(100 * rate, abs=1e-6)
+    assert (result["trials"], result["targets"], result["utterances"]) == (16, 4, 12)
+    assert result["confidence"]["speakers"] == 4
+
+
+def test_several_costs(folder):
+    options = ("--p-target", 0.05, "--p-target", 0.5, "--c-miss", 10, "--c-fa", 2)
+    result = evaluated(folder, "run", *options)
+    described = [
+        {k: cost[k] for k in ("p_target", "c_miss", "c_fa")} for cost in result["min_dcfs"]
+    ]
+    assert described == [{"p_target": p, "c_miss": 10, "c_fa": 2} for p in (0.05, 0.5)]
+    assert result["p_target"] == 0.05
+    assert result["min_dcf"] == result["min_dcfs"][0]["min_dcf"]
+    # p·c_miss and (1 − p)·c_fa in the ratio of p = 0.05, c = 10 and 2 are those of p = 10/48.
+    same = evaluated(folder, "run", "--p-target", 10 / 48)
+    assert result["min_dcf"] == pytest.approx(same["min_dcf"], abs=1e-9)
+
+
+def test_confidence_intervals_enclose_the_rates(folder):
+    result = evaluated(folder, "run", "--confidence", 95)
+    low, high = result["confidence"]["eer_percent"]
+    assert low <= result["eer_percent"] <= high
+    assert low < high
+    ((low, high),) = result["confidence"]["min_dcf"]
+    assert low <= result["min_dcf"] <= high
+    table = run(folder, "run", "--confidence", 95).stdout
+    assert "95 % intervals" in table
+    assert f"{result['confidence']['eer_percent'][0]:.3f} –" in table
+
+
+def test_corruption_is_repeatable_and_matters(folder):
+    clean, first, again, other = (
+        evaluated(folder, "run", *options)
+        for options in ((), ("--corrupt", 1), ("--corrupt", 1), ("--corrupt", 2))
+    )
+    assert first["corruption_seed"] == 1
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    rates = {(r["eer_percent"], r["min_dcf"]) for r in (clean, first, other)}
+    assert len(rates) == 3
+
+
+def test_the_det_curve_holds_the_rate(folder, tmp_path):
+    result = evaluated(folder, "run", "--det", tmp_path / "det.csv")
+    table = np.loadtxt(tmp_path / "det.csv", delimiter=",", skiprows=1)
+    gap = table[:, 1] - table[:, 2]
+    rate = np.interp(0, -gap, table[:, 2])
+    assert result["eer_percent"] == pytest.approx(100 * rate, abs=1e-9)
+
+
+def test_the_model_is_read_once(folder, monkeypatch):
+    read = []
+
+    def counted(path):
+        read.append(path)
+        return read_weights(path)
+
+    monkeypatch.setattr("sparsify.artifact.read_weights", counted)
+    evaluated(folder, "dense.safetensors")
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "options", "sentence"),
     [
@@ -146,6 +304,13 @@ def test_a_foreign_file_is_evaluated_with_a_note(folder):
         ("run", ("--audio-root", "elsewhere"), "--audio-root"),
         ("run", ("--trials", "absent.txt"), "no trial list 'absent.txt'"),
         ("run", ("--p-target", "1"), "--p-target"),
+        ("run", ("--score-norm", "as-norm"), "--score-norm needs --cohort"),
+        ("run", ("--cohort", "."), "--cohort serves"),
+        ("run", ("--speakers", "x"), "--speakers serves --confidence"),
+        ("run", ("--confidence", "95", "--speakers", "absent"), "no list of speakers 'absent'"),
+        ("run", ("--enroll", "absent"), "no enrolment list 'absent'"),
+        ("run", ("--det", "det.txt"), "must end in .csv"),
+        ("run", ("--calibrate", "absent/calibration.json"), "create the folder 'absent'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2(folder, path, options, sentence):

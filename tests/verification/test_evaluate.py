@@ -10,7 +10,7 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe import FrontEnd
 from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
-from sparsify.verification.evaluate import audio_features, evaluate, evaluate_features
+from sparsify.verification.evaluate import evaluate, evaluate_features, trial_embeddings
 from sparsify.verification.trials import Trials, make_trials, read_trials
 
 RATE = 16000
@@ -57,14 +57,6 @@ def test_files_are_embedded_once_whole_and_alone(tones):
     assert dataclasses.replace(again, seconds=result.seconds) == result
 
 
-def test_the_front_end_is_obeyed(tones):
-    root, names = tones
-    for front_end in (FrontEnd(preset="wespeaker"), FrontEnd(sample_rate=8000, num_mel_bins=40)):
-        (features,) = audio_features([root / names[0]], front_end)
-        samples = read_audio(root / names[0], front_end.sample_rate)
-        np.testing.assert_array_equal(features, Filterbank(front_end).features(samples))
-
-
 def test_perfect_and_useless_embedders():
     speakers = np.repeat(np.arange(4), 3)
     features = [np.tile(np.eye(4, dtype=np.float32)[speaker], (5, 1)) for speaker in speakers]
@@ -75,13 +67,6 @@ def test_perfect_and_useless_embedders():
     assert (useless.eer_percent, useless.min_dcf) == (pytest.approx(50), 1)
 
 
-def test_more_files_than_are_read_ahead_keep_their_order(tones):
-    root, names = tones
-    paths = [root / name for name in names] * 9
-    lengths = [len(features) for features in audio_features(paths, FrontEnd())]
-    assert lengths == [40, 55] * 27
-
-
 def test_missing_audio_is_one_sentence(tones):
     root, names = tones
     trials = make_trials([*names[:-1], "3000/absent.wav"], [n[:3] for n in names], seed=0)
@@ -89,10 +74,28 @@ def test_missing_audio_is_one_sentence(tones):
         evaluate(spread, trials, root, FrontEnd())
 
 
-def test_too_short_audio_is_named(tmp_path):
-    sf.write(tmp_path / "short.wav", np.zeros(100), RATE)
-    with pytest.raises(SparsifyError, match=r"short\.wav: .*frame"):
-        list(audio_features([tmp_path / "short.wav"], FrontEnd()))
+def test_corruption_depends_on_the_name_and_the_seed_alone(tones):
+    root, names = tones
+    trials = make_trials(names, [n[:3] for n in names], seed=0)
+    backwards = Trials(trials.utterances[::-1], trials.enrolment, trials.test, trials.targets)
+
+    def embeddings(of, seed):
+        return trial_embeddings(spread, of, root, FrontEnd(), corruption_seed=seed)
+
+    first, other, clean = (embeddings(trials, seed) for seed in (1, 2, None))
+    np.testing.assert_array_equal(embeddings(backwards, 1)[::-1], first)
+    assert (np.abs(first - clean).max(axis=1) > 0.1).all()
+    assert (np.abs(first - other).max(axis=1) > 0.1).all()
+
+
+def test_a_missing_extension_is_found(tones):
+    root, names = tones
+    trials = make_trials(names, [n[:3] for n in names], seed=0)
+    bare = dataclasses.replace(trials, utterances=tuple(n.removesuffix(".wav") for n in names))
+    np.testing.assert_array_equal(
+        trial_embeddings(spread, bare, root, FrontEnd()),
+        trial_embeddings(spread, trials, root, FrontEnd()),
+    )
 
 
 def test_trials_of_one_kind_are_refused_before_anything_is_embedded():

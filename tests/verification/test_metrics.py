@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
 from sparsify.errors import SparsifyError
-from sparsify.verification.metrics import eer, min_dcf
+from sparsify.verification.metrics import DetectionCost, eer, min_dcf, operating_points
 
 
 @st.composite
@@ -132,3 +132,57 @@ def test_scores_must_be_finite_and_match_the_labels():
 def test_p_target_must_be_a_probability(p_target):
     with pytest.raises(SparsifyError, match="between 0 and 1"):
         min_dcf([0.1, 0.2], [1, 0], p_target)
+
+
+@given(labelled_scores())
+def test_operating_points_are_scikit_learns_roc(data):
+    scores, labels = data
+    false_alarm, hit, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    points = operating_points(scores, labels)
+    np.testing.assert_allclose(points.false_alarm, false_alarm, atol=1e-12)
+    np.testing.assert_allclose(points.miss, 1 - hit, atol=1e-12)
+    np.testing.assert_array_equal(points.lowest_accepted, thresholds)
+
+
+@given(labelled_scores())
+def test_corners_give_the_same_curve(data):
+    scores, labels = data
+    points = operating_points(scores, labels)
+    corners = points.corners()
+    assert corners.eer == pytest.approx(points.eer, abs=1e-9)
+    for p_target in (0.01, 0.3, 0.9):
+        cost = DetectionCost(p_target)
+        assert corners.min_dcf(cost) == points.min_dcf(cost)
+    # Every point that was dropped lies on a straight stretch between two that were kept.
+    kept = set(zip(corners.false_alarm.tolist(), corners.miss.tolist(), strict=True))
+    for x, y in zip(points.false_alarm.tolist(), points.miss.tolist(), strict=True):
+        if (x, y) not in kept:
+            assert any(x == a for a, _ in kept) or any(y == b for _, b in kept)
+
+
+@given(labelled_scores(), st.floats(0.01, 0.99))
+def test_thresholds_give_the_rates_they_are_named_for(data, p_target):
+    scores, labels = data
+    points, cost = operating_points(scores, labels), DetectionCost(p_target, 2, 3)
+
+    def rates(threshold):
+        accepted = scores >= threshold
+        return np.mean(~accepted[labels]), np.mean(accepted[~labels])
+
+    miss, false_alarm = rates(points.min_dcf_threshold(cost))
+    assert cost.of(miss, false_alarm) == pytest.approx(points.min_dcf(cost), abs=1e-12)
+    miss, false_alarm = rates(points.eer_threshold())
+    nearest = min(abs(np.subtract(*rates(t))) for t in [*scores, np.inf])
+    assert abs(miss - false_alarm) == pytest.approx(nearest, abs=1e-12)
+
+
+def test_a_threshold_lies_midway_between_scores():
+    points = operating_points([4.0, 3.0, 1.0, 0.0], [1, 1, 0, 0])
+    assert points.eer_threshold() == 2
+    assert points.min_dcf_threshold(DetectionCost()) == 2
+
+
+@pytest.mark.parametrize("costs", [(0.0, 1.0), (1.0, -1.0), (float("inf"), 1.0)])
+def test_costs_must_be_positive(costs):
+    with pytest.raises(SparsifyError, match="positive"):
+        min_dcf([0.1, 0.2], [1, 0], 0.01, *costs)

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.errors import SparsifyError
-from sparsify.verification.trials import make_trials, read_trials, write_trials
+from sparsify.verification.trials import (
+    make_trials,
+    read_speakers,
+    read_trials,
+    speaker_numbers,
+    write_trials,
+)
 
 
 def named(trials):
@@ -29,6 +35,7 @@ EXPECTED = [(True, "a/1.wav", "a/2.wav"), (False, "a/1.wav", "b/1.wav")]
         "1 a/1.wav a/2.wav\r\n0\ta/1.wav   b/1.wav",
         "target a/1.wav a/2.wav\nnontarget a/1.wav b/1.wav\n",
         "a/1.wav a/2.wav target\n\na/1.wav b/1.wav nontarget\n",
+        "a/1.wav a/2.wav 1\na/1.wav b/1.wav 0\n",
     ],
 )
 def test_known_forms(tmp_path, text):
@@ -111,3 +118,81 @@ def test_the_seed_decides():
     first, again, other = (make_trials(utterances, speakers, seed) for seed in (1, 1, 2))
     assert named(first) == named(again)
     assert named(first) != named(other)
+
+
+@pytest.fixture
+def cnceleb(tmp_path):
+    """Models enrolled with one and with two utterances, as CN-Celeb and spk2utt name them."""
+    (tmp_path / "enroll.lst").write_text(
+        "id1-enroll enroll/id1-enroll.wav\nid2-enroll id2/a.flac id2/b.flac\n"
+    )
+    (tmp_path / "trials.lst").write_text(
+        "id1-enroll test/id1-sing.wav 1\nid2-enroll test/id1-sing.wav 0\nid2-enroll id2/a.flac 1\n"
+    )
+    return tmp_path
+
+
+def test_models_with_several_utterances(cnceleb):
+    trials = read_trials(cnceleb / "trials.lst", cnceleb / "enroll.lst")
+    names = ("enroll/id1-enroll.wav", "id2/a.flac", "id2/b.flac", "test/id1-sing.wav")
+    assert trials.utterances == names
+    assert trials.models == ((0,), (1, 2))
+    assert trials.enrolment.tolist() == [4, 5, 5]
+    assert trials.test.tolist() == [3, 3, 1]
+    assert trials.targets.tolist() == [True, False, True]
+
+
+def test_lines_of_one_model_add_up(cnceleb):
+    (cnceleb / "map").write_text("id1-enroll x.wav\nid2-enroll y.wav\n\nid1-enroll z.wav\n")
+    trials = read_trials(cnceleb / "trials.lst", cnceleb / "map")
+    assert [[trials.utterances[row] for row in model] for model in trials.models] == [
+        ["x.wav", "z.wav"],
+        ["y.wav"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id1-enroll a.wav\n", r"trials\.lst:2: model 'id2-enroll' was not enrolled"),
+        ("id1-enroll\n", r"bad:1: model 'id1-enroll' without an utterance"),
+        ("", "enrolment list .* is empty"),
+    ],
+)
+def test_bad_enrolments_are_refused(cnceleb, text, sentence):
+    (cnceleb / "bad").write_text(text)
+    with pytest.raises(SparsifyError, match=sentence):
+        read_trials(cnceleb / "trials.lst", cnceleb / "bad")
+    with pytest.raises(SparsifyError, match="no enrolment list"):
+        read_trials(cnceleb / "trials.lst", cnceleb / "absent")
+
+
+def test_speakers_are_first_folders(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_text("1 id1/v/1.wav id1/w/2.wav\n0 id2/v/1.wav id1/v/1.wav\n")
+    enrolled, test = speaker_numbers(read_trials(path))
+    assert (enrolled == test).tolist() == [True, False]
+    assert enrolled[0] == test[0] == test[1]
+
+
+def test_speakers_from_a_list(cnceleb):
+    (cnceleb / "utt2spk").write_text(
+        "enroll/id1-enroll.wav id1\nid2/a.flac id2\nid2/b.flac id2\ntest/id1-sing.wav id1\n"
+    )
+    trials = read_trials(cnceleb / "trials.lst", cnceleb / "enroll.lst")
+    enrolled, test = speaker_numbers(trials, read_speakers(cnceleb / "utt2spk"))
+    assert (enrolled == test).tolist() == trials.targets.tolist()
+    with pytest.raises(SparsifyError, match=r"^1 of 3 trials contradict.*a target trial.*id1-sing"):
+        speaker_numbers(trials)
+
+
+def test_speakers_that_are_unknown_or_mixed_are_refused(cnceleb, tmp_path):
+    (tmp_path / "flat.txt").write_text("1 a.wav b.wav\n0 a.wav c.wav\n")
+    with pytest.raises(SparsifyError, match=r"utterance 'a\.wav' is not known: give --speakers"):
+        speaker_numbers(read_trials(tmp_path / "flat.txt"))
+    (tmp_path / "mixed").write_text("id1-enroll a/1 b/1\nid2-enroll b/1\n")
+    with pytest.raises(SparsifyError, match="another speaker"):
+        speaker_numbers(read_trials(cnceleb / "trials.lst", tmp_path / "mixed"))
+    (tmp_path / "bad").write_text("a b c\n")
+    with pytest.raises(SparsifyError, match=r"bad:1: 3 fields instead of 2"):
+        read_speakers(tmp_path / "bad")

@@ -1,0 +1,141 @@
+"""`sparsify embed`: the embeddings of files, as a table that other tools read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
+from sparsify.errors import SparsifyError
+from sparsify.exporters.embedders import load_speaker_model
+from sparsify.verification.embedding import audio_files, embeddings_or_errors, file_recordings
+from sparsify.verification.tables import EmbeddingTable, check_table, write_table
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    "embed",
+    epilog="""\b
+    Examples:
+      sparsify embed run enrol.wav test.wav --output embeddings.jsonl
+      sparsify embed model.onnx speech/train --output train.npz
+      sparsify embed run --list wav.scp --output embeddings.ark
+    """,
+)
+@click.argument("path", type=FILE)
+@click.argument("inputs", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--list", "list_file", type=FILE, help="Files, one 'file' or 'key file' per line.")
+@click.option(
+    "--output",
+    type=FILE,
+    required=True,
+    help="NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.",
+)
+@click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Exit with code 0 although some files could not be embedded.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
+)
+@json_option
+@verbosity_options
+def embed_command(
+    *,
+    path: Path,
+    inputs: tuple[Path, ...],
+    list_file: Path | None,
+    output: Path,
+    skip_broken: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Write the speaker embeddings of audio files.
+
+    PATH is a run directory, a .safetensors or an .onnx; INPUTS are audio files and folders of them.
+    The key of an embedding is the file as given, or in a folder its path from there. Files that
+    cannot be embedded are left out and named; the exit code is then 1.
+    """
+    check_table(output)
+    files = _gather(inputs, list_file)
+    model = load_speaker_model(path, threads)
+    start = time.perf_counter()
+    recordings = file_recordings(files, files.values(), model.front_end.sample_rate)
+    rows, skipped = {}, {}
+    found = embeddings_or_errors(model.embedder, recordings, model.front_end, track=track)
+    for key, embedding in zip(files, found, strict=True):
+        if isinstance(embedding, SparsifyError):
+            skipped[key] = str(embedding)
+            click.echo(f"Left out: {embedding}", err=True)
+        else:
+            rows[key] = embedding
+    if not rows:
+        raise SparsifyError(f"none of the {len(files)} files could be embedded: nothing is written")
+    table = EmbeddingTable(tuple(rows), np.stack(list(rows.values())), model.digest)
+    written = write_table(table, output)
+    if as_json:
+        emit_json(
+            {
+                "path": str(path),
+                "output": [str(file) for file in written],
+                "utterances": len(rows),
+                "dimensions": table.embeddings.shape[1],
+                "skipped": [{"key": key, "reason": skipped[key]} for key in skipped],
+                "seconds": time.perf_counter() - start,
+            }
+        )
+    else:
+        names = " and ".join(str(file) for file in written)
+        dimensions = table.embeddings.shape[1]
+        out.print(f"{len(rows):,} embeddings of {dimensions} dimensions in {names}", markup=False)
+    if skipped and not skip_broken:
+        raise GateError(
+            f"{len(skipped)} of {len(files)} files could not be embedded; the others were"
+            " (--skip-broken accepts that)"
+        )
+
+
+def _gather(inputs: tuple[Path, ...], list_file: Path | None) -> dict[str, Path]:
+    """All files by their keys.
+
+    Raises:
+        SparsifyError: There are none, or two have the same key.
+    """
+    files: dict[str, Path] = {}
+
+    def add(key: str, path: Path) -> None:
+        if files.setdefault(key, path) != path:
+            raise SparsifyError(f"'{files[key]}' and '{path}' have the same key '{key}'")
+
+    for path in inputs:
+        if not path.is_dir():
+            add(str(path), path)
+            continue
+        inside = audio_files(path)
+        if not inside:
+            raise SparsifyError(f"no audio under '{path}'")
+        for file in inside:
+            add(file.relative_to(path).as_posix(), file)
+    for number, line in enumerate(_lines(list_file) if list_file else (), start=1):
+        key, _, file_name = line.strip().partition(" ")
+        if file_name.strip().endswith("|"):
+            raise SparsifyError(f"{list_file}:{number}: commands are not run: name an audio file")
+        if key:
+            add(key, Path(file_name.strip() or key))
+    if not files:
+        raise SparsifyError("nothing to embed: give audio files, folders or --list")
+    return files
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise SparsifyError(f"no list '{path}'") from error
+    except UnicodeDecodeError as error:
+        raise SparsifyError(f"list '{path}' is not UTF-8 text") from error

@@ -1,0 +1,115 @@
+"""`sparsify verify`: whether one speaker spoke both of two recordings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from sparsify.cli.display import GateError, emit_json, json_option, out, verbosity_options
+from sparsify.errors import SparsifyError
+from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
+from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from sparsify.verification.embedding import embed, file_recordings
+from sparsify.verification.scoring import Scoring
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    "verify",
+    epilog="""\b
+    Examples:
+      sparsify verify run enrol.wav test.wav
+      sparsify verify model.onnx enrol.wav test.wav --threshold 0.4 --require-match
+      sparsify verify run enrol.wav test.wav --at min-dcf-0.01 --json
+    """,
+)
+@click.argument("path", type=FILE)
+@click.argument("enrolment", type=FILE)
+@click.argument("test", type=FILE)
+@click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
+@click.option(
+    "--calibration",
+    type=FILE,
+    help="Thresholds by `sparsify evaluate --calibrate`; calibration.json beside the model if any.",
+)
+@click.option(
+    "--at",
+    "operating_point",
+    default="eer",
+    show_default=True,
+    help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target.",
+)
+@click.option(
+    "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
+)
+@json_option
+@verbosity_options
+def verify_command(
+    *,
+    path: Path,
+    enrolment: Path,
+    test: Path,
+    threshold: float | None,
+    calibration: Path | None,
+    operating_point: str,
+    require_match: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Score two recordings and say whether the speaker is the same.
+
+    PATH is a run directory, a .safetensors or an .onnx. With a calibration the score is computed as
+    it was calibrated (mean subtraction, AS-norm); otherwise it is the cosine. The exit code is 0
+    whatever the answer, unless --require-match is given.
+    """
+    if threshold is not None and calibration is not None:
+        raise click.UsageError("--threshold and --calibration exclude each other.")
+    model = load_speaker_model(path, threads)
+    scoring = Scoring()
+    if threshold is None:
+        found = _calibration(model, calibration)
+        if found is not None:
+            scoring, threshold = found.scoring, found.threshold(operating_point)
+    if threshold is None and require_match:
+        raise SparsifyError(
+            "--require-match needs a threshold: give --threshold or --calibration, or put"
+            f" {CALIBRATION_FILE} beside the model"
+        )
+    start = time.perf_counter()
+    files = (enrolment, test)
+    recordings = file_recordings(map(str, files), files, model.front_end.sample_rate)
+    embeddings = embed(model.embedder, recordings, model.front_end)
+    score = scoring.pair_score(embeddings[0], embeddings[1])
+    same = None if threshold is None else score >= threshold
+    if as_json:
+        emit_json(
+            {
+                "path": str(path),
+                "enrolment": str(enrolment),
+                "test": str(test),
+                "score": score,
+                "threshold": threshold,
+                "same_speaker": same,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+    else:
+        verdict = {None: "no threshold to decide by", True: "same speaker"}
+        answer = verdict.get(same, "different speakers")
+        against = "" if threshold is None else f", threshold {threshold:.4f}"
+        out.print(f"{answer} (score {score:.4f}{against})", markup=False)
+    if require_match and not same:
+        raise GateError(f"the score {score:.4f} is below the threshold {threshold:.4f}")
+
+
+def _calibration(model: SpeakerModel, given: Path | None) -> Calibration | None:
+    """The calibration that was named, or the one beside the model if there is one."""
+    beside = model.artifact.path.parent / CALIBRATION_FILE
+    file = given or (beside if beside.is_file() else None)
+    return None if file is None else read_calibration(file, model.digest)

@@ -1,0 +1,134 @@
+"""Decision thresholds, with the model and the scoring that they are valid for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.files import check_writable, replacing
+from sparsify.verification.scoring import Scoring
+
+FORMAT_VERSION = 1
+CALIBRATION_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From which score on two utterances count as one speaker's.
+
+    Attributes:
+        thresholds: By name of the operating point: `eer`, and `min-dcf-P` for each p_target P.
+        scoring: How the scores were computed that the thresholds are for.
+        model: Digest of the model.
+    """
+
+    thresholds: dict[str, float]
+    scoring: Scoring
+    model: str
+
+    def threshold(self, name: str) -> float:
+        """The threshold of an operating point.
+
+        Raises:
+            SparsifyError: There is none of that name.
+        """
+        if name not in self.thresholds:
+            raise SparsifyError(
+                f"no threshold '{name}' in the calibration, {did_you_mean(name, self.thresholds)}"
+            )
+        return self.thresholds[name]
+
+
+def check_calibration(path: Path) -> None:
+    """Checks that a calibration can be written at `path`, before work is spent on it.
+
+    Raises:
+        SparsifyError: The name does not end in `.json`, or the file cannot be written.
+    """
+    if path.suffix != ".json":
+        raise SparsifyError(f"cannot write '{path}': the name of a calibration must end in .json")
+    check_writable(path)
+
+
+def write_calibration(calibration: Calibration, path: Path) -> None:
+    """Writes a calibration as JSON; mean and cohort go into a file beside it.
+
+    Raises:
+        SparsifyError: A file cannot be written.
+    """
+    check_calibration(path)
+    scoring = calibration.scoring
+    arrays = {"mean": scoring.mean, "cohort": scoring.cohort}
+    present = {name: array for name, array in arrays.items() if array is not None}
+    digest = None
+    if present:
+        content = safetensors.numpy.save(present)
+        digest = hashlib.sha256(content).hexdigest()
+        with replacing(_arrays_file(path)) as temporary:
+            temporary.write_bytes(content)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "model": calibration.model,
+        "thresholds": calibration.thresholds,
+        "subtract_mean": scoring.mean is not None,
+        "score_norm": None if scoring.cohort is None else "as-norm",
+        "top_n": scoring.top_n,
+        "arrays": digest,
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+
+
+def read_calibration(path: Path, model: str) -> Calibration:
+    """Reads the calibration of a model.
+
+    Args:
+        path: The JSON file.
+        model: Digest of the model that is to use it.
+
+    Raises:
+        SparsifyError: The file is missing, damaged, of a newer version or of another model, or its
+            arrays are missing or of another calibration.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        version, digest = content["format_version"], content["arrays"]
+        thresholds = {str(name): float(value) for name, value in content["thresholds"].items()}
+        of_model, top_n = content["model"], int(content["top_n"])
+    except FileNotFoundError as error:
+        raise SparsifyError(
+            f"no calibration '{path}': make one with `sparsify evaluate --calibrate`"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SparsifyError(f"'{path}' is not a calibration: make it anew") from error
+    if version != FORMAT_VERSION:
+        raise SparsifyError(f"'{path}' has format version {version}: update sparsify to read it")
+    if of_model != model:
+        raise SparsifyError(
+            f"'{path}' was made with another model: calibrate this one with"
+            " `sparsify evaluate --calibrate`"
+        )
+    arrays = _arrays(path, digest) if digest else {}
+    return Calibration(thresholds, Scoring(arrays.get("mean"), arrays.get("cohort"), top_n), model)
+
+
+def _arrays_file(path: Path) -> Path:
+    return path.with_suffix(".arrays.safetensors")  # not what a model would be called
+
+
+def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
+    file = _arrays_file(path)
+    if not file.is_file():
+        raise SparsifyError(f"'{path}' needs '{file}', which is missing: keep the two together")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SparsifyError(f"'{file}' is not the one that '{path}' was written with")
+    arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
+    return arrays

@@ -1,0 +1,211 @@
+"""From recordings to embeddings: each utterance whole, by itself, read by threads ahead of time.
+
+Batches of one keep every runtime's numbers comparable: nothing is padded, nothing is cropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.errors import SparsifyError
+from sparsify.progress import Track, silent
+from sparsify.recipe import FrontEnd
+from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
+from sparsify.speech.corpus import Corpus
+from sparsify.speech.corruption import corrupt_utterance
+from sparsify.speech.features import Filterbank
+
+Features: TypeAlias = NDArray[np.float32]
+Embedding: TypeAlias = NDArray[np.float32]
+Embedder: TypeAlias = Callable[[Features], Embedding]
+"""From the features `(T, num_mel_bins)` of an utterance to its embedding `(D,)`."""
+
+_THREADS = 4
+_AHEAD = 16  # utterances read before the embedder asks for them
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance that can be read when its turn comes.
+
+    Attributes:
+        name: How the utterance is called.
+        read: Gives its samples `(samples,)` in [-1, 1]; raises `SparsifyError` if it cannot.
+    """
+
+    name: str
+    read: Callable[[], Samples]
+
+
+def file_recordings(
+    names: Iterable[str], paths: Iterable[Path], sample_rate: int
+) -> list[Recording]:
+    """Files as recordings."""
+    return [
+        Recording(name, partial(read_audio, path, sample_rate))
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def corpus_recordings(corpus: Corpus, sample_rate: int) -> list[Recording]:
+    """The utterances of a corpus as recordings, read from wherever they are."""
+    return [Recording(u.key, partial(read_audio, u.source, sample_rate)) for u in corpus.utterances]
+
+
+def corrupted(recordings: Iterable[Recording], seed: int) -> list[Recording]:
+    """The same recordings, equalised and made noisy as their names and the seed decide."""
+
+    def read(recording: Recording) -> Samples:
+        return corrupt_utterance(recording.read(), recording.name, seed)
+
+    return [replace(recording, read=partial(read, recording)) for recording in recordings]
+
+
+def audio_features(
+    recordings: Iterable[Recording], front_end: FrontEnd
+) -> Iterator[Features | SparsifyError]:
+    """Features `(T, num_mel_bins)` of each recording, or why there are none, in order."""
+    filterbank = Filterbank(front_end)
+
+    def features_of(recording: Recording) -> Features | SparsifyError:
+        try:
+            samples = recording.read()
+        except SparsifyError as error:
+            return error
+        try:
+            return filterbank.features(samples)
+        except SparsifyError as error:
+            return SparsifyError(f"{recording.name}: {error}")
+
+    with ThreadPoolExecutor(_THREADS) as executor:
+        pending: deque[Future[Features | SparsifyError]] = deque()
+        for recording in recordings:
+            pending.append(executor.submit(features_of, recording))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def embeddings_or_errors(
+    embedder: Embedder,
+    recordings: Sequence[Recording],
+    front_end: FrontEnd,
+    *,
+    track: Track = silent,
+    description: str = "Embedding utterances",
+) -> Iterator[Embedding | SparsifyError]:
+    """The embedding `(D,)` of each recording, or why there is none, in order.
+
+    Args:
+        embedder: From features to an embedding, whatever computes it.
+        recordings: What to embed.
+        front_end: The features the embedder expects.
+        track: Shows progress.
+        description: Of the progress.
+    """
+    features = audio_features(recordings, front_end)
+    for recording, found in zip(
+        recordings, track(features, description, len(recordings)), strict=True
+    ):
+        if isinstance(found, SparsifyError):
+            yield found
+            continue
+        embedding = embedder(found)
+        if np.isfinite(embedding).all():
+            yield embedding
+        else:
+            yield SparsifyError(
+                f"the embedding of '{recording.name}' is not finite: the model gives NaN or"
+                " infinity"
+            )
+
+
+def embed(
+    embedder: Embedder,
+    recordings: Sequence[Recording],
+    front_end: FrontEnd,
+    *,
+    track: Track = silent,
+    description: str = "Embedding utterances",
+) -> NDArray[np.float32]:
+    """Embeddings `(U, D)` of recordings, all of which must be usable; see `embeddings_or_errors`.
+
+    Raises:
+        SparsifyError: A recording is unusable or its embedding is not finite.
+    """
+    rows = []
+    for found in embeddings_or_errors(
+        embedder, recordings, front_end, track=track, description=description
+    ):
+        if isinstance(found, SparsifyError):
+            raise found
+        rows.append(found)
+    return np.stack(rows)
+
+
+def locate(names: Sequence[str], root: Path) -> list[Path]:
+    """The file of each utterance name under a folder.
+
+    A name without its extension finds the audio file of that name, and so does a name with the
+    extension of another audio format (CN-Celeb's lists say `.wav` of files that are `.flac`).
+
+    Raises:
+        SparsifyError: A name has no file, or several.
+    """
+    folders: dict[Path, dict[str, list[Path]]] = {}
+    paths, missing = [], []
+    for name in names:
+        path = root / name
+        if not path.is_file():
+            found = _by_stem(path, folders)
+            if len(found) > 1:
+                raise SparsifyError(
+                    f"utterance '{name}' may be '{found[0]}' or '{found[1]}': say which by its"
+                    " extension"
+                )
+            if not found:
+                missing.append(path)
+                continue
+            path = found[0]
+        paths.append(path)
+    if missing:
+        raise SparsifyError(
+            f"{len(missing)} of the {len(names)} utterances in the trials have no file,"
+            f" the first is '{missing[0]}': --audio-root must be the folder where the names start"
+        )
+    return paths
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """All audio files under a folder, sorted, except hidden ones."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _by_stem(path: Path, folders: dict[Path, dict[str, list[Path]]]) -> list[Path]:
+    """Audio files beside `path` that differ from it in the extension only; lists a folder once."""
+    if path.parent not in folders:
+        by_stem: dict[str, list[Path]] = {}
+        beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+        for file in beside:
+            if file.suffix.lower() in AUDIO_SUFFIXES:
+                by_stem.setdefault(file.stem, []).append(file)
+        folders[path.parent] = by_stem
+    stems = folders[path.parent]
+    found = stems.get(path.name, [])
+    return found or (stems.get(path.stem, []) if path.suffix.lower() in AUDIO_SUFFIXES else [])

@@ -1,0 +1,110 @@
+"""Embeddings on disk: NumPy's `.npz`, Kaldi's `.ark` with its `.scp`, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.errors import SparsifyError
+from sparsify.files import check_writable, replacing
+
+SUFFIXES = (".npz", ".ark", ".jsonl")
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Embeddings by the name of their utterance.
+
+    Attributes:
+        keys: Names of the utterances, each once.
+        embeddings: One row per utterance, `(U, D)`.
+        model: Digest of the model that made them.
+    """
+
+    keys: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+    model: str
+
+
+def check_table(path: Path) -> None:
+    """Checks that a table can be written at `path`, before work is spent on its content.
+
+    Raises:
+        SparsifyError: The name has no known ending, or the file cannot be written.
+    """
+    if path.suffix not in SUFFIXES:
+        raise SparsifyError(f"cannot write '{path}': the name must end in {', '.join(SUFFIXES)}")
+    check_writable(path)
+
+
+def write_table(table: EmbeddingTable, path: Path) -> list[Path]:
+    """Writes embeddings in the format that the ending of the name says.
+
+    - `.npz`: the arrays `keys` `(U,)`, `embeddings` `(U, D)` float32 and `model`, the digest.
+    - `.ark`: Kaldi's binary float vectors; beside it goes an `.scp` that says where in it each is.
+    - `.jsonl`: one `{"key": …, "embedding": […]}` per line.
+
+    Returns:
+        The files written; each appears complete or not at all.
+
+    Raises:
+        SparsifyError: The name has no known ending, a key does not fit the format, or a file
+            cannot be written.
+    """
+    check_table(path)
+    if path.suffix == ".ark":
+        return _write_ark(table, path)
+    with replacing(path) as temporary:
+        if path.suffix == ".npz":
+            keys, model = np.array(table.keys, dtype=np.str_), np.array(table.model)
+            np.savez(temporary, keys=keys, embeddings=table.embeddings, model=model)
+        else:
+            with temporary.open("w", encoding="utf-8") as file:
+                for key, row in zip(table.keys, table.embeddings, strict=True):
+                    file.write(json.dumps({"key": key, "embedding": row.tolist()}) + "\n")
+    return [path]
+
+
+def read_table(path: Path) -> EmbeddingTable:
+    """Reads an `.npz` that `write_table` wrote.
+
+    Raises:
+        SparsifyError: The file is missing or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            keys, embeddings = content["keys"], content["embeddings"]
+            table = EmbeddingTable(tuple(keys.tolist()), embeddings, str(content["model"]))
+    except FileNotFoundError as error:
+        raise SparsifyError(f"no table of embeddings '{path}'") from error
+    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise SparsifyError(
+            f"'{path}' is not a table of embeddings: give an .npz that `sparsify embed` wrote"
+        ) from error
+    if embeddings.ndim != 2 or len(table.keys) != len(embeddings):
+        raise SparsifyError(f"'{path}' has {len(keys)} keys for embeddings {embeddings.shape}")
+    return table
+
+
+def _write_ark(table: EmbeddingTable, path: Path) -> list[Path]:
+    """Per vector: key, space, `\\0BFV \\4`, length as int32, float32 values, little-endian."""
+    script = path.with_suffix(".scp")
+    lines = []
+    spaced = next((key for key in table.keys if not key or len(key.split()) != 1), None)
+    if spaced is not None:
+        raise SparsifyError(f"Kaldi's files cannot hold the key '{spaced}': it has white space")
+    with replacing(path) as temporary, replacing(script) as temporary_script:
+        with temporary.open("wb") as file:
+            for key, row in zip(table.keys, table.embeddings, strict=True):
+                file.write(f"{key} ".encode())
+                lines.append(f"{key} {path}:{file.tell()}\n")
+                file.write(b"\0BFV \4" + struct.pack("<i", len(row)))
+                file.write(row.astype("<f4").tobytes())
+        temporary_script.write_text("".join(lines), "utf-8")
+    return [path, script]

@@ -1,0 +1,78 @@
+"""Calibrations: written, read, and refused when they are not of the model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sparsify.errors import SparsifyError
+from sparsify.verification.calibration import (
+    Calibration,
+    check_calibration,
+    read_calibration,
+    write_calibration,
+)
+from sparsify.verification.scoring import Scoring
+
+THRESHOLDS = {"eer": 0.3125, "min-dcf-0.01": 0.1 + 0.2}
+
+
+@pytest.mark.parametrize("parts", [(), ("mean",), ("cohort",), ("mean", "cohort")])
+def test_writing_and_reading_again(tmp_path, parts):
+    rng = np.random.default_rng(0)
+    arrays = {"mean": rng.standard_normal(4), "cohort": rng.standard_normal((5, 4))}
+    chosen = {name: arrays[name] for name in parts}
+    path = tmp_path / "calibration.json"
+    write_calibration(Calibration(THRESHOLDS, Scoring(**chosen, top_n=3), "digest"), path)
+    assert len(list(tmp_path.iterdir())) == (2 if parts else 1)
+    found = read_calibration(path, "digest")
+    assert found.thresholds == THRESHOLDS
+    assert found.scoring.top_n == 3
+    for name in arrays:
+        np.testing.assert_array_equal(getattr(found.scoring, name), chosen.get(name))
+
+
+def test_a_model_beside_it_is_not_overwritten(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    calibration = Calibration(THRESHOLDS, Scoring(np.ones(3)), "digest")
+    write_calibration(calibration, tmp_path / "model.json")
+    assert (tmp_path / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_what_does_not_belong_is_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    with pytest.raises(SparsifyError, match=r"no calibration .*--calibrate"):
+        read_calibration(path, "digest")
+    calibration = Calibration(THRESHOLDS, Scoring(np.ones(3)), "digest")
+    write_calibration(calibration, path)
+    with pytest.raises(SparsifyError, match="made with another model"):
+        read_calibration(path, "other")
+    arrays = tmp_path / "calibration.arrays.safetensors"
+    content = arrays.read_bytes()
+    arrays.write_bytes(content[:-1] + b"x")
+    with pytest.raises(SparsifyError, match="is not the one"):
+        read_calibration(path, "digest")
+    arrays.unlink()
+    with pytest.raises(SparsifyError, match="which is missing"):
+        read_calibration(path, "digest")
+    for text in ("{", "[]", "{}", json.dumps({"format_version": 1})):
+        path.write_text(text)
+        with pytest.raises(SparsifyError, match="is not a calibration"):
+            read_calibration(path, "digest")
+    with pytest.raises(SparsifyError, match=r"must end in \.json"):
+        check_calibration(tmp_path / "calibration.txt")
+
+
+def test_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    write_calibration(Calibration(THRESHOLDS, Scoring(), "digest"), path)
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(SparsifyError, match="format version 2: update"):
+        read_calibration(path, "digest")
+
+
+def test_an_unknown_operating_point_is_refused_with_a_hint():
+    calibration = Calibration(THRESHOLDS, Scoring(), "digest")
+    assert calibration.threshold("eer") == 0.3125
+    with pytest.raises(SparsifyError, match=r"no threshold 'min-dcf-0\.1'.*'min-dcf-0\.01'\?"):
+        calibration.threshold("min-dcf-0.1")

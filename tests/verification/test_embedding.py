@@ -1,0 +1,127 @@
+"""From recordings to embeddings: order, names, unusable files, and what is embedded."""
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from sparsify.errors import SparsifyError
+from sparsify.recipe import FrontEnd
+from sparsify.speech.audio import read_audio
+from sparsify.speech.corruption import corrupt_utterance
+from sparsify.speech.features import Filterbank
+from sparsify.speech.layouts import load_corpus
+from sparsify.verification.embedding import (
+    Recording,
+    audio_features,
+    audio_files,
+    corpus_recordings,
+    corrupted,
+    embed,
+    embeddings_or_errors,
+    file_recordings,
+    locate,
+)
+
+RATE = 16000
+
+
+@pytest.fixture
+def noises(tmp_path):
+    """Two speakers with two recordings each, of different lengths."""
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, 0.1 * rng.standard_normal(int(RATE * (0.4 + 0.1 * i))), RATE)
+    return tmp_path
+
+
+def spread(features):
+    return features.std(axis=0)
+
+
+def test_the_front_end_is_obeyed(noises):
+    path = noises / "a/1.wav"
+    for front_end in (FrontEnd(preset="wespeaker"), FrontEnd(sample_rate=8000, num_mel_bins=40)):
+        (recording,) = file_recordings(["x"], [path], front_end.sample_rate)
+        (features,) = audio_features([recording], front_end)
+        samples = read_audio(path, front_end.sample_rate)
+        np.testing.assert_array_equal(features, Filterbank(front_end).features(samples))
+
+
+def test_more_files_than_are_read_ahead_keep_their_order(noises):
+    paths = audio_files(noises) * 10
+    recordings = file_recordings(map(str, paths), paths, RATE)
+    lengths = [len(features) for features in audio_features(recordings, FrontEnd())]
+    assert lengths == [40, 50, 60, 70] * 10
+
+
+def test_unusable_recordings_are_reported_in_their_place(noises):
+    (noises / "broken.wav").write_bytes(b"RIFF")
+    sf.write(noises / "short.wav", np.zeros(100), RATE)
+    names = ["a/1.wav", "broken.wav", "short.wav", "b/1.wav"]
+    recordings = file_recordings(names, [noises / name for name in names], RATE)
+    found = list(embeddings_or_errors(spread, recordings, FrontEnd()))
+    assert [isinstance(each, SparsifyError) for each in found] == [False, True, True, False]
+    assert "broken.wav" in str(found[1])
+    assert "short.wav" in str(found[2])
+    assert "frame" in str(found[2])
+    with pytest.raises(SparsifyError, match=r"broken\.wav"):
+        embed(spread, recordings, FrontEnd())
+
+
+def test_embeddings_that_are_not_finite_are_reported(noises):
+    recordings = file_recordings(["x"], [noises / "a/1.wav"], RATE)
+    with pytest.raises(SparsifyError, match="embedding of 'x' is not finite"):
+        embed(lambda features: features[0] * np.nan, recordings, FrontEnd())
+
+
+def test_a_corpus_is_read_like_its_files(noises):
+    corpus = load_corpus(noises)
+    files = file_recordings(
+        [u.key for u in corpus.utterances], [u.path for u in corpus.utterances], RATE
+    )
+    expected = embed(spread, files, FrontEnd())
+    recordings = corpus_recordings(corpus, RATE)
+    assert [r.name for r in recordings] == ["a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg"]
+    np.testing.assert_array_equal(embed(spread, recordings, FrontEnd()), expected)
+
+
+def test_corruption_wraps_the_reading():
+    samples = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) / 10
+    (recording,) = corrupted([Recording("n", lambda: samples)], 3)
+    np.testing.assert_array_equal(recording.read(), corrupt_utterance(samples, "n", 3))
+
+
+def test_names_find_their_files_whatever_the_extension(noises):
+    names = ["a/1.wav", "a/1", "a/2.wav", "a/2", "b/2.wav"]
+    files = ["a/1.wav", "a/1.wav", "a/2.flac", "a/2.flac", "b/2.ogg"]
+    assert locate(names, noises) == [noises / file for file in files]
+
+
+def test_a_dot_in_a_name_is_not_taken_for_an_extension(noises):
+    (noises / "a/1.wav").rename(noises / "a/1.2.wav")
+    assert locate(["a/1.2"], noises) == [noises / "a/1.2.wav"]
+    with pytest.raises(SparsifyError, match="have no file"):
+        locate(["a/1.3"], noises)
+
+
+def test_an_ambiguous_name_is_refused(noises):
+    sf.write(noises / "a/1.flac", np.zeros(RATE), RATE)
+    assert locate(["a/1.wav"], noises) == [noises / "a/1.wav"]
+    with pytest.raises(SparsifyError, match=r"'a/1' may be .*1\.flac' or .*1\.wav'"):
+        locate(["a/1"], noises)
+
+
+def test_missing_files_are_counted(noises):
+    with pytest.raises(SparsifyError, match=r"^2 of the 3 .*first is .*c/1'.*--audio-root"):
+        locate(["a/1", "c/1", "a/7.wav"], noises)
+
+
+def test_hidden_files_and_others_are_no_audio(noises):
+    (noises / "a" / ".hidden.wav").touch()
+    (noises / ".trash").mkdir()
+    (noises / ".trash" / "x.wav").touch()
+    (noises / "notes.txt").touch()
+    names = [path.relative_to(noises).as_posix() for path in audio_files(noises)]
+    assert names == ["a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg"]
