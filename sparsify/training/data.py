@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
-from sparsify.speech.augment import augment
+from sparsify.speech.augment import Augmenter
 from sparsify.speech.cache import AudioCache, load_audio
 from sparsify.speech.corpus import Corpus, Skipped, Utterance, scan_folder, split_speakers
 from sparsify.speech.features import Filterbank
@@ -86,6 +86,7 @@ def _validation_features(
 ) -> tuple[list[Features], list[Features]]:
     filterbank = Filterbank(recipe.front_end)
     always = recipe.augment.model_copy(update={"probability": 1.0})
+    corrupt = Augmenter(always, recipe.front_end.sample_rate)
     clean, corrupted = [], []
     for number, utterance in enumerate(
         track(utterances, "Computing validation features", len(utterances))
@@ -94,5 +95,5 @@ def _validation_features(
         clean.append(filterbank.features(waveform))
         if recipe.augment.probability > 0:
             rng = np.random.default_rng([recipe.seed, number])
-            corrupted.append(filterbank.features(augment(rng, waveform, always)))
+            corrupted.append(filterbank.features(corrupt(rng, waveform)))
     return clean, corrupted
