@@ -307,6 +307,12 @@ class Recipe(Section):
         """After how many steps the large-margin fine-tuning begins."""
         return round(self.objective.large_margin.begin * self.training.steps)
 
+    def in_pieces(self, processes: int) -> Recipe:
+        """The recipe with at least one micro-batch for each of several processes."""
+        pieces = max(self.training.micro_batches, processes)
+        training = self.training.model_copy(update={"micro_batches": pieces})
+        return self.model_copy(update={"training": training})
+
     def to_yaml(self) -> str:
         """The resolved recipe, readable by `load_recipe`."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

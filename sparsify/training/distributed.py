@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +14,11 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from sparsify.errors import SparsifyError
-
-logger = logging.getLogger(__name__)
+from sparsify.errors import FailedElsewhereError, SparsifyError
 
 T = TypeVar("T")
 
 _FAILURES = "sparsify/failures"
-
-
-class FailedElsewhereError(SparsifyError):
-    """Another process has failed, and says why."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +71,7 @@ class Processes:
         if self.count == 1:
             return module
         ids = [device] if device.type == "cuda" else None
-        # Every process re-estimates or averages the statistics of batch norm before they are used.
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(module, device_ids=ids)
 
     def mean_(self, tensor: Tensor) -> Tensor:
         """Replaces a tensor by its mean over all processes."""

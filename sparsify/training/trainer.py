@@ -88,6 +88,7 @@ def train(
     """
     method_options(recipe)  # refuse a mistake before hours of loading
     run, together = RunDirectory(Path(output)), processes()
+    recipe = recipe.in_pieces(together.count)
     if not resume:
         together.from_main(run.check_free)
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
