@@ -19,12 +19,14 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import training_display
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.training.distributed import Joined
+from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 
@@ -83,7 +85,7 @@ Examples:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
+@click.option("--dry-run", is_flag=True, help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.")
 @json_option
 @verbosity_options
 def train_command(
@@ -110,7 +112,10 @@ def train_command(
             resolved = _resolve(recipe, assignments, flags)
         if dry_run:
             if together.main:
-                _show(resolved, as_json=as_json)
+                method_options(resolved)
+                foreseen = preview(resolved, device=device, track=track)
+                content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
+                emit_json(content) if as_json else show_preview(out, resolved, foreseen)
             return
         finished = together.from_main(RunDirectory(output).summary) if resume else None
         if finished is not None:
@@ -129,14 +134,6 @@ def train_command(
                 )
         if together.main:
             emit_json(summary) if as_json else _report(summary)
-
-
-def _show(recipe: Recipe, *, as_json: bool) -> None:
-    method_options(recipe)
-    if as_json:
-        emit_json(recipe.model_dump(mode="json"))
-    else:
-        out.print(recipe.to_yaml(), markup=False, end="")
 
 
 def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> Recipe:

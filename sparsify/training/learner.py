@@ -46,6 +46,7 @@ class Learner:
         forward: The same, compiled if the recipe says so.
         method: Makes it sparse.
         learning_rate: Shape of the learning rate.
+        speakers: Number of training speakers, without virtual ones.
         places: This process's part of every batch.
         overflows: Updates left out because gradients in fp16 overflowed.
     """
@@ -91,7 +92,7 @@ class Learner:
         self.learning_rate = LearningRate(training)
         self.scaler = compute.scaler()
         self.overflows = 0
-        self._speakers = speakers
+        self.speakers = speakers
         self._peaks = [group["lr"] for group in self.method.optimizer.param_groups]
 
     def update(self, step: int, batch: Batch) -> dict[str, Tensor]:
@@ -173,8 +174,8 @@ class Learner:
         if classifier is None:
             return
         if step > self.recipe.large_margin_begins:
-            first = self.recipe.speeds.index(1.0) * self._speakers
-            classifier.among = range(first, first + self._speakers)
+            first = self.recipe.speeds.index(1.0) * self.speakers
+            classifier.among = range(first, first + self.speakers)
             classifier.margin = objective.large_margin.margin
         else:
             classifier.margin = margin_at(progress, objective.margin, objective.margin_ramp)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sparsify.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model
 from sparsify.recipe import Recipe
@@ -35,6 +36,19 @@ def build_network(recipe: Recipe) -> nn.Module:
             " layers, or model.ignore protects them all"
         )
     return network
+
+
+def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
+    """The state dict that the recipe's network starts from, or `None` if it starts at random.
+
+    Raises:
+        SparsifyError: `model.init_from` cannot be read or does not fit the network.
+    """
+    if recipe.model.init_from is None:
+        return None
+    network = build_network(recipe)
+    load_artifact(recipe.model.init_from).load_into(network)
+    return network.state_dict()
 
 
 def embedding_dim(network: nn.Module, recipe: Recipe) -> int:

@@ -28,7 +28,7 @@ from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
-from sparsify.training.networks import build_network
+from sparsify.training.networks import starting_weights
 from sparsify.training.reports import header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.selection import (
@@ -294,13 +294,9 @@ class Trainer:
 
 def _start(recipe: Recipe, run: RunDirectory, *, resume: bool) -> dict[str, Tensor] | None:
     """The weights to start from, if they are not random."""
-    if recipe.model.init_from is None:
-        return None
-    if resume:
+    if resume and recipe.model.init_from is not None:
         return run.load_start()
-    network = build_network(recipe)
-    load_artifact(recipe.model.init_from).load_into(network)
-    return network.state_dict()
+    return starting_weights(recipe)
 
 
 def _digest(corpus: Corpus) -> str:
