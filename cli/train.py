@@ -85,7 +85,11 @@ Examples:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--dry-run", is_flag=True, help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.",
+)
 @json_option
 @verbosity_options
 def train_command(

@@ -334,7 +334,8 @@ def load_recipe(
     """Reads and validates a recipe.
 
     Args:
-        source: Name of a shipped recipe, or a YAML file.
+        source: Name of a shipped recipe, or a YAML file; its key `extends` names the recipe, or the
+            file beside it, whose keys it takes over and changes.
         assignments: `key=value` pairs with dotted keys, the value in YAML.
         changes: Dotted keys and values that are applied after `assignments`.
 
@@ -384,7 +385,17 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         raise SparsifyError(f"{where}: {value}{message}") from error
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The content of `base` with `changes`, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merged(below, value) if both else value
+    return merged
+
+
+def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
     path = Path(source)
     if str(source) in recipe_names():
         text = resources.files("sparsify.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
@@ -400,7 +411,15 @@ def _read(source: str | Path) -> dict[str, Any]:
     content = _parse(text, f"recipe '{source}'")
     if not isinstance(content, dict):
         raise SparsifyError(f"recipe '{source}' must be a mapping of keys to values")
-    return content
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    if str(parent) not in recipe_names():
+        parent = path.parent / str(parent)
+    family = (*children, str(source))
+    if str(parent) in family:
+        raise SparsifyError(f"recipe '{source}' extends itself, by way of '{parent}'")
+    return _merged(_read(parent, family), content)
 
 
 def _parse(text: str, what: str) -> Any:

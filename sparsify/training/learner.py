@@ -78,7 +78,9 @@ class Learner:
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         self.forward = compiled(self.network, compute) if training.compile else self.network
-        self.model = processes.parallel(_Model(self.forward, self.objective, compute), compute.device)
+        self.model = processes.parallel(
+            _Model(self.forward, self.objective, compute), compute.device
+        )
         task = Task(
             self.network,
             self.objective,

@@ -119,7 +119,9 @@ def _estimate(learner: Learner, track: Track) -> dict[str, Any]:
     sizes = {
         "weight_bytes": _bytes(parameters),
         "gradient_bytes": _bytes(p.grad for p in parameters if p.grad is not None),
-        "optimizer_bytes": _bytes(v for own in state for v in own.values() if isinstance(v, Tensor)),
+        "optimizer_bytes": _bytes(
+            v for own in state for v in own.values() if isinstance(v, Tensor)
+        ),
         "activation_bytes": kept,
     }
     device = learner.compute.device

@@ -41,9 +41,7 @@ def header(learner: Learner, data: SpeechData) -> Record:
     }
 
 
-def step_record(
-    learner: Learner, step: int, means: Mapping[str, float], epoch: float
-) -> Record:
+def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: float) -> Record:
     """A line of the metrics.
 
     Args:

@@ -226,7 +226,9 @@ class Trainer:
         states = {step: self.run.load_validated(step) for step in self.finalists.errors}
         steps = same_zeros(states, prunable_parameters(network, ignore))
         if len(steps) < len(states):
-            logger.info("averaging %d of %d models: others have other zeros", len(steps), len(states))
+            logger.info(
+                "averaging %d of %d models: others have other zeros", len(steps), len(states)
+            )
         return steps, average_weights([states[step] for step in steps])
 
     def _finish(self, averaged: Record | None) -> Record:

@@ -185,7 +185,8 @@ def test_dry_run_knows_mistakes(tmp_path):
     refused(run("--dry-run", "--init-from", "nowhere"), "nowhere")
 
 
-def test_another_model_does_not_inherit_the_recipes_options(tmp_path):
+def test_another_model_does_not_inherit_the_recipes_options(monkeypatch):
+    monkeypatch.setattr("sparsify.cli.train.preview", lambda *_, **__: {})
     arguments = ["train", "--model", "ecapa-tdnn-512", "--dry-run", "--json"]
     resolved = json.loads(CliRunner().invoke(main, arguments).stdout)["recipe"]
     assert resolved["model"]["name"] == "ecapa-tdnn-512"

@@ -106,9 +106,7 @@ def musan(tmp_path):
 
 def test_recorded_noise_has_the_ratio_of_its_folder(musan):
     ranges = {"noise": (1, 2), "speech": (11, 12), "music": (21, 22)}
-    section = AugmentSection(
-        probability=1, equaliser_db=0, noise=str(musan), noise_snr_db=ranges
-    )
+    section = AugmentSection(probability=1, equaliser_db=0, noise=str(musan), noise_snr_db=ranges)
     augmenter = Augmenter(section, RATE)
     clean = 0.1 * noise(RATE // 2)
     seen = set()

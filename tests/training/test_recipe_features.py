@@ -53,16 +53,17 @@ def digest(run):
 @pytest.mark.parametrize("method", ["adabreg", "gmp"])
 def test_average_of_landed_models_is_on_target_and_resumed_exactly(method, tmp_path):
     recipe = tiny(
-        "training.steps=10", "training.average=3", method=method, **{"methods.gmp": {"end": 0.3, "every": 1}}
+        "training.steps=10",
+        "training.average=3",
+        method=method,
+        **{"methods.gmp": {"end": 0.3, "every": 1}},
     )
     summary = train(recipe, tmp_path / "run")
     steps = summary["average"]["steps"]
     assert len(steps) >= 2
     files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert files == {"last.pt"} | {f"step-{step}.pt" for step in steps}
-    states = [
-        torch.load(tmp_path / "run" / "checkpoints" / f"step-{step}.pt") for step in steps
-    ]
+    states = [torch.load(tmp_path / "run" / "checkpoints" / f"step-{step}.pt") for step in steps]
     delivered = load_artifact(tmp_path / "run")
     names = list(prunable_parameters(delivered.build()))
     zeros = sum(int((delivered.state[name] == 0).sum()) for name in names)
@@ -126,7 +127,9 @@ def test_distillation_beside_labels_is_resumed_exactly(teacher, tmp_path):
     train(recipe, tmp_path / "resumed", resume=True)
     assert digest(tmp_path / "straight") == digest(tmp_path / "resumed")
     assert records(tmp_path / "straight") == records(tmp_path / "resumed")
-    assert all(record["loss"] > 2 * record["distillation"] for record in records(tmp_path / "straight"))
+    assert all(
+        record["loss"] > 2 * record["distillation"] for record in records(tmp_path / "straight")
+    )
 
 
 def test_a_teacher_that_does_not_fit_is_named(teacher, tmp_path):
@@ -191,9 +194,7 @@ def learner_of(recipe, monkeypatch):
 
 def test_micro_batches_change_nothing_where_crops_do_not_meet(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    batches = [
-        (0.1 * torch.randn(8, 6400, generator=generator), torch.arange(8)) for _ in range(3)
-    ]
+    batches = [(0.1 * torch.randn(8, 6400, generator=generator), torch.arange(8)) for _ in range(3)]
     results = []
     for pieces in (1, 4):
         recipe = tiny(

@@ -20,7 +20,9 @@ def test_margin_rises_fast_first():
     assert values[60] == values[100] == 0.2
     assert all(a <= b for a, b in pairwise(values))
     # WeSpeaker: ratio = 1 - exp(x * log(1e-3))
-    assert margin_at(0.3, 0.2, (0.2, 0.6)) == pytest.approx(0.2 * (1 - math.exp(-math.log(1e3) / 4)))
+    assert margin_at(0.3, 0.2, (0.2, 0.6)) == pytest.approx(
+        0.2 * (1 - math.exp(-math.log(1e3) / 4))
+    )
     rises = [b - a for a, b in pairwise(values[20:61])]
     assert all(a > b for a, b in pairwise(rises[:-1]))
 
