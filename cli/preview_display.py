@@ -18,8 +18,8 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
         f"parameters: {parameters['total']:,}: {parameters['prunable']:,} prunable,"
         f" {parameters['protected']:,} protected, {parameters['free']:,} free (norms, biases);"
         f" {parameters['training_only']:,} more in training only",
-        f"data: {data['speakers']} speakers, {data['utterances']:,} utterances, {data['hours']:.2f} h"
-        f" to train ({data['steps_per_epoch']:g} steps per epoch),"
+        f"data: {data['speakers']} speakers, {data['utterances']:,} utterances,"
+        f" {data['hours']:.2f} h to train ({data['steps_per_epoch']:g} steps per epoch),"
         f" {data['validation_speakers']} speakers, {data['validation_utterances']:,} utterances to"
         f" validate, {data['skipped']} files skipped",
         f"time: {timedelta(seconds=round(estimate['training_seconds']))} of steps"

@@ -202,7 +202,7 @@ def write_artifact(
     """
     if path.suffix != ".safetensors":
         raise SparsifyError(f"cannot write '{path}': the name must end in .safetensors")
-    metadata = provenance(model, front_end, recipe) | {"layout": layout} | extra
+    metadata = provenance(model, front_end, recipe) | {"layout": layout, **extra}
     stored = canonical_state(model)
     if layout == "bitmask":
         for name in prunable_parameters(model):

@@ -127,7 +127,7 @@ class AugmentSection(Section):
     equaliser_db: float = Field(default=4.0, ge=0)
     noise: str | None = None
     noise_snr_db: dict[str, Range] = Field(
-        default_factory=lambda: {"noise": (0, 15), "speech": (10, 30), "music": (5, 15)}
+        default_factory=lambda: {"noise": (0.0, 15.0), "speech": (10.0, 30.0), "music": (5.0, 15.0)}
     )
     noise_colour_db: float = Field(default=8.0, ge=0)
     snr_db: Range = (0.0, 20.0)
@@ -408,10 +408,10 @@ def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
         raise SparsifyError(
             f"no recipe '{source}': give a YAML file or one of {', '.join(recipe_names())}"
         )
-    content = _parse(text, f"recipe '{source}'")
+    content: Any = _parse(text, f"recipe '{source}'")
     if not isinstance(content, dict):
         raise SparsifyError(f"recipe '{source}' must be a mapping of keys to values")
-    parent = content.pop("extends", None)
+    parent: Any = content.pop("extends", None)
     if parent is None:
         return content
     if str(parent) not in recipe_names():
@@ -419,7 +419,7 @@ def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
     family = (*children, str(source))
     if str(parent) in family:
         raise SparsifyError(f"recipe '{source}' extends itself, by way of '{parent}'")
-    return _merged(_read(parent, family), content)
+    return _merged(_read(parent, family), dict(content))
 
 
 def _parse(text: str, what: str) -> Any:

@@ -110,8 +110,12 @@ def processes() -> Processes:
     """This process among those that have joined; alone if none have."""
     if not (dist.is_available() and dist.is_initialized()):
         return Processes()
-    local = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return Processes(dist.get_rank(), dist.get_world_size(), *local)
+    return Processes(
+        dist.get_rank(),
+        dist.get_world_size(),
+        _variable("LOCAL_RANK", 0),
+        _variable("LOCAL_WORLD_SIZE", 1),
+    )
 
 
 class Joined:
@@ -122,15 +126,20 @@ class Joined:
     `FailedElsewhereError`. torchrun ends all when one has ended.
     """
 
+    def __init__(self) -> None:
+        self._store: Any = None
+
     def __enter__(self) -> Processes:
-        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
+        if _variable("WORLD_SIZE", 1) == 1 or "MASTER_ADDR" not in os.environ:
             return Processes()
         self._store, rank, count = next(iter(rendezvous("env://")))
         backend = "gloo"
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            local_rank = _variable("LOCAL_RANK", 0)
+            if local_rank < torch.cuda.device_count():  # else `choose_compute` says so
+                torch.cuda.set_device(local_rank)
             backend = "cpu:gloo,cuda:nccl"
-        store = dist.PrefixStore("sparsify", self._store)
+        store = dist.PrefixStore("sparsify", self._store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=count)
         return processes()
 
@@ -140,7 +149,7 @@ class Joined:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not dist.is_initialized():
+        if self._store is None:
             return
         if error is None:
             dist.destroy_process_group()
@@ -149,6 +158,11 @@ class Joined:
 
     def _first_to_fail(self) -> bool:
         try:
-            return self._store.add(_FAILURES, 1) == 1
+            return bool(self._store.add(_FAILURES, 1) == 1)
         except RuntimeError:  # the store is gone, with the process that held it
             return False
+
+
+def _variable(name: str, default: int) -> int:
+    """An environment variable that torchrun sets."""
+    return int(os.environ.get(name, str(default)))

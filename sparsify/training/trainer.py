@@ -243,7 +243,7 @@ class Trainer:
             self.recipe.seed,
         )
         save_model(model, self.run.model_file, self.recipe, embedding_mean=mean)
-        figures = self.best.figures | {"selected_step": self.best.step}
+        figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
         summary = run_summary(self.learner, self.data, weights_table(artifact), figures) | {

@@ -1,7 +1,7 @@
-"""A process of a training; torchrun starts several, and test_distributed.py looks at what they do.
+"""A process of a training; torchrun starts several, and test_distributed.py looks at the outcome.
 
-`runs FOLDER` makes a whole run and one that stops halfway; `fail ARGUMENTS` is the command line with
-a second process that breaks down.
+`runs FOLDER` makes a whole run and one that stops halfway; `fail ARGUMENTS` is the command line
+with a second process that breaks down.
 """
 
 import os

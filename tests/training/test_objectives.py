@@ -70,7 +70,10 @@ def test_speakers_apart_from_those_told_apart_have_no_part():
 def test_distillation_is_added_with_its_weight(loss):
     x, targets, labels = torch.randn(5, 8), torch.randn(5, 8), torch.arange(5)
     distance = {
-        "cosine": 1 - torch.stack([a @ b / a.norm() / b.norm() for a, b in zip(x, targets)]).mean(),
+        "cosine": 1
+        - torch.stack(
+            [a @ b / a.norm() / b.norm() for a, b in zip(x, targets, strict=True)]
+        ).mean(),
         "mse": (x - targets).square().mean(),
     }[loss]
     classifier = AAMSoftmax(8, 5)
