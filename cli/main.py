@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sparsify.cli.display import debug_option, debugging
-from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.errors import FailedElsewhereError, SparsifyError, did_you_mean
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
@@ -103,6 +103,10 @@ class LazyGroup(click.Group):
             raise SystemExit(INTERRUPTED) from error
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads any more
+        except FailedElsewhereError as error:
+            if debugging():
+                traceback.print_exc()
+            raise SystemExit(BAD_INPUT) from error
         except (SparsifyError, OSError) as error:
             if debugging():
                 traceback.print_exc()

@@ -19,11 +19,14 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import training_display
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
+from sparsify.training.distributed import Joined
+from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 
@@ -33,6 +36,7 @@ Examples:
   sparsify train --data speech/train --target-sparsity 0.95 --output run
   sparsify train --data speech/train --method gmp --set training.steps=2000 --output run
   sparsify train --data speech/train --init-from dense-run --output sparse-run
+  torchrun --nproc-per-node=4 -m sparsify train --data speech/train --output run
 """
 
 
@@ -84,7 +88,11 @@ Examples:
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.",
+)
 @json_option
 @verbosity_options
 def train_command(
@@ -99,35 +107,40 @@ def train_command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Train a speaker model to an exact sparsity."""
-    resolved = _resumed(output, recipe, assignments, flags) if resume else None
-    if resolved is None:
-        resolved = _resolve(recipe, assignments, flags)
-    if dry_run:
-        method_options(resolved)
-        emit_json(resolved.model_dump(mode="json")) if as_json else out.print(
-            resolved.to_yaml(), markup=False, end=""
-        )
-        return
-    finished = RunDirectory(output).summary() if resume else None
-    if finished is not None:
-        console.print(f"'{output}' is complete; nothing is left to do.", markup=False)
-        summary = finished
-    else:
-        with training_display(console) as observer:
-            summary = train(
-                resolved,
-                output,
-                device=device,
-                resume=resume,
-                strict=strict,
-                observer=observer,
-                track=track,
-            )
-    if as_json:
-        emit_json(summary)
-    else:
-        _report(summary)
+    """Train a speaker model to an exact sparsity.
+
+    Under torchrun all processes train one model together; the first of them writes.
+    """
+    with Joined() as together:
+        console.quiet |= not together.main
+        if resume:
+            resolved = together.from_main(lambda: _resumed(output, recipe, assignments, flags))
+        else:
+            resolved = _resolve(recipe, assignments, flags)
+        if dry_run:
+            if together.main:
+                method_options(resolved)
+                foreseen = preview(resolved, device=device, track=track)
+                content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
+                emit_json(content) if as_json else show_preview(out, resolved, foreseen)
+            return
+        finished = together.from_main(RunDirectory(output).summary) if resume else None
+        if finished is not None:
+            console.print(f"'{output}' is complete; nothing is left to do.", markup=False)
+            summary = finished
+        else:
+            with training_display(console) as observer:
+                summary = train(
+                    resolved,
+                    output,
+                    device=device,
+                    resume=resume,
+                    strict=strict,
+                    observer=observer,
+                    track=track,
+                )
+        if together.main:
+            emit_json(summary) if as_json else _report(summary)
 
 
 def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> Recipe:
@@ -180,7 +193,9 @@ def _resumed(
         for name in (*flags, "recipe", "assignments")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     ]
-    if given and _resolve(recipe, assignments, flags) != saved:
+    # A run that several processes began has a micro-batch for each, whatever was given.
+    pieces = saved.training.micro_batches
+    if given and _resolve(recipe, assignments, flags).in_pieces(pieces) != saved:
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"

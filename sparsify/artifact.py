@@ -2,7 +2,8 @@
 
 A `.safetensors` artifact has string metadata: `format_version`, `framework` (`sparsify`),
 `architecture` and `front_end` (JSON), `recipe` (YAML, when known), `sparsity` (prunable),
-`global_sparsity`, `layout` and `source_digest`. An ONNX export carries the same keys with the
+`global_sparsity`, `layout`, `source_digest` and, after a training, `embedding_mean` (JSON: mean
+embedding of the training utterances, float32). An ONNX export carries the same keys with the
 prefix `sparsify.`.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import safetensors.torch
@@ -180,7 +182,12 @@ def load_model(path: str | Path) -> nn.Module:
 
 
 def save_model(
-    model: nn.Module, path: str | Path, recipe: Recipe | None = None, *, layout: Layout = "dense"
+    model: nn.Module,
+    path: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    layout: Layout = "dense",
+    embedding_mean: Tensor | None = None,
 ) -> None:
     """Writes a network as a `.safetensors` artifact; the file appears complete or not at all.
 
@@ -189,24 +196,36 @@ def save_model(
         path: The `.safetensors` file; replaced if it exists.
         recipe: What made the model; its front end travels with the artifact.
         layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
+        embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
 
     Raises:
         SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
     """
-    write_artifact(model, Path(path), recipe.front_end if recipe else FrontEnd(), recipe, layout)
+    front_end = recipe.front_end if recipe else FrontEnd()
+    extra = {}
+    if embedding_mean is not None:
+        # The shortest decimals that read back as the same float32.
+        values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
+        extra["embedding_mean"] = f"[{values}]"
+    write_artifact(model, Path(path), front_end, recipe, layout, extra)
 
 
 def write_artifact(
-    model: nn.Module, path: Path, front_end: FrontEnd, recipe: Recipe | None, layout: Layout
+    model: nn.Module,
+    path: Path,
+    front_end: FrontEnd,
+    recipe: Recipe | None,
+    layout: Layout,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """`save_model` for a front end that no recipe describes.
+    """`save_model` for a front end that no recipe describes, with further metadata.
 
     Raises:
         SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
     """
     if path.suffix != ".safetensors":
         raise SparsifyError(f"cannot write '{path}': the name must end in .safetensors")
-    metadata = provenance(model, front_end, recipe) | {"layout": layout}
+    metadata = provenance(model, front_end, recipe) | {"layout": layout, **extra}
     stored = canonical_state(model)
     if layout == "bitmask":
         for name in prunable_parameters(model):

@@ -11,6 +11,10 @@ class SparsifyError(Exception):
     """
 
 
+class FailedElsewhereError(SparsifyError):
+    """Another process of the same training has failed, and says why."""
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """A question with the nearest known name, or the list of all of them."""
     close = difflib.get_close_matches(name, known, n=1)

@@ -73,3 +73,28 @@ def test_malformed_file_is_named(content, tmp_path):
 def test_unknown_recipe_lists_the_shipped_ones():
     with pytest.raises(SparsifyError, match="quickstart"):
         load_recipe("nosuch")
+
+
+def test_a_recipe_extends_another(tmp_path):
+    (tmp_path / "parent.yaml").write_text(
+        "extends: speech-mini\nname: parent\ntraining: {steps: 7}\n", "utf-8"
+    )
+    (tmp_path / "child.yaml").write_text(
+        "extends: parent.yaml\ntraining: {batch_size: 8}\nmodel: {options: {channels: 16}}", "utf-8"
+    )
+    child, base = load_recipe(tmp_path / "child.yaml"), load_recipe("speech-mini")
+    assert (child.training.steps, child.training.batch_size) == (7, 8)
+    assert child.model.options == base.model.options | {"channels": 16}
+    assert child.methods == base.methods
+    assert child.name == "parent"
+    assert load_recipe("resnet34-voxceleb").training == load_recipe("ecapa512-voxceleb").training
+
+
+def test_a_circle_of_recipes_is_named(tmp_path):
+    for name, parent in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {parent}.yaml", "utf-8")
+    with pytest.raises(SparsifyError, match="extends itself"):
+        load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("extends: nosuch.yaml", "utf-8")
+    with pytest.raises(SparsifyError, match="nosuch"):
+        load_recipe(tmp_path / "a.yaml")

@@ -1,4 +1,4 @@
-"""Seeded corruption of training crops: speed, equalisation and coloured noise."""
+"""Seeded corruption of training crops: speed, equalisation, rooms and noise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 
 from sparsify.recipe import AugmentSection
 from sparsify.speech._torchaudio import torchaudio_module
+from sparsify.speech.recordings import Recordings
+from sparsify.speech.reverb import reverberate, simulated_room
 
 Samples = npt.NDArray[np.float32]
 
@@ -20,22 +22,56 @@ _PEAK = 0.99
 _FINEST_SPEED = 100
 
 
-def augment(rng: np.random.Generator, crop: Samples, section: AugmentSection) -> Samples:
-    """Equalises a crop and adds noise to it, with the section's probability.
+class Augmenter:
+    """Corrupts crops as a recipe says: equalises them, and puts them into rooms or adds noise.
 
     Args:
-        rng: Source of every random choice.
-        crop: Samples in [-1, 1], `(samples,)`.
-        section: What to do.
+        section: What to do, and how often.
+        sample_rate: Rate of the crops in Hz.
 
-    Returns:
-        Samples whose peak is at most 0.99 where they were changed, `(samples,)`.
+    Raises:
+        SparsifyError: A folder of recordings is missing or empty.
     """
-    if rng.random() >= section.probability:
-        return crop
-    equalised = equalise(rng, crop, section.equaliser_db)
-    noisy = add_noise(rng, equalised, rng.uniform(*section.snr_db), section.noise_colour_db)
-    return limit_peak(noisy)
+
+    def __init__(self, section: AugmentSection, sample_rate: int) -> None:
+        self.section = section
+        self.sample_rate = sample_rate
+        self._noise = Recordings(section.noise, sample_rate) if section.noise else None
+        self._rooms = Recordings(section.reverb, sample_rate) if section.reverb else None
+
+    def __call__(self, rng: np.random.Generator, crop: Samples) -> Samples:
+        """Corrupts a crop, with the section's probability.
+
+        Args:
+            rng: Source of every random choice.
+            crop: Samples in [-1, 1], `(samples,)`.
+
+        Returns:
+            Samples whose peak is at most 0.99 where they were changed, `(samples,)`.
+
+        Raises:
+            SparsifyError: A recording cannot be used.
+        """
+        section = self.section
+        if rng.random() >= section.probability:
+            return crop
+        equalised = equalise(rng, crop, section.equaliser_db)
+        if section.reverb_share > 0 and rng.random() < section.reverb_share:
+            return limit_peak(reverberate(equalised, self._room(rng)))
+        return limit_peak(self._noisy(rng, equalised))
+
+    def _room(self, rng: np.random.Generator) -> Samples:
+        if self._rooms is not None:
+            return self._rooms.whole(rng)
+        return simulated_room(rng, rng.uniform(*self.section.rt60), self.sample_rate)
+
+    def _noisy(self, rng: np.random.Generator, samples: Samples) -> Samples:
+        section = self.section
+        if self._noise is None:
+            return add_noise(rng, samples, rng.uniform(*section.snr_db), section.noise_colour_db)
+        kind, noise = self._noise.piece(rng, len(samples))
+        ranges = section.noise_snr_db
+        return mix(samples, noise, rng.uniform(*ranges.get(kind, ranges["noise"])))
 
 
 def equalise(rng: np.random.Generator, samples: Samples, deviation_db: float) -> Samples:
@@ -50,7 +86,11 @@ def add_noise(
 ) -> Samples:
     """Adds Gaussian noise of random smooth spectrum at exactly the given signal-to-noise ratio."""
     white = rng.standard_normal(len(samples), dtype=np.float32)
-    noise = equalise(rng, white, colour_db)
+    return mix(samples, equalise(rng, white, colour_db), snr_db)
+
+
+def mix(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+    """Adds noise `(samples,)` at exactly the given signal-to-noise ratio."""
     ratio = np.square(samples).mean() / max(np.square(noise).mean(), np.finfo(np.float32).tiny)
     return samples + noise * np.float32(np.sqrt(ratio) * 10 ** (-snr_db / 20))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe
 from sparsify.speech.audio import Samples
-from sparsify.speech.augment import augment, change_speed, source_samples
+from sparsify.speech.augment import Augmenter, change_speed, source_samples
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.parallel import PROCESSES
@@ -34,7 +35,14 @@ _EPOCH, _CROP = 1, 2
 
 def num_classes(corpus: Corpus, recipe: Recipe) -> int:
     """Speakers of the corpus times playback speeds: the classes that training tells apart."""
-    return len(corpus.speakers) * len(_speeds(recipe))
+    return len(corpus.speakers) * len(recipe.speeds)
+
+
+def crop_samples(recipe: Recipe, step: int) -> int:
+    """Samples of a crop in the batch of a step, counted from 0."""
+    large_margin = step >= recipe.large_margin_begins
+    section = recipe.objective.large_margin if large_margin else recipe.data
+    return round(section.crop_seconds * recipe.front_end.sample_rate)
 
 
 def training_batches(
@@ -44,12 +52,15 @@ def training_batches(
     *,
     start_step: int = 0,
     device: torch.device | str = "cpu",
+    places: range | None = None,
+    neighbours: int = 1,
 ) -> Iterator[Batch]:
     """Yields the batches of the steps from `start_step` to the recipe's last.
 
     Step k takes the places k·B … (k+1)·B − 1 of the corpus in an endless sequence of random
     permutations. Every random choice depends on the seed, the step and the place in the batch, so
-    that neither the number of workers nor resuming changes a batch.
+    that neither the number of workers nor resuming changes a batch, and processes that share it
+    out make the same batch together.
 
     Args:
         corpus: Training speakers.
@@ -58,18 +69,21 @@ def training_batches(
             read.
         start_step: First step.
         device: Where the batches will go; for CUDA they are in pinned memory.
+        places: The places in the batch that are wanted; all by default.
+        neighbours: Processes on this machine that read batches at the same time.
 
     Yields:
         Waveforms `(B, crop_samples)`, float32 in [-1, 1], and labels `(B,)`, int64: position of the
         speaker in `corpus.speakers` + number of speakers × position of the speed in the recipe.
+        In the large-margin phase the crops are longer and all of them at the speed 1.
 
     Raises:
         SparsifyError: No utterance of some speaker can be decoded (when decoding on demand).
     """
     workers = recipe.training.workers
-    workers = default_workers() if workers is None else workers
+    workers = default_workers(neighbours) if workers is None else workers
     loader = DataLoader(
-        CropBatches(corpus, cache, recipe),
+        CropBatches(corpus, cache, recipe, places),
         batch_size=None,
         sampler=range(start_step, recipe.training.steps),
         num_workers=workers,
@@ -86,11 +100,11 @@ def training_batches(
         yield item
 
 
-def default_workers() -> int:
-    """Loader processes that leave the model at least half of the cores."""
+def default_workers(neighbours: int = 1) -> int:
+    """Loader processes that leave the model at least half of a process's share of the cores."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(_MOST_WORKERS, cores // 2)
+    return min(_MOST_WORKERS, cores // neighbours // 2)
 
 
 class CropBatches(Dataset[Batch | SparsifyError]):
@@ -100,13 +114,16 @@ class CropBatches(Dataset[Batch | SparsifyError]):
         corpus: Training speakers.
         cache: Their audio.
         recipe: See `training_batches`.
+        places: The places in the batch that are wanted; all by default.
     """
 
-    def __init__(self, corpus: Corpus, cache: AudioCache, recipe: Recipe) -> None:
+    def __init__(
+        self, corpus: Corpus, cache: AudioCache, recipe: Recipe, places: range | None = None
+    ) -> None:
         self.recipe = recipe
         self.cache = cache
-        self.samples = round(recipe.data.crop_seconds * recipe.front_end.sample_rate)
-        self.speeds = _speeds(recipe)
+        self.places = range(recipe.training.batch_size) if places is None else places
+        self.augment = Augmenter(recipe.augment, recipe.front_end.sample_rate)
         self.utterances = corpus.utterances
         self.labels = {speaker: label for label, speaker in enumerate(corpus.speakers)}
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
@@ -116,27 +133,34 @@ class CropBatches(Dataset[Batch | SparsifyError]):
 
     def __getitem__(self, step: int) -> Batch | SparsifyError:
         """The batch of a step."""
-        size = self.recipe.training.batch_size
+        samples = crop_samples(self.recipe, step)
+        first = step * self.recipe.training.batch_size
         rngs = [
-            np.random.default_rng([self.recipe.seed, _CROP, step, place]) for place in range(size)
+            np.random.default_rng([self.recipe.seed, _CROP, step, place]) for place in self.places
         ]
-        chosen = [self.utterance(step * size + place) for place in range(size)]
-        speeds = np.array([rng.integers(len(self.speeds)) for rng in rngs])
-        waveforms = np.empty((size, self.samples), dtype=np.float32)
+        chosen = [self.utterance(first + place) for place in self.places]
+        speeds = self._speeds(step, rngs)
+        waveforms = np.empty((len(rngs), samples), dtype=np.float32)
         try:
-            for index, speed in enumerate(self.speeds):
-                places = np.flatnonzero(speeds == index)
-                if len(places):
-                    length = source_samples(speed, self.samples)
-                    crops = [self._crop(chosen[p], rngs[p].random(), length) for p in places]
-                    waveforms[places] = change_speed(np.stack(crops), speed, self.samples)
+            for index, speed in enumerate(self.recipe.speeds):
+                rows = np.flatnonzero(speeds == index)
+                if len(rows):
+                    length = source_samples(speed, samples)
+                    crops = [self._crop(chosen[row], rngs[row].random(), length) for row in rows]
+                    waveforms[rows] = change_speed(np.stack(crops), speed, samples)
+            for row, rng in enumerate(rngs):
+                waveforms[row] = self.augment(rng, waveforms[row])
         except SparsifyError as error:
             return error
-        for place, rng in enumerate(rngs):
-            waveforms[place] = augment(rng, waveforms[place], self.recipe.augment)
         speakers = np.array([self.labels[utterance.speaker] for utterance in chosen])
         labels = speakers + len(self.labels) * speeds
         return torch.from_numpy(waveforms), torch.from_numpy(labels.astype(np.int64))
+
+    def _speeds(self, step: int, rngs: Sequence[np.random.Generator]) -> npt.NDArray[np.int64]:
+        """Positions of the speeds in the recipe."""
+        if step >= self.recipe.large_margin_begins:
+            return np.full(len(rngs), self.recipe.speeds.index(1.0))
+        return np.array([rng.integers(len(self.recipe.speeds)) for rng in rngs])
 
     def utterance(self, place: int) -> Utterance:
         """The utterance at a place of the endless sequence of permutations."""
@@ -166,10 +190,6 @@ class CropBatches(Dataset[Batch | SparsifyError]):
         same = [self.utterances[place] for place in places.tolist()]
         first = same.index(utterance)
         yield from same[first + 1 :] + same[:first]
-
-
-def _speeds(recipe: Recipe) -> tuple[float, ...]:
-    return recipe.augment.speeds or (1.0,)
 
 
 def _prepare_worker(worker: int) -> None:

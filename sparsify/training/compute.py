@@ -18,6 +18,8 @@ from sparsify.errors import SparsifyError
 
 logger = logging.getLogger(__name__)
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -25,22 +27,22 @@ class Compute:
 
     Attributes:
         device: Where the network lives.
-        bf16: Whether convolutions and products run in bfloat16 under autocast.
+        precision: `fp32`, or the type in which convolutions and products run under autocast.
         threads: Threads of one operation on the CPU.
     """
 
     device: torch.device
-    bf16: bool
+    precision: Precision
     threads: int
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of the forward pass."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
 
-    @property
-    def precision(self) -> str:
-        """`bf16` or `fp32`."""
-        return "bf16" if self.bf16 else "fp32"
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss so that gradients in fp16 do not vanish; idle in other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def __str__(self) -> str:
         if self.device.type == "cuda":
@@ -50,15 +52,22 @@ class Compute:
 
 
 def choose_compute(
-    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    local_rank: int = 0,
 ) -> Compute:
     """Picks device and precision, and prepares this process for sparse training.
 
     Denormal floats, which sparse training produces in plenty, are flushed to zero. The flag belongs
     to a thread, so it is set here, before the first parallel operation starts its threads.
 
+    Args:
+        device: `auto` takes a GPU if there is one.
+        precision: `auto` takes bf16 where it is computed in hardware.
+        local_rank: Number of this process on the machine, which is that of its GPU.
+
     Raises:
-        SparsifyError: A GPU is asked for and there is none.
+        SparsifyError: A GPU is asked for and there is none, or too few of them, or fp16 without.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
@@ -68,11 +77,18 @@ def choose_compute(
     if device == "cuda" and not torch.cuda.is_available():
         raise SparsifyError("no CUDA device was found: use --device cpu or auto")
     use_cuda = device != "cpu" and torch.cuda.is_available()
+    if use_cuda and local_rank >= torch.cuda.device_count():
+        raise SparsifyError(
+            f"process {local_rank + 1} of this machine finds {torch.cuda.device_count()} GPU(s):"
+            " start as many processes as there are (torchrun --nproc-per-node)"
+        )
+    if precision == "fp16" and not use_cuda:
+        raise SparsifyError("training.precision fp16 needs a GPU: take bf16 or fp32 on a CPU")
     if precision == "auto":
-        bf16 = torch.cuda.is_bf16_supported() if use_cuda else _fast_bf16_on_cpu()
-    else:
-        bf16 = precision == "bf16"
-    return Compute(torch.device("cuda" if use_cuda else "cpu"), bf16, torch.get_num_threads())
+        fast = torch.cuda.is_bf16_supported() if use_cuda else _fast_bf16_on_cpu()
+        precision = "bf16" if fast else "fp32"
+    chosen = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    return Compute(chosen, precision, torch.get_num_threads())
 
 
 def _keep_freed_memory() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
-from sparsify.speech.augment import augment
+from sparsify.speech.augment import Augmenter
 from sparsify.speech.cache import AudioCache, load_audio
 from sparsify.speech.corpus import Corpus, Skipped, split_speakers
 from sparsify.speech.features import Filterbank
@@ -89,6 +89,7 @@ def _validation_features(
     """The utterances that can be decoded, their features, and these of corrupted speech."""
     filterbank = Filterbank(recipe.front_end)
     always = recipe.augment.model_copy(update={"probability": 1.0})
+    corrupt = Augmenter(always, recipe.front_end.sample_rate)
     intact, clean, corrupted = [], [], []
     listed = held_out.utterances
     for number, utterance in enumerate(track(listed, "Computing validation features", len(listed))):
@@ -101,5 +102,5 @@ def _validation_features(
         clean.append(filterbank.features(waveform))
         if recipe.augment.probability > 0:
             rng = np.random.default_rng([recipe.seed, number])
-            corrupted.append(filterbank.features(augment(rng, waveform, always)))
+            corrupted.append(filterbank.features(corrupt(rng, waveform)))
     return intact, clean, corrupted

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sparsify.recipe import DistillationSection
 
 
 class AAMSoftmax(nn.Module):
@@ -19,6 +22,10 @@ class AAMSoftmax(nn.Module):
         embedding_dim: Size D of the embeddings.
         classes: Number of training speakers.
         scale: Scale s.
+
+    Attributes:
+        margin: Margin m in radians.
+        among: The speakers that are told apart; the others have no part in the loss.
     """
 
     def __init__(self, embedding_dim: int, classes: int, scale: float = 32.0) -> None:
@@ -27,19 +34,22 @@ class AAMSoftmax(nn.Module):
         nn.init.xavier_uniform_(self.weight)
         self.scale = scale
         self.margin = 0.0
+        self.among = range(classes)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the loss.
 
         Args:
             embeddings: `(B, D)`.
-            labels: Speaker indices `(B,)`, int64.
+            labels: Speaker indices `(B,)`, int64, all of them in `among`.
 
         Returns:
             The mean cross-entropy, and the share of the batch that is classified correctly without
             the margin; both 0-dim.
         """
-        cosine = F.linear(F.normalize(embeddings), F.normalize(self.weight))
+        weight = self.weight[self.among.start : self.among.stop]
+        labels = labels - self.among.start
+        cosine = F.linear(F.normalize(embeddings), F.normalize(weight))
         correct = (cosine.argmax(dim=1) == labels).float().mean()
         true = cosine.gather(1, labels[:, None])
         sine = torch.sqrt((1 - true**2).clamp(min=1e-9))
@@ -50,35 +60,47 @@ class AAMSoftmax(nn.Module):
         return F.cross_entropy(logits, labels), correct.detach()
 
 
-def margin_at(progress: float, final: float, ramp: tuple[float, float]) -> float:
-    """The margin after a share of training: 0, then rising exponentially to `final`.
-
-    It rises as `(1000^x − 1) / 999` between the two ends of `ramp`: slowly first, so that the
-    network learns to tell speakers apart before it has to do so with a margin.
+class Objective(nn.Module):
+    """The loss of a step: that of the speakers, that of distillation, or their sum.
 
     Args:
-        progress: Share of training done, in [0, 1].
-        final: Margin in radians.
-        ramp: Shares of training where the rise begins and ends.
+        classifier: Tells the speakers apart; `None` does without labels.
+        distillation: How the embeddings of a teacher are learnt.
     """
-    begin, end = ramp
-    if progress >= end:
-        return final
-    if progress <= begin:
-        return 0.0
-    share = (progress - begin) / (end - begin)
-    return final * (math.exp(share * math.log(1000)) - 1) / 999
+
+    def __init__(self, classifier: AAMSoftmax | None, distillation: DistillationSection) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.distillation = distillation
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, targets: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Computes the losses.
+
+        Args:
+            embeddings: `(B, D)`.
+            labels: Speaker indices `(B,)`, int64.
+            targets: The teacher's embeddings `(B, D)`, if there is a teacher.
+
+        Returns:
+            0-dim tensors: `loss`, which is minimised; `accuracy` where labels are used;
+            `distillation`, its part of the loss without the weight, where there is a teacher.
+        """
+        values: dict[str, Tensor] = {"loss": embeddings.new_zeros(())}
+        if self.classifier is not None:
+            values["loss"], values["accuracy"] = self.classifier(embeddings, labels)
+        if targets is not None:
+            distance = embedding_distance(embeddings, targets, self.distillation.loss)
+            values["loss"] = values["loss"] + self.distillation.weight * distance
+            values["distillation"] = distance.detach()
+        return values
 
 
-def learning_rate_at(progress: float, warmup: float, final: float) -> float:
-    """The learning rate as a share of its peak: linear warm-up, then half a cosine to `final`.
-
-    Args:
-        progress: Share of training done, in [0, 1].
-        warmup: Share of training in which the rate rises.
-        final: What is left at the end.
-    """
-    if progress < warmup:
-        return progress / warmup
-    share = (progress - warmup) / max(1 - warmup, 1e-12)
-    return final + (1 - final) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+def embedding_distance(
+    embeddings: Tensor, targets: Tensor, loss: Literal["cosine", "mse"]
+) -> Tensor:
+    """How far embeddings `(B, D)` are from those of a teacher: mean of 1 − cos, or mean square."""
+    if loss == "mse":
+        return F.mse_loss(embeddings, targets)
+    return 1 - F.cosine_similarity(embeddings, targets).mean()

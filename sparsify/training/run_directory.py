@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparsify.artifact import MODEL_FILE
 from sparsify.errors import SparsifyError
@@ -31,6 +32,7 @@ class RunDirectory:
         self.summary_file = path / "summary.json"
         self.model_file = path / MODEL_FILE
         self.checkpoint_file = path / "checkpoints" / "last.pt"
+        self.start_file = path / "checkpoints" / "start.pt"
 
     def check_free(self) -> None:
         """Checks that a new run can be created here, without creating anything.
@@ -53,8 +55,13 @@ class RunDirectory:
                 f"cannot create '{self.path}': '{parent}' is not a writable directory"
             )
 
-    def create(self, recipe: Recipe) -> None:
+    def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
         """Creates the directory and writes the recipe.
+
+        Args:
+            recipe: Of the run.
+            start: The weights that it starts from, kept so that resuming needs no other file;
+                `None` if they are random.
 
         Raises:
             SparsifyError: The directory cannot be written.
@@ -63,8 +70,10 @@ class RunDirectory:
             self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
-        _write(self.recipe_file, recipe.to_yaml())
+        if start is not None:
+            self._store(self.start_file, start)
         _write(self.metrics_file, "")
+        _write(self.recipe_file, recipe.to_yaml())
 
     def saved_recipe(self) -> Recipe:
         """The recipe of the run that is here.
@@ -98,27 +107,46 @@ class RunDirectory:
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint."""
-        with replacing(self.checkpoint_file) as temporary:
-            torch.save(dict(state), temporary)
+        self._store(self.checkpoint_file, state)
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The checkpoint, or `None` if the run has not come to its first.
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The checkpoint, on the CPU, or `None` if the run has not come to its first.
 
         Raises:
             SparsifyError: The checkpoint is damaged.
         """
-        if not self.checkpoint_file.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(
-                self.checkpoint_file, map_location=device, weights_only=True
-            )
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise SparsifyError(
-                f"checkpoint '{self.checkpoint_file}' is damaged:"
-                " delete it to start the run anew with --resume"
-            ) from error
-        return state
+        return self._load(self.checkpoint_file, "delete it to start the run anew with --resume")
+
+    def load_start(self) -> dict[str, Tensor]:
+        """The weights that the run started from.
+
+        Raises:
+            SparsifyError: They are missing or damaged.
+        """
+        return self._needed(self.start_file)
+
+    def validated_file(self, step: int) -> Path:
+        """The weights of a model that was validated after a step and may be averaged."""
+        return self.checkpoint_file.with_name(f"step-{step}.pt")
+
+    def save_validated(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keeps the weights of a validated model."""
+        self._store(self.validated_file(step), weights)
+
+    def load_validated(self, step: int) -> dict[str, Tensor]:
+        """The weights of a validated model.
+
+        Raises:
+            SparsifyError: They are missing or damaged.
+        """
+        return self._needed(self.validated_file(step))
+
+    def keep_validated(self, steps: Collection[int]) -> None:
+        """Deletes the weights of validated models of all other steps."""
+        kept = {self.validated_file(step) for step in steps}
+        for path in self.checkpoint_file.parent.glob("step-*.pt"):
+            if path not in kept:
+                path.unlink()
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary, which marks the run as complete."""
@@ -138,6 +166,25 @@ class RunDirectory:
             raise SparsifyError(
                 f"'{self.summary_file}' is damaged: delete it and finish the run with --resume"
             ) from error
+        return content
+
+    def _needed(self, path: Path) -> dict[str, Any]:
+        content = self._load(path, "start the run anew in another --output")
+        if content is None:
+            raise SparsifyError(f"cannot resume: '{path}' is gone, restore it")
+        return content
+
+    def _store(self, path: Path, content: Mapping[str, Any]) -> None:
+        with replacing(path) as temporary:
+            torch.save(dict(content), temporary)
+
+    def _load(self, path: Path, remedy: str) -> dict[str, Any] | None:
+        if not path.is_file():
+            return None
+        try:
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise SparsifyError(f"checkpoint '{path}' is damaged: {remedy}") from error
         return content
 
 

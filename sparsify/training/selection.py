@@ -36,7 +36,7 @@ class Best:
 
     def takes(self, step: int, figures: Figures, *, ready: bool) -> bool:
         """Takes a model that is ready and no worse than the selected one; tells whether."""
-        if not ready or (self.step and _rank(figures) > _rank(self.figures)):
+        if not ready or (self.step and error_rate(figures) > error_rate(self.figures)):
             return False
         self.step, self.figures = step, figures
         return True
@@ -76,5 +76,6 @@ def _evaluate(
     return evaluate_features(embed, features, data.trials)
 
 
-def _rank(figures: Figures) -> float:
+def error_rate(figures: Figures) -> float:
+    """The mean of clean and corrupted EER in percent, by which models are ranked."""
     return mean(value for key, value in figures.items() if key.endswith("eer_percent"))

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import fnmatch
+import hashlib
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import Tensor
 
 from sparsify.artifact import load_artifact, save_model, weights_table
 from sparsify.errors import SparsifyError
-from sparsify.methods.base import Method, Task
-from sparsify.methods.registry import build_method, method_options
-from sparsify.models.registry import build_model
+from sparsify.methods.registry import method_options
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import SparsityTable, sparsity_table
-from sparsify.speech.batches import Batch, num_classes, training_batches
-from sparsify.speech.features import Filterbank
-from sparsify.training.compute import Compute, choose_compute, compiled
+from sparsify.speech.batches import Batch, training_batches
+from sparsify.speech.corpus import Corpus
+from sparsify.training.averaging import Finalists, average_weights, same_zeros
+from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
+from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data
+from sparsify.training.distributed import processes
+from sparsify.training.learner import Learner
+from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
-from sparsify.training.objectives import AAMSoftmax, learning_rate_at, margin_at
+from sparsify.training.networks import starting_weights
+from sparsify.training.reports import header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory
-from sparsify.training.selection import Best, on_target, validation_figures
+from sparsify.training.selection import (
+    Best,
+    Figures,
+    error_rate,
+    on_target,
+    validation_figures,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +69,11 @@ def train(
 ) -> Record:
     """Trains a network to the recipe's sparsity and writes a run directory.
 
+    Where `torch.distributed` is initialised, its processes train together; all of them call this.
+
     Args:
         recipe: What to train, on what, and how.
-        output: The run directory; must not hold a run unless `resume`.
+        output: The run directory; must not hold a run unless `resume`. The main process's alone.
         device: Where to compute.
         resume: Go on from the run's checkpoint; the result is that of an uninterrupted run.
         strict: Treat unusable audio files as errors instead of leaving them out.
@@ -79,116 +87,75 @@ def train(
         SparsifyError: Recipe, data or output are unusable, or training diverges.
     """
     method_options(recipe)  # refuse a mistake before hours of loading
-    run = RunDirectory(Path(output))
+    run, together = RunDirectory(Path(output)), processes()
+    recipe = recipe.in_pieces(together.count)
     if not resume:
-        run.check_free()
-    compute = choose_compute(device, recipe.training.precision)
+        together.from_main(run.check_free)
+    compute = choose_compute(device, recipe.training.precision, together.local_rank)
+    start = together.from_main(lambda: _start(recipe, run, resume=resume))
     data = load_data(recipe, strict=strict, track=track)
-    trainer = Trainer(recipe, compute, data, run, observer or Observer())
-    if not resume:
-        run.create(recipe)
-    return trainer.run_all()
+    together.check_same(_digest(data.train), "the training utterances")
+    learner = Learner(recipe, compute, together, len(data.train.speakers), start)
+    if not resume and together.main:
+        run.create(recipe, start)
+    return Trainer(learner, data, run, observer or Observer()).run_all()
 
 
 class Trainer:
-    """One run: its network, its method and its books."""
+    """One run: its learner, its data and its books."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        compute: Compute,
-        data: SpeechData,
-        run: RunDirectory,
-        observer: Observer,
+        self, learner: Learner, data: SpeechData, run: RunDirectory, observer: Observer
     ) -> None:
-        self.recipe = recipe
-        self.compute = compute
+        self.learner = learner
+        self.recipe = learner.recipe
+        self.processes = learner.processes
         self.data = data
         self.run = run
         self.observer = observer
-        self.steps = recipe.training.steps
-        torch.manual_seed(recipe.seed)
-        network = build_model(recipe.model.name, **recipe.model.options)
-        _check_ignore(network, recipe)
-        if recipe.model.init_from is not None:
-            load_artifact(recipe.model.init_from).load_into(network, recipe.front_end)
-        self.filterbank = Filterbank(recipe.front_end).to(compute.device)
-        classes = num_classes(data.train, recipe)
-        head = AAMSoftmax(_embedding_dim(network, recipe), classes, recipe.objective.scale)
-        self.network = network.to(compute.device)
-        self.head = head.to(compute.device)
-        compiles = recipe.training.compile
-        self.forward = compiled(self.network, compute) if compiles else self.network
-        task = Task(
-            self.network,
-            self.head,
-            recipe.target_sparsity,
-            recipe.model.ignore,
-            self.steps,
-            recipe.seed,
-            pretrained=recipe.model.init_from is not None,
-        )
-        self.method: Method[Any] = build_method(recipe, task)
-        self.peak_rates = [group["lr"] for group in self.method.optimizer.param_groups]
+        self.steps = self.recipe.training.steps
         self.best = Best()
+        self.finalists = Finalists(self.recipe.training.average, self.recipe.training.average_of)
         self.seconds = 0.0
         self.data_wait = 0.0
 
     def run_all(self) -> Record:
         """Runs from the checkpoint, if there is one, to the end; returns the summary."""
         first = self._restore()
-        self.observer.started(self._header(), first)
-        meter = Meter(self.compute.device)
-        batches = training_batches(
-            self.data.train,
-            self.data.cache,
-            self.recipe,
-            start_step=first,
-            device=self.compute.device,
-        )
+        self.observer.started(header(self.learner, self.data), first)
+        meter = Meter(self.processes)
         start = time.perf_counter() - self.seconds
         training = self.recipe.training
-        for step, (waveforms, labels) in enumerate(self._waiting(batches), first + 1):
-            meter.add(*self._step(step, waveforms, labels))
+        for step, batch in enumerate(self._waiting(self._batches(first)), first + 1):
+            meter.add(self.learner.update(step, batch))
             last = step == self.steps
             if last:
-                self.method.finish()
+                self.learner.method.finish()
             due = last or step % training.validate_every == 0
             self.observer.stepped(step)
             if due or step % training.log_every == 0:
-                record = self._record(step, meter)
+                record = step_record(self.learner, step, meter.read(), self._epochs(step))
                 if due:
                     record |= self._validate(step)
-                self.run.log(record)
+                if self.processes.main:
+                    self.run.log(record)
                 self.observer.logged(record)
             self.seconds = time.perf_counter() - start
             if due:
                 self._save(step)
-        summary = self._summary()
-        self.run.write_summary(summary)
-        return summary
+        averaged = self._average()
+        return self.processes.from_main(lambda: self._finish(averaged))
 
-    def _step(self, step: int, waveforms: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        progress = step / self.steps
-        training, objective = self.recipe.training, self.recipe.objective
-        share = learning_rate_at(progress, training.warmup, training.final_lr)
-        for group, peak in zip(self.method.optimizer.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * share
-        self.head.margin = margin_at(progress, objective.margin, objective.margin_ramp)
-        self.network.train()
-        device = self.compute.device
-        with torch.no_grad():
-            feats = self.filterbank(waveforms.to(device, non_blocking=True))
-        with self.compute.autocast():
-            embeddings = self.forward(feats)
-        loss, accuracy = self.head(embeddings.float(), labels.to(device, non_blocking=True))
-        self.method.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(
-            [*self.network.parameters(), *self.head.parameters()], training.gradient_clip
+    def _batches(self, start_step: int) -> Iterator[Batch]:
+        return training_batches(
+            self.data.train,
+            self.data.cache,
+            self.recipe,
+            start_step=start_step,
+            device=self.learner.compute.device,
+            places=self.learner.places,
+            neighbours=self.processes.local_count,
         )
-        self.method.step()
-        return loss.detach(), accuracy
 
     def _waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches, with the time spent waiting for them booked."""
@@ -201,185 +168,139 @@ class Trainer:
                 return
             yield batch
 
-    def _record(self, step: int, meter: Meter) -> Record:
-        loss, accuracy = meter.read()
-        if not math.isfinite(loss):
-            raise SparsifyError(
-                f"training diverged before step {step} (loss {loss}):"
-                f" lower methods.{self.recipe.method}.lr"
-            )
-        return {
-            "step": step,
-            "epoch": self._epochs(step),
-            "loss": loss,
-            "accuracy": accuracy,
-            "sparsity": self._table().sparsity,
-            "sparsity_target": self.method.sparsity_target(step),
-            "lambda": self.method.lam,
-            "weight_norm": self._weight_norm(),
-            "lr": self.method.optimizer.param_groups[0]["lr"],
-            "margin": self.head.margin,
-        }
-
     def _validate(self, step: int) -> Record:
-        last = step == self.steps
-        table, target = self._table(), self.method.target_sparsity
-        ready = self.method.settled and on_target(table, target)
-        self._estimate_batch_norm(step)
-        figures = validation_figures(self.network, self.data, self.compute.device)
+        method, last = self.learner.method, step == self.steps
+        ready = method.settled and self._on_target()
+        figures = self._figures(step)
+        error = error_rate(figures)
+        self.learner.learning_rate.validated(error)
         selected = self.best.takes(step, figures, ready=ready)
-        if last and not on_target(table, target):
-            logger.warning("the sparsity is %.4f instead of %.4f", table.sparsity, target)
         if last and not self.best.step:
             self.best = Best(step, figures)
             selected = True
-        if selected:
-            save_model(self.network, self.run.model_file, self.recipe)
+        taken = ready and self.finalists.takes(step, error)
+        if self.processes.main:
+            if last and not self._on_target():
+                logger.warning(
+                    "the sparsity is %.4f instead of %.4f",
+                    self.learner.sparsity().sparsity,
+                    method.target_sparsity,
+                )
+            if selected:
+                save_model(self.learner.network, self.run.model_file, self.recipe)
+            if taken:
+                self.run.save_validated(step, self.learner.network.state_dict())
         return figures | {"selected": selected}
 
-    def _estimate_batch_norm(self, step: int) -> None:
-        """Averages the statistics of batch norm anew over the last batches, in float32.
-
-        The running averages of training are those of bfloat16 activations, with older weights. Few
-        weights and a bias make channels whose mean is a hundred times their deviation. Rounding
-        shifts such a mean by a good part of a deviation, and a network that computes in float32, as
-        the delivered one does, can lose all its accuracy by that (docs/optimizers.md). The cure is
-        known as precise batch norm (Wu & Johnson 2021, arXiv 2105.07576).
-        """
+    def _figures(self, step: int) -> Figures:
+        """Validates with batch-norm statistics of the last batches."""
+        network = self.learner.network
         count = min(self.recipe.training.batch_norm_batches, step)
-        if not count:
-            return
-        device = self.compute.device
-        batches = training_batches(
-            self.data.train, self.data.cache, self.recipe, start_step=step - count, device=device
+        if count:
+            batches = islice(self._batches(step - count), count)
+            features = (f for waveforms, _ in batches for f in self.learner.features(waveforms))
+            estimate_batch_norm(network, features, self.processes)
+        else:
+            average_batch_norm(network, self.processes)
+        device = self.learner.compute.device
+        return self.processes.from_main(lambda: validation_figures(network, self.data, device))
+
+    def _on_target(self) -> bool:
+        return on_target(self.learner.sparsity(), self.learner.method.target_sparsity)
+
+    def _average(self) -> Record | None:
+        """Averages the finalists and delivers that if it is no worse than the best of all."""
+        if len(self.finalists.errors) < 2:
+            return None
+        steps, weights = self.processes.from_main(self._averaged)
+        self.learner.network.load_state_dict(weights)
+        figures = self._figures(self.steps)
+        selected = self.best.takes(self.steps, figures, ready=self._on_target())
+        if selected and self.processes.main:
+            save_model(self.learner.network, self.run.model_file, self.recipe)
+        return figures | {"steps": steps, "selected": selected}
+
+    def _averaged(self) -> tuple[list[int], dict[str, Tensor]]:
+        """The average of those finalists that have the zeros of the last."""
+        network, ignore = self.learner.network, self.recipe.model.ignore
+        states = {step: self.run.load_validated(step) for step in self.finalists.errors}
+        steps = same_zeros(states, prunable_parameters(network, ignore))
+        if len(steps) < len(states):
+            logger.info(
+                "averaging %d of %d models: others have other zeros", len(steps), len(states)
+            )
+        return steps, average_weights([states[step] for step in steps])
+
+    def _finish(self, averaged: Record | None) -> Record:
+        """Completes the delivered file and writes the summary."""
+        artifact = load_artifact(self.run.model_file)
+        model = artifact.build()
+        mean = mean_embedding(
+            model.to(self.learner.compute.device),
+            self.data.train,
+            self.data.cache,
+            self.learner.filterbank,
+            self.recipe.seed,
         )
-        feats = (self.filterbank(waveforms.to(device)) for waveforms, _ in islice(batches, count))
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # for dropout
-            update_bn(feats, self.network)
+        save_model(model, self.run.model_file, self.recipe, embedding_mean=mean)
+        figures: Record = self.best.figures | {"selected_step": self.best.step}
+        if averaged is not None:
+            figures["average"] = averaged
+        summary = run_summary(self.learner, self.data, weights_table(artifact), figures) | {
+            "epochs": self._epochs(self.steps),
+            "seconds": round(self.seconds, 2),
+            "data_wait_seconds": round(self.data_wait, 2),
+            "output": str(self.run.path),
+        }
+        self.run.write_summary(summary)
+        return summary
 
     def _restore(self) -> int:
-        state = self.run.load_checkpoint(self.compute.device)
-        if state is None:
-            self.run.forget_after(0)
-            return 0
-        try:
-            self.network.load_state_dict(state["network"])
-            self.head.load_state_dict(state["head"])
-            self.method.load_state_dict(state["method"])
-            self.best = Best(**state["best"])
-            self.seconds, self.data_wait = state["seconds"], state["data_wait"]
-            torch.set_rng_state(state["rng"].cpu())
-            self.run.forget_after(state["step"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise SparsifyError(
-                f"the checkpoint in '{self.run.path}' does not fit: the data, the model or sparsify"
-                f" has changed since the run began, start it anew in another --output ({error})"
-            ) from error
-        return int(state["step"])
+        state = self.processes.from_main(self.run.load_checkpoint)
+        step = 0 if state is None else int(state["step"])
+        if state is not None:
+            try:
+                self.learner.load_state_dict(state["learner"])
+                self.best = Best(**state["best"])
+                self.finalists.errors = state["finalists"]
+                self.seconds, self.data_wait = state["seconds"], state["data_wait"]
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise SparsifyError(
+                    f"the checkpoint in '{self.run.path}' does not fit: the data, the model or"
+                    " sparsify has changed since the run began, start it anew in another --output"
+                    f" ({error})"
+                ) from error
+        if self.processes.main:
+            self.run.forget_after(step)
+        return step
 
     def _save(self, step: int) -> None:
+        if not self.processes.main:
+            return
         self.run.save_checkpoint(
             {
                 "step": step,
-                "network": self.network.state_dict(),
-                "head": self.head.state_dict(),
-                "method": self.method.state_dict(),
+                "learner": self.learner.state_dict(),
                 "best": vars(self.best),
-                "rng": torch.get_rng_state(),
+                "finalists": self.finalists.errors,
                 "seconds": self.seconds,
                 "data_wait": self.data_wait,
             }
         )
-
-    def _weight_norm(self) -> float:
-        weights = prunable_parameters(self.network, self.recipe.model.ignore).values()
-        return float(nn.utils.get_total_norm([weight.detach() for weight in weights]))
-
-    def _table(self) -> SparsityTable:
-        return sparsity_table(self.network, self.recipe.model.ignore)
+        self.run.keep_validated(self.finalists.errors)
 
     def _epochs(self, step: int) -> float:
         seen = step * self.recipe.training.batch_size
         return round(seen / len(self.data.train.utterances), 3)
 
-    def _header(self) -> Record:
-        table = self._table()
-        train = self.data.train
-        return {
-            "compute": str(self.compute),
-            "compiled": self.forward is not self.network,
-            "model": self.recipe.model.name,
-            "model_options": self.recipe.model.options,
-            "parameters": table.parameters,
-            "prunable": sum(layer.parameters for layer in table.prunable),
-            "method": self.recipe.method,
-            "target_sparsity": self.method.target_sparsity,
-            "data": self.recipe.data.path,
-            "speakers": len(train.speakers),
-            "utterances": len(train.utterances),
-            "hours": train.seconds / 3600,
-            "validation_speakers": self.recipe.data.validation_speakers,
-            "validation_trials": len(self.data.trials),
-            "skipped": len(self.data.skipped),
-            "steps": self.steps,
-        }
 
-    def _summary(self) -> Record:
-        # The selected model may be of an earlier step, but on target its counts can differ too:
-        # report those of the file that is delivered.
-        table = weights_table(load_artifact(self.run.model_file))
-        return {
-            "method": self.recipe.method,
-            "target_sparsity": self.method.target_sparsity,
-            "sparsity": table.sparsity,
-            "global_sparsity": table.global_sparsity,
-            **self.best.figures,
-            "steps": self.steps,
-            "epochs": self._epochs(self.steps),
-            "seconds": round(self.seconds, 2),
-            "device": str(self.compute),
-            "seed": self.recipe.seed,
-            "model": self.recipe.model.name,
-            "parameters": table.parameters,
-            "nonzero": table.nonzero,
-            "output": str(self.run.path),
-            "selected_step": self.best.step,
-            "data_wait_seconds": round(self.data_wait, 2),
-            "skipped": len(self.data.skipped),
-        }
+def _start(recipe: Recipe, run: RunDirectory, *, resume: bool) -> dict[str, Tensor] | None:
+    """The weights to start from, if they are not random."""
+    if resume and recipe.model.init_from is not None:
+        return run.load_start()
+    return starting_weights(recipe)
 
 
-def _check_ignore(network: nn.Module, recipe: Recipe) -> None:
-    """Refuses patterns that protect nothing, which are typos, and those that leave nothing."""
-    names = [name for name, _ in network.named_parameters()]
-    for pattern in recipe.model.ignore:
-        if not fnmatch.filter(names, pattern):
-            raise SparsifyError(
-                f"model.ignore: no parameter of '{recipe.model.name}' is called '{pattern}':"
-                " sparsify inspect RUN --all lists their names"
-            )
-    if not prunable_parameters(network, recipe.model.ignore):
-        raise SparsifyError(
-            f"nothing is left to prune in '{recipe.model.name}': it has no convolutions or linear"
-            " layers, or model.ignore protects them all"
-        )
-
-
-def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:
-    """Size of the embedding, found by trying; a network that does not fit the data is refused."""
-    feats = torch.zeros(2, 100, recipe.front_end.num_mel_bins)
-    network.eval()
-    try:
-        with torch.inference_mode():
-            shape = network(feats).shape
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise SparsifyError(
-            f"model '{recipe.model.name}' does not accept features (B, T,"
-            f" {recipe.front_end.num_mel_bins}): {error}"
-        ) from error
-    if len(shape) != 2 or shape[0] != 2:
-        raise SparsifyError(
-            f"model '{recipe.model.name}' must map features (B, T, F) to embeddings (B, D),"
-            f" but (2, 100, {recipe.front_end.num_mel_bins}) gave {tuple(shape)}"
-        )
-    return int(shape[1])
+def _digest(corpus: Corpus) -> str:
+    keys = "\n".join(utterance.key for utterance in corpus.utterances)
+    return f"{len(corpus.utterances)} utterances, {hashlib.sha256(keys.encode()).hexdigest()[:8]}"

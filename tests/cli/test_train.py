@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 from click.testing import CliRunner
 
 from sparsify.artifact import load_artifact
 from sparsify.cli.main import main
+from sparsify.models.registry import build_model
 
 TINY = {
     "model.options": "{channels: 16, aggregation_channels: 32, embedding_dim: 16}",
@@ -150,16 +152,43 @@ def test_existing_output_is_refused(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "keep"
 
 
-def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(tmp_path):
-    result = run("--dry-run", "--json", "--output", tmp_path / "run")
-    assert json.loads(result.stdout)["training"]["steps"] == 4
-    assert not (tmp_path / "run").exists()
-    assert "target_sparsity: 0.9" in run("--dry-run").stdout
+def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["--dry-run", "--output", tmp_path / "run", "--data", speech]
+    result = run("--json", *arguments, **{"model.ignore": "[layer1.*]"})
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["recipe"]["training"]["steps"] == 4
+    model = build_model("ecapa-tdnn", channels=16, aggregation_channels=32, embedding_dim=16)
+    counts = found["parameters"]
+    assert counts["total"] == sum(p.numel() for p in model.parameters())
+    assert counts["protected"] == model.layer1.conv.weight.numel()
+    assert counts["prunable"] + counts["protected"] + counts["free"] == counts["total"]
+    assert counts["training_only"] == 16 * 2 * 3  # two speakers at three speeds
+    assert (found["data"]["speakers"], found["data"]["utterances"]) == (2, 6)
+    assert found["data"]["hours"] == pytest.approx(6 / 3600, abs=1e-3)
+    weights = 4 * (counts["total"] + counts["training_only"])
+    assert found["estimate"]["weight_bytes"] == found["estimate"]["gradient_bytes"] == weights
+    assert found["estimate"]["optimizer_bytes"] >= 2 * weights  # AdaBreg keeps moments and duals
+    assert found["estimate"]["training_seconds"] > 0
+    text = run(*arguments)
+    assert "target_sparsity: 0.9" in text.stdout
+    assert "# memory: " in text.stdout
+    assert yaml.safe_load(text.stdout) == found["recipe"] | {
+        "model": found["recipe"]["model"] | {"ignore": []}
+    }
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_another_model_does_not_inherit_the_recipes_options(tmp_path):
+def test_dry_run_knows_mistakes(tmp_path):
+    refused(run("--dry-run", "--data", tmp_path / "nosuch"), "nosuch")
+    refused(run("--dry-run", "--init-from", "nowhere"), "nowhere")
+
+
+def test_another_model_does_not_inherit_the_recipes_options(monkeypatch):
+    monkeypatch.setattr("sparsify.cli.train.preview", lambda *_, **__: {})
     arguments = ["train", "--model", "ecapa-tdnn-512", "--dry-run", "--json"]
-    resolved = json.loads(CliRunner().invoke(main, arguments).stdout)
+    resolved = json.loads(CliRunner().invoke(main, arguments).stdout)["recipe"]
     assert resolved["model"]["name"] == "ecapa-tdnn-512"
     assert resolved["model"]["options"] == {}
 

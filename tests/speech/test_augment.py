@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
+import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsify.errors import SparsifyError
 from sparsify.recipe import AugmentSection
 from sparsify.speech.augment import (
+    Augmenter,
     add_noise,
-    augment,
     change_speed,
     equalise,
     limit_peak,
@@ -67,7 +69,7 @@ def test_equalisation_is_linear_and_of_zero_phase():
 def test_augmented_crops_are_finite_and_within_full_scale(seed, equaliser_db, level):
     section = AugmentSection(probability=1, equaliser_db=equaliser_db, snr_db=(-10, 0))
     crop = np.float32(level) * np.sign(noise(2000, seed))
-    augmented = augment(np.random.default_rng(seed), crop, section)
+    augmented = Augmenter(section, RATE)(np.random.default_rng(seed), crop)
     assert augmented.dtype == np.float32
     assert np.isfinite(augmented).all()
     assert np.abs(augmented).max() <= 0.9901
@@ -75,20 +77,72 @@ def test_augmented_crops_are_finite_and_within_full_scale(seed, equaliser_db, le
 
 def test_probability_is_the_share_of_changed_crops():
     crop = noise(400)
-    section = AugmentSection(probability=0.6)
+    augmenter = Augmenter(AugmentSection(probability=0.6), RATE)
     rngs = [np.random.default_rng(seed) for seed in range(2000)]
-    changed = [not np.array_equal(augment(rng, crop, section), crop) for rng in rngs]
+    changed = [not np.array_equal(augmenter(rng, crop), crop) for rng in rngs]
     assert np.mean(changed) == pytest.approx(0.6, abs=0.035)
 
 
 def test_the_signal_to_noise_ratio_is_drawn_from_its_range():
     section = AugmentSection(probability=1, equaliser_db=0, noise_colour_db=0, snr_db=(5, 15))
+    augmenter = Augmenter(section, RATE)
     clean = 0.1 * noise(4000)
-    added = [augment(np.random.default_rng(s), clean, section) - clean for s in range(300)]
+    added = [augmenter(np.random.default_rng(s), clean) - clean for s in range(300)]
     ratios = [10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) for noise in added]
     assert 5 <= min(ratios) < 5.5
     assert 14.5 < max(ratios) <= 15.01
     assert np.mean(ratios) == pytest.approx(10, abs=0.5)
+
+
+@pytest.fixture
+def musan(tmp_path):
+    """Recordings in the folders of MUSAN, each a sine of its own frequency, and one elsewhere."""
+    for kind, frequency in (("noise", 500), ("speech", 1000), ("music", 2000), ("other", 3000)):
+        path = tmp_path / "musan" / kind / "sub" / f"{kind}.wav"
+        path.parent.mkdir(parents=True)
+        sf.write(path, 0.1 * sine(frequency, 3 * RATE), RATE)
+    return tmp_path / "musan"
+
+
+def test_recorded_noise_has_the_ratio_of_its_folder(musan):
+    ranges = {"noise": (1, 2), "speech": (11, 12), "music": (21, 22)}
+    section = AugmentSection(probability=1, equaliser_db=0, noise=str(musan), noise_snr_db=ranges)
+    augmenter = Augmenter(section, RATE)
+    clean = 0.1 * noise(RATE // 2)
+    seen = set()
+    for seed in range(40):
+        added = augmenter(np.random.default_rng(seed), clean) - clean
+        frequency = int(np.abs(np.fft.rfft(added)).argmax()) * 2
+        kind = {500: "noise", 1000: "speech", 2000: "music", 3000: "other"}[frequency]
+        seen.add(kind)
+        low, high = ranges.get(kind, ranges["noise"])
+        ratio = 10 * np.log10(np.mean(clean**2) / np.mean(added**2))
+        assert low - 0.01 <= ratio <= high + 0.01
+    assert seen == {"noise", "speech", "music", "other"}
+
+
+def test_recorded_rooms_and_the_share_of_reverberated_crops(tmp_path):
+    response = np.zeros(200, np.float32)
+    response[50] = 0.5  # a pure delay
+    sf.write(tmp_path / "room.wav", response, RATE, subtype="FLOAT")
+    section = AugmentSection(
+        probability=1, equaliser_db=0, reverb=str(tmp_path), reverb_share=0.3, snr_db=(0, 0)
+    )
+    augmenter = Augmenter(section, RATE)
+    clean = noise(2000)
+    delayed = 0
+    for seed in range(500):
+        crop = augmenter(np.random.default_rng(seed), clean)
+        delayed += np.corrcoef(crop[50:], clean[:-50])[0, 1] > 0.99
+    assert delayed / 500 == pytest.approx(0.3, abs=0.06)
+
+
+def test_folders_without_recordings_are_named(tmp_path):
+    for key in ("noise", "reverb"):
+        with pytest.raises(SparsifyError, match="nosuch"):
+            Augmenter(AugmentSection(**{key: str(tmp_path / "nosuch")}), RATE)
+        with pytest.raises(SparsifyError, match="no audio"):
+            Augmenter(AugmentSection(**{key: str(tmp_path)}), RATE)
 
 
 def test_limit_peak_leaves_quiet_samples_alone():

@@ -180,3 +180,29 @@ def test_a_speaker_without_intact_files_is_one_sentence(tmp_path, workers):
 def test_a_batch_by_itself_is_the_batch_of_the_sequence(voices):
     alone = CropBatches(*voices, recipe())[5]
     assert_equal([alone], training_batches(*voices, recipe(), start_step=5))
+
+
+def test_processes_make_the_same_batch_together(voices):
+    whole = training_batches(*voices, recipe())
+    parts = [training_batches(*voices, recipe(), places=range(a, a + 4)) for a in (0, 4)]
+    joined = (tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*parts, strict=True))
+    assert_equal(whole, joined)
+
+
+def test_large_margin_phase_has_longer_crops_and_no_virtual_speakers(voices):
+    content = recipe().model_dump() | {
+        "objective": {"large_margin": {"begin": 0.5, "crop_seconds": 0.9}},
+        "augment": {"speeds": [0.9, 1.0]},
+    }
+    batches = list(training_batches(*voices, parse_recipe(content, "test")))
+    assert [waveforms.shape[1] for waveforms, _ in batches] == [8000] * 3 + [14400] * 3
+    assert torch.cat([labels for _, labels in batches[:3]]).min() < 3  # of the speed 0.9
+    assert all(((labels >= 3) & (labels < 6)).all() for _, labels in batches[3:])
+    assert_equal(batches, training_batches(*voices, parse_recipe(content, "test")))
+
+
+def test_broken_noise_is_named(voices, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    content = recipe().model_dump() | {"augment": {"noise": str(tmp_path), "probability": 1}}
+    with pytest.raises(SparsifyError, match=r"bad\.wav"):
+        next(training_batches(*voices, parse_recipe(content, "test")))

@@ -1,4 +1,4 @@
-"""The objective and its schedules against closed forms."""
+"""The objective against closed forms."""
 
 import math
 from itertools import pairwise
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sparsify.training.objectives import AAMSoftmax, learning_rate_at, margin_at
+from sparsify.recipe import DistillationSection
+from sparsify.training.objectives import AAMSoftmax, Objective
 
 
 def test_without_margin_it_is_scaled_cosine_softmax():
@@ -33,11 +34,9 @@ def test_margin_is_added_to_the_angle_of_the_true_speaker():
 
 
 def test_true_logit_falls_with_the_angle_also_beyond_pi_minus_margin():
-    head = AAMSoftmax(2, 1, scale=1.0)
-    with torch.no_grad():
-        head.weight.copy_(torch.tensor([[1.0, 0.0]]))
-    other = torch.nn.Parameter(torch.tensor([[0.0, 0.0]]))  # its cosine is 0 at every angle
-    head.weight = torch.nn.Parameter(torch.cat([head.weight, other]))
+    head = AAMSoftmax(2, 2, scale=1.0)
+    with torch.no_grad():  # the cosine with the second is 0 at every angle
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     head.margin = 0.3
     losses = [
         head(torch.tensor([[math.cos(a), math.sin(a)]]), torch.tensor([0]))[0].item()
@@ -54,17 +53,34 @@ def test_gradient_is_finite_where_embedding_and_centre_coincide():
     assert torch.isfinite(x.grad).all()
 
 
-def test_margin_schedule():
-    values = [margin_at(p / 100, 0.2, (0.2, 0.6)) for p in range(101)]
-    assert values[20] == 0
-    assert values[60] == values[100] == 0.2
-    assert all(a <= b for a, b in pairwise(values))
-    assert margin_at(0.4, 0.2, (0.2, 0.6)) == pytest.approx(0.2 * (math.sqrt(1000) - 1) / 999)
+def test_speakers_apart_from_those_told_apart_have_no_part():
+    head = AAMSoftmax(8, 6)
+    head.among = range(2, 5)
+    x, labels = torch.randn(4, 8), torch.tensor([2, 4, 3, 2])
+    loss, _ = head(x, labels)
+    loss.backward()
+    alone = AAMSoftmax(8, 3)
+    with torch.no_grad():
+        alone.weight.copy_(head.weight[2:5])
+    torch.testing.assert_close(loss, alone(x, labels - 2)[0])
+    assert not head.weight.grad[[0, 1, 5]].any()
 
 
-def test_learning_rate_schedule():
-    assert learning_rate_at(0.05, 0.1, 0.01) == pytest.approx(0.5)
-    assert learning_rate_at(0.1, 0.1, 0.01) == pytest.approx(1.0)
-    assert learning_rate_at(0.55, 0.1, 0.01) == pytest.approx(0.505)
-    assert learning_rate_at(1.0, 0.1, 0.01) == pytest.approx(0.01)
-    assert learning_rate_at(0.0, 0.0, 0.1) == pytest.approx(1.0)
+@pytest.mark.parametrize("loss", ["cosine", "mse"])
+def test_distillation_is_added_with_its_weight(loss):
+    x, targets, labels = torch.randn(5, 8), torch.randn(5, 8), torch.arange(5)
+    distance = {
+        "cosine": 1
+        - torch.stack(
+            [a @ b / a.norm() / b.norm() for a, b in zip(x, targets, strict=True)]
+        ).mean(),
+        "mse": (x - targets).square().mean(),
+    }[loss]
+    classifier = AAMSoftmax(8, 5)
+    values = Objective(classifier, DistillationSection(loss=loss, weight=0.5))(x, labels, targets)
+    torch.testing.assert_close(values["loss"], classifier(x, labels)[0] + 0.5 * distance)
+    torch.testing.assert_close(values["distillation"], distance)
+    section = DistillationSection(teacher="x", loss=loss, weight=2, labels=False)
+    alone = Objective(None, section)(x, labels, targets)
+    torch.testing.assert_close(alone["loss"], 2 * distance)
+    assert "accuracy" not in alone

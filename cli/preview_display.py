@@ -1,0 +1,36 @@
+"""What a person sees of `train --dry-run`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+
+from sparsify.cli.display import human_bytes
+from sparsify.recipe import Recipe
+
+
+def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> None:
+    """Prints the resolved recipe, and what a run with it would be as comments of the YAML."""
+    parameters, data, estimate = (preview[key] for key in ("parameters", "data", "estimate"))
+    lines = [
+        f"parameters: {parameters['total']:,}: {parameters['prunable']:,} prunable,"
+        f" {parameters['protected']:,} protected, {parameters['free']:,} free (norms, biases);"
+        f" {parameters['training_only']:,} more in training only",
+        f"data: {data['speakers']} speakers, {data['utterances']:,} utterances,"
+        f" {data['hours']:.2f} h to train ({data['steps_per_epoch']:g} steps per epoch),"
+        f" {data['validation_speakers']} speakers, {data['validation_utterances']:,} utterances to"
+        f" validate, {data['skipped']} files skipped",
+        f"time: {timedelta(seconds=round(estimate['training_seconds']))} of steps"
+        f" ({estimate['step_seconds']:.3g} s each) on {estimate['device']}, without compiling,"
+        " loading and validating",
+        f"memory: {human_bytes(estimate['memory_bytes'])} (weights"
+        f" {human_bytes(estimate['weight_bytes'])}, gradients"
+        f" {human_bytes(estimate['gradient_bytes'])}, optimizer"
+        f" {human_bytes(estimate['optimizer_bytes'])}, activations"
+        f" {human_bytes(estimate['activation_bytes'])})",
+    ]
+    console.print(recipe.to_yaml(), markup=False, end="")
+    for line in lines:
+        console.print(f"# {line}", markup=False, soft_wrap=True)

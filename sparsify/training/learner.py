@@ -1,0 +1,228 @@
+"""What learns: the network, its objective and its method; turns batches into updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sparsify.methods.base import Method, Task
+from sparsify.methods.registry import build_method
+from sparsify.recipe import Recipe
+from sparsify.sparsity.table import SparsityTable, sparsity_table
+from sparsify.speech.batches import Batch
+from sparsify.speech.features import Filterbank
+from sparsify.speech.spec_augment import spec_augment
+from sparsify.training.compute import Compute, compiled
+from sparsify.training.distillation import Teacher
+from sparsify.training.distributed import Processes
+from sparsify.training.networks import build_network, embedding_dim
+from sparsify.training.objectives import AAMSoftmax, Objective
+from sparsify.training.schedules import LearningRate, margin_at
+
+State = dict[str, Any]
+
+
+class Learner:
+    """A network in training.
+
+    All randomness of a step depends on the seed, the step and the piece of the batch alone, so that
+    it needs no state, and no number of processes changes it.
+
+    Args:
+        recipe: What to train and how.
+        compute: Where and how precisely.
+        processes: Which of those that train together this one is.
+        speakers: Number of training speakers.
+        start: State dict of the network to start from; first random weights without.
+
+    Attributes:
+        network: The embedding network.
+        forward: The same, compiled if the recipe says so.
+        method: Makes it sparse.
+        learning_rate: Shape of the learning rate.
+        speakers: Number of training speakers, without virtual ones.
+        places: This process's part of every batch.
+        overflows: Updates left out because gradients in fp16 overflowed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        compute: Compute,
+        processes: Processes,
+        speakers: int,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.compute = compute
+        self.processes = processes
+        training = recipe.training
+        self.places, self.pieces = processes.shared(training.batch_size, training.micro_batches)
+        network = build_network(recipe)
+        if start is not None:
+            network.load_state_dict(start)
+        size, distillation = embedding_dim(network, recipe), recipe.distillation
+        self.teacher = None
+        if distillation.teacher is not None:
+            self.teacher = Teacher(distillation.teacher, recipe.front_end, size, compute)
+        classifier = None
+        if distillation.labels:
+            classifier = AAMSoftmax(size, speakers * len(recipe.speeds), recipe.objective.scale)
+        self.network = network.to(compute.device)
+        self.objective = Objective(classifier, distillation).to(compute.device)
+        self.filterbank = Filterbank(recipe.front_end).to(compute.device)
+        self.forward = compiled(self.network, compute) if training.compile else self.network
+        self.model = processes.parallel(
+            _Model(self.forward, self.objective, compute), compute.device
+        )
+        task = Task(
+            self.network,
+            self.objective,
+            recipe.target_sparsity,
+            recipe.model.ignore,
+            training.steps,
+            recipe.seed,
+            pretrained=start is not None,
+        )
+        self.method: Method[Any] = build_method(recipe, task)
+        self.learning_rate = LearningRate(training)
+        self.scaler = compute.scaler()
+        self.overflows = 0
+        self.speakers = speakers
+        self._peaks = [group["lr"] for group in self.method.optimizer.param_groups]
+
+    def update(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """Takes a step, the first being 1.
+
+        Args:
+            step: Number of the step.
+            batch: Waveforms and labels of this process's places.
+
+        Returns:
+            Means of the objective's values over the pieces, 0-dim.
+        """
+        self._schedule(step)
+        self.network.train()
+        self.method.optimizer.zero_grad()
+        sums: dict[str, Tensor] = {}
+        for piece, feats, labels in self._pieces(batch):
+            first = self.places.start + piece * len(labels)
+            masked = spec_augment(
+                feats,
+                self.recipe.augment.spec_augment,
+                self.recipe.seed,
+                step - 1,
+                range(first, first + len(labels)),
+            )
+            targets = self.teacher(feats) if self.teacher else None
+            with self._synchronised(piece):
+                self._seed(step, 1 + first // len(labels))
+                values = self.model(masked, labels, targets)
+                self.scaler.scale(values["loss"] / self.pieces).backward()
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0) + value.detach() / self.pieces
+        self._seed(step, 0)  # the same in all processes, for a method that draws
+        self._apply_gradients()
+        return sums
+
+    def features(self, waveforms: Tensor) -> Iterator[Tensor]:
+        """Features `(B / pieces, T, F)` of the pieces of a batch of waveforms."""
+        for part in waveforms.chunk(self.pieces):
+            with torch.no_grad():
+                feats = self.filterbank(part.to(self.compute.device, non_blocking=True))
+            yield feats
+
+    def sparsity(self) -> SparsityTable:
+        """The layer-wise sparsity of the network now."""
+        return sparsity_table(self.network, self.recipe.model.ignore)
+
+    @property
+    def margin(self) -> float:
+        """The margin of the last step."""
+        return self.objective.classifier.margin if self.objective.classifier else 0.0
+
+    def state_dict(self) -> State:
+        """Everything an update depends on besides recipe and data."""
+        return {
+            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
+            "method": self.method.state_dict(),
+            "learning_rate": self.learning_rate.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "overflows": self.overflows,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restores `state_dict()`."""
+        self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
+        self.method.load_state_dict(state["method"])
+        self.learning_rate.load_state_dict(state["learning_rate"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.overflows = state["overflows"]
+
+    def _schedule(self, step: int) -> None:
+        progress = step / self.recipe.training.steps
+        share = self.learning_rate(progress)
+        for group, peak in zip(self.method.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * share
+        classifier, objective = self.objective.classifier, self.recipe.objective
+        if classifier is None:
+            return
+        if step > self.recipe.large_margin_begins:
+            first = self.recipe.speeds.index(1.0) * self.speakers
+            classifier.among = range(first, first + self.speakers)
+            classifier.margin = objective.large_margin.margin
+        else:
+            classifier.margin = margin_at(progress, objective.margin, objective.margin_ramp)
+
+    def _pieces(self, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
+        waveforms, labels = batch
+        labels = labels.to(self.compute.device, non_blocking=True)
+        parts = zip(self.features(waveforms), labels.chunk(self.pieces), strict=True)
+        for piece, (feats, part) in enumerate(parts):
+            yield piece, feats, part
+
+    def _synchronised(self, piece: int) -> AbstractContextManager[object]:
+        """Gradients are averaged over the processes with the last piece."""
+        if isinstance(self.model, DistributedDataParallel) and piece + 1 < self.pieces:
+            return self.model.no_sync()
+        return nullcontext()
+
+    def _apply_gradients(self) -> None:
+        self.scaler.unscale_(self.method.optimizer)
+        norm = nn.utils.clip_grad_norm_(
+            [*self.network.parameters(), *self.objective.parameters()],
+            self.recipe.training.gradient_clip,
+        )
+        if self.scaler.is_enabled() and not norm.isfinite():
+            self.overflows += 1  # the scale was too large; the next one is smaller
+        else:
+            self.method.step()
+        self.scaler.update()
+
+    def _seed(self, step: int, part: int) -> None:
+        sequence = np.random.SeedSequence([self.recipe.seed, step, part])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+class _Model(nn.Module):
+    """Network and objective as one module, for gradients that are averaged over processes."""
+
+    def __init__(self, network: nn.Module, objective: Objective, compute: Compute) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.compute = compute
+
+    def forward(self, feats: Tensor, labels: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+        with self.compute.autocast():
+            embeddings = self.network(feats)
+        values: dict[str, Tensor] = self.objective(embeddings.float(), labels, targets)
+        return values

@@ -1,0 +1,106 @@
+"""What a run tells about itself: in the beginning, at every record, in the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from sparsify.errors import SparsifyError
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import SparsityTable
+from sparsify.training.data import SpeechData
+from sparsify.training.learner import Learner
+
+Record = dict[str, Any]
+
+
+def header(learner: Learner, data: SpeechData) -> Record:
+    """What is trained on what, where and how precisely."""
+    recipe, table = learner.recipe, learner.sparsity()
+    return {
+        "compute": str(learner.compute),
+        "processes": learner.processes.count,
+        "compiled": learner.forward is not learner.network,
+        "model": recipe.model.name,
+        "model_options": recipe.model.options,
+        "parameters": table.parameters,
+        "prunable": sum(layer.parameters for layer in table.prunable),
+        "method": recipe.method,
+        "target_sparsity": learner.method.target_sparsity,
+        "data": recipe.data.path,
+        "speakers": len(data.train.speakers),
+        "utterances": len(data.train.utterances),
+        "hours": data.train.seconds / 3600,
+        "validation_speakers": recipe.data.validation_speakers,
+        "validation_trials": len(data.trials),
+        "skipped": len(data.skipped),
+        "steps": recipe.training.steps,
+    }
+
+
+def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: float) -> Record:
+    """A line of the metrics.
+
+    Args:
+        learner: After the step.
+        step: Its number.
+        means: Of the objective's values since the last record.
+        epoch: Passes over the training utterances so far.
+
+    Raises:
+        SparsifyError: The loss is not finite.
+    """
+    if not math.isfinite(means["loss"]):
+        raise SparsifyError(
+            f"training diverged before step {step} (loss {means['loss']}):"
+            f" lower methods.{learner.recipe.method}.lr"
+        )
+    weights = prunable_parameters(learner.network, learner.recipe.model.ignore).values()
+    distillation = {"distillation": means["distillation"]} if "distillation" in means else {}
+    return {
+        "step": step,
+        "epoch": epoch,
+        "loss": means["loss"],
+        "accuracy": means.get("accuracy"),
+        **distillation,
+        "sparsity": learner.sparsity().sparsity,
+        "sparsity_target": learner.method.sparsity_target(step),
+        "lambda": learner.method.lam,
+        "weight_norm": float(nn.utils.get_total_norm([weight.detach() for weight in weights])),
+        "lr": learner.method.optimizer.param_groups[0]["lr"],
+        "margin": learner.margin,
+    }
+
+
+def run_summary(
+    learner: Learner, data: SpeechData, table: SparsityTable, figures: Mapping[str, Any]
+) -> Record:
+    """The outcome of a run.
+
+    Args:
+        learner: After the last step.
+        data: What it learnt from.
+        table: Of the delivered file: the selected model may be of an earlier step, and on target
+            its counts can differ from those of the last one.
+        figures: Of the delivered model's validation.
+    """
+    recipe = learner.recipe
+    return {
+        "method": recipe.method,
+        "target_sparsity": learner.method.target_sparsity,
+        "sparsity": table.sparsity,
+        "global_sparsity": table.global_sparsity,
+        **figures,
+        "steps": recipe.training.steps,
+        "device": str(learner.compute),
+        "processes": learner.processes.count,
+        "seed": recipe.seed,
+        "model": recipe.model.name,
+        "parameters": table.parameters,
+        "nonzero": table.nonzero,
+        "skipped": len(data.skipped),
+        "overflows": learner.overflows,
+    }

@@ -1,0 +1,251 @@
+"""Averaging, large margin, distillation and starting weights in whole small runs."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from sparsify.artifact import load_artifact, save_model, source_digest
+from sparsify.errors import SparsifyError
+from sparsify.models.registry import build_model
+from sparsify.recipe import load_recipe
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.speech.features import Filterbank
+from sparsify.training import learner as learner_module
+from sparsify.training.compute import Compute, choose_compute
+from sparsify.training.data import load_data
+from sparsify.training.distributed import Processes
+from sparsify.training.learner import Learner
+from sparsify.training.trainer import Observer, train
+
+OPTIONS = {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16}
+TINY = [
+    f"model.options={OPTIONS}",
+    "data={synthetic_speakers: 6, synthetic_utterances: 3, validation_speakers: 2}",
+    "data.crop_seconds=0.4",
+    "training={steps: 8, batch_size: 8, log_every: 2, validate_every: 2, workers: 0}",
+]
+
+
+def tiny(*more, **changes):
+    return load_recipe("quickstart", [*TINY, *more], changes)
+
+
+class StopAt(Observer):
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def digest(run):
+    return source_digest(load_artifact(run).state)
+
+
+@pytest.mark.parametrize("method", ["adabreg", "gmp"])
+def test_average_of_landed_models_is_on_target_and_resumed_exactly(method, tmp_path):
+    recipe = tiny(
+        "training.steps=10",
+        "training.average=3",
+        method=method,
+        **{"methods.gmp": {"end": 0.3, "every": 1}},
+    )
+    summary = train(recipe, tmp_path / "run")
+    steps = summary["average"]["steps"]
+    assert len(steps) >= 2
+    files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert files == {"last.pt"} | {f"step-{step}.pt" for step in steps}
+    states = [torch.load(tmp_path / "run" / "checkpoints" / f"step-{step}.pt") for step in steps]
+    delivered = load_artifact(tmp_path / "run")
+    names = list(prunable_parameters(delivered.build()))
+    zeros = sum(int((delivered.state[name] == 0).sum()) for name in names)
+    size = sum(delivered.state[name].numel() for name in names)
+    assert zeros >= 0.9 * size > zeros - size / 1000
+    if summary["average"]["selected"]:
+        for name in names:
+            mean = torch.stack([state[name] for state in states]).mean(0)
+            torch.testing.assert_close(delivered.state[name], mean)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", observer=StopAt(9))
+    assert train(recipe, tmp_path / "resumed", resume=True)["average"] == summary["average"]
+    assert digest(tmp_path / "run") == digest(tmp_path / "resumed")
+
+
+def test_large_margin_phase(tmp_path):
+    recipe = tiny(
+        "objective.large_margin={begin: 0.5, margin: 0.4, crop_seconds: 0.6}",
+        "training.log_every=1",
+    )
+    train(recipe, tmp_path / "run")
+    margins = [record["margin"] for record in records(tmp_path / "run")]
+    assert margins[3] == pytest.approx(0.2)
+    assert margins[4:] == [0.4] * 4
+
+
+def test_large_margin_needs_the_plain_speed():
+    with pytest.raises(SparsifyError, match=r"1\.0 among augment\.speeds"):
+        tiny("objective.large_margin.begin=0.5", "augment.speeds=[0.9]")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    torch.manual_seed(5)
+    save_model(build_model("ecapa-tdnn", **OPTIONS), path, tiny())
+    return path
+
+
+@pytest.mark.parametrize("loss", ["cosine", "mse"])
+def test_distillation_alone_brings_the_embeddings_close(loss, teacher, tmp_path):
+    recipe = tiny(
+        f"distillation={{teacher: '{teacher}', loss: {loss}, labels: false}}",
+        "training={steps: 30, warmup: 0, log_every: 5, validate_every: 30, batch_size: 16}",
+        "augment.probability=0",
+        method="dense",
+    )
+    train(recipe, tmp_path / "run")
+    found = records(tmp_path / "run")
+    assert found[-1]["distillation"] < 0.7 * found[0]["distillation"]
+    assert all(record["accuracy"] is None for record in found)
+    for record in found:
+        assert record["loss"] == pytest.approx(record["distillation"])
+
+
+def test_distillation_beside_labels_is_resumed_exactly(teacher, tmp_path):
+    recipe = tiny("distillation={weight: 2}", **{"distillation.teacher": str(teacher)})
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", observer=StopAt(5))
+    train(recipe, tmp_path / "resumed", resume=True)
+    assert digest(tmp_path / "straight") == digest(tmp_path / "resumed")
+    assert records(tmp_path / "straight") == records(tmp_path / "resumed")
+    assert all(
+        record["loss"] > 2 * record["distillation"] for record in records(tmp_path / "straight")
+    )
+
+
+def test_a_teacher_that_does_not_fit_is_named(teacher, tmp_path):
+    section = {"distillation.teacher": str(teacher)}
+    with pytest.raises(SparsifyError, match="front end"):
+        train(tiny("front_end.preset=wespeaker", **section), tmp_path / "run")
+    with pytest.raises(SparsifyError, match="16 numbers and the model of 24"):
+        train(tiny("model.options.embedding_dim=24", **section), tmp_path / "run")
+    with pytest.raises(SparsifyError, match="nowhere"):
+        train(tiny(**{"distillation.teacher": "nowhere.pt"}), tmp_path / "run")
+    with pytest.raises(SparsifyError, match=r"distillation\.teacher"):
+        tiny("distillation.labels=false")
+
+
+def test_resuming_does_without_the_file_that_the_run_started_from(teacher, tmp_path):
+    start = tmp_path / "start.safetensors"
+    shutil.copy(teacher, start)
+    recipe = tiny(**{"model.init_from": str(start)})
+    train(recipe, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "resumed", observer=StopAt(3))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "early", observer=StopAt(1))  # before the first checkpoint
+    start.unlink()
+    for name in ("resumed", "early"):
+        train(recipe, tmp_path / name, resume=True)
+        assert digest(tmp_path / name) == digest(tmp_path / "straight")
+        assert records(tmp_path / name) == records(tmp_path / "straight")
+
+
+def test_mean_embedding_is_that_of_the_training_utterances(tmp_path):
+    recipe = tiny("training.steps=2")
+    train(recipe, tmp_path / "run")
+    artifact, data = load_artifact(tmp_path / "run"), load_data(recipe)
+    model, filterbank = artifact.build(), Filterbank(recipe.front_end)
+    with torch.no_grad():
+        embeddings = [
+            model(filterbank(torch.from_numpy(data.cache.waveform(utterance))[None]))[0]
+            for utterance in data.train.utterances
+        ]
+    mean = torch.tensor(json.loads(artifact.metadata["embedding_mean"]))
+    torch.testing.assert_close(mean, torch.stack(embeddings).mean(0), rtol=1e-4, atol=1e-5)
+
+
+class Plain(nn.Module):
+    """Neither batch norm nor anything else that looks at the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(80, 16)
+
+    def forward(self, feats):
+        return self.linear(feats).relu().mean(1)
+
+
+def learner_of(recipe, monkeypatch):
+    monkeypatch.setattr(
+        "sparsify.training.networks.build_model", lambda *_, **__: Plain().requires_grad_()
+    )
+    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4)
+
+
+def test_micro_batches_change_nothing_where_crops_do_not_meet(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    batches = [(0.1 * torch.randn(8, 6400, generator=generator), torch.arange(8)) for _ in range(3)]
+    results = []
+    for pieces in (1, 4):
+        recipe = tiny(
+            f"training.micro_batches={pieces}",
+            "augment.spec_augment.probability=0.5",
+            method="linbreg",
+        )
+        learner = learner_of(recipe, monkeypatch)
+        values = [learner.update(step, batch) for step, batch in enumerate(batches, 1)]
+        results.append((learner.network.linear.weight, values))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    for one, four in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(one["loss"], four["loss"])
+        torch.testing.assert_close(one["accuracy"], four["accuracy"])
+
+
+def test_gradients_that_overflow_are_left_out(monkeypatch):
+    """With a scaler that is on, as for fp16, a step without finite gradients changes nothing."""
+    monkeypatch.setattr(Compute, "scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=4.0))
+    learner = learner_of(tiny(method="dense"), monkeypatch)
+    plain = learner_module.Learner.update
+    batch = (0.1 * torch.randn(8, 6400), torch.arange(8))
+    before = learner.network.linear.weight.clone()
+    broken = (torch.full((8, 6400), float("inf")), torch.arange(8))
+    plain(learner, 1, broken)
+    assert learner.overflows == 1
+    assert torch.equal(learner.network.linear.weight, before)
+    assert learner.scaler.get_scale() == 2.0
+    plain(learner, 2, batch)
+    assert learner.overflows == 1
+    assert learner.network.linear.weight.isfinite().all()
+    assert not torch.equal(learner.network.linear.weight, before)
+
+
+def test_fp16_without_a_gpu_is_named():
+    with pytest.raises(SparsifyError, match="fp16 needs a GPU"):
+        choose_compute("cpu", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.micro_batches=3", "does not split into 3"),
+        ("training.micro_batches=8", "at least 2"),
+        ("training={schedule: exponential, final_lr: 0}", "final_lr"),
+        ("augment.noise_snr_db={music: [0, 1]}", "noise"),
+        ("augment.rt60=[0, 1]", "greater than 0"),
+        ("augment.spec_augment.time_mask=1", "did you mean 'time_masks'"),
+        ("distillation.loss=l2", "cosine"),
+    ],
+)
+def test_mistakes_are_named(assignment, message):
+    with pytest.raises(SparsifyError, match=message):
+        tiny(assignment)
