@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sparsify.errors import SparsifyError
+from sparsify.speech.audio import AUDIO_SUFFIXES, Samples
 from sparsify.speech.cache import AudioCache
-from sparsify.speech.corpus import AUDIO_SUFFIXES, Utterance
-
-Samples = npt.NDArray[np.float32]
+from sparsify.speech.utterances import Utterance
 
 
 class Recordings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,8 @@ from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.speech.batches import Batch, crop_samples
-from sparsify.speech.corpus import Corpus, scan_folder, split_speakers
+from sparsify.speech.corpus import Corpus, split_speakers
+from sparsify.speech.layouts import load_corpus
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SYNTHETIC
@@ -77,7 +77,7 @@ def preview(
 
 def _corpus(recipe: Recipe, track: Track) -> Corpus:
     if recipe.data.path != SYNTHETIC:
-        return scan_folder(Path(recipe.data.path), track=track)
+        return load_corpus(recipe.data.path, layout=recipe.data.layout, track=track)
     corpus, _ = synthetic_corpus(
         recipe.data.synthetic_speakers,
         recipe.data.synthetic_utterances,
