@@ -191,7 +191,6 @@ def test_replacing_weights_changes_nothing_else(tmp_path, artifacts, initializer
     ("name", "options", "shortest"),
     [
         ("resnet18", {"channels": 4}, 2),
-        ("resnet18", {"channels": 4, "pooling": "attentive"}, 2),
         ("ecapa-tdnn", {"channels": 16, "variant": "speechbrain"}, 5),
     ],
 )

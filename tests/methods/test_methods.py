@@ -1,5 +1,7 @@
 """Every method through the interface the trainer uses."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -180,6 +182,20 @@ def test_a_sparse_start_changes_its_weights_by_the_gradient_alone(name):
     _run(network, head, method, 0, 6)
     for parameter, start in before.items():
         torch.testing.assert_close(network.get_parameter(parameter), start, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adabreg", "gmp"])
+def test_a_sparse_start_resumes_exactly(name):
+    straight, straight_head, method, _ = _sparse_start(name, 0.9)
+    _run(straight, straight_head, method, 0, 7)
+    state = copy.deepcopy([straight.state_dict(), straight_head.state_dict(), method.state_dict()])
+    _run(straight, straight_head, method, 7, 30)
+    network, head, resumed, _ = _sparse_start(name, 0.9)
+    for part, saved in zip((network, head, resumed), state, strict=True):
+        part.load_state_dict(saved)
+    _run(network, head, resumed, 7, 30)
+    for p, q in zip(straight.parameters(), network.parameters(), strict=True):
+        assert torch.equal(p, q)
 
 
 def test_a_dense_start_is_pruned_from_zero():
