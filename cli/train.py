@@ -61,7 +61,8 @@ Examples:
 @click.option(
     "--init-from",
     metavar="PATH",
-    help="Start from the weights of a run directory, an artifact or a .pt state dict.",
+    help="Start from a run directory, an artifact, a WeSpeaker or SpeechBrain model or a state"
+    " dict; network and front end are its own.",
 )
 @click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
 @click.option(

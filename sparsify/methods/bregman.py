@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from sparsify.methods.base import Method, Task
+from sparsify.methods.sparse_start import NearestQuantileLambda, start_lambda
 from sparsify.optim.adabreg import AdaBreg
 from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.groups import parameter_groups
-from sparsify.optim.lambda_rules import (
-    AdaptiveLambda,
-    FixedLambda,
-    LambdaRule,
-    Quantile,
-    QuantileLambda,
-)
+from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
 from sparsify.recipe import Fraction, OpenFraction, Section
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.schedules import Polynomial, SparsitySchedule
+from sparsify.sparsity.schedules import Polynomial
 from sparsify.sparsity.table import sparsity_table
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -116,38 +108,6 @@ class AdaBregOptions(BregmanOptions):
 B = TypeVar("B", bound=BregmanOptions)
 
 
-class NearestQuantileLambda(QuantileLambda):
-    """Of all λ that give the wanted sparsity, the one nearest to the last.
-
-    The duals of a sparse start leave a gap: those of its zeros are 0, those of its weights λ and
-    more. Any λ in the gap keeps the zeros, but the smallest, the quantile itself, would leave them
-    no room, and change every weight by what λ falls.
-
-    Args:
-        target_sparsity: A schedule of the wanted sparsity.
-        every: Steps between two updates.
-        smoothing: As in `QuantileLambda`.
-        size: Number of weights.
-    """
-
-    def __init__(
-        self, target_sparsity: SparsitySchedule, every: int, smoothing: float, size: int
-    ) -> None:
-        super().__init__(target_sparsity, every, smoothing)
-        self.size = size
-
-    def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
-        """λ, moved to the quantile or to just below the next dual if it lies outside of these."""
-
-        def nearest(sparsity: float) -> Tensor:
-            lowest = quantile(sparsity).to(lam)
-            above = quantile(min(sparsity + 1 / self.size, 1.0)).to(lam)
-            highest = torch.nextafter(above, torch.zeros_like(above))
-            return torch.maximum(torch.minimum(lam, highest), lowest)
-
-        return super().before_prox(lam, nearest, step)
-
-
 class BregmanMethod(Method[B], Generic[B]):
     """Sparse initialisation, a Bregman optimizer with a λ rule, and landing."""
 
@@ -156,30 +116,19 @@ class BregmanMethod(Method[B], Generic[B]):
     def __init__(self, task: Task, options: B) -> None:
         super().__init__(task, options)
         weights = list(prunable_parameters(task.network, task.ignore).values())
-        self.size = sum(weight.numel() for weight in weights)
-        self.start_lambda = 0.0
         if task.pretrained:
-            table = sparsity_table(task.network, task.ignore)
-            initial = table.sparsity
+            initial = sparsity_table(task.network, task.ignore).sparsity
         else:
             initial = options.initial_sparsity
             initialise_sparse(weights, initial, task.seed)
-        # The zeros of a sparse start are to stay until their duals have grown, so there must be a
-        # λ that they have to reach; where the target asks for fewer zeros it would be in the way.
-        if task.pretrained and initial > 0 and table.at_most(task.target_sparsity):
-            self.start_lambda = (
-                _mean_magnitude(weights)
-                / options.delta
-                * float(__import__("os").environ.get("L0", "1"))
-            )
         end = max(round(options.ramp * task.steps), 1)
         self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
         self.landing_step = max(round(options.landing * task.steps), 1)
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
-        self.optimizer = self._optimizer(groups, self._rule())
-        if self.start_lambda and not self.optimizer.lam:
-            self.optimizer.lam = self.start_lambda
+        size = sum(weight.numel() for weight in weights)
+        rule = self._rule(start_lambda(task, options.delta), size)
+        self.optimizer = self._optimizer(groups, rule)
 
     @property
     def lam(self) -> float:
@@ -204,12 +153,12 @@ class BregmanMethod(Method[B], Generic[B]):
     def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
         """The optimizer with the method's hyperparameters."""
 
-    def _rule(self) -> LambdaRule:
+    def _rule(self, start: float | None, size: int) -> LambdaRule:
         o = self.options
         if o.lambda_rule in ("quantile", "smoothed"):
             smoothing = o.smoothing if o.lambda_rule == "smoothed" else 0.0
-            if self.start_lambda:
-                return NearestQuantileLambda(self.schedule, o.every, smoothing, self.size)
+            if start is not None:
+                return NearestQuantileLambda(self.schedule, o.every, smoothing, start, size)
             return QuantileLambda(self.schedule, o.every, smoothing)
         if o.lambda_rule == "fixed":
             assert o.lambda_value is not None  # validated
@@ -218,7 +167,7 @@ class BregmanMethod(Method[B], Generic[B]):
             self.schedule,
             o.alpha,
             o.every,
-            initial=o.lambda_value or self.start_lambda or None,
+            initial=start if o.lambda_value is None else o.lambda_value,
             warmup=self.schedule.end,
             damping=o.damping,
         )
@@ -227,13 +176,6 @@ class BregmanMethod(Method[B], Generic[B]):
         self.optimizer.step()
         if self.steps_done == self.landing_step:
             self.optimizer.land(self.target_sparsity)
-
-
-@torch.no_grad()
-def _mean_magnitude(weights: Sequence[Tensor]) -> float:
-    """The mean of all weights that are not zero, without their signs."""
-    total = sum(float(weight.abs().sum()) for weight in weights)
-    return total / max(sum(int(weight.count_nonzero()) for weight in weights), 1)
 
 
 class LinBregMethod(BregmanMethod[LinBregOptions]):

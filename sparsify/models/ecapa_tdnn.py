@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsify.errors import SparsifyError
 from sparsify.models.layers import (
     AttentiveStatisticsPooling,
     ConvReluBN,
@@ -55,6 +56,8 @@ class ECAPATDNN(nn.Module):
     """
 
     SCALE = 8
+    MIN_FRAMES: ClassVar[dict[Variant, int]] = {"wespeaker": 1, "speechbrain": 5}
+    """Mirroring takes one frame more than the widest padding."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class ECAPATDNN(nn.Module):
             raise ValueError(f"channels must be a positive multiple of {self.SCALE}: {channels}")
         if variant not in get_args(Variant):
             raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}: {variant!r}")
+        self.min_frames = self.MIN_FRAMES[variant]
         self.layer1 = ConvReluBN(feature_dim, channels, kernel_size=5, variant=variant)
         self.layer2 = SERes2Block(channels, 3, 2, self.SCALE, variant)
         self.layer3 = SERes2Block(channels, 3, 3, self.SCALE, variant)
@@ -91,7 +95,15 @@ class ECAPATDNN(nn.Module):
 
         Returns:
             Embeddings `(B, embedding_dim)`, not length-normalised.
+
+        Raises:
+            SparsifyError: SpeechBrain's variant has fewer than five frames to mirror.
         """
+        if not torch.compiler.is_compiling() and feats.shape[1] < self.min_frames:
+            raise SparsifyError(
+                f"{feats.shape[1]} frames are too few for a network that needs {self.min_frames}:"
+                " give longer audio"
+            )
         x = self.layer1(feats.transpose(1, 2))
         second = self.layer2(x)
         third = self.layer3(second)

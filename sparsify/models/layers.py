@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ ReLU and a batch norm before the tanh, and a smaller floor of the variances, tha
 being biased.
 """
 
-_VARIANCE_FLOORS = {"wespeaker": 1e-7, "speechbrain": 1e-12}
-_PADDING_MODES = {"wespeaker": "zeros", "speechbrain": "reflect"}
+_VARIANCE_FLOORS: dict[Variant, float] = {"wespeaker": 1e-7, "speechbrain": 1e-12}
+_PADDING_MODES: dict[Variant, Literal["zeros", "reflect"]] = {
+    "wespeaker": "zeros",
+    "speechbrain": "reflect",
+}
 
 
 class ConvReluBN(nn.Module):
@@ -161,7 +164,8 @@ def _moments(x: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     E[x²] − E[x]² would cancel where x hardly changes, and torch.var takes three times as long.
     """
     mean = x.mean(dim=2)
-    count = torch.sym_max(x.shape[2] - correction, 1)  # of a single frame the variance is 0
+    # Of a single frame the variance is 0. In an export the number of frames is a symbol.
+    count = cast("int", torch.sym_max(x.shape[2] - correction, 1))
     return mean, (x - mean.unsqueeze(2)).square().sum(dim=2) / count
 
 

@@ -185,3 +185,27 @@ def test_replacing_weights_changes_nothing_else(tmp_path, artifacts, initializer
     assert after.keys() == initializers.keys()
     assert np.all(after.pop(name) == 1)
     assert all(np.array_equal(array, initializers[key]) for key, array in after.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shortest"),
+    [
+        ("resnet18", {"channels": 4}, 2),
+        ("ecapa-tdnn", {"channels": 16, "variant": "speechbrain"}, 5),
+    ],
+)
+def test_other_architectures(tmp_path, name, options, shortest):
+    model = build_model(name, feature_dim=24, embedding_dim=8, **options).eval()
+    front_end = FrontEnd(preset="speechbrain", num_mel_bins=24)
+    save_model(model, tmp_path / "m.safetensors", Recipe(front_end=front_end))
+    export_onnx(load_artifact(tmp_path / "m.safetensors"), tmp_path / "m.onnx")
+    properties = {p.key for p in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert not {"framework", "feature_normalize_type"} & properties  # sherpa-onnx must refuse it
+    assert load_artifact(tmp_path / "m.onnx").front_end == front_end
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for batch, frames in ((1, shortest), (3, 9), (2, 57)):
+        feats = torch.randn(batch, frames, 24)
+        with torch.inference_mode():
+            expected = model(feats).numpy()
+        (found,) = session.run(["embs"], {"feats": feats.numpy()})
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -1,11 +1,13 @@
 """Every method through the interface the trainer uses."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from sparsify import sparsity_table
+from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method, method_names
 from sparsify.recipe import load_recipe
@@ -127,3 +129,97 @@ def test_protected_layers_stay_dense():
         method.finish()
         assert torch.count_nonzero(network[0].weight) == network[0].weight.numel()
         assert sparsity_table(network, ["0.*"]).sparsity == pytest.approx(0.9, abs=0.002)
+
+
+def _sparse_start(method, target, options=None, sparsity=0.8):
+    """A method on a network of which exactly `sparsity` is zero, as one of ours on disk."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+    head = nn.Linear(12, 5)
+    layers = [(network[0], "weight"), (network[2], "weight")]
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=sparsity)
+    for layer, name in layers:
+        prune.remove(layer, name)
+    changes = {"method": method, "target_sparsity": target}
+    changes |= {f"methods.{method}.{key}": value for key, value in (options or {}).items()}
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    task = Task(network, head, target, (), 100, 0, pretrained=True)
+    return network, head, build_method(load_recipe("quickstart", changes=changes), task), before
+
+
+SPARSE_STARTS = [
+    ("adabreg", {}),
+    ("adabreg", {"every": 10}),
+    ("adabreg", {"lambda_rule": "smoothed"}),
+    ("adabreg", {"lambda_rule": "adaptive"}),
+    ("linbreg", {"lr": 0.1}),
+    ("linbreg", {"lr": 0.1, "delta": 2.0}),
+    ("gmp", {}),
+]
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9])
+@pytest.mark.parametrize(("name", "options"), SPARSE_STARTS)
+def test_a_sparse_start_loses_no_zero(name, options, target):
+    network, head, method, before = _sparse_start(name, target, options)
+    for parameter, start in before.items():
+        assert torch.equal(network.get_parameter(parameter), start)
+    assert method.sparsity_target(0) == pytest.approx(0.8)
+    _run(network, head, method, 0, 20)
+    zero = {n: before[n] == 0 for n, p in prunable_parameters(network).items()}
+    now = prunable_parameters(network)
+    assert all(not now[n][mask].any() for n, mask in zero.items())
+    assert method.sparsity_target(20) >= method.sparsity_target(0)
+    _run(network, head, method, 20, 100)
+    method.finish()
+    assert sparsity_table(network).sparsity == pytest.approx(target, abs=0.001)
+
+
+@pytest.mark.parametrize("name", ["adabreg", "linbreg"])
+def test_a_sparse_start_changes_its_weights_by_the_gradient_alone(name):
+    """With λ still, `Δw = −δ·update` on the support: a step of vanishing size changes nothing."""
+    network, head, method, before = _sparse_start(name, 0.8, {"lr": 1e-9})
+    _run(network, head, method, 0, 6)
+    for parameter, start in before.items():
+        torch.testing.assert_close(network.get_parameter(parameter), start, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adabreg", "gmp"])
+def test_a_sparse_start_resumes_exactly(name):
+    straight, straight_head, method, _ = _sparse_start(name, 0.9)
+    _run(straight, straight_head, method, 0, 7)
+    state = copy.deepcopy([straight.state_dict(), straight_head.state_dict(), method.state_dict()])
+    _run(straight, straight_head, method, 7, 30)
+    network, head, resumed, _ = _sparse_start(name, 0.9)
+    for part, saved in zip((network, head, resumed), state, strict=True):
+        part.load_state_dict(saved)
+    _run(network, head, resumed, 7, 30)
+    for p, q in zip(straight.parameters(), network.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_dense_start_is_pruned_from_zero():
+    network, head, method, _ = _sparse_start("adabreg", 0.9, sparsity=0.0)
+    assert method.sparsity_target(0) == 0
+    _run(network, head, method, 0, 100)
+    method.finish()
+    assert sparsity_table(network).sparsity == pytest.approx(0.9, abs=0.001)
+
+
+def test_a_start_sparser_than_the_target():
+    network, head, method, _ = _sparse_start("adabreg", 0.6)
+    _run(network, head, method, 0, 100)
+    method.finish()
+    assert sparsity_table(network).sparsity == pytest.approx(0.6, abs=0.001)
+    with pytest.raises(SparsifyError, match=r"80\.00% sparse and end at 60\.00%"):
+        _sparse_start("gmp", 0.6)
+
+
+def test_what_gmp_found_zero_in_an_untrained_network_may_grow():
+    torch.manual_seed(0)
+    network, head = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12)), nn.Linear(12, 5)
+    nn.init.zeros_(network[1].weight)
+    task = Task(network, head, 0.5, (), 60, 0)
+    method = build_method(load_recipe("quickstart", changes={"method": "gmp"}), task)
+    _run(network, head, method, 0, 3)
+    assert network[1].weight.count_nonzero() > 100

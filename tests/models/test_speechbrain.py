@@ -129,3 +129,10 @@ def test_8_khz(folder):
 def test_a_rate_beyond_the_transform_is_refused():
     with pytest.raises(SparsifyError, match="44100 Hz"):
         Filterbank(FrontEnd(preset="speechbrain", sample_rate=44100))
+
+
+def test_an_utterance_too_short_to_mirror_is_one_sentence(folder):
+    model = load_model(folder)
+    assert model(torch.randn(1, 5, 80)).isfinite().all()
+    with pytest.raises(SparsifyError, match="4 frames are too few for a network that needs 5"):
+        model(torch.randn(1, 4, 80))
