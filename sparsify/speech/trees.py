@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 _SPLIT = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")  # of LibriSpeech
 _SPEAKER = re.compile(r"id\d{5}")  # in VoxCeleb and CN-Celeb
 # What may lie between the root and the speakers' folders; nothing else is searched for them.
-_BETWEEN = re.compile(r"(?i)wav|aac|flac|m4a|mp4|dev|test|data|(vox|cn-?celeb).*")
+_BETWEEN = re.compile(r"(?i)(wav|aac|flac|m4a|mp4|dev|test|data|vox|cn-?celeb).*")
+_TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
 _DEPTH = 4
 
 
@@ -57,7 +58,8 @@ def list_voxceleb(root: Path, track: Track) -> Listing:
         raise SparsifyError(
             f"no folders of speakers like id10001 below {root}: it is no VoxCeleb or CN-Celeb tree"
         )
-    training = [home for home in homes if "test" not in home.relative_to(root).parts] or homes
+    parts = {home: home.relative_to(root).parts for home in homes}
+    training = [home for home in homes if not any(map(_TEST.search, parts[home]))] or homes
     # Where somebody has converted aac/ to wav/, both are there.
     decodable = [home for home in training if f".{home.name}" not in UNDECODABLE] or training
     _note_left_out(set(homes) - set(decodable))
@@ -96,7 +98,7 @@ def _subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if entry.is_dir())
+        return sorted(folder / entry.name for entry in entries if _is_folder(entry))
 
 
 def _development_speakers(home: Path) -> set[str] | None:
@@ -166,8 +168,8 @@ def _audio_files(
     """
     with os.scandir(folder) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    folders = [entry for entry in visible if entry.is_dir()]
-    audio = [os.path.splitext(entry.name) for entry in visible if not entry.is_dir()]
+    folders = [entry for entry in visible if _is_folder(entry)]
+    audio = [os.path.splitext(entry.name) for entry in visible if not _is_folder(entry)]
     decodable = {stem for stem, suffix in audio if _decodable(suffix)}
     for stem, suffix in audio:
         if suffix.lower() in AUDIO_SUFFIXES and (_decodable(suffix) or stem not in decodable):
@@ -177,6 +179,11 @@ def _audio_files(
         if place not in seen:
             seen.add(place)
             yield from _audio_files(entry.path, seen, prefix=f"{prefix}{entry.name}/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A link to itself is no error but a broken file.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _decodable(suffix: str) -> bool:

@@ -266,6 +266,13 @@ def test_speech_mini_is_intact(speech_mini):
     assert corpus.seconds / 3600 == pytest.approx(1.55, abs=0.01)
 
 
+def test_a_link_to_itself_is_a_broken_file(folder):
+    loop = folder / "anna" / "loop.wav"
+    loop.symlink_to(loop)
+    (skipped,) = load_corpus(folder).skipped
+    assert skipped.path == loop
+
+
 def test_links_back_up_are_not_followed(tmp_path):
     rng = np.random.default_rng(0)
     for speaker in ("a", "b"):

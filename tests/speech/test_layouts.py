@@ -69,6 +69,12 @@ def test_both_voxcelebs_under_one_root(tmp_path):
     assert listed(corpus) == pairs(*names, level=3)
 
 
+def test_parts_as_they_are_downloaded(tmp_path):
+    training = [f"vox1_dev_wav/wav/id1000{s}/v/{n}.wav" for s in (1, 2) for n in (1, 2)]
+    write(tmp_path, *training, *(f"vox1_test_wav/wav/id10270/v/{n}.wav" for n in (1, 2)))
+    assert listed(load_corpus(tmp_path, strict=True)) == pairs(*training, level=2)
+
+
 def touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
