@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsify.benchmarks import scoring
-from sparsify.benchmarks.scoring import measure, random_trials
+from sparsify.benchmarks.scoring import coverage, measure, random_trials, simulated_list
 from sparsify.verification.trials import read_trials, speaker_numbers, write_trials
 
 
@@ -34,3 +34,20 @@ def test_every_part_is_measured():
     assert parts == {f"{name}_cpu_seconds" for name in names}
     low, high = row["bootstrap_eer_percent"]
     assert low <= row["eer_percent"] <= high
+
+
+def test_simulated_lists_pair_within_and_across():
+    scores, labels, first, second = simulated_list(np.random.default_rng(0), 30)
+    np.testing.assert_array_equal(labels, first == second)
+    assert labels.sum() == 30 * 8 * 7 / 2
+    assert (~labels).sum() == pytest.approx(6 * labels.sum(), rel=0.05)
+    assert scores[labels].mean() > scores[~labels].mean() + 0.3
+
+
+def test_coverage_counts_the_intervals(monkeypatch):
+    monkeypatch.setattr(scoring, "LISTS", 10)
+    monkeypatch.setattr(scoring, "LIST_SPEAKERS", (10,))
+    monkeypatch.setattr(scoring, "MANY_SPEAKERS", 150)
+    (row,) = coverage()
+    assert row["held_percent"] >= 70
+    assert 3 < row["mean_width_percent"] < 30
