@@ -1,9 +1,10 @@
-"""Time of everything that follows the embeddings of a trial list, up to a million trials.
+"""What follows the embeddings of a trial list: its time, and how often an interval holds the truth.
 
 Run it as `python -m sparsify.benchmarks.scoring [--output FILE]`. Embeddings are random; the sizes
 are those of VoxCeleb: 150,000 utterances of 1,251 speakers as in the trial lists E and H, and the
 5,994 training speakers as the cohort. What is measured is processor time, of all threads together,
-so that other work on the machine disturbs little.
+so that other work on the machine disturbs little. The intervals are those of many simulated lists,
+whose true EER very large ones tell.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.verification.confidence import REPLICATES, bootstrap
-from sparsify.verification.metrics import DetectionCost, operating_points
+from sparsify.verification.metrics import DetectionCost, eer, operating_points
 from sparsify.verification.scoring import Scoring, unit_length
 from sparsify.verification.trials import Trials, read_trials, speaker_numbers, write_trials
 
@@ -30,6 +31,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 UTTERANCES, SPEAKERS, COHORT, DIMENSIONS = 150_000, 1_251, 5_994, 192
 TARGET_SHARE = 0.5  # as in the lists of VoxCeleb
 REPETITIONS = 3
+LISTS, LIST_SPEAKERS, MANY_SPEAKERS, LIST_REPLICATES = 200, (22, 60), 1_000, 200
 
 T = TypeVar("T")
 
@@ -92,6 +94,47 @@ def random_trials(rng: np.random.Generator, size: int) -> tuple[Trials, np.ndarr
     return Trials(names, pairs[:, 0], pairs[:, 1], targets), speakers[used]
 
 
+def coverage() -> list[dict[str, Any]]:
+    """How many of the 95 % intervals of simulated lists hold the true EER."""
+    rng = np.random.default_rng(0)
+    truth = float(np.mean([eer(*simulated_list(rng, MANY_SPEAKERS)[:2]) for _ in range(3)]))
+    rows = []
+    for speakers in LIST_SPEAKERS:
+        found = [
+            bootstrap(*simulated_list(rng, speakers), replicates=LIST_REPLICATES).eer_percent
+            for _ in range(LISTS)
+        ]
+        held = 100 * float(np.mean([low <= truth <= high for low, high in found]))
+        width = round(float(np.mean([high - low for low, high in found])), 2)
+        rows.append(
+            {
+                "speakers": speakers,
+                "lists": LISTS,
+                "true_eer_percent": round(truth, 2),
+                "held_percent": held,
+                "mean_width_percent": width,
+            }
+        )
+    return rows
+
+
+def simulated_list(rng: np.random.Generator, speakers: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Scores, labels and both sides' speakers; some speakers vary more than others.
+
+    Eight utterances of each, all pairs within speakers and six times as many across, in 16
+    dimensions.
+    """
+    spread = 0.9 * np.exp(0.3 * rng.standard_normal((speakers, 1, 1)))
+    voices = rng.standard_normal((speakers, 1, 16))
+    rows = unit_length((voices + spread * rng.standard_normal((speakers, 8, 16))).reshape(-1, 16))
+    who = np.repeat(np.arange(speakers), 8)
+    first, second = np.triu_indices(len(rows), 1)
+    same = who[first] == who[second]
+    keep = same | (rng.random(len(same)) < 6 * same.sum() / (~same).sum())
+    first, second = first[keep], second[keep]
+    return (rows[first] * rows[second]).sum(axis=1), same[keep], who[first], who[second]
+
+
 def best(function: Callable[[], T], repetitions: int = REPETITIONS) -> tuple[float, T]:
     """The least processor time of some calls in seconds, and the result of the last."""
     times = []
@@ -119,6 +162,7 @@ def main() -> None:
             "replicates": REPLICATES,
         },
         "rows": rows,
+        "coverage": coverage(),
     }
     if options.output:
         options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
@@ -128,6 +172,8 @@ def main() -> None:
     for row in rows:
         cells = " | ".join(f"{row[f'{part}_cpu_seconds']:.2f}" for part in parts)
         print(f"| {row['trials']:,} | {row['utterances']:,} | {cells} |")
+    for row in content["coverage"]:
+        print(f"{row['speakers']} speakers: {row['held_percent']:.1f} % of intervals hold the EER")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from sparsify.speech.speech_mini import build
 @json_option
 @verbosity_options
 def speech_mini_command(*, source: Path, output: Path, as_json: bool) -> None:
-    """Build the evaluation set speech-mini from a copy of speechocean762.
+    """Build the evaluation set speech-mini from speechocean762.
 
     The set holds train/ (84 speakers), test/ and test_noisy/ (22 others, clean and corrupted),
     trials.txt and speakers.tsv.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def verify_command(
     """
     if threshold is not None and calibration is not None:
         raise click.UsageError("--threshold and --calibration exclude each other.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise click.UsageError(f"--threshold must be a number, got {threshold}.")
     model = load_speaker_model(path, threads)
     scoring = Scoring()
     if threshold is None:

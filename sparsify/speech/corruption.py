@@ -22,7 +22,9 @@ _KNOTS = 8
 
 
 def corrupt(rng: np.random.Generator, samples: Samples) -> Samples:
-    """Equalises an utterance and adds noise, computed in double precision.
+    """Equalises an utterance and adds noise, in double precision.
+
+    Only the spectrum of the samples is in theirs since NumPy 2, so last bits depend on its version.
 
     Args:
         rng: Source of every random choice; how it is drawn from is part of the definition.

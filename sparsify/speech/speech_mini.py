@@ -107,6 +107,8 @@ def build(
         (temporary / TRIALS_FILE).write_text(trial_list(), "utf-8")
         _write_speakers(temporary / SPEAKERS_FILE, chosen)
         temporary.rename(output)
+    except sf.SoundFileError as error:
+        raise SparsifyError(f"cannot build '{output}' from '{source}': {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return counts

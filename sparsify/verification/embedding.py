@@ -5,6 +5,7 @@ Batches of one keep every runtime's numbers comparable: nothing is padded, nothi
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -120,7 +121,11 @@ def embeddings_or_errors(
         if isinstance(found, SparsifyError):
             yield found
             continue
-        embedding = embedder(found)
+        try:
+            embedding = embedder(found)
+        except SparsifyError as error:
+            yield SparsifyError(f"{recording.name}: {error}")
+            continue
         if np.isfinite(embedding).all():
             yield embedding
         else:
@@ -187,14 +192,19 @@ def locate(names: Sequence[str], root: Path) -> list[Path]:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """All audio files under a folder, sorted, except hidden ones."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    """All audio files under a folder, sorted, except hidden ones; links to folders are followed."""
+    found: list[Path] = []
+    seen: set[str] = set()  # a link back up would repeat everything under other names
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:
+            subfolders.clear()
+            continue
+        seen.add(place)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(found)
 
 
 def _by_stem(path: Path, folders: dict[Path, dict[str, list[Path]]]) -> list[Path]:

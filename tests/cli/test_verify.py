@@ -132,6 +132,7 @@ def test_bad_input_is_one_sentence_and_code_2(folder):
     for arguments, sentence in (
         (("--require-match",), "--require-match needs a threshold"),
         (("--threshold", 0.5, "--calibration", "x.json"), "exclude each other"),
+        (("--threshold", "nan"), "must be a number"),
         (("--calibration", folder / "absent.json"), "no calibration"),
     ):
         result = command("verify", folder / "run", *files, *arguments)

@@ -26,14 +26,15 @@ RATE = 16000
 
 
 @pytest.fixture
-def noises(tmp_path):
+def noises(tmp_path_factory):
     """Two speakers with two recordings each, of different lengths."""
+    folder = tmp_path_factory.mktemp("root") / "noises"
     rng = np.random.default_rng(0)
     for i, name in enumerate(("a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg")):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         sf.write(path, 0.1 * rng.standard_normal(int(RATE * (0.4 + 0.1 * i))), RATE)
-    return tmp_path
+    return folder
 
 
 def spread(features):
@@ -68,6 +69,19 @@ def test_unusable_recordings_are_reported_in_their_place(noises):
     assert "frame" in str(found[2])
     with pytest.raises(SparsifyError, match=r"broken\.wav"):
         embed(spread, recordings, FrontEnd())
+
+
+def test_what_the_embedder_refuses_is_reported(noises):
+    def picky(features):
+        if len(features) < 45:
+            raise SparsifyError("too short for me")
+        return spread(features)
+
+    names = ["a/1.wav", "b/1.wav"]
+    recordings = file_recordings(names, [noises / name for name in names], RATE)
+    refused, accepted = embeddings_or_errors(picky, recordings, FrontEnd())
+    assert str(refused) == "a/1.wav: too short for me"
+    assert accepted.shape == (80,)
 
 
 def test_embeddings_that_are_not_finite_are_reported(noises):
@@ -118,10 +132,14 @@ def test_missing_files_are_counted(noises):
         locate(["a/1", "c/1", "a/7.wav"], noises)
 
 
-def test_hidden_files_and_others_are_no_audio(noises):
+def test_hidden_files_and_others_are_no_audio_and_links_are_followed(noises):
     (noises / "a" / ".hidden.wav").touch()
     (noises / ".trash").mkdir()
     (noises / ".trash" / "x.wav").touch()
     (noises / "notes.txt").touch()
+    (noises / "b" / "up").symlink_to(noises)
+    (noises.parent / "elsewhere").mkdir()
+    (noises.parent / "elsewhere" / "3.wav").touch()
+    (noises / "linked").symlink_to(noises.parent / "elsewhere")
     names = [path.relative_to(noises).as_posix() for path in audio_files(noises)]
-    assert names == ["a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg"]
+    assert names == ["a/1.wav", "a/2.flac", "b/1.wav", "b/2.ogg", "linked/3.wav"]
