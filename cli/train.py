@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,8 @@ from sparsify.training.distributed import Joined
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
+
+LOGGER = logging.getLogger("sparsify")
 
 _EPILOG = """\b
 Examples:
@@ -113,7 +116,9 @@ def train_command(
     Under torchrun all processes train one model together; the first of them writes.
     """
     with Joined() as together:
-        console.quiet |= not together.main
+        if not together.main:
+            console.quiet = True
+            LOGGER.setLevel(max(LOGGER.level, logging.WARNING))
         if resume:
             resolved = together.from_main(lambda: _resumed(output, recipe, assignments, flags))
         else:

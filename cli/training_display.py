@@ -106,9 +106,10 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
     """What is trained on what, where and how precisely."""
     options = ", ".join(f"{key} {value}" for key, value in header["model_options"].items())
     compiled = ", compiled" if header["compiled"] else ""
+    together = f" in {header['processes']} processes" if header["processes"] > 1 else ""
     lines = [
         f"{header['method']} to {header['target_sparsity']:.2%} sparsity"
-        f" on {header['compute']}{compiled}",
+        f" on {header['compute']}{compiled}{together}",
         f"{header['model']} ({options}): {header['parameters']:,} parameters,"
         f" {header['prunable']:,} prunable",
         f"{header['data']}: {header['speakers']} speakers, {header['utterances']:,} utterances,"
@@ -126,11 +127,12 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
 def describe(record: Record, *, live: bool = False) -> str:
     """A record as one line; the live line goes without what the bar shows."""
     parts = [] if live else [f"step {record['step']:>6}"]
-    parts += [
-        f"loss {record['loss']:.3f}",
-        f"accuracy {record['accuracy']:.1%}",
-        f"sparsity {record['sparsity']:.2%}",
-    ]
+    parts.append(f"loss {record['loss']:.3f}")
+    if record["accuracy"] is not None:
+        parts.append(f"accuracy {record['accuracy']:.1%}")
+    if "distillation" in record:
+        parts.append(f"distillation {record['distillation']:.3f}")
+    parts.append(f"sparsity {record['sparsity']:.2%}")
     if record["lambda"] is not None:
         parts.append(f"λ {record['lambda']:.4g}")
     if "eer_percent" in record:

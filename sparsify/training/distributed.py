@@ -94,8 +94,6 @@ class Processes:
         Raises:
             SparsifyError: They do not.
         """
-        if self.count == 1:
-            return
         values: list[object] = [None] * self.count
         dist.all_gather_object(values, value)
         for rank, other in enumerate(values):

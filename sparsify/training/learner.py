@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.methods.registry import build_method
 from sparsify.recipe import Recipe
@@ -122,12 +123,12 @@ class Learner:
             )
             targets = self.teacher(feats) if self.teacher else None
             with self._synchronised(piece):
-                self._seed(step, 1 + first // len(labels))
+                self.seed(step, 1 + first // len(labels))
                 values = self.model(masked, labels, targets)
                 self.scaler.scale(values["loss"] / self.pieces).backward()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.pieces
-        self._seed(step, 0)  # the same in all processes, for a method that draws
+        self.seed(step, 0)  # the same in all processes, for a method that draws
         self._apply_gradients()
         return sums
 
@@ -137,6 +138,11 @@ class Learner:
             with torch.no_grad():
                 feats = self.filterbank(part.to(self.compute.device, non_blocking=True))
             yield feats
+
+    def seed(self, step: int, part: int) -> None:
+        """Seeds what the network draws, such as dropout, in a part of a step."""
+        sequence = np.random.SeedSequence([self.recipe.seed, step, part])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def sparsity(self) -> SparsityTable:
         """The layer-wise sparsity of the network now."""
@@ -196,6 +202,7 @@ class Learner:
         return nullcontext()
 
     def _apply_gradients(self) -> None:
+        self._check_all_learn()
         self.scaler.unscale_(self.method.optimizer)
         norm = nn.utils.clip_grad_norm_(
             [*self.network.parameters(), *self.objective.parameters()],
@@ -207,9 +214,15 @@ class Learner:
             self.method.step()
         self.scaler.update()
 
-    def _seed(self, step: int, part: int) -> None:
-        sequence = np.random.SeedSequence([self.recipe.seed, step, part])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    def _check_all_learn(self) -> None:
+        if self.processes.count == 1:
+            return
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                raise SparsifyError(
+                    f"parameter '{name}' has no part in the embedding, which several processes"
+                    " cannot train: remove it, or give it requires_grad=False"
+                )
 
 
 class _Model(nn.Module):

@@ -94,7 +94,8 @@ def train(
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     start = together.from_main(lambda: _start(recipe, run, resume=resume))
     data = load_data(recipe, strict=strict, track=track)
-    together.check_same(_digest(data.train), "the training utterances")
+    if together.count > 1:
+        together.check_same(_digest(data.train), "the training utterances")
     learner = Learner(recipe, compute, together, len(data.train.speakers), start)
     if not resume and together.main:
         run.create(recipe, start)
@@ -196,6 +197,7 @@ class Trainer:
         """Validates with batch-norm statistics of the last batches."""
         network = self.learner.network
         count = min(self.recipe.training.batch_norm_batches, step)
+        self.learner.seed(step, 0)
         if count:
             batches = islice(self._batches(step - count), count)
             features = (f for waveforms, _ in batches for f in self.learner.features(waveforms))

@@ -220,3 +220,12 @@ def test_starts_from_another_model(tmp_path):
     refused(
         CliRunner().invoke(main, [*start, "nowhere", "--output", str(tmp_path / "x")]), "nowhere"
     )
+
+
+def test_learns_from_a_teacher_without_labels(tmp_path):
+    assert run("--method", "dense", "--output", tmp_path / "teacher").exit_code == 0
+    teach = {"distillation": f"{{teacher: {tmp_path / 'teacher'}, labels: false}}"}
+    result = run("--output", tmp_path / "run", **teach)
+    assert result.exit_code == 0, result.output
+    assert "distillation 0." in result.stderr
+    assert "accuracy" not in result.stderr
