@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsify.errors import SparsifyError
-from sparsify.speech.audio import AUDIO_SUFFIXES, Samples
+from sparsify.speech.audio import AUDIO_SUFFIXES, UNDECODABLE, Samples
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.utterances import Utterance
 
@@ -31,7 +31,7 @@ class Recordings:
         self._files = [
             Utterance(path.relative_to(root).as_posix(), path.relative_to(root).parts[0], path, 0.0)
             for path in sorted(root.rglob("*"))
-            if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in AUDIO_SUFFIXES - UNDECODABLE and not path.name.startswith(".")
         ]
         if not self._files:
             raise SparsifyError(f"no audio under '{root}': give a folder of recordings")
