@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ REPETITIONS = 3
 LISTS, LIST_SPEAKERS, MANY_SPEAKERS, LIST_REPLICATES = 200, (22, 60), 1_000, 200
 
 T = TypeVar("T")
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 def measure(size: int) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def measure(size: int) -> dict[str, Any]:
     return row
 
 
-def random_trials(rng: np.random.Generator, size: int) -> tuple[Trials, np.ndarray[Any, Any]]:
+def random_trials(rng: np.random.Generator, size: int) -> tuple[Trials, Array]:
     """Trials over utterances named `speaker/number`, and the speaker of each that is used."""
     speakers = np.sort(rng.integers(0, SPEAKERS, UTTERANCES))
     starts = np.searchsorted(speakers, np.arange(SPEAKERS + 1))
@@ -118,7 +119,7 @@ def coverage() -> list[dict[str, Any]]:
     return rows
 
 
-def simulated_list(rng: np.random.Generator, speakers: int) -> tuple[np.ndarray[Any, Any], ...]:
+def simulated_list(rng: np.random.Generator, speakers: int) -> tuple[Array, Array, Array, Array]:
     """Scores, labels and both sides' speakers; some speakers vary more than others.
 
     Eight utterances of each, all pairs within speakers and six times as many across, in 16
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the results here as JSON")
     options = parser.parse_args()
     rows = [measure(size) for size in SIZES]
-    content = {
+    content: dict[str, Any] = {
         "command": f"python -m {module}",
         "machine": asdict(describe_machine()),
         "sizes": {
@@ -172,8 +173,10 @@ def main() -> None:
     for row in rows:
         cells = " | ".join(f"{row[f'{part}_cpu_seconds']:.2f}" for part in parts)
         print(f"| {row['trials']:,} | {row['utterances']:,} | {cells} |")
-    for row in content["coverage"]:
-        print(f"{row['speakers']} speakers: {row['held_percent']:.1f} % of intervals hold the EER")
+    for held in content["coverage"]:
+        print(
+            f"{held['speakers']} speakers: {held['held_percent']:.1f} % of intervals hold the EER"
+        )
 
 
 if __name__ == "__main__":
