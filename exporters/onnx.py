@@ -60,7 +60,9 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
     metadata = _sherpa_metadata(proto, artifact.front_end) | {
         f"{ONNX_PREFIX}{key}": value
-        for key, value in provenance(model, artifact.front_end, artifact.recipe).items()
+        for key, value in (
+            provenance(model, artifact.front_end, artifact.recipe) | artifact.measured
+        ).items()
     }
     metadata[f"{ONNX_PREFIX}nonzero"] = json.dumps(
         {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}

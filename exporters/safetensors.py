@@ -8,7 +8,7 @@ from sparsify.artifact import Artifact, Layout, write_artifact
 
 
 def export_safetensors(artifact: Artifact, output: Path, layout: Layout = "dense") -> None:
-    """Writes an artifact as `.safetensors`, with its front end and recipe.
+    """Writes an artifact as `.safetensors`, with its front end, recipe and mean embedding.
 
     Args:
         artifact: A model of ours, from any format.
@@ -18,4 +18,6 @@ def export_safetensors(artifact: Artifact, output: Path, layout: Layout = "dense
     Raises:
         SparsifyError: The artifact does not say which network it is, or the file cannot be written.
     """
-    write_artifact(artifact.build(), output, artifact.front_end, artifact.recipe, layout)
+    write_artifact(
+        artifact.build(), output, artifact.front_end, artifact.recipe, layout, artifact.measured
+    )

@@ -37,6 +37,7 @@ Layout = Literal["dense", "bitmask"]
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
 _COUNTER = "num_batches_tracked"
+_MEAN = "embedding_mean"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Artifact:
     def layout(self) -> str:
         """How the file stores its tensors, `dense` or `bitmask`."""
         return self.metadata.get("layout", "dense") if self.architecture else "dense"
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """Metadata that was measured in training, which neither weights nor recipe can tell."""
+        return {key: self.metadata[key] for key in (_MEAN,) if key in self.metadata}
 
     @property
     def ignore(self) -> tuple[str, ...]:
@@ -183,7 +189,7 @@ def save_model(
     if embedding_mean is not None:
         # The shortest decimals that read back as the same float32.
         values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
-        extra["embedding_mean"] = f"[{values}]"
+        extra[_MEAN] = f"[{values}]"
     write_artifact(model, Path(path), front_end, recipe, layout, extra)
 
 
