@@ -16,6 +16,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.speech_mini import speech_mini_command
 from sparsify.recipe import Layout
 from sparsify.speech.corpus import describe
 from sparsify.speech.prepare import Prepared, prepare
@@ -33,6 +34,9 @@ Examples:
 @click.group("data", epilog=_EPILOG)
 def data_command() -> None:
     """Scan and check speech for training."""
+
+
+data_command.add_command(speech_mini_command)
 
 
 @data_command.command("prepare", epilog=_EPILOG)

@@ -48,10 +48,6 @@ COMMANDS = {
         "sparsify.cli.verify:verify_command",
         "Score two recordings and say whether the speaker is the same.",
     ),
-    "speech-mini": LazyCommand(
-        "sparsify.cli.speech_mini:speech_mini_command",
-        "Build the evaluation set speech-mini from speechocean762.",
-    ),
 }
 
 

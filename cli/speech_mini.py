@@ -1,4 +1,4 @@
-"""`sparsify speech-mini`: the evaluation set that the project's figures are measured on."""
+"""`sparsify data speech-mini`: the evaluation set that the project's figures are measured on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsify.speech.speech_mini import build
     "speech-mini",
     epilog="""\b
     Example:
-      sparsify speech-mini --source speechocean762 --output speech-mini
+      sparsify data speech-mini --source speechocean762 --output speech-mini
     """,
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""`sparsify speech-mini`: what it reports and how it refuses."""
+"""`sparsify data speech-mini`: what it reports and how it refuses."""
 
 import json
 
@@ -8,7 +8,7 @@ from sparsify.cli.main import main
 
 
 def run(*arguments):
-    return CliRunner().invoke(main, ["speech-mini", *map(str, arguments)])
+    return CliRunner().invoke(main, ["data", "speech-mini", *map(str, arguments)])
 
 
 def test_the_counts_are_reported(tmp_path, monkeypatch):

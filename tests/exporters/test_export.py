@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import zlib
 
 import onnxruntime
@@ -6,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact import load_artifact, save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters import export
 from sparsify.exporters.export import ParityError, export_artifact
@@ -97,3 +98,16 @@ def test_an_artifact_may_replace_itself(artifacts, tmp_path):
     after = load_artifact(path)
     assert after.layout == "bitmask"
     assert all(torch.equal(after.state[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_mean_embedding_survives_every_format_exactly(sparse_model, tmp_path):
+    mean = torch.randn(24) * 10 ** torch.linspace(-8, 8, 24)
+    save_model(sparse_model, tmp_path / "model.safetensors", embedding_mean=mean)
+    artifact = load_artifact(tmp_path / "model.safetensors")
+    export_artifact(artifact, tmp_path / "out.onnx", "onnx")
+    export_artifact(
+        load_artifact(tmp_path / "out.onnx"), tmp_path / "out.safetensors", "safetensors"
+    )
+    for name in ("model.safetensors", "out.onnx", "out.safetensors"):
+        text = load_artifact(tmp_path / name).metadata["embedding_mean"]
+        assert torch.equal(torch.tensor(json.loads(text)), mean)
