@@ -397,8 +397,9 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            value = _merged(below, value)
-        merged[key] = value
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
