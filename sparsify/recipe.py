@@ -233,6 +233,8 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
             raise SparsifyError(
                 f"{where}: unknown key '{key}', {_suggestion(section, path)}"
             ) from error
+        if first["type"] == "missing":
+            raise SparsifyError(f"{where}: '{key}' is missing and has no default") from error
         value = f"{key} = {first['input']!r} does not fit: " if key else ""
         message = first["msg"].removeprefix("Value error, ").lower()
         raise SparsifyError(f"{where}: {value}{message}") from error
