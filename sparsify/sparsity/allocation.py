@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import floor, prod
 from typing import Literal
 
 LayerwiseAllocation = Literal["uniform", "erk"]
@@ -24,9 +24,8 @@ def layer_counts(
 ) -> list[int]:
     """The number of weights that each layer keeps.
 
-    The counts are proportional to the layers' shares as far as whole numbers and `available` allow
-    (Webster's rounding, which never takes from a layer when `kept` grows). Every layer keeps a
-    weight as long as there is one for each.
+    The counts are the layers' shares times a common factor, rounded, as far as `available` allows.
+    No layer loses by a larger `kept`, and each keeps a weight as long as there is one for each.
 
     Args:
         shapes: Shapes of the weights: `(out, in)`, `(out, in, *kernel)`.
@@ -42,32 +41,22 @@ def layer_counts(
         raise ValueError(f"{kept} weights cannot be kept of {sum(limits)}")
     # A density of ε·Σdims/Πdims leaves ε·Σdims weights.
     shares = [prod(shape) if allocation == "uniform" else sum(shape) for shape in shapes]
-    scale = _scale(shares, limits, kept)
-    pairs = list(zip(shares, limits, strict=True))
-    counts = [min(limit, max(round(scale * share), 1)) for share, limit in pairs]
-    layers = range(len(shapes))
-    while sum(counts) < kept:
-        free = [layer for layer in layers if counts[layer] < limits[layer]]
-        counts[min(free, key=lambda layer: (counts[layer] + 0.5) / shares[layer])] += 1
-    while sum(counts) > kept:
-        # A layer's last weight goes when no other layer has more.
-        counts[
-            max(
-                layers,
-                key=lambda layer: (counts[layer] > 1, (counts[layer] - 0.5) / shares[layer]),
-            )
-        ] -= 1
-    return counts
+    layers = [layer for layer, limit in enumerate(limits) if limit]
+    if kept < len(layers):
+        chosen = sorted(layers, key=lambda layer: -shares[layer])[:kept]
+        return [int(layer in chosen) for layer in range(len(shapes))]
 
+    def counts(scale: float) -> list[int]:
+        return [
+            min(limit, max(floor(scale * share + 0.5), 1))
+            for share, limit in zip(shares, limits, strict=True)
+        ]
 
-def _scale(shares: Sequence[int], limits: Sequence[int], kept: int) -> float:
-    """The ε at which `Σ min(ε·share, limit)` is `kept`."""
-    left, weight, scale = kept, sum(shares), 0.0
-    order = sorted(range(len(shares)), key=lambda layer: limits[layer] / shares[layer])
-    for layer in order:
-        scale = left / weight
-        if scale * shares[layer] <= limits[layer]:
-            break
-        left -= limits[layer]
-        weight -= shares[layer]
-    return scale
+    low, high = 0.0, sum(limits) + 1.0
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if sum(counts(middle)) <= kept else (low, middle)
+    result, more = counts(low), counts(high)
+    for layer in layers:
+        if sum(result) < kept:
+            result[layer] = more[layer]
+    return result
