@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import torch
@@ -98,7 +99,8 @@ class ProxSGDOptions(ProximalOptions):
         ramp: Share of training in which the wanted sparsity goes from that of the start to the
             target.
         ramp_power: Shape of the ramp: 3 is cubic, 1 linear.
-        lambda_value: First λ; when not given, the quantile of the first gradient at the target.
+        lambda_value: First λ; when not given, the one that would bring the network to the target by
+            the end of the ramp if there were no gradients.
         alpha: Strength of the adaptive rule.
         damping: What the adaptive rule multiplies alpha by when the sign of the gap changes.
         every: Steps between two updates of λ.
@@ -118,6 +120,7 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
     Options = ProxSGDOptions
 
     def __init__(self, task: Task, options: ProxSGDOptions) -> None:
+        groups = parameter_groups(task.network, ignore=task.ignore)
         initial = sparsity_table(task.network, task.ignore).sparsity
         end = max(round(options.ramp * task.steps), 1)
         self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
@@ -125,23 +128,25 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
             self.schedule,
             options.alpha,
             options.every,
-            initial=options.lambda_value or _BOUNDS[0],
+            initial=options.lambda_value
+            or _first_lambda(groups[0]["params"], task.target_sparsity, options.lr * end),
             damping=options.damping,
             bounds=_BOUNDS,
         )
-        super().__init__(task, options, parameter_groups(task.network, ignore=task.ignore), rule)
+        super().__init__(task, options, groups, rule)
 
     def sparsity_target(self, step: int) -> float:
         """The ramp, then the target."""
         return self.schedule(step)
 
-    def _update(self) -> None:
-        if self.steps_done == 1 and self.options.lambda_value is None:
-            gradients = [w.grad.flatten() for w in self.weights if w.grad is not None]
-            self.optimizer.lam = order_statistic(
-                torch.cat(gradients), self._kept(self.target_sparsity)
-            )
-        super()._update()
-
     def _choose_support(self) -> None:
         self._support("global")
+
+
+def _first_lambda(weights: Sequence[Tensor], sparsity: float, path: float) -> float:
+    """The λ that zeroes a share of the weights on a path, which is the sum of the step sizes."""
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    return min(
+        max(order_statistic(sizes, round((1 - sparsity) * len(sizes))) / path, _BOUNDS[0]),
+        _BOUNDS[1],
+    )

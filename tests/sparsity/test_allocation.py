@@ -20,7 +20,7 @@ shapes = st.lists(
 
 @pytest.mark.parametrize("density", [0.01, 0.05, 0.1, 0.25, 0.5, 0.9])
 def test_erk_densities_solve_their_equation(density):
-    """ε from a root finder; Evci et al. 2020: density = ε·(n_in + n_out + Σkernel)/size, at most 1."""
+    """ε from a root finder: density = ε·(n_in + n_out + Σkernel)/size, at most 1."""
     sizes = np.array([prod(shape) for shape in SHAPES])
     ratios = np.array([sum(shape) / prod(shape) for shape in SHAPES])
     kept = round(density * sizes.sum())
