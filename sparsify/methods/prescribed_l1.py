@@ -6,19 +6,17 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from sparsify.methods.base import Task
 from sparsify.methods.proximal import ProximalMethod, ProximalOptions
 from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import FixedLambda
-from sparsify.optim.prescribed import LambdaSearch
+from sparsify.optim.prescribed import LambdaSearch, order_statistic
 from sparsify.optim.regularizers import L1
-from sparsify.recipe import OpenFraction
 from sparsify.sparsity.allocation import Allocation, layer_counts
-from sparsify.sparsity.masks import initialise_sparse
 
 _TOLERANCE = 0.001
+_NO_LAMBDA = 1e-30  # a scale of zero is refused
 
 
 class PrescribedL1Options(ProximalOptions):
@@ -26,24 +24,23 @@ class PrescribedL1Options(ProximalOptions):
 
     Attributes:
         rounds: How often λ is chosen; the steps before the landing are divided among the rounds.
-        averaged: Batches at the end of a round over which gradients are averaged.
+        averaged: Batches over which gradients are averaged, at the end of a round, and at the very
+            beginning, where there is no penalty yet.
         allocation: One λ for all layers (`global`), or one for each, which then has the sparsity
             that `uniform` or `erk` prescribes.
-        initial_sparsity: Share of zeros in every prunable tensor at the start, to be above the
-            target; a network that is trained already starts as it is.
     """
 
     rounds: int = Field(default=8, ge=1)
     averaged: int = Field(default=20, ge=1)
     allocation: Allocation = "global"
-    initial_sparsity: OpenFraction = 0.99
 
 
 class PrescribedL1(ProximalMethod[PrescribedL1Options]):
     """Single- and multi-parameter ℓ1 of prescribed sparsity (arXiv 2408.02801), with ProxSGD.
 
-    Every round trains with its λ, from the weights of the last round; `LambdaSearch` gives the next
-    λ. After the last round, landing fixes the support, and the penalty is lifted.
+    The first λ is the order statistic of the gradients of the first batches. Every round trains
+    with its λ, from the weights of the last round; `LambdaSearch` gives the next λ. After the last
+    round, landing fixes the support, and the penalty is lifted.
     """
 
     Options = PrescribedL1Options
@@ -51,11 +48,11 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
     def __init__(self, task: Task, options: PrescribedL1Options) -> None:
         prunable, *rest = parameter_groups(task.network, ignore=task.ignore)
         weights = prunable["params"]
-        if not task.pretrained:
-            initialise_sparse(weights, options.initial_sparsity, task.seed)
         layerwise = options.allocation != "global"
         blocks = [[weight] for weight in weights] if layerwise else [weights]
-        groups: list[dict[str, Any]] = [{"params": b, "regularizer": L1()} for b in blocks]
+        groups: list[dict[str, Any]] = [
+            {"params": block, "regularizer": L1(), "lambda_scale": _NO_LAMBDA} for block in blocks
+        ]
         # A block's λ is its scale: the optimizer's own λ is 1 until the landing.
         super().__init__(task, options, [*groups, *rest], FixedLambda(1.0))
         self.blocks = self.optimizer.param_groups[: len(blocks)]
@@ -63,7 +60,8 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
             LambdaSearch(nonzero, round(_TOLERANCE * sum(w.numel() for w in block)))
             for nonzero, block in zip(self._prescribed(), blocks, strict=True)
         ]
-        self.round_length = max(self.pruning_step // options.rounds, 1)
+        self.averaged = min(options.averaged, max(self.pruning_step // (options.rounds + 1), 1))
+        self.round_length = max((self.pruning_step - self.averaged) // options.rounds, 1)
         self.sums = {weight: torch.zeros_like(weight) for weight in weights}
 
     @property
@@ -104,36 +102,29 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
 
     @torch.no_grad()
     def _update(self) -> None:
-        step, length = self.steps_done, self.round_length
-        self._mask_gradients()
-        if step == 1:
-            for block, search in zip(self.blocks, self.searches, strict=True):
-                gradients = _flat([w.grad for w in block["params"] if w.grad is not None])
-                block["lambda_scale"] = search.first(gradients, _nonzero(block))
-        searching = step <= (self.options.rounds - 1) * length
-        averaged = min(self.options.averaged, length)
-        if searching and -step % length < averaged:
-            for weight, total in self.sums.items():
-                if weight.grad is not None:
-                    total.add_(weight.grad, alpha=1 / averaged)
         super()._update()
-        if searching and step % length == 0:
-            self._next_round()
+        if self.pruned:
+            return
+        done, left = divmod(self.steps_done - self.averaged, self.round_length)
+        if done >= self.options.rounds or -left % self.round_length >= self.averaged:
+            return
+        for weight, total in self.sums.items():
+            if weight.grad is not None:  # that of masked weights is masked
+                total.add_(weight.grad, alpha=1 / self.averaged)
+        if left == 0:
+            self._begin_round(first=done == 0)
 
-    def _next_round(self) -> None:
+    def _begin_round(self, *, first: bool) -> None:
         for block, search in zip(self.blocks, self.searches, strict=True):
-            gradients = _flat([self.sums[weight] for weight in block["params"]])
-            block["lambda_scale"] = search.next(block["lambda_scale"], gradients, _nonzero(block))
+            weights = block["params"]
+            gradients = torch.cat([self.sums[weight].flatten() for weight in weights])
+            if first:
+                block["lambda_scale"] = order_statistic(gradients, search.nonzero)
+            else:
+                nonzero = int(sum(weight.count_nonzero() for weight in weights))
+                block["lambda_scale"] = search.next(block["lambda_scale"], gradients, nonzero)
         for total in self.sums.values():
             total.zero_()
 
     def _choose_support(self) -> None:
         self._support(self.options.allocation)
-
-
-def _flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def _nonzero(block: dict[str, Any]) -> int:
-    return int(sum(weight.count_nonzero() for weight in block["params"]))

@@ -13,9 +13,11 @@ from sparsify.sparsity.prunable import prunable_parameters
 
 
 class ReWAOptions(DenseOptions):
-    """AdamW's hyperparameters and the reparametrisation.
+    """AdamW's hyperparameters for what is never pruned, and those of the powers.
 
     Attributes:
+        latent_lr: Peak learning rate of `y`.
+        latent_decay: Decoupled decay of `y`.
         power: K in `x = sign(y)·|y|^K`.
         gradient_power: M, the gradient being multiplied by `|y|^M`.
         smoothing: ε.
@@ -23,6 +25,8 @@ class ReWAOptions(DenseOptions):
             target asks for; the others train on.
     """
 
+    latent_lr: float = Field(default=2e-2, gt=0)
+    latent_decay: float = Field(default=0.1, ge=0)
     power: float = Field(default=2.25, ge=1)
     gradient_power: float = Field(default=1.25, ge=0)
     smoothing: float = Field(default=0.0, ge=0)
@@ -41,7 +45,7 @@ class ReWA(PrunedOnce[ReWAOptions]):
         rest = [p for p in parameters if id(p) not in chosen]
         plain = {"power": 1.0, "gradient_power": 0.0, "smoothing": 0.0}
         groups = [
-            {"params": prunable},
+            {"params": prunable, "lr": options.latent_lr, "weight_decay": options.latent_decay},
             {"params": [p for p in rest if p.dim() > 1], **plain},
             {"params": [p for p in rest if p.dim() <= 1], **plain, "weight_decay": 0.0},
         ]

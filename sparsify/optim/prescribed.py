@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_STEP = 2.0
+_RISE = 2.0
+_FALL = 10.0
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -20,7 +21,8 @@ class LambdaSearch:
     the next λ is the order statistic of `|∂L|` that leaves exactly the prescribed number of weights
     above it. With too many all their gradients tie at λ and say nothing; then, and where the order
     statistic contradicts what is known, λ is bisected, or doubled while nothing bounds it. So the
-    search wants to begin on the sparse side.
+    search wants to begin on the sparse side. λ falls at most tenfold at once, since the gradients
+    of a network that λ has emptied vanish.
 
     With one λ for each layer there is one search for each.
 
@@ -36,15 +38,6 @@ class LambdaSearch:
     lower: float = 0.0
     upper: float = math.inf
 
-    def first(self, gradients: Tensor, nonzero: int) -> float:
-        """λ for the first minimisation: as many weights are free as are nonzero now, or prescribed.
-
-        Args:
-            gradients: `∂L` of all weights at the start.
-            nonzero: How many of them are nonzero.
-        """
-        return order_statistic(gradients, min(nonzero, self.nonzero))
-
     def next(self, lam: float, gradients: Tensor, nonzero: int) -> float:
         """λ for the next minimisation, or the same one where the prescribed number is met.
 
@@ -57,15 +50,15 @@ class LambdaSearch:
             return lam
         if nonzero < self.nonzero:
             self.upper, self.lower = lam, self.lower if self.lower < lam else 0.0
-            wanted = order_statistic(gradients, self.nonzero)
+            wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
         else:
             self.lower, self.upper = lam, self.upper if self.upper > lam else math.inf
             wanted = lam
         if self.lower < wanted < self.upper:
             return wanted
         if math.isinf(self.upper):
-            return self.lower * _STEP
-        return math.sqrt(self.lower * self.upper) if self.lower else self.upper / _STEP
+            return self.lower * _RISE
+        return math.sqrt(self.lower * self.upper) if self.lower else self.upper / _RISE
 
 
 def order_statistic(gradients: Tensor, free: int) -> float:
