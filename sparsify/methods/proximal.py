@@ -109,7 +109,7 @@ class ProxSGDOptions(ProximalOptions):
     ramp: Fraction = 0.5
     ramp_power: float = Field(default=1.0, gt=0)
     lambda_value: float | None = Field(default=None, gt=0)
-    alpha: float = Field(default=0.5, gt=0)
+    alpha: float = Field(default=1.0, gt=0)
     damping: float = Field(default=1.0, gt=0, le=1)
     every: int = Field(default=5, ge=1)
 
@@ -146,7 +146,5 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
 def _first_lambda(weights: Sequence[Tensor], sparsity: float, path: float) -> float:
     """The λ that zeroes a share of the weights on a path, which is the sum of the step sizes."""
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    return min(
-        max(order_statistic(sizes, round((1 - sparsity) * len(sizes))) / path, _BOUNDS[0]),
-        _BOUNDS[1],
-    )
+    found = order_statistic(sizes, round((1 - sparsity) * len(sizes))) / path
+    return min(max(found, _BOUNDS[0]), _BOUNDS[1])
