@@ -75,6 +75,10 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         scales = (b["lambda_scale"] * sum(w.numel() for w in b["params"]) for b in self.blocks)
         return self.optimizer.lam * sum(scales) / self.size
 
+    def sparsity_target(self, step: int) -> float:
+        """The target: every λ aims at it."""
+        return self.target_sparsity
+
     def state_dict(self) -> dict[str, Any]:
         """That of any such method, what is known of λ, and the gradients summed so far."""
         return {

@@ -10,6 +10,7 @@ from torch import Tensor
 
 _RISE = 2.0
 _FALL = 10.0
+_NARROW = 1.001
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -24,13 +25,14 @@ class LambdaSearch:
     search wants to begin on the sparse side. λ falls at most tenfold at once, since the gradients
     of a network that λ has emptied vanish.
 
-    With one λ for each layer there is one search for each.
+    With one λ for each layer there is one search for each. What a search knows ages, as the others
+    go on: when the interval has become narrow without success, its older end is forgotten.
 
     Attributes:
         nonzero: The prescribed number.
         tolerance: By how much it may be missed.
-        lower: The last λ with too many nonzeros, if smaller than `upper`.
-        upper: The last λ with too few nonzeros, if larger than `lower`.
+        lower: The last λ with too many nonzeros, unless forgotten.
+        upper: The last λ with too few nonzeros, unless forgotten.
     """
 
     nonzero: int
@@ -49,10 +51,10 @@ class LambdaSearch:
         if abs(nonzero - self.nonzero) <= self.tolerance:
             return lam
         if nonzero < self.nonzero:
-            self.upper, self.lower = lam, self.lower if self.lower < lam else 0.0
+            self.upper, self.lower = lam, self.lower if self.lower * _NARROW < lam else 0.0
             wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
         else:
-            self.lower, self.upper = lam, self.upper if self.upper > lam else math.inf
+            self.lower, self.upper = lam, self.upper if self.upper > lam * _NARROW else math.inf
             wanted = lam
         if self.lower < wanted < self.upper:
             return wanted

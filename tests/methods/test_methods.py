@@ -12,9 +12,12 @@ from sparsify.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
 STEPS = 60
-# λ of a fixed rule is what somebody has found to suit the problem, here for a target of 80 %.
-OPTIONS = {"adabreg-fixed": {"lambda_value": 0.03}, "linbreg-fixed": {"lambda_value": 0.03}}
-STEERED = [name for name in method_names() if name != "dense" and name not in OPTIONS]
+OPTIONS = {
+    "adabreg-fixed": {"lambda_value": 0.03},
+    "linbreg-fixed": {"lambda_value": 0.03},
+    "rigl": {"every": 8},
+}
+STEERED = [name for name in method_names() if name != "dense" and not name.endswith("-fixed")]
 
 
 def _setup(method, target=0.8, options=None, steps=STEPS):
