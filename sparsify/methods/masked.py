@@ -55,7 +55,7 @@ class MaskedMethod(Method[O], Generic[O]):
             self.masks = [weight.detach() != 0 for weight in self.weights]
         elif not self._REVIVES:
             raise SparsifyError(
-                f"this method revives no weights, so it cannot start from a network that is"
+                f"the method revives no weights, so it cannot start from a network that is"
                 f" {table.sparsity:.2%} sparse and end at {task.target_sparsity:.2%}: raise the"
                 " target sparsity or take adabreg"
             )

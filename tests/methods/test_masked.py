@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
@@ -175,3 +177,25 @@ def test_rigl_starts_from_erk_at_random_by_seed():
     size = sum(mask.numel() for mask in first)
     counts = layer_counts(shapes, size - round(0.8 * size), "erk")
     assert [int(mask.sum()) for mask in first] == counts
+
+
+@settings(max_examples=25)
+@given(
+    allocation=st.sampled_from(["global", "uniform", "erk"]),
+    sparsities=st.lists(st.floats(0, 1), min_size=1, max_size=4).map(sorted),
+    start=st.sampled_from([0.0, 0.3]),
+)
+def test_pruning_is_exact_and_only_takes_away(allocation, sparsities, start):
+    network = _sparse_network(start) if start else _network()
+    _, _, method = _setup("gmp", {"allocation": allocation}, 0.99, network, pretrained=True)
+    for sparsity in sparsities:
+        before = [mask.clone() for mask in method.masks]
+        pruned = sum(int((~mask).sum()) for mask in before)
+        wanted = round(sparsity * method.size)
+        if wanted < pruned:
+            continue
+        method._prune(sparsity, allocation)
+        assert sum(int((weight == 0).sum()) for weight in method.weights) == wanted
+        assert all(
+            map(torch.equal, before, [b | m for b, m in zip(before, method.masks, strict=True)])
+        )
