@@ -384,6 +384,8 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
             raise SparsifyError(
                 f"{where}: unknown key '{key}', {_suggestion(section, path)}"
             ) from error
+        if first["type"] == "missing":
+            raise SparsifyError(f"{where}: '{key}' is missing and has no default") from error
         section_wide = isinstance(first["input"], Mapping)
         given = "" if section_wide else f" = {first['input']!r} does not fit"
         value = f"{key}{given}: " if key else ""

@@ -73,6 +73,11 @@ class Method(ABC, Generic[O]):
         """Whether a model on target is one to deliver: its zeros stay where they are."""
         return True
 
+    @property
+    def rounds(self) -> int:
+        """How many trainings share the steps, each going on from the end of the one before."""
+        return 1
+
     def step(self) -> None:
         """Updates the weights from the gradients of the batch just seen."""
         self.steps_done += 1

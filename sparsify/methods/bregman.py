@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
+from sparsify.optim.sparse_optimizer import Groups
 from sparsify.recipe import Fraction, OpenFraction, Section
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
@@ -24,12 +26,22 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BregmanOptions(Section):
-    """What LinBreg and AdaBreg have in common.
+    """What all Bregman methods have in common.
 
     Attributes:
         delta: Elastic-net parameter δ.
         initial_sparsity: Share of zeros in every prunable tensor at the start; a network that is
             trained already starts as it is.
+    """
+
+    delta: float = Field(default=1.0, gt=0)
+    initial_sparsity: OpenFraction = 0.99
+
+
+class SteeredOptions(BregmanOptions):
+    """How λ is steered to the target.
+
+    Attributes:
         ramp: Share of training in which the wanted sparsity goes from initial to target.
         ramp_power: Shape of the ramp: 3 is cubic, 1 linear.
         lambda_rule: `quantile`, `smoothed` (λ follows the quantile), `adaptive` (arXiv 2605.07892)
@@ -43,8 +55,6 @@ class BregmanOptions(Section):
         landing: Share of training after which the support is held at exactly the target.
     """
 
-    delta: float = Field(default=1.0, gt=0)
-    initial_sparsity: OpenFraction = 0.99
     ramp: Fraction = 0.1
     ramp_power: float = Field(default=3.0, gt=0)
     lambda_rule: Literal["adaptive", "quantile", "smoothed", "fixed"] = "quantile"
@@ -75,8 +85,8 @@ class BregmanOptions(Section):
         return self
 
 
-class LinBregOptions(BregmanOptions):
-    """LinBreg's hyperparameters.
+class LinBregStep(Section):
+    """How LinBreg's duals move.
 
     Attributes:
         lr: Peak step size τ.
@@ -90,9 +100,24 @@ class LinBregOptions(BregmanOptions):
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
 
+    def optimizer(
+        self, groups: Groups, delta: float, rule: LambdaRule, change: LambdaChange = "keep_dual"
+    ) -> LinBreg:
+        """LinBreg with these hyperparameters."""
+        return LinBreg(
+            groups,
+            self.lr,
+            self.momentum,
+            self.weight_decay,
+            nesterov=self.nesterov,
+            delta=delta,
+            lambda_rule=rule,
+            lambda_change=change,
+        )
 
-class AdaBregOptions(BregmanOptions):
-    """AdaBreg's hyperparameters.
+
+class AdaBregStep(Section):
+    """How AdaBreg's duals move.
 
     Attributes:
         lr: Peak step size τ.
@@ -104,12 +129,35 @@ class AdaBregOptions(BregmanOptions):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
 
+    def optimizer(
+        self, groups: Groups, delta: float, rule: LambdaRule, change: LambdaChange = "keep_dual"
+    ) -> AdaBreg:
+        """AdaBreg with these hyperparameters."""
+        return AdaBreg(
+            groups,
+            self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            delta=delta,
+            lambda_rule=rule,
+            lambda_change=change,
+        )
+
+
+class LinBregOptions(LinBregStep, SteeredOptions):
+    """LinBreg's hyperparameters, and how λ is steered."""
+
+
+class AdaBregOptions(AdaBregStep, SteeredOptions):
+    """AdaBreg's hyperparameters, and how λ is steered."""
+
 
 B = TypeVar("B", bound=BregmanOptions)
+S = TypeVar("S", bound=SteeredOptions)
 
 
 class BregmanMethod(Method[B], Generic[B]):
-    """Sparse initialisation, a Bregman optimizer with a λ rule, and landing."""
+    """Sparse initialisation and a Bregman optimizer."""
 
     optimizer: BregmanOptimizer
 
@@ -117,18 +165,13 @@ class BregmanMethod(Method[B], Generic[B]):
         super().__init__(task, options)
         weights = list(prunable_parameters(task.network, task.ignore).values())
         if task.pretrained:
-            initial = sparsity_table(task.network, task.ignore).sparsity
+            self.initial_sparsity = sparsity_table(task.network, task.ignore).sparsity
         else:
-            initial = options.initial_sparsity
-            initialise_sparse(weights, initial, task.seed)
-        end = max(round(options.ramp * task.steps), 1)
-        self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
-        self.landing_step = max(round(options.landing * task.steps), 1)
+            self.initial_sparsity = options.initial_sparsity
+            initialise_sparse(weights, options.initial_sparsity, task.seed)
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
-        size = sum(weight.numel() for weight in weights)
-        rule = self._rule(start_lambda(task, options.delta), size)
-        self.optimizer = self._optimizer(groups, rule)
+        self.optimizer = self._optimizer(groups)
 
     @property
     def lam(self) -> float:
@@ -140,6 +183,28 @@ class BregmanMethod(Method[B], Generic[B]):
         """Whether the optimizer has landed."""
         return self.optimizer.landed
 
+    @abstractmethod
+    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
+        """The optimizer with the method's hyperparameters."""
+
+    def _update(self) -> None:
+        self.optimizer.step()
+
+
+class SteeredMethod(BregmanMethod[S], Generic[S]):
+    """λ follows a ramp to the target, where the optimizer lands."""
+
+    def __init__(self, task: Task, options: S) -> None:
+        super().__init__(task, options)
+        self.landing_step = max(round(options.landing * task.steps), 1)
+
+    @cached_property
+    def schedule(self) -> Polynomial:
+        """The ramp."""
+        task, options = self.task, self.options
+        end = max(round(options.ramp * task.steps), 1)
+        return Polynomial(self.initial_sparsity, task.target_sparsity, 0, end, options.ramp_power)
+
     def sparsity_target(self, step: int) -> float:
         """The ramp, then the target."""
         return self.schedule(step)
@@ -149,15 +214,19 @@ class BregmanMethod(Method[B], Generic[B]):
         if not self.optimizer.landed:
             self.optimizer.land(self.target_sparsity)
 
-    @abstractmethod
-    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
-        """The optimizer with the method's hyperparameters."""
+    def _update(self) -> None:
+        super()._update()
+        if self.steps_done == self.landing_step:
+            self.optimizer.land(self.target_sparsity)
 
-    def _rule(self, start: float | None, size: int) -> LambdaRule:
-        o = self.options
+    def _rule(self) -> LambdaRule:
+        o, task = self.options, self.task
+        start = start_lambda(task, o.delta)
         if o.lambda_rule in ("quantile", "smoothed"):
             smoothing = o.smoothing if o.lambda_rule == "smoothed" else 0.0
             if start is not None:
+                weights = prunable_parameters(task.network, task.ignore).values()
+                size = sum(weight.numel() for weight in weights)
                 return NearestQuantileLambda(self.schedule, o.every, smoothing, start, size)
             return QuantileLambda(self.schedule, o.every, smoothing)
         if o.lambda_rule == "fixed":
@@ -172,44 +241,22 @@ class BregmanMethod(Method[B], Generic[B]):
             damping=o.damping,
         )
 
-    def _update(self) -> None:
-        self.optimizer.step()
-        if self.steps_done == self.landing_step:
-            self.optimizer.land(self.target_sparsity)
 
-
-class LinBregMethod(BregmanMethod[LinBregOptions]):
+class LinBregMethod(SteeredMethod[LinBregOptions]):
     """Linearised Bregman iterations."""
 
     Options = LinBregOptions
 
-    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
         o = self.options
-        return LinBreg(
-            groups,
-            o.lr,
-            o.momentum,
-            o.weight_decay,
-            nesterov=o.nesterov,
-            delta=o.delta,
-            lambda_rule=rule,
-            lambda_change=o.lambda_change,
-        )
+        return o.optimizer(groups, o.delta, self._rule(), o.lambda_change)
 
 
-class AdaBregMethod(BregmanMethod[AdaBregOptions]):
+class AdaBregMethod(SteeredMethod[AdaBregOptions]):
     """Bregman iterations with Adam's step."""
 
     Options = AdaBregOptions
 
-    def _optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
         o = self.options
-        return AdaBreg(
-            groups,
-            o.lr,
-            betas=o.betas,
-            weight_decay=o.weight_decay,
-            delta=o.delta,
-            lambda_rule=rule,
-            lambda_change=o.lambda_change,
-        )
+        return o.optimizer(groups, o.delta, self._rule(), o.lambda_change)

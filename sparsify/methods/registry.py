@@ -8,13 +8,25 @@ from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.methods.base import Method, Task
 from sparsify.methods.bregman import AdaBregMethod, LinBregMethod
 from sparsify.methods.dense import Dense
-from sparsify.methods.magnitude import GMP
+from sparsify.methods.fixed_lambda import AdaBregFixed, LinBregFixed
+from sparsify.methods.magnitude import GMP, OneShot
+from sparsify.methods.prescribed_l1 import PrescribedL1
+from sparsify.methods.proximal import ProxSGDMethod
+from sparsify.methods.rewa import ReWA
+from sparsify.methods.rigl import RigL
 from sparsify.recipe import Recipe, Section, validate
 
 _METHODS: dict[str, type[Method[Any]]] = {
     "adabreg": AdaBregMethod,
     "linbreg": LinBregMethod,
+    "adabreg-fixed": AdaBregFixed,
+    "linbreg-fixed": LinBregFixed,
     "gmp": GMP,
+    "one-shot": OneShot,
+    "rigl": RigL,
+    "prox-sgd": ProxSGDMethod,
+    "prescribed-l1": PrescribedL1,
+    "rewa": ReWA,
     "dense": Dense,
 }
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.sharding import local, local_part
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 
 
 class ProxSGD(SparseOptimizer):
-    """`w ← prox_{τλ}(w − τ·g)`: soft thresholding after each gradient step.
+    """`m ← β·m + (1 − β)·g`, `w ← prox_{τλ}(w − τ·m)`: soft thresholding after a gradient step.
 
     Unlike a Bregman step it shrinks every surviving weight by τλ at every step.
 
     Args:
         params: Parameters or groups, see `parameter_groups`.
         lr: Step size τ.
+        momentum: β in [0, 1); an exponential average as in `LinBreg`.
         weight_decay: Coupled decay μ, `g + μ·w`.
         lambda_rule: Chooses λ; the quantile rule does not apply, as there is no dual variable.
 
@@ -26,10 +32,12 @@ class ProxSGD(SparseOptimizer):
         self,
         params: Groups,
         lr: float = 0.1,
+        momentum: float = 0.0,
         weight_decay: float = 0.0,
         lambda_rule: LambdaRule | None = None,
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, lambda_rule)
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults, lambda_rule)
         if self.lambda_rule.needs_quantile(1):
             raise ValueError(
                 "ProxSGD has no dual variable for a quantile:"
@@ -40,8 +48,11 @@ class ProxSGD(SparseOptimizer):
         for group in self.param_groups:
             for parameter, gradient in zip(*self._moving(group), strict=True):
                 weight = local(parameter)
-                decayed = local(gradient).add(weight, alpha=group["weight_decay"])
-                weight.sub_(decayed, alpha=group["lr"])
+                direction = local(gradient).add(weight, alpha=group["weight_decay"])
+                if group["momentum"]:
+                    average = local(self._prepare(group, parameter)["momentum_buffer"])
+                    direction = average.lerp_(direction, 1 - group["momentum"])
+                weight.sub_(direction, alpha=group["lr"])
                 if group["regularizer"] is not None:
                     threshold = self._lam * (group["lr"] * group["lambda_scale"])
                     prox = group["regularizer"].prox(parameter, threshold)
@@ -49,3 +60,14 @@ class ProxSGD(SparseOptimizer):
         if self.lambda_rule.due(self._steps):
             sparsity = self.measure_sparsity()
             self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
+
+    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
+        state = super()._prepare(group, parameter)
+        if group["momentum"] and "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if not 0 <= group["momentum"] < 1:
+            raise ValueError(f"momentum must lie in [0, 1): {group['momentum']}")

@@ -22,13 +22,18 @@ def largest_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
         scores: Nonnegative importance per weight, one tensor per parameter, on one device.
         sparsity: Share of entries to mask out, in [0, 1].
     """
-    flat = torch.cat([score.flatten() for score in scores])
-    kept = flat.numel() - zeros_wanted(flat.numel(), sparsity)
-    order = torch.sort(flat, descending=True, stable=True).indices
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[order[:kept]] = True
-    parts = torch.split(mask, [score.numel() for score in scores])
-    return [part.view_as(score) for part, score in zip(parts, scores, strict=True)]
+    size = sum(score.numel() for score in scores)
+    return _largest(scores, size - zeros_wanted(size, sparsity))
+
+
+def largest_in_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+    """Boolean masks that keep a number of the largest scores of every tensor.
+
+    Args:
+        scores: Importance per weight, one tensor per parameter.
+        counts: How many each keeps; among equal scores the earlier entry stays.
+    """
+    return [_largest([score], count)[0] for score, count in zip(scores, counts, strict=True)]
 
 
 @torch.no_grad()
@@ -47,3 +52,12 @@ def initialise_sparse(parameters: Sequence[Tensor], sparsity: float, seed: int) 
         mask[chosen] = True
         scaled = parameter * (size / kept) ** 0.5
         parameter.copy_(torch.where(mask.view_as(parameter), scaled, torch.zeros_like(scaled)))
+
+
+def _largest(scores: Sequence[Tensor], kept: int) -> list[Tensor]:
+    flat = torch.cat([score.flatten() for score in scores])
+    order = torch.sort(flat, descending=True, stable=True).indices
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[order[:kept]] = True
+    parts = torch.split(mask, [score.numel() for score in scores])
+    return [part.view_as(score) for part, score in zip(parts, scores, strict=True)]

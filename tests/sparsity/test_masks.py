@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from sparsify.sparsity.masks import initialise_sparse, largest_masks, zeros_wanted
+from sparsify.sparsity.masks import initialise_sparse, largest_in_each, largest_masks, zeros_wanted
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.75, 0.99, 1.0])
@@ -56,3 +56,16 @@ def test_sparse_initialisation_depends_on_the_seed_and_spares_one():
     tiny = torch.ones(3)
     initialise_sparse([tiny], 0.99, seed=0)
     assert int(torch.count_nonzero(tiny)) == 1
+
+
+@given(st.data())
+def test_largest_in_each_keeps_so_many_of_the_largest(data):
+    sizes = data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
+    counts = [data.draw(st.integers(0, size)) for size in sizes]
+    scores = [
+        torch.tensor(data.draw(st.lists(st.integers(-3, 3), min_size=size, max_size=size)))
+        for size in sizes
+    ]
+    for score, mask, count in zip(scores, largest_in_each(scores, counts), counts, strict=True):
+        assert int(mask.sum()) == count
+        assert torch.equal(score[mask].sort().values, score.sort().values[len(score) - count :])

@@ -1,0 +1,169 @@
+"""What the methods with masks share: pruned weights are exactly zero and stay so."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparsify.errors import SparsifyError
+from sparsify.methods.base import Method, Task
+from sparsify.recipe import Section
+from sparsify.sparsity.allocation import Allocation, layer_counts
+from sparsify.sparsity.masks import largest_in_each, largest_masks, zeros_wanted
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import sparsity_table
+
+O = TypeVar("O", bound=Section)  # noqa: E741
+
+
+class MaskedMethod(Method[O], Generic[O]):
+    """An optimizer under masks, which hold gradient, weight and the optimizer's memory at zero.
+
+    The zeros of a network that is trained already are masked from the start.
+
+    Args:
+        task: What to train.
+        options: The method's.
+        optimizer: Holds the parameters of network and head.
+
+    Attributes:
+        weights: The prunable weights.
+        masks: Which of them may differ from zero.
+        initial_sparsity: Share of zeros at the start.
+
+    Raises:
+        SparsifyError: The network is sparser than the target, and the method revives nothing.
+    """
+
+    _REVIVES: ClassVar[bool] = False
+
+    def __init__(self, task: Task, options: O, optimizer: Optimizer) -> None:
+        super().__init__(task, options)
+        self.optimizer = optimizer
+        self.weights = list(prunable_parameters(task.network, task.ignore).values())
+        self.size = sum(weight.numel() for weight in self.weights)
+        self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
+        table = sparsity_table(task.network, task.ignore)
+        self.initial_sparsity = table.sparsity
+        if not task.pretrained:
+            return
+        if table.at_most(task.target_sparsity):
+            self.masks = [weight.detach() != 0 for weight in self.weights]
+        elif not self._REVIVES:
+            raise SparsifyError(
+                f"the method revives no weights, so it cannot start from a network that is"
+                f" {table.sparsity:.2%} sparse and end at {task.target_sparsity:.2%}: raise the"
+                " target sparsity or take adabreg"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimizer, and the masks."""
+        return {**super().state_dict(), "masks": [mask.clone() for mask in self.masks]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        super().load_state_dict(state)
+        self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
+
+    def _update(self) -> None:
+        # With masked gradients, moments of pruned weights stay zero and do not disturb the step.
+        self._mask_gradients()
+        self.optimizer.step()
+        self._apply_masks()
+
+    def _mask_gradients(self) -> None:
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            if weight.grad is not None:
+                weight.grad.masked_fill_(~mask, 0.0)
+
+    def _kept(self, sparsity: float) -> int:
+        return self.size - zeros_wanted(self.size, sparsity)
+
+    @torch.no_grad()
+    def _prune(self, sparsity: float, allocation: Allocation) -> None:
+        """Masks the weights of the lowest scores; what is masked stays masked."""
+        # A pruned weight scores below every other, so that it cannot come back among equals.
+        scores = [
+            torch.where(mask, score, -torch.inf)
+            for mask, score in zip(self.masks, self._scores(), strict=True)
+        ]
+        if allocation == "global":
+            self.masks = largest_masks(scores, sparsity)
+        else:
+            shapes = [weight.shape for weight in self.weights]
+            available = [int(mask.sum()) for mask in self.masks]
+            counts = layer_counts(shapes, self._kept(sparsity), allocation, available)
+            self.masks = largest_in_each(scores, counts)
+        self._apply_masks()
+
+    def _scores(self) -> list[Tensor]:
+        """How important the weights are: their magnitude."""
+        return [weight.abs() for weight in self.weights]
+
+    @torch.no_grad()
+    def _apply_masks(self) -> None:
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            pruned = ~mask
+            weight.masked_fill_(pruned, 0.0)
+            for value in self.optimizer.state.get(weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == mask.shape:
+                    value.masked_fill_(pruned, 0.0)
+
+
+class PrunedOnce(MaskedMethod[O], Generic[O]):
+    """Pruned to the target in one go after a number of steps, then trained on under the masks.
+
+    Args:
+        task: What to train.
+        options: The method's.
+        optimizer: Holds the parameters of network and head.
+        pruning_step: Step after which to prune; 0 prunes before the first.
+    """
+
+    def __init__(self, task: Task, options: O, optimizer: Optimizer, pruning_step: int) -> None:
+        super().__init__(task, options, optimizer)
+        self.pruning_step = pruning_step
+        self.pruned = False
+        if pruning_step == 0:
+            self._prune_once()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the weights have been pruned."""
+        return self.pruned
+
+    def sparsity_target(self, step: int) -> float:
+        """That of the start until the pruning, then the target."""
+        return self.target_sparsity if step >= self.pruning_step else self.initial_sparsity
+
+    def finish(self) -> None:
+        """Prunes if the time for it has not come."""
+        if not self.pruned:
+            self._prune_once()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimizer, the masks, and whether they are final."""
+        return {**super().state_dict(), "pruned": self.pruned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        super().load_state_dict(state)
+        self.pruned = state["pruned"]
+
+    def _update(self) -> None:
+        super()._update()
+        if self.steps_done == self.pruning_step:
+            self._prune_once()
+
+    def _prune_once(self) -> None:
+        self._choose_support()
+        self._apply_masks()
+        self.pruned = True
+
+    @abstractmethod
+    def _choose_support(self) -> None:
+        """Sets the masks to exactly the target sparsity."""

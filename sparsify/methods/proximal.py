@@ -1,0 +1,150 @@
+"""Proximal gradient descent on an ℓ1 penalty, with λ steered to the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sparsify.methods.base import Task
+from sparsify.methods.masked import PrunedOnce
+from sparsify.optim.groups import parameter_groups
+from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule
+from sparsify.optim.prescribed import order_statistic
+from sparsify.optim.proximal import ProxSGD
+from sparsify.recipe import Fraction, Section
+from sparsify.sparsity.allocation import Allocation
+from sparsify.sparsity.schedules import Polynomial
+from sparsify.sparsity.table import sparsity_table
+
+_BOUNDS = (1e-9, 1e3)
+
+
+class ProximalOptions(Section):
+    """ProxSGD's hyperparameters.
+
+    Attributes:
+        lr: Peak step size τ.
+        momentum: Exponential average of the gradient.
+        landing: Share of training after which the support is held at exactly the target, without
+            any penalty.
+    """
+
+    lr: float = Field(default=1.0, gt=0)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    landing: Fraction = 0.75
+
+
+P = TypeVar("P", bound=ProximalOptions)
+
+
+class ProximalMethod(PrunedOnce[P], Generic[P]):
+    """ProxSGD until the landing, which keeps the largest weights and lifts the penalty.
+
+    If too few weights are nonzero by then, those where the gradient is largest join them, by a step
+    along it.
+    """
+
+    _REVIVES = True
+    optimizer: ProxSGD
+
+    def __init__(self, task: Task, options: P, groups: list[dict[str, Any]], rule: LambdaRule):
+        groups = [*groups, {"params": list(task.head.parameters()), "regularizer": None}]
+        optimizer = ProxSGD(groups, options.lr, options.momentum, lambda_rule=rule)
+        landing_step = max(round(options.landing * task.steps), 1)
+        super().__init__(task, options, optimizer, landing_step)
+
+    @property
+    def lam(self) -> float:
+        """λ now."""
+        return self.optimizer.lam
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        if state["pruned"]:
+            self._lift_penalty()
+        super().load_state_dict(state)
+
+    def _lift_penalty(self) -> None:
+        self.optimizer.lambda_rule = FixedLambda(0.0)
+        self.optimizer.lam = 0.0
+
+    def _support(self, allocation: Allocation) -> None:
+        """Chooses the weights that stay, brings those of them to life that are zero."""
+        self._lift_penalty()
+        self._prune(self.target_sparsity, allocation)
+        with torch.no_grad():
+            for weight, mask in zip(self.weights, self.masks, strict=True):
+                if weight.grad is not None:
+                    step = weight.grad * self.optimizer.param_groups[0]["lr"]
+                    weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
+
+    def _scores(self) -> list[Tensor]:
+        """Magnitudes; those of zeros lie below, in the order of their gradients."""
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad.abs() for w in self.weights]
+        largest = max(float(gradient.max()) for gradient in gradients) or 1.0
+        return [
+            torch.where(weight != 0, weight.abs(), gradient / largest - 1)
+            for weight, gradient in zip(self.weights, gradients, strict=True)
+        ]
+
+
+class ProxSGDOptions(ProximalOptions):
+    """ProxSGD's hyperparameters, and how λ is steered.
+
+    Attributes:
+        ramp: Share of training in which the wanted sparsity goes from that of the start to the
+            target.
+        ramp_power: Shape of the ramp: 3 is cubic, 1 linear.
+        lambda_value: First λ; when not given, the one that would bring the network to the target by
+            the end of the ramp if there were no gradients.
+        alpha: Strength of the adaptive rule.
+        damping: What the adaptive rule multiplies alpha by when the sign of the gap changes.
+        every: Steps between two updates of λ.
+    """
+
+    ramp: Fraction = 0.5
+    ramp_power: float = Field(default=1.0, gt=0)
+    lambda_value: float | None = Field(default=None, gt=0)
+    alpha: float = Field(default=1.0, gt=0)
+    damping: float = Field(default=1.0, gt=0, le=1)
+    every: int = Field(default=5, ge=1)
+
+
+class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
+    """Proximal SGD; λ follows the rule of arXiv 2605.07892, as nothing gives its quantile."""
+
+    Options = ProxSGDOptions
+
+    def __init__(self, task: Task, options: ProxSGDOptions) -> None:
+        groups = parameter_groups(task.network, ignore=task.ignore)
+        initial = sparsity_table(task.network, task.ignore).sparsity
+        end = max(round(options.ramp * task.steps), 1)
+        self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
+        rule = AdaptiveLambda(
+            self.schedule,
+            options.alpha,
+            options.every,
+            initial=options.lambda_value
+            or _first_lambda(groups[0]["params"], task.target_sparsity, options.lr * end),
+            damping=options.damping,
+            bounds=_BOUNDS,
+        )
+        super().__init__(task, options, groups, rule)
+
+    def sparsity_target(self, step: int) -> float:
+        """The ramp, then the target."""
+        return self.schedule(step)
+
+    def _choose_support(self) -> None:
+        self._support("global")
+
+
+def _first_lambda(weights: Sequence[Tensor], sparsity: float, path: float) -> float:
+    """The λ that zeroes a share of the weights on a path, which is the sum of the step sizes."""
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    found = order_statistic(sizes, round((1 - sparsity) * len(sizes))) / path
+    return min(max(found, _BOUNDS[0]), _BOUNDS[1])

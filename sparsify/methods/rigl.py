@@ -1,0 +1,97 @@
+"""RigL: sparse from the start, with connections that move to where the gradient is large."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sparsify.methods.base import Task, adamw
+from sparsify.methods.dense import DenseOptions
+from sparsify.methods.masked import MaskedMethod
+from sparsify.recipe import Fraction
+from sparsify.sparsity.allocation import LayerwiseAllocation, layer_counts
+from sparsify.sparsity.masks import largest_in_each
+
+
+class RigLOptions(DenseOptions):
+    """AdamW's hyperparameters and the movement of the connections.
+
+    Attributes:
+        allocation: Densities of the layers, `erk` or `uniform`.
+        every: Steps ΔT between two updates of the connections.
+        moved: Share α of a layer's connections that the first update may move; it falls to 0 on a
+            cosine.
+        end: Share of training after which the connections stay.
+    """
+
+    allocation: LayerwiseAllocation = "erk"
+    every: Annotated[int, Field(ge=1)] = 100
+    moved: Fraction = 0.3
+    end: Fraction = 0.75
+
+
+class RigL(MaskedMethod[RigLOptions]):
+    """Drops small weights and grows others where the dense gradient is largest (Evci et al. 2020).
+
+    Every layer keeps its number of connections. As in the paper's Algorithm 1, a step that moves
+    connections does not move weights, and a connection that is dropped and grown in the same step
+    keeps its weight. From a trained network it starts with the largest weights.
+    """
+
+    Options = RigLOptions
+
+    def __init__(self, task: Task, options: RigLOptions) -> None:
+        optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+        super().__init__(task, options, optimizer)
+        self.last_move = options.end * task.steps
+        if task.pretrained:
+            self._prune(task.target_sparsity, options.allocation)
+            return
+        shapes = [weight.shape for weight in self.weights]
+        counts = layer_counts(shapes, self._kept(task.target_sparsity), options.allocation)
+        generator = torch.Generator().manual_seed(task.seed)
+        chances = [torch.rand(shape, generator=generator) for shape in shapes]
+        masks = largest_in_each(chances, counts)
+        self.masks = [m.to(w.device) for m, w in zip(masks, self.weights, strict=True)]
+        self._apply_masks()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the connections stay."""
+        return self.steps_done >= self.last_move
+
+    def sparsity_target(self, step: int) -> float:
+        """The target from the start."""
+        return self.target_sparsity
+
+    def finish(self) -> None:
+        """Nothing to do: the number of connections never changes."""
+
+    def _update(self) -> None:
+        if self.steps_done % self.options.every == 0 and self.steps_done < self.last_move:
+            self._move_connections()
+        else:
+            super()._update()
+
+    @torch.no_grad()
+    def _move_connections(self) -> None:
+        cosine = math.cos(math.pi * self.steps_done / self.last_move)
+        share = self.options.moved / 2 * (1 + cosine)
+        self.masks = [
+            mask if weight.grad is None else _moved(weight, weight.grad, mask, share)
+            for weight, mask in zip(self.weights, self.masks, strict=True)
+        ]
+        self._apply_masks()
+
+
+def _moved(weight: Tensor, gradient: Tensor, mask: Tensor, share: float) -> Tensor:
+    """The mask without its smallest weights, and with as many others of large gradient."""
+    connections = int(mask.sum())
+    dropped = round(share * connections)
+    (remaining,) = largest_in_each([torch.where(mask, weight.abs(), -1.0)], [connections - dropped])
+    (grown,) = largest_in_each([torch.where(remaining, -1.0, gradient.abs())], [dropped])
+    return remaining | grown

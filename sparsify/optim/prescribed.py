@@ -1,0 +1,71 @@
+"""Finding the λ of ℓ1 at which a prescribed number of weights is nonzero (arXiv 2408.02801)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_RISE = 2.0
+_FALL = 10.0
+_NARROW = 1.001
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+@dataclass
+class LambdaSearch:
+    """Gives λ for the next of several minimisations of `L(w) + λ‖w‖₁`, each from the last solution.
+
+    At a minimiser `|∂_jL| = λ` where `w_j ≠ 0` and `|∂_jL| ≤ λ` elsewhere. With too few nonzeros
+    the next λ is the order statistic of `|∂L|` that leaves exactly the prescribed number of weights
+    above it. With too many all their gradients tie at λ and say nothing; then, and where the order
+    statistic contradicts what is known, λ is bisected, or doubled while nothing bounds it. So the
+    search wants to begin on the sparse side. λ falls at most tenfold at once, since the gradients
+    of a network that λ has emptied vanish.
+
+    With one λ for each layer there is one search for each. What a search knows ages, as the others
+    go on: when the interval has become narrow without success, its older end is forgotten.
+
+    Attributes:
+        nonzero: The prescribed number.
+        tolerance: By how much it may be missed.
+        lower: The last λ with too many nonzeros, unless forgotten.
+        upper: The last λ with too few nonzeros, unless forgotten.
+    """
+
+    nonzero: int
+    tolerance: int = 0
+    lower: float = 0.0
+    upper: float = math.inf
+
+    def next(self, lam: float, gradients: Tensor, nonzero: int) -> float:
+        """λ for the next minimisation, or the same one where the prescribed number is met.
+
+        Args:
+            lam: λ of the last minimisation.
+            gradients: `∂L` of all weights at its solution.
+            nonzero: How many of them are nonzero there.
+        """
+        if abs(nonzero - self.nonzero) <= self.tolerance:
+            return lam
+        if nonzero < self.nonzero:
+            self.upper, self.lower = lam, self.lower if self.lower * _NARROW < lam else 0.0
+            wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
+        else:
+            self.lower, self.upper = lam, self.upper if self.upper > lam * _NARROW else math.inf
+            wanted = lam
+        if self.lower < wanted < self.upper:
+            return wanted
+        if math.isinf(self.upper):
+            return self.lower * _RISE
+        return math.sqrt(self.lower * self.upper) if self.lower else self.upper / _RISE
+
+
+def order_statistic(gradients: Tensor, free: int) -> float:
+    """The smallest positive λ that only `free` entries of `|gradients|` exceed."""
+    sizes = gradients.detach().abs().flatten()
+    if free >= sizes.numel():
+        return _SMALLEST
+    return max(float(sizes.kthvalue(sizes.numel() - free).values), _SMALLEST)

@@ -1,0 +1,85 @@
+"""Fixed λ: the plain optimizer with FixedLambda, whose sparsity nothing corrects."""
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from sparsify import AdaBreg, FixedLambda, LinBreg, parameter_groups, sparsity_table
+from sparsify.errors import SparsifyError
+from sparsify.methods.base import Task
+from sparsify.methods.registry import build_method, method_options
+from sparsify.recipe import load_recipe, parse_recipe
+
+STEPS = 40
+
+
+def _setup(name, target=0.8, lr=0.1, **options):
+    torch.manual_seed(0)
+    network, head = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12)), nn.Linear(12, 5)
+    changes = {"method": name, f"methods.{name}": {"lr": lr, **options}}
+    recipe = load_recipe("quickstart", changes=changes)
+    return network, head, build_method(recipe, Task(network, head, target, (), STEPS, 0))
+
+
+def _train(network, head, step):
+    for number in range(STEPS):
+        x = torch.randn(32, 12, generator=torch.Generator().manual_seed(number))
+        network.zero_grad()
+        head.zero_grad()
+        nn.functional.cross_entropy(head(network(x)), x[:, :5].argmax(dim=1)).backward()
+        step()
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "hyper"),
+    [
+        ("linbreg-fixed", LinBreg, {"momentum": 0.9}),
+        ("adabreg-fixed", AdaBreg, {"weight_decay": 0.01}),
+    ],
+)
+def test_is_the_optimizer_with_that_lambda_to_the_end(name, optimizer, hyper):
+    network, head, method = _setup(name, lambda_value=0.05, **hyper)
+    twin, twin_head, _ = _setup(name, lambda_value=0.05)
+    groups = [*parameter_groups(twin), {"params": list(twin_head.parameters())}]
+    plain = optimizer(groups, lr=0.1, lambda_rule=FixedLambda(0.05), **hyper)
+    _train(network, head, method.step)
+    _train(twin, twin_head, plain.step)
+    method.finish()
+    for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert method.lam == pytest.approx(0.05)
+    assert not method.settled
+
+
+def test_the_sparsity_is_what_lambda_makes_it():
+    sparsities = []
+    for lam in (0.0, 0.02, 0.2, 5.0):
+        network, head, method = _setup("linbreg-fixed", lambda_value=lam, lr=1.0)
+        _train(network, head, method.step)
+        method.finish()
+        assert method.sparsity_target(STEPS) == 0.8
+        sparsities.append(sparsity_table(network).sparsity)
+    assert sparsities == sorted(sparsities)
+    assert sparsities[0] < 0.7
+    assert sparsities[-1] > 0.98
+
+
+def test_lambda_by_target():
+    values = {0.8: 0.3, 0.95: 0.6}
+    assert _setup("adabreg-fixed", 0.95, lambda_value=values)[2].lam == 0.6
+    with pytest.raises(SparsifyError, match=r"no λ for target_sparsity 0\.9, only for 0\.8, 0\.95"):
+        _setup("adabreg-fixed", 0.9, lambda_value=values)
+
+
+def test_lambda_by_target_survives_the_resolved_recipe():
+    recipe = load_recipe(
+        "quickstart", ["methods.linbreg-fixed.lambda_value={0.9: 2}"], {"method": "linbreg-fixed"}
+    )
+    again = parse_recipe(yaml.safe_load(recipe.to_yaml()), "again")
+    assert method_options(again).lambda_value == {0.9: 2.0}
+
+
+def test_lambda_must_be_given():
+    with pytest.raises(SparsifyError, match=r"methods\.linbreg-fixed: 'lambda_value' is missing"):
+        method_options(load_recipe("quickstart", changes={"method": "linbreg-fixed"}))

@@ -1,0 +1,201 @@
+"""Methods with masks: zeros that stay, whatever the optimizer remembers; RigL's books; rounds."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
+
+from sparsify import sparsity_table
+from sparsify.errors import SparsifyError
+from sparsify.methods.base import Task
+from sparsify.methods.registry import build_method
+from sparsify.recipe import load_recipe
+from sparsify.sparsity.allocation import layer_counts
+from sparsify.sparsity.masks import initialise_sparse
+from sparsify.sparsity.prunable import prunable_parameters
+
+STEPS = 60
+MASKED = ["gmp", "one-shot", "rigl", "prox-sgd", "prescribed-l1", "rewa"]
+
+
+def _network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv1d(3, 12, 5), nn.BatchNorm1d(12), nn.ReLU(), nn.Flatten(), nn.Linear(48, 10)
+    )
+
+
+def _setup(name, options=None, target=0.8, network=None, **task):
+    network = network or _network()
+    changes = {"method": name, **{f"methods.{name}.{k}": v for k, v in (options or {}).items()}}
+    recipe = load_recipe("quickstart", changes=changes)
+    torch.manual_seed(1)
+    head = nn.Linear(10, 4)
+    method = build_method(recipe, Task(network, head, target, (), STEPS, 0, **task))
+    return network, head, method
+
+
+def _run(network, head, method, first=0, last=STEPS):
+    for step in range(first, last):
+        x = torch.randn(32, 3, 8, generator=torch.Generator().manual_seed(step))
+        method.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(head(network(x)), x[:, 0, :4].argmax(1))
+        loss.backward()
+        method.step()
+
+
+def _zeros(network):
+    return [weight == 0 for weight in prunable_parameters(network).values()]
+
+
+def _sparse_network(sparsity):
+    network = _network()
+    initialise_sparse(list(prunable_parameters(network).values()), sparsity, seed=3)
+    return network
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_settled_zeros_stay_positive_zero_under_momentum_decay_and_averaging(name):
+    options = {"gmp": {"weight_decay": 0.1, "end": 0.3, "every": 5}, "rigl": {"every": 5}}
+    network, head, method = _setup(name, options.get(name))
+    _run(network, head, method, 0, 46)
+    assert method.settled
+    zeros, average = _zeros(network), AveragedModel(network)
+    size = sum(zero.numel() for zero in zeros)
+    assert sum(int(zero.sum()) for zero in zeros) == round(0.8 * size)
+    for step in range(46, STEPS):
+        _run(network, head, method, step, step + 1)
+        average.update_parameters(network)
+    method.finish()
+    for trained in (network, average.module):
+        for weight, zero in zip(prunable_parameters(trained).values(), zeros, strict=True):
+            assert torch.equal(weight == 0, zero)
+            assert not torch.signbit(weight[zero]).any()
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("start", [0.0, 0.5, 0.8])
+def test_zeros_of_a_sparse_start_are_kept(name, start):
+    """From a trained network the target is met, and no zero is lost on the way."""
+    network = _sparse_network(start) if start else _network()
+    before = sparsity_table(network).sparsity
+    zeros = _zeros(network)
+    network, head, method = _setup(name, {}, 0.8, network, pretrained=True)
+    for step in range(STEPS):
+        _run(network, head, method, step, step + 1)
+        assert sparsity_table(network).sparsity >= before
+        if name != "rigl":  # which moves them
+            for now, was in zip(_zeros(network), zeros, strict=True):
+                assert (now >= was).all()
+    method.finish()
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.001)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_start_beyond_the_target(name):
+    network = _sparse_network(0.95)
+    if name not in ("prox-sgd", "prescribed-l1"):
+        with pytest.raises(SparsifyError, match="revives no weights"):
+            _setup(name, {}, 0.8, network, pretrained=True)
+        return
+    network, head, method = _setup(name, {}, 0.8, network, pretrained=True)
+    _run(network, head, method)
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.001)
+
+
+def test_one_shot_is_dense_then_pruned_as_torch_prunes():
+    network, head, method = _setup("one-shot", {"dense": 0.5})
+    _run(network, head, method, 0, 29)
+    assert sparsity_table(network).sparsity == 0
+    assert not method.settled
+    _run(network, head, method, 29, 30)
+    masks = [mask.clone() for mask in method.masks]
+
+    reference, head, dense = _setup("dense", {"lr": 2e-3})
+    _run(reference, head, dense, 0, 30)
+    layers = [(reference[0], "weight"), (reference[4], "weight")]
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=0.8)
+    for (layer, _), mask in zip(layers, masks, strict=True):
+        assert torch.equal(layer.weight_mask.bool(), mask)
+    assert torch.equal(network[0].weight, reference[0].weight)
+
+
+def test_one_shot_prunes_a_trained_network_at_once():
+    network, _, method = _setup("one-shot", pretrained=True)
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.001)
+    assert method.sparsity_target(0) == 0.8
+    assert (method.rounds, _setup("one-shot")[2].rounds) == (1, 2)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "erk"])
+@pytest.mark.parametrize("name", ["gmp", "one-shot", "rigl", "prescribed-l1"])
+def test_layers_get_their_shares(name, allocation):
+    network, head, method = _setup(name, {"allocation": allocation})
+    _run(network, head, method)
+    method.finish()
+    weights = list(prunable_parameters(network).values())
+    shapes, size = [w.shape for w in weights], sum(w.numel() for w in weights)
+    counts = layer_counts(shapes, size - round(0.8 * size), allocation)
+    assert [int(weight.count_nonzero()) for weight in weights] == counts
+
+
+def test_rigl_moves_connections_to_large_gradients_and_keeps_their_number():
+    network, head, method = _setup("rigl", {"every": 10, "moved": 0.4, "end": 0.5})
+    weights = list(prunable_parameters(network).values())
+    counts = [int(mask.sum()) for mask in method.masks]
+    for step in range(STEPS):
+        before = [mask.clone() for mask in method.masks]
+        values = [weight.detach().clone() for weight in weights]
+        _run(network, head, method, step, step + 1)
+        done = step + 1
+        assert [int(mask.sum()) for mask in method.masks] == counts
+        if done % 10 or done >= 30:
+            assert all(map(torch.equal, before, method.masks))
+            continue
+        share = 0.2 * (1 + torch.cos(torch.tensor(torch.pi * done / 30)).item())
+        for weight, value, was, mask in zip(weights, values, before, method.masks, strict=True):
+            moved = round(share * int(was.sum()))
+            gone, grown = was & ~mask, mask & ~was
+            assert 0 < int(gone.sum()) == int(grown.sum()) <= moved
+            # Gone are weights among the smallest, grown are gradients among the largest.
+            smallest = value[was].abs().sort().values[:moved]
+            assert value[gone].abs().max() <= smallest.max()
+            assert weight.grad[grown].abs().min() >= weight.grad[~mask].abs().max()
+            assert not weight[grown].any()
+            assert torch.equal(weight[mask & was], value[mask & was])
+            for moment in ("exp_avg", "exp_avg_sq"):
+                assert not method.optimizer.state[weight][moment][~mask | grown].any()
+
+
+def test_rigl_starts_from_erk_at_random_by_seed():
+    first, again = _setup("rigl")[2].masks, _setup("rigl")[2].masks
+    assert all(map(torch.equal, first, again))
+    shapes = [mask.shape for mask in first]
+    size = sum(mask.numel() for mask in first)
+    counts = layer_counts(shapes, size - round(0.8 * size), "erk")
+    assert [int(mask.sum()) for mask in first] == counts
+
+
+@settings(max_examples=25)
+@given(
+    allocation=st.sampled_from(["global", "uniform", "erk"]),
+    sparsities=st.lists(st.floats(0, 1), min_size=1, max_size=4).map(sorted),
+    start=st.sampled_from([0.0, 0.3]),
+)
+def test_pruning_is_exact_and_only_takes_away(allocation, sparsities, start):
+    network = _sparse_network(start) if start else _network()
+    _, _, method = _setup("gmp", {"allocation": allocation}, 0.99, network, pretrained=True)
+    for sparsity in sparsities:
+        before = [mask.clone() for mask in method.masks]
+        pruned = sum(int((~mask).sum()) for mask in before)
+        wanted = round(sparsity * method.size)
+        if wanted < pruned:
+            continue
+        method._prune(sparsity, allocation)
+        assert sum(int((weight == 0).sum()) for weight in method.weights) == wanted
+        assert all(
+            map(torch.equal, before, [b | m for b, m in zip(before, method.masks, strict=True)])
+        )
