@@ -40,6 +40,13 @@ COMMANDS = {
     "evaluate": LazyCommand(
         "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),
+    "compare": LazyCommand(
+        "sparsify.cli.compare:compare_command",
+        "Train methods side by side, evaluate them and report.",
+    ),
+    "report": LazyCommand(
+        "sparsify.cli.report:report_command", "Write one HTML page about finished runs."
+    ),
 }
 
 

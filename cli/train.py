@@ -24,6 +24,7 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
+from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 
@@ -121,6 +122,7 @@ def train_command(
                 observer=observer,
                 track=track,
             )
+        write_report([output], output / REPORT_FILE)
     if as_json:
         emit_json(summary)
     else:

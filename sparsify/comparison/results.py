@@ -44,9 +44,7 @@ _COUNTED = (
 _TESTED = ("eer_percent", "min_dcf")
 
 
-def collect_run(
-    path: Path, tests: Sequence[str] | None = None, root: Path | None = None
-) -> Row:
+def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | None = None) -> Row:
     """The row of a finished run.
 
     Args:
@@ -70,7 +68,7 @@ def collect_run(
     artifact = load_artifact(path)
     latency = path / LATENCY_FILE
     return {
-        "run": path.name,
+        "run": path.resolve().name,
         "method": recipe.method,
         "target_sparsity": summary["target_sparsity"] or None,
         "seed": recipe.seed,

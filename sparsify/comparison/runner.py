@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.results import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
@@ -124,6 +126,7 @@ class _Runner:
         self.output = output
         self.lock = lock
         self.watch = watch
+        self.gpus = visible_gpus()
 
     def work(self, jobs: int, missing: Callable[[Cell], Iterator[Step]]) -> None:
         """Takes the missing steps of every run that has not failed."""
@@ -136,7 +139,7 @@ class _Runner:
                 for slot in range(jobs):
                     if slot not in active and waiting:
                         progress = waiting.pop(0)
-                        environment = _environment(slot, jobs)
+                        environment = _environment(slot, jobs, self.gpus)
                         active[slot] = _Run(progress, missing(progress.cell), environment, self)
                 active = {slot: run for slot, run in active.items() if run.goes_on()}
                 self.watch(self.progress)
@@ -168,6 +171,7 @@ class _Run:
         self.metrics = runner.output / RUNS / progress.cell.name / "metrics.jsonl"
         self.process: subprocess.Popen[bytes] | None = None
         self.step: Step | None = None
+        self.log.unlink(missing_ok=True)  # what an earlier attempt said no longer counts
         self._next()
 
     def goes_on(self) -> bool:
@@ -269,15 +273,11 @@ def _latency(cell: Cell, output: Path) -> Iterator[Step]:
     model = output / LOGS / f"{cell.name}.onnx"
 
     def keep(report: Any) -> None:
-        _write_json(
-            run / LATENCY_FILE, {"machine": report["machine"], "rows": report["benchmark"]}
-        )
+        _write_json(run / LATENCY_FILE, {"machine": report["machine"], "rows": report["benchmark"]})
         model.unlink()
 
     options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
-    yield Step(
-        "measuring latency", ["export", str(run), *options, "--json", "--quiet"], keep
-    )
+    yield Step("measuring latency", ["export", str(run), *options, "--json", "--quiet"], keep)
 
 
 def _check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
@@ -303,13 +303,12 @@ def _identity(test: TestSet) -> dict[str, str]:
     return {"trials_sha256": digest, "audio_root": str(Path(test.audio_root).resolve())}
 
 
-def _environment(slot: int, jobs: int) -> dict[str, str]:
+def _environment(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
     """The variables of a process that has its share of the cores, and one of the GPUs."""
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // jobs)))
-    devices = visible_gpus()
-    if jobs > 1 and devices:
-        environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    if jobs > 1 and gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return environment
 
 
@@ -325,8 +324,6 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [each for each in named.split(",") if each]
-    import torch  # noqa: PLC0415 - a process that only names runs does without
-
     return [str(index) for index in range(torch.cuda.device_count())]
 
 

@@ -15,9 +15,7 @@ _NAMES = ("run", "method", "target_sparsity", "seed")
 
 def to_csv(results: Results) -> str:
     """All runs with all metrics; a figure that a run lacks is left empty."""
-    records = [
-        {name: row[name] for name in _NAMES} | metrics_of(row) for row in results["runs"]
-    ]
+    records = [{name: row[name] for name in _NAMES} | metrics_of(row) for row in results["runs"]]
     columns = dict.fromkeys(name for record in records for name in record)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns or _NAMES), lineterminator="\n")

@@ -46,7 +46,7 @@ def accuracy_panel(
     sparse = [entry for entry in known if entry["target_sparsity"] is not None]
     targets = [entry["target_sparsity"] for entry in sparse]
     y_axis = linear_axis(bounds, from_zero=min(bounds) < 0.35 * max(bounds))
-    frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis(targets), y_axis)
+    frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis((), {*targets}), y_axis)
     drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", "EER %")
     for entry in known:
         if entry["target_sparsity"] is None:

@@ -68,20 +68,26 @@ def log_axis(values: Iterable[float]) -> Axis:
     inside = [mark for mark in marks if low <= math.log10(mark) <= high]
     if len(inside) < 2:
         return _narrow_log_axis(low, high)
-    return Axis(_log10, low, high, tuple((mark, f"{mark:g}") for mark in inside))
+    return Axis(_log10, low, high, tuple((mark, _power(mark)) for mark in inside))
 
 
-def sparsity_axis(values: Iterable[float]) -> Axis:
-    """An axis on which equal distances are equal factors in the number of weights left."""
-    highest = min(max([*values, 0.9]), 0.9999)
-    high = _emptiness(highest) + 0.08
-    ticks = tuple((s, f"{100 * s:g}") for s in _SPARSITIES if _emptiness(s) <= high)
-    return Axis(_emptiness, 0.0, high, ticks)
+def sparsity_axis(values: Iterable[float], marked: Iterable[float] = ()) -> Axis:
+    """An axis on which equal distances are equal factors in the number of weights left.
+
+    Args:
+        values: What it must hold.
+        marked: Ticks; round numbers if not given.
+    """
+    known = [*values, *marked] or [0.9]
+    low, high = (_emptiness(end(known)) for end in (min, max))
+    low, high = max(0.0, low - 0.15), high + 0.1
+    marks = sorted(marked) or [s for s in _SPARSITIES if low <= _emptiness(s) <= high]
+    return Axis(_emptiness, low, high, tuple((mark, f"{100 * mark:g}") for mark in marks))
 
 
 def step_axis(last: float) -> Axis:
     """An axis of optimizer steps from 0 to the last."""
-    step = _nice_step(last / 4)
+    step = _nice_step(last / 5)
     ticks = tuple((n * step, _steps(n * step)) for n in range(int(last / step + 1e-9) + 1))
     return Axis(float, 0.0, max(last, 1.0), ticks)
 
@@ -109,6 +115,13 @@ def _log10(value: float) -> float:
 
 def _emptiness(sparsity: float) -> float:
     return -math.log10(max(1 - sparsity, 1e-5))
+
+
+def _power(mark: float) -> str:
+    exponent = math.log10(mark)
+    if not exponent.is_integer() or -4 < exponent < 4:
+        return f"{mark:g}"
+    return "10" + f"{exponent:.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _nice_step(rough: float) -> float:

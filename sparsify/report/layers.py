@@ -14,6 +14,7 @@ from sparsify.report.plot import Style, label, line, method_group, svg
 
 _ROW = 15.0
 _NAMES = 232.0  # width of the layers' names
+_FULL = 820.0  # width that columns share as long as they do not get too narrow
 _FLOOR = 1e-3  # share of weights left that has the darkest colour
 _STEPS = 12  # colours of the heat map
 
@@ -27,7 +28,7 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
     models = _models(rows)
     names = [layer["name"] for layer in rows[0]["layers"]]
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    wide = 46.0
+    wide = min(max(_FULL / len(models), 40.0), 100.0)
     left, top = _NAMES, 40.0
     order = sorted(models, key=lambda each: (methods.index(each[0]), each[1] or 0))
     x, places, gap = left, {}, 10.0
@@ -52,8 +53,7 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
             sparsity = mean(row["layers"][number]["sparsity"] for row in models[model])
             size = rows[0]["layers"][number]["parameters"]
             tip = (
-                f"{cell_label(*model)}\n{_short(name)}\n"
-                f"{sparsity:.2%} of {size:,} weights are zero"
+                f"{cell_label(*model)}\n{_short(name)}\n{sparsity:.2%} of {size:,} weights are zero"
             )
             append(
                 drawing,
@@ -76,7 +76,7 @@ def heat_legend() -> Element:
     wide, high = 18.0, 12.0
     drawing = svg(_STEPS * wide + 60, 34, "Scale of the heat map", class_="legend-scale")
     for step in range(_STEPS):
-        place = 30 + (_STEPS - 1 - step) * wide
+        place = 30 + step * wide
         append(
             drawing,
             element("rect", x=place, y=2, width=wide, height=high, class_=f"h{step}"),
@@ -96,7 +96,8 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
     """
     models = _models(rows)
     names = [layer["name"] for layer in rows[0]["layers"]]
-    room, top, gap = 190.0 if len(models) < 4 else 120.0, 30.0, 18.0
+    top, gap = 30.0, 20.0
+    room = min(max(_FULL / len(models) - gap, 105.0), 320.0)
     longest = max(
         1 - mean(row["layers"][n]["sparsity"] for row in group)
         for group in models.values()
@@ -124,12 +125,12 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
                 "rect",
                 x=x,
                 y=y + 2,
-                width=max(room * 0.8 * left / longest, 1.0) if longest else 1.0,
+                width=max((room - 44) * left / longest, 1.0) if longest else 1.0,
                 height=_ROW - 5,
                 class_="bar-fill",
                 data_tip=tip,
             )
-            place = x + 4 + (room * 0.8 * left / longest if longest else 0)
+            place = x + 4 + ((room - 44) * left / longest if longest else 0)
             parts += [bar, label(_share(left), place, y + _ROW / 2, "tick", "start")]
         append(drawing, method_group(method, styles[method], *parts))
     return element("div", drawing, class_="fixed", style=f"--natural:{width + 30:.0f}px")

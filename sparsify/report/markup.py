@@ -7,7 +7,7 @@ from typing import TypeAlias
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-Child: TypeAlias = "Element | str | None | Iterable[Element | str | None]"
+Child: TypeAlias = "Element | str | Iterable[Element | str | None] | None"
 Attribute: TypeAlias = "str | float | bool | None"
 
 
@@ -20,8 +20,14 @@ def element(tag: str, *children: Child, **attributes: Attribute) -> Element:
         attributes: In a name `_` stands for `-`, and is dropped at the end (`class_`). Numbers are
             written with two decimals at most; `None` and `False` are left out.
     """
-    made = Element(tag, {_name(key): _text(value) for key, value in attributes.items() if value
-                         is not None and value is not False})
+    made = Element(
+        tag,
+        {
+            _name(key): _text(value)
+            for key, value in attributes.items()
+            if value is not None and value is not False
+        },
+    )
     append(made, *children)
     return made
 

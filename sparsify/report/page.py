@@ -23,6 +23,8 @@ from sparsify.report.markup import Child, append, element, render
 from sparsify.report.plot import Style, styles_of, swatch
 from sparsify.training.run_directory import RunDirectory
 
+REPORT_FILE = "report.html"
+
 
 def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
     """Writes the report of finished runs.
@@ -64,7 +66,7 @@ def _write(page: Element, path: Path) -> None:
 def _page(results: Results, curves: Mapping[str, Curves]) -> Element:
     rows = results["runs"]
     styles = styles_of(row["method"] for row in rows)
-    title = rows[0]["run"] if len(rows) == 1 else "Comparison"
+    title = _title(rows)
     body = element("body")
     append(body, _header(title, results))
     content = element("main")
@@ -93,6 +95,18 @@ def _page(results: Results, curves: Mapping[str, Curves]) -> Element:
     return element("html", head, body, lang="en")
 
 
+def _title(rows: Sequence[Row]) -> str:
+    if len(rows) == 1:
+        return str(rows[0]["run"])
+    methods = len({row["method"] for row in rows})
+    targets = sorted({row["target_sparsity"] for row in rows} - {None})
+    title = f"{methods} method{'s' if methods != 1 else ''}"
+    if not targets:
+        return title
+    *others, last = (f"{100 * target:g}" for target in targets)
+    return f"{title} at {', '.join(others)}{' and ' if others else ''}{last} % sparsity"
+
+
 def _header(title: str, results: Results) -> Element:
     rows = results["runs"]
     facts = [f"{len(rows)} run{'s' if len(rows) != 1 else ''}"]
@@ -100,7 +114,7 @@ def _header(title: str, results: Results) -> Element:
         first = rows[0]
         facts.append(f"{first['model']}, {first['parameters']:,} parameters")
         facts.append(f"{first['steps']:,} steps")
-        facts.append(f"trained on {Path(first['data']).name or first['data']}")
+        facts.append(f"trained on {'/'.join(Path(first['data']).parts[-2:])}")
         facts += sorted({row["device"] for row in rows})[:2]
     buttons = [
         element("button", text, type="button", id=name)
@@ -182,15 +196,21 @@ def _layers(
     heat = None
     if len({(row["method"], row["target_sparsity"]) for row in rows}) > 1:
         heat = _figure(
-            "Weights left in every layer",
-            "Mean over seeds; the scale is logarithmic.",
+            "Layer-wise sparsity",
+            "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
+            " darker is sparser.",
             heat_legend(),
             element("div", layer_heatmap(sparse), class_="scroll"),
         )
     targets = sorted({row["target_sparsity"] for row in sparse})
     choices = [
-        element("button", percent(target), type="button", data_choose=f"{target:g}",
-                aria_pressed="true" if target == targets[0] else "false")
+        element(
+            "button",
+            percent(target),
+            type="button",
+            data_choose=f"{target:g}",
+            aria_pressed="true" if target == targets[0] else "false",
+        )
         for target in targets
     ]
     charts = [
@@ -244,9 +264,7 @@ def _costs(means: Sequence[Row], rows: Sequence[Row], styles: Mapping[str, Style
         ),
     ]
     figures += _latency(rows, styles)
-    return element(
-        "section", element("h2", "Cost"), element("div", figures, class_="panels wide")
-    )
+    return element("section", element("h2", "Cost"), element("div", figures, class_="panels wide"))
 
 
 def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:

@@ -55,8 +55,8 @@ class Frame:
 
     def at_y(self, value: float) -> float:
         """Vertical position."""
-        return self.height - self.bottom - self.y.share(value) * (
-            self.height - self.top - self.bottom
+        return (
+            self.height - self.bottom - self.y.share(value) * (self.height - self.top - self.bottom)
         )
 
     def draw(self, name: str, x_title: str, y_title: str, **data: str | float) -> Element:
@@ -138,9 +138,7 @@ def marker(kind: str, x: float, y: float, size: float, tip: str | None = None) -
             "down": (3, math.pi, 1.25),
             "pentagon": (5, 0.0, 1.1),
         }[kind]
-        corners = [
-            _polar(scale * size, turn + 2 * math.pi * n / count) for n in range(count)
-        ]
+        corners = [_polar(scale * size, turn + 2 * math.pi * n / count) for n in range(count)]
     path = "M" + "L".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners) + "Z"
     return element("path", d=path, class_="marker", **tipped)
 
