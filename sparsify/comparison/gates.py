@@ -89,14 +89,15 @@ class Gate:
         """Whether the condition is true of these figures.
 
         Raises:
-            SparsifyError: A figure is unknown, or something is divided by zero.
+            SparsifyError: A figure is unknown, or something is divided by zero or too large.
         """
         self.check(metrics)
         try:
             return bool(_value(self.condition, self._values(metrics)))
-        except ZeroDivisionError as error:
-            numbers = self.with_numbers(metrics)
-            raise SparsifyError(f"gate '{self.text}' divides by zero: {numbers}") from error
+        except (ZeroDivisionError, OverflowError) as error:
+            raise SparsifyError(
+                f"gate '{self.text}' cannot be computed ({error}): {self.with_numbers(metrics)}"
+            ) from error
 
     def with_numbers(self, metrics: Mapping[str, Mapping[str, float]]) -> str:
         """The condition with every figure replaced by its number."""
@@ -165,10 +166,8 @@ def _value(node: ast.expr, values: Mapping[str, float]) -> Any:
     match node:
         case ast.BoolOp(op=op, values=parts):
             return (all if isinstance(op, ast.And) else any)(_value(p, values) for p in parts)
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            numbers = [_value(part, values) for part in (left, *others)]
-            pairs = zip(ops, numbers, numbers[1:], strict=False)
-            return all(_COMPARISONS[type(op)](a, b) for op, a, b in pairs)
+        case ast.Compare():
+            return _compare(node, values)
         case ast.BinOp(left=left, op=op, right=right):
             return _ARITHMETIC[type(op)](_value(left, values), _value(right, values))
         case ast.UnaryOp(operand=operand):
@@ -178,3 +177,14 @@ def _value(node: ast.expr, values: Mapping[str, float]) -> Any:
         case _:
             assert isinstance(node, ast.Constant)
             return node.value
+
+
+def _compare(node: ast.Compare, values: Mapping[str, float]) -> bool:
+    """A chain of comparisons; like Python, computed no further than needed."""
+    number = _value(node.left, values)
+    for op, part in zip(node.ops, node.comparators, strict=True):
+        following = _value(part, values)
+        if not _COMPARISONS[type(op)](number, following):
+            return False
+        number = following
+    return True

@@ -29,6 +29,8 @@ from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.training.run_directory import RunDirectory
 
+# -P: what lies in the current folder must not stand in for an installed module.
+COMMAND = (sys.executable, "-P", "-m", "sparsify")
 RUNS = "runs"
 LOGS = "logs"
 _POLL = 0.2  # seconds
@@ -217,8 +219,7 @@ class _Run:
         self.progress.state, self.progress.doing = "running", self.step.doing
         with self.printed.open("wb") as out, self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                # -P: what lies in the current folder must not stand in for an installed module.
-                [sys.executable, "-P", "-m", "sparsify", *self.step.arguments],
+                [*COMMAND, *self.step.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,

@@ -72,6 +72,13 @@ QUANTITIES = (
         "eer_percent", "EER on validation speakers", "Clean speech; logarithmic.", "%", log_axis
     ),
     Quantity(
+        "corrupted_eer_percent",
+        "EER on corrupted validation speech",
+        "The same trials, equalised and in noise; logarithmic.",
+        "%",
+        log_axis,
+    ),
+    Quantity(
         "weight_norm",
         "Norm of the prunable weights",
         "ℓ2 norm over all prunable weights.",

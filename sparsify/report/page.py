@@ -163,15 +163,10 @@ def _sections(
             " to the right are equal factors in the number of weights left.",
             element("div", panels, class_="panels wide"),
         )
-    training = [
-        _figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
-        for quantity in QUANTITIES
-        if (panels := curve_panels(quantity, rows, curves, styles))
-    ]
     return [
         accuracy,
         element("section", element("h2", "Results"), tables.means_table(results, styles)),
-        element("section", element("h2", "Training"), training) if training else None,
+        _training(rows, curves, styles),
         _layers(rows, sparse, styles),
         _costs(means, rows, styles),
         element(
@@ -185,6 +180,23 @@ def _sections(
         if len(rows) > 1
         else None,
     ]
+
+
+def _training(
+    rows: Sequence[Row], curves: Mapping[str, Curves], styles: Mapping[str, Style]
+) -> Element:
+    drawn = [(each, curve_panels(each, rows, curves, styles)) for each in QUANTITIES]
+    figures = [
+        _figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
+        for quantity, panels in drawn
+        if panels
+    ]
+    few = max(len(panels) for _, panels in drawn) < 2
+    return element(
+        "section",
+        element("h2", "Training"),
+        element("div", figures, class_="panels figures") if few else figures,
+    )
 
 
 def _layers(
