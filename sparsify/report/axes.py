@@ -126,7 +126,7 @@ def _power(mark: float) -> str:
 
 def _nice_step(rough: float) -> float:
     decade = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    return next(n * decade for n in (1, 2, 5, 10) if n * decade >= rough * 0.999)
+    return next(n * decade for n in (1, 2, 5, 10) if n * decade >= rough * 0.85)
 
 
 def _number(value: float, step: float) -> str:

@@ -24,6 +24,8 @@ from sparsify.report.plot import Style, styles_of, swatch
 from sparsify.training.run_directory import RunDirectory
 
 REPORT_FILE = "report.html"
+# The browser itself sees to it that the page asks nobody for anything.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
@@ -88,6 +90,7 @@ def _page(results: Results, curves: Mapping[str, Curves]) -> Element:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("title", f"{title} · sparsify"),
         element("link", rel="icon", href="data:,"),
         element("style", _asset("style.css")),
