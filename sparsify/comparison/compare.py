@@ -14,7 +14,7 @@ from sparsify.comparison.results import (
     read_results,
     summarise,
 )
-from sparsify.comparison.runner import RUNS, Watch, carry_out
+from sparsify.comparison.runner import RUNS, Watch, carry_out, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
@@ -56,7 +56,7 @@ def compare(
     failures = carry_out(
         plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
     )
-    done = [cell.name for cell in plan.runs if cell.name not in failures]
+    done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
     rows = [
         _row(plan, output, name, before.get(name))
         for name in track(done, "Reading results", len(done))

@@ -147,10 +147,16 @@ def _results(
 
 
 def means(rows: Iterable[Row]) -> list[Row]:
-    """One entry per method and target: mean, smallest and largest of every metric over seeds."""
+    """Mean, smallest and largest of every metric over seeds, method by method, by target."""
     cells: dict[str, list[Row]] = {}
     for row in rows:
         cells.setdefault(label(row["method"], row["target_sparsity"]), []).append(row)
+    methods = list(dict.fromkeys(group[0]["method"] for group in cells.values()))
+
+    def place(cell: str) -> tuple[int, float]:
+        first = cells[cell][0]
+        return methods.index(first["method"]), first["target_sparsity"] or 0.0
+
     return [
         {
             "cell": name,
@@ -159,7 +165,8 @@ def means(rows: Iterable[Row]) -> list[Row]:
             "seeds": [row["seed"] for row in group],
             "metrics": _spreads([metrics_of(row) for row in group]),
         }
-        for name, group in cells.items()
+        for name in sorted(cells, key=place)
+        for group in [cells[name]]
     ]
 
 

@@ -234,6 +234,12 @@ class _Run:
         self.printed.unlink(missing_ok=True)
 
 
+def is_complete(plan: Plan, cell: Cell, output: Path) -> bool:
+    """Whether a run is trained and evaluated."""
+    run = RunDirectory(output / RUNS / cell.name)
+    return run.summary() is not None and all(_is_evaluated(run, test) for test in plan.tests)
+
+
 def _missing(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator[Step]:
     """The steps of a run that have left no file yet, in their order."""
     run = RunDirectory(output / RUNS / cell.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _panel(
         quantity.unit,
         class_="panel",
         data_quantity=quantity.column,
-        data_runs=" ".join(row["run"] for row in rows),
+        data_runs=json.dumps([row["run"] for row in rows]),
         data_left=frame.left,
         data_right=frame.width - frame.right,
         data_last=frame.x.high,

@@ -108,7 +108,7 @@
       const x = Math.min(Math.max((event.clientX - box.left) * scale, +left), +right);
       const step = (x - left) / (right - left) * last;
       const lines = new Map();
-      for (const name of panel.dataset.runs.split(" ")) {
+      for (const name of JSON.parse(panel.dataset.runs)) {
         const method = runs[name].method, value = nearest(data.curves[name], quantity, step);
         if (value !== null && !hidden.has(method)) lines.set(method, [...(lines.get(method) ?? []), value]);
       }

@@ -40,6 +40,9 @@ def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
     """
     folders = [Path(folder) for folder in run_dirs]
     rows = [collect_run(folder) for folder in folders]
+    names = [row["run"] for row in rows]
+    if len(set(names)) < len(names):  # runs of several folders may have one name
+        rows = [row | {"run": str(folder)} for row, folder in zip(rows, folders, strict=True)]
     results = summarise_runs(rows, RunDirectory(folders[0]).saved_recipe())
     curves = {row["run"]: read_curves(folder) for row, folder in zip(rows, folders, strict=True)}
     _write(_page(results, curves), Path(path))

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from sparsify.comparison.results import collect_run, expected_metrics, gate_metrics, summarise
+from sparsify.comparison.results import (
+    collect_run,
+    expected_metrics,
+    gate_metrics,
+    means,
+    summarise,
+)
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
@@ -106,3 +112,8 @@ def test_a_run_that_is_not_complete_is_no_result(comparison, tmp_path):
     (run / "recipe.yaml").write_bytes((source / "recipe.yaml").read_bytes())
     with pytest.raises(SparsifyError, match="not complete"):
         collect_run(run)
+
+
+def test_means_are_in_order_whatever_the_order_of_the_runs(results):
+    backwards = means(reversed(results["runs"]))
+    assert [entry["cell"] for entry in backwards] == ["linbreg@0.5", "linbreg@0.9", "dense"]
