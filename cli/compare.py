@@ -127,7 +127,12 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
-@click.option("--benchmark", "measure_latency", is_flag=True, help="Measure latencies, too.")
+@click.option(
+    "--benchmark",
+    "measure_latency",
+    is_flag=True,
+    help="Measure latencies, too, of the first seed.",
+)
 @click.option(
     "--fail-if",
     "conditions",

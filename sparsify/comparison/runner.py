@@ -98,7 +98,8 @@ def carry_out(
         output: Folder of the comparison.
         jobs: Processes at a time; they share the cores of this process, and its GPUs in turn.
         device: For the trainings.
-        measure_latency: Measure the latency of each model once all are trained, one at a time.
+        measure_latency: Measure the latency of one model per method and target once all are
+            trained, one at a time.
         watch: Called several times a second with the progress of all runs.
 
     Returns:
@@ -115,7 +116,8 @@ def carry_out(
         runner = _Runner(plan, output, lock, watch)
         runner.work(jobs, lambda cell: _missing(plan, cell, output, device))
         if measure_latency:
-            runner.work(1, lambda cell: _latency(cell, output))
+            first = {cell.label: cell for cell in reversed(plan.runs)}
+            runner.work(1, lambda cell: _latency(first[cell.label], output))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 
@@ -173,7 +175,7 @@ class _Run:
         self.metrics = runner.output / RUNS / progress.cell.name / "metrics.jsonl"
         self.process: subprocess.Popen[bytes] | None = None
         self.step: Step | None = None
-        self.log.unlink(missing_ok=True)  # what an earlier attempt said no longer counts
+        self.said_before = 0  # bytes in the log when the process was started
         self._next()
 
     def goes_on(self) -> bool:
@@ -186,7 +188,7 @@ class _Run:
             return True
         if code != 0:
             self.progress.state = "failed"
-            self.progress.error = _reason(self.log, code)
+            self.progress.error = _reason(self.log, self.said_before, code)
             self._forget_print()
             return False
         assert self.step is not None
@@ -218,6 +220,7 @@ class _Run:
             return
         self.progress.state, self.progress.doing = "running", self.step.doing
         with self.printed.open("wb") as out, self.log.open("ab") as log:
+            self.said_before = log.tell()
             self.process = subprocess.Popen(
                 [*COMMAND, *self.step.arguments],
                 stdin=subprocess.DEVNULL,
@@ -273,7 +276,7 @@ def _evaluation(run: RunDirectory, test: TestSet) -> Step:
 
 
 def _latency(cell: Cell, output: Path) -> Iterator[Step]:
-    """The measurement of one model; its ONNX file, which only the measurement needs, goes again."""
+    """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
     run = output / RUNS / cell.name
     if (run / LATENCY_FILE).is_file():
         return
@@ -360,9 +363,9 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
     return record
 
 
-def _reason(log: Path, code: int) -> str:
+def _reason(log: Path, said_before: int, code: int) -> str:
     """The sentence that a failed command ended with."""
-    lines = log.read_text("utf-8", errors="replace").splitlines()
+    lines = log.read_bytes()[said_before:].decode("utf-8", errors="replace").splitlines()
     told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     if code < 0:
         return f"ended by signal {signal.Signals(-code).name}, see {log}"

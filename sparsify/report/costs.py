@@ -10,8 +10,8 @@ from sparsify.report.markup import append, element
 from sparsify.report.plot import Style, label, line, method_group, svg
 
 _NAMES = 118.0
-_BARS = 300.0
-_VALUES = 110.0
+_BARS = 280.0
+_VALUES = 150.0
 _ROW = 22.0
 
 Bar = tuple[str, float, str]

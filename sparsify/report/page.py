@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
+from sparsify.comparison.plan import label
 from sparsify.comparison.results import Results, Row, collect_run, summarise_runs
 from sparsify.comparison.tables import evaluation_sets, percent, to_csv
 from sparsify.files import replacing
@@ -24,6 +25,7 @@ from sparsify.report.plot import Style, styles_of, swatch
 from sparsify.training.run_directory import RunDirectory
 
 REPORT_FILE = "report.html"
+_CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 # The browser itself sees to it that the page asks nobody for anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -289,8 +291,8 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
     measured: dict[str, Row] = {}
     for row in rows:
         if row["latency"]:
-            name = row["run"].rpartition("-seed")[0] or row["run"]
-            measured.setdefault(name, row | {"cell": name})
+            cell = label(row["method"], row["target_sparsity"])
+            measured.setdefault(cell, row | {"cell": cell})
     if not measured:
         return []
     entries = list(measured.values())
@@ -307,16 +309,12 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
                     f"{line['median_ms']:.2f} ms {line['engine']}, {line['artifact']}",
                 )
                 for line in entry["latency"]["rows"]
-                if line["threads"] == count
+                if line["threads"] == count and line["engine"] != _CONTEXT
             ]
 
-        figures.append(
-            _figure(
-                f"Latency, {count} thread{'s' if count > 1 else ''}",
-                f"Median of 2 s of speech on {machine['cpu']}.",
-                cost_bars("Latency", entries, bars, styles),
-            )
-        )
+        about = f"Median of 2 s of speech on {machine['cpu']}; dense is the same without zeros."
+        title = f"Latency, {count} thread{'s' if count > 1 else ''}"
+        figures.append(_figure(title, about, cost_bars(title, entries, bars, styles)))
     return figures
 
 

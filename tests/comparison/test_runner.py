@@ -64,7 +64,7 @@ def test_everything_is_done_once(book, plan, tmp_path):
     assert kinds(book) == EVERYTHING
     assert {"training", "evaluating on clean"} <= set(seen)
     file = tmp_path / "out" / "runs" / "dense-seed0" / "evaluations" / "clean.json"
-    assert json.loads(file.read_text())["result"] == {"eer_percent": 5.0, "min_dcf": 0.5}
+    assert json.loads(file.read_text())["result"]["eer_percent"] == 5
     assert carry_out(plan, tmp_path / "out", jobs=2) == {}
     assert kinds(book) == []
 
@@ -77,12 +77,17 @@ def test_other_trials_are_evaluated_anew(book, plan, tmp_path):
     assert {kind for kind, *_ in kinds(book)} == {"evaluate"}
 
 
-def test_a_failure_stops_nothing_else_and_is_resumed(book, plan, tmp_path):
+def test_a_failure_stops_nothing_else_and_is_resumed(book, plan, tmp_path, monkeypatch):
+    command = runner.COMMAND
     (book / "broken").write_text(NAMES[0])
     failures = carry_out(plan, tmp_path / "out", jobs=1)
     assert failures.keys() == {NAMES[0]}
     assert failures[NAMES[0]].startswith("it broke")
     assert len(calls(book)) == len(EVERYTHING) - 1
+    monkeypatch.setattr(runner, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    again = carry_out(plan, tmp_path / "out", jobs=1)
+    assert again[NAMES[0]].startswith("exit code 3")  # what it said before no longer counts
+    monkeypatch.setattr(runner, "COMMAND", command)
     (book / "broken").unlink()
     assert carry_out(plan, tmp_path / "out", jobs=1) == {}
     assert kinds(book) == [("evaluate", NAMES[0], "new"), ("train", NAMES[0], "--resume")]
@@ -149,3 +154,13 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
     gpus = runner.visible_gpus()
     used = [runner._environment(slot, 3, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert used == ["2", "5", "2"]
+
+
+def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):
+    runs = tuple(grid(["dense", "adabreg"], [0.5], [3, 4]))
+    several = plan.model_copy(update={"runs": runs})
+    for _ in range(2):
+        assert carry_out(several, tmp_path / "out", jobs=2, measure_latency=True) == {}
+    measured = [name for command, name, _ in kinds(book) if command == "export"]
+    assert measured == ["adabreg-0.5-seed3", "dense-seed3"]
+    assert not list((tmp_path / "out" / "logs").glob("*.onnx"))

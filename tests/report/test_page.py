@@ -127,7 +127,7 @@ def test_every_chart_is_there(page):
         "Weights left, layer by layer",
         "File size",
         "Training time",
-        "Latency",
+        "Latency, 1 thread",
     ):
         assert expected in names
 
