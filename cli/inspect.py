@@ -21,7 +21,8 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
-from sparsify.files import zipped_bytes
+from sparsify.files import check_writable, zipped_bytes
+from sparsify.report.sensitivity import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
 from sparsify.verification.sensitivity import LEVELS
 
@@ -96,6 +97,11 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     show_default=True,
     help="For --sensitivity: how many of the trial list to embed, drawn at random.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="For --sensitivity: also write an HTML page with a heat map.",
+)
 @json_option
 @verbosity_options
 def inspect_command(
@@ -110,6 +116,7 @@ def inspect_command(
     audio_root: Path | None,
     levels: Sequence[float],
     utterances: int,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Show where a model is sparse, layer by layer.
@@ -120,8 +127,10 @@ def inspect_command(
     """
     if (trial_list is None) != (audio_root is None):
         raise click.UsageError("--trials and --audio-root belong together.")
-    if trial_list and not sensitive:
-        raise click.UsageError("--trials has a meaning only with --sensitivity.")
+    if (trial_list or report) and not sensitive:
+        raise click.UsageError("--trials and --report have a meaning only with --sensitivity.")
+    if report:
+        check_writable(report)
     if sort == BY_SENSITIVITY and not sensitive:
         raise click.UsageError("--sort sensitivity needs --sensitivity.")
     order = SORTS.get(sort or "")
@@ -131,6 +140,8 @@ def inspect_command(
     sensitivity = None
     if sensitive:
         sensitivity = measure_sensitivity(artifact, trial_list, audio_root, levels, utterances)
+        if report:
+            write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if as_json:
         content = _as_json(artifact, table, layers)
         emit_json(content | ({"sensitivity": asdict(sensitivity)} if sensitivity else {}))

@@ -14,7 +14,8 @@ from sparsify.comparison.results import (
     read_results,
     summarise,
 )
-from sparsify.comparison.runner import RUNS, Watch, carry_out, is_complete
+from sparsify.comparison.runner import Watch, carry_out
+from sparsify.comparison.steps import RUNS, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.files import replacing
 from sparsify.progress import Track, silent

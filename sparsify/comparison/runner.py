@@ -8,7 +8,6 @@ stopped finds these files and goes on.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -23,34 +22,22 @@ from typing import IO, Any
 
 import torch
 
-from sparsify.comparison.plan import Cell, Plan, TestSet
-from sparsify.comparison.results import EVALUATIONS, LATENCY_FILE
+from sparsify.comparison.plan import Cell, Plan
+from sparsify.comparison.steps import (
+    LOGS,
+    RUNS,
+    Step,
+    check_recipe,
+    latency_step,
+    missing_steps,
+)
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
-from sparsify.training.run_directory import RunDirectory
 
 # -P: what lies in the current folder must not stand in for an installed module.
 COMMAND = (sys.executable, "-P", "-m", "sparsify")
-RUNS = "runs"
-LOGS = "logs"
 _POLL = 0.2  # seconds
 _PATIENCE = 20.0  # seconds a process has to end when it is asked to
 _TAIL = 4096  # bytes, more than a record of the metrics
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command of ours, to be run.
-
-    Attributes:
-        doing: What it does, for the display.
-        arguments: After `sparsify`.
-        keep: Takes the JSON it printed.
-    """
-
-    doing: str
-    arguments: Sequence[str]
-    keep: Callable[[Any], None]
 
 
 @dataclass
@@ -111,13 +98,13 @@ def carry_out(
     for folder in (RUNS, LOGS):
         (output / folder).mkdir(parents=True, exist_ok=True)
     for cell in plan.runs:
-        _check_recipe(plan, cell, output)
+        check_recipe(plan, cell, output)
     with _alone(output) as lock:
         runner = _Runner(plan, output, lock, watch)
-        runner.work(jobs, lambda cell: _missing(plan, cell, output, device))
+        runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
         if measure_latency:
             first = {cell.label: cell for cell in reversed(plan.runs)}
-            runner.work(1, lambda cell: _latency(first[cell.label], output))
+            runner.work(1, lambda cell: latency_step(first[cell.label], output))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 
@@ -237,82 +224,6 @@ class _Run:
         self.printed.unlink(missing_ok=True)
 
 
-def is_complete(plan: Plan, cell: Cell, output: Path) -> bool:
-    """Whether a run is trained and evaluated."""
-    run = RunDirectory(output / RUNS / cell.name)
-    return run.summary() is not None and all(_is_evaluated(run, test) for test in plan.tests)
-
-
-def _missing(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator[Step]:
-    """The steps of a run that have left no file yet, in their order."""
-    run = RunDirectory(output / RUNS / cell.name)
-    if run.summary() is None:
-        if run.recipe_file.is_file():
-            start = ["--resume"]
-        else:
-            recipe = output / LOGS / f"{cell.name}.yaml"
-            recipe.write_text(plan.recipe_of(cell).to_yaml(), "utf-8")
-            start = ["--recipe", str(recipe)]
-        options = ["--output", str(run.path), "--device", device, "--json"]
-        yield Step("training", ["train", *start, *options], lambda summary: None)
-    for test in plan.tests:
-        if not _is_evaluated(run, test):
-            yield _evaluation(run, test)
-
-
-def _evaluation(run: RunDirectory, test: TestSet) -> Step:
-    trials = ["--trials", test.trials, "--audio-root", test.audio_root]
-
-    def keep(result: Any) -> None:
-        file = _evaluation_file(run, test)
-        file.parent.mkdir(exist_ok=True)
-        _write_json(file, {"test_set": _identity(test), "result": result})
-
-    return Step(
-        f"evaluating on {test.name}",
-        ["evaluate", str(run.path), *trials, "--json", "--quiet"],
-        keep,
-    )
-
-
-def _latency(cell: Cell, output: Path) -> Iterator[Step]:
-    """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
-    run = output / RUNS / cell.name
-    if (run / LATENCY_FILE).is_file():
-        return
-    model = output / LOGS / f"{cell.name}.onnx"
-
-    def keep(report: Any) -> None:
-        _write_json(run / LATENCY_FILE, {"machine": report["machine"], "rows": report["benchmark"]})
-        model.unlink()
-
-    options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
-    yield Step("measuring latency", ["export", str(run), *options, "--json", "--quiet"], keep)
-
-
-def _check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
-    run = RunDirectory(output / RUNS / cell.name)
-    if run.recipe_file.is_file() and run.saved_recipe() != plan.recipe_of(cell):
-        raise SparsifyError(
-            f"'{run.path}' was trained with another recipe: give another --output, or delete it"
-        )
-
-
-def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:
-    file = _evaluation_file(run, test)
-    return file.is_file() and json.loads(file.read_text("utf-8"))["test_set"] == _identity(test)
-
-
-def _evaluation_file(run: RunDirectory, test: TestSet) -> Path:
-    return run.path / EVALUATIONS / f"{test.name}.json"
-
-
-def _identity(test: TestSet) -> dict[str, str]:
-    """What makes an evaluation the same: the trials, and where their audio is."""
-    digest = hashlib.sha256(Path(test.trials).read_bytes()).hexdigest()
-    return {"trials_sha256": digest, "audio_root": str(Path(test.audio_root).resolve())}
-
-
 def _environment(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
     """The variables of a process that has its share of the cores, and one of the GPUs."""
     environment = dict(os.environ)
@@ -370,8 +281,3 @@ def _reason(log: Path, said_before: int, code: int) -> str:
     if code < 0:
         return f"ended by signal {signal.Signals(-code).name}, see {log}"
     return f"{told[-1]} ({log})" if told else f"exit code {code}, see {log}"
-
-
-def _write_json(file: Path, content: Any) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")

@@ -48,13 +48,12 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
         append(drawing, label(text, place + wide / 2, 29, "tick", "middle"))
     for number, name in enumerate(names):
         y = top + number * _ROW
-        append(drawing, label(_short(name), left - 8, y + _ROW / 2, "layer", "end"))
+        append(drawing, label(short_name(name), left - 8, y + _ROW / 2, "layer", "end"))
         for model, place in places.items():
             sparsity = mean(row["layers"][number]["sparsity"] for row in models[model])
             size = rows[0]["layers"][number]["parameters"]
-            tip = (
-                f"{cell_label(*model)}\n{_short(name)}\n{sparsity:.2%} of {size:,} weights are zero"
-            )
+            where = f"{cell_label(*model)}\n{short_name(name)}"
+            tip = f"{where}\n{sparsity:.2%} of {size:,} weights are zero"
             append(
                 drawing,
                 element(
@@ -107,7 +106,7 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
     drawing = svg(width + 30, top + _ROW * len(names) + 6, "Weights left, layer by layer")
     for number, name in enumerate(names):
         y = top + (number + 0.5) * _ROW
-        append(drawing, label(_short(name), _NAMES - 8, y, "layer", "end"))
+        append(drawing, label(short_name(name), _NAMES - 8, y, "layer", "end"))
     for column, ((method, target), group) in enumerate(models.items()):
         x = _NAMES + column * (room + gap)
         parts: list[Element] = [label(method, x, 9, "head", "start")]
@@ -118,7 +117,7 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
             nonzero = mean(layer["nonzero"] for layer in layers)
             y = top + number * _ROW
             tip = (
-                f"{cell_label(method, target)}\n{_short(name)}\n"
+                f"{cell_label(method, target)}\n{short_name(name)}\n"
                 f"{left:.2%} left: {nonzero:,.0f} of {layers[0]['parameters']:,}"
             )
             bar = element(
@@ -134,6 +133,11 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
             parts += [bar, label(_share(left), place, y + _ROW / 2, "tick", "start")]
         append(drawing, method_group(method, styles[method], *parts))
     return element("div", drawing, class_="fixed", style=f"--natural:{width + 30:.0f}px")
+
+
+def short_name(name: str) -> str:
+    """The layer that a weight belongs to."""
+    return name.removesuffix(".weight")
 
 
 def _models(rows: Sequence[Row]) -> dict[tuple[str, float | None], list[Row]]:
@@ -152,7 +156,3 @@ def _colour(left: float) -> int:
 def _share(left: float) -> str:
     percent = 100 * left
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent else "0"
-
-
-def _short(name: str) -> str:
-    return name.removesuffix(".weight")

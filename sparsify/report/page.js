@@ -17,7 +17,7 @@
   paint();
 
   // Downloads of the data in this page.
-  const download = (id, name, type, text) => byId(id).addEventListener("click", () => {
+  const download = (id, name, type, text) => byId(id)?.addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text()], { type }));
     link.download = name;
@@ -86,7 +86,7 @@
   }
 
   // A panel of curves tells all methods' values at the step that is pointed at.
-  const runs = Object.fromEntries(data.results.runs.map((run) => [run.run, run]));
+  const runs = Object.fromEntries((data.results.runs ?? []).map((run) => [run.run, run]));
   const nearest = (curve, column, step) => {
     let best = null, distance = Infinity;
     curve.step.forEach((at, index) => {

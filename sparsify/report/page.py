@@ -1,33 +1,26 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report of a comparison, or of runs that were trained by themselves."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import yaml
 
-from sparsify.comparison.plan import label
 from sparsify.comparison.results import Results, Row, collect_run, summarise_runs
-from sparsify.comparison.tables import evaluation_sets, percent, to_csv
-from sparsify.files import replacing
+from sparsify.comparison.tables import evaluation_sets, to_csv
 from sparsify.report import tables
 from sparsify.report.accuracy import accuracy_panel
-from sparsify.report.costs import Bar, cost_bars
-from sparsify.report.curves import QUANTITIES, Curves, curve_panels, read_curves
-from sparsify.report.highlights import duration, highlights, megabytes
-from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
-from sparsify.report.markup import Child, append, element, render
+from sparsify.report.curves import Curves, read_curves
+from sparsify.report.document import figure, section, write_document
+from sparsify.report.highlights import highlights
+from sparsify.report.markup import element
 from sparsify.report.plot import Style, styles_of, swatch
+from sparsify.report.sections import costs_section, layers_section, training_section
 from sparsify.training.run_directory import RunDirectory
 
 REPORT_FILE = "report.html"
-_CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
-# The browser itself sees to it that the page asks nobody for anything.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
@@ -47,7 +40,7 @@ def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
         rows = [row | {"run": str(folder)} for row, folder in zip(rows, folders, strict=True)]
     results = summarise_runs(rows, RunDirectory(folders[0]).saved_recipe())
     curves = {row["run"]: read_curves(folder) for row, folder in zip(rows, folders, strict=True)}
-    _write(_page(results, curves), Path(path))
+    _write(results, curves, Path(path))
 
 
 def write_comparison_report(results: Results, folder: Path, path: Path) -> None:
@@ -62,45 +55,27 @@ def write_comparison_report(results: Results, folder: Path, path: Path) -> None:
         SparsifyError: The file cannot be written.
     """
     curves = {row["run"]: read_curves((folder / row["curves"]).parent) for row in results["runs"]}
-    _write(_page(results, curves), path)
+    _write(results, curves, path)
 
 
-def _write(page: Element, path: Path) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(f"<!doctype html>\n{render(page)}\n", "utf-8")
-
-
-def _page(results: Results, curves: Mapping[str, Curves]) -> Element:
-    rows = results["runs"]
+def _write(results: Results, curves: Mapping[str, Curves], path: Path) -> None:
+    rows, means = results["runs"], results["means"]
     styles = styles_of(row["method"] for row in rows)
-    title = _title(rows)
-    body = element("body")
-    append(body, _header(title, results))
-    content = element("main")
+    content: list[Element | None] = []
     if rows:
-        append(content, highlights(results))
-        append(content, _legend(styles, results["means"]))
-        append(content, _sections(results, curves, styles))
-    append(content, _failures(results), _recipe(results))
-    append(body, content, element("div", id="tip", role="status", hidden=True))
-    for name, text in (
-        ("data", json.dumps({"results": results, "curves": curves}, allow_nan=False)),
-        ("csv", json.dumps(to_csv(results))),
-    ):
-        # Within a script element only the start of a tag could end it.
-        safe = text.replace("<", "\\u003c")
-        append(body, element("script", safe, type="application/json", id=name))
-    append(body, element("script", _asset("page.js")))
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", f"{title} · sparsify"),
-        element("link", rel="icon", href="data:,"),
-        element("style", _asset("style.css")),
-    )
-    return element("html", head, body, lang="en")
+        content = [
+            highlights(results),
+            _legend(styles, means),
+            _accuracy(results, styles),
+            section("Results", tables.means_table(results, styles)),
+            training_section(rows, curves, styles),
+            layers_section(rows, styles),
+            costs_section(means, rows, styles),
+            _runs(results, styles),
+        ]
+    content += [_failures(results), _recipe(results)]
+    data = {"results": results, "curves": curves}
+    write_document(path, _title(rows), _facts(rows), content, data, to_csv(results))
 
 
 def _title(rows: Sequence[Row]) -> str:
@@ -115,8 +90,7 @@ def _title(rows: Sequence[Row]) -> str:
     return f"{title} at {', '.join(others)}{' and ' if others else ''}{last} % sparsity"
 
 
-def _header(title: str, results: Results) -> Element:
-    rows = results["runs"]
+def _facts(rows: Sequence[Row]) -> list[str]:
     facts = [f"{len(rows)} run{'s' if len(rows) != 1 else ''}"]
     if rows:
         first = rows[0]
@@ -124,17 +98,7 @@ def _header(title: str, results: Results) -> Element:
         facts.append(f"{first['steps']:,} steps")
         facts.append(f"trained on {'/'.join(Path(first['data']).parts[-2:])}")
         facts += sorted({row["device"] for row in rows})[:2]
-    buttons = [
-        element("button", text, type="button", id=name)
-        for text, name in (("JSON", "get-json"), ("CSV", "get-csv"), ("Theme", "theme"))
-    ]
-    buttons[-1].set("aria-label", "Switch between light and dark")
-    return element(
-        "header",
-        element("div", element("p", "sparsify", class_="brand"), element("h1", title)),
-        element("div", buttons, class_="buttons"),
-        element("p", " · ".join(facts), class_="facts"),
-    )
+    return facts
 
 
 def _legend(styles: Mapping[str, Style], means: Sequence[Row]) -> Element | None:
@@ -153,169 +117,32 @@ def _legend(styles: Mapping[str, Style], means: Sequence[Row]) -> Element | None
     return element("nav", boxes, class_="legend", aria_label="Methods shown")
 
 
-def _sections(
-    results: Results, curves: Mapping[str, Curves], styles: Mapping[str, Style]
-) -> list[Element | None]:
+def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
+    """EER against sparsity, if there is more than one point."""
     rows, means = results["runs"], results["means"]
-    sets = evaluation_sets(results)
-    sparse = [row for row in rows if row["target_sparsity"] is not None]
-    accuracy = None
-    if len(means) > 1 and sparse:
-        panels = [
-            accuracy_panel(metric, title, means, rows, styles) for metric, title in sets.items()
-        ]
-        accuracy = _section(
-            "Accuracy",
+    if len(means) < 2 or all(entry["target_sparsity"] is None for entry in means):
+        return None
+    panels = [
+        accuracy_panel(metric, title, means, rows, styles)
+        for metric, title in evaluation_sets(results).items()
+    ]
+    return section(
+        "Accuracy",
+        figure(
             "EER against sparsity",
             "Markers are means over seeds, bars their range, dots the single runs. Equal distances"
             " to the right are equal factors in the number of weights left.",
             element("div", panels, class_="panels wide"),
-        )
-    return [
-        accuracy,
-        element("section", element("h2", "Results"), tables.means_table(results, styles)),
-        _training(rows, curves, styles),
-        _layers(rows, sparse, styles),
-        _costs(means, rows, styles),
-        element(
-            "section",
-            element(
-                "details",
-                element("summary", f"All {len(rows)} runs"),
-                tables.runs_table(results, styles),
-            ),
-        )
-        if len(rows) > 1
-        else None,
-    ]
-
-
-def _training(
-    rows: Sequence[Row], curves: Mapping[str, Curves], styles: Mapping[str, Style]
-) -> Element:
-    drawn = [(each, curve_panels(each, rows, curves, styles)) for each in QUANTITIES]
-    figures = [
-        _figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
-        for quantity, panels in drawn
-        if panels
-    ]
-    few = max(len(panels) for _, panels in drawn) < 2
-    return element(
-        "section",
-        element("h2", "Training"),
-        element("div", figures, class_="panels figures") if few else figures,
+        ),
     )
 
 
-def _layers(
-    rows: Sequence[Row], sparse: Sequence[Row], styles: Mapping[str, Style]
-) -> Element | None:
-    names = [[layer["name"] for layer in row["layers"]] for row in rows]
-    if not sparse or any(each != names[0] for each in names):
-        return None  # models of several architectures have no layers in common
-    heat = None
-    if len({(row["method"], row["target_sparsity"]) for row in rows}) > 1:
-        heat = _figure(
-            "Layer-wise sparsity",
-            "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
-            " darker is sparser.",
-            heat_legend(),
-            element("div", layer_heatmap(sparse), class_="scroll"),
-        )
-    targets = sorted({row["target_sparsity"] for row in sparse})
-    choices = [
-        element(
-            "button",
-            percent(target),
-            type="button",
-            data_choose=f"{target:g}",
-            aria_pressed="true" if target == targets[0] else "false",
-        )
-        for target in targets
-    ]
-    charts = [
-        element(
-            "div",
-            layer_bars([row for row in sparse if row["target_sparsity"] == target], styles),
-            class_="scroll",
-            data_choice=f"{target:g}",
-        )
-        for target in targets
-    ]
-    bars = _figure(
-        "Weights left, layer by layer",
-        "Share of each layer's weights that are not zero, mean over seeds.",
-        element("div", choices, class_="choices", role="group", aria_label="Target sparsity")
-        if len(choices) > 1
-        else None,
-        *charts,
-    )
-    return element("section", element("h2", "Layers"), heat, bars)
-
-
-def _costs(means: Sequence[Row], rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
-    def of(entry: Row, metric: str) -> float:
-        return float(entry["metrics"][metric]["mean"])
-
-    def time_bar(entry: Row) -> list[Bar]:
-        return [("bar-fill", of(entry, "seconds"), duration(of(entry, "seconds")))]
-
-    def size_bars(entry: Row) -> list[Bar]:
-        return [
-            (kind, of(entry, name), f"{megabytes(of(entry, name))} {what}")
-            for kind, name, what in (
-                ("bar-pale", "bytes", "raw"),
-                ("bar-soft", "zipped_bytes", "zipped"),
-                ("bar-fill", "bitmask_bytes", "bitmask"),
-            )
-        ]
-
-    figures = [
-        _figure(
-            "File size",
-            "The model file with exact zeros as it is and zipped, and in the bitmask layout"
-            " (the nonzeros and one bit per weight).",
-            cost_bars("File size", means, size_bars, styles),
-        ),
-        _figure(
-            "Training time",
-            "Wall clock per run, mean over seeds; runs beside one another share the machine.",
-            cost_bars("Training time", means, time_bar, styles),
-        ),
-    ]
-    figures += _latency(rows, styles)
-    return element("section", element("h2", "Cost"), element("div", figures, class_="panels wide"))
-
-
-def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
-    measured: dict[str, Row] = {}
-    for row in rows:
-        if row["latency"]:
-            cell = label(row["method"], row["target_sparsity"])
-            measured.setdefault(cell, row | {"cell": cell})
-    if not measured:
-        return []
-    entries = list(measured.values())
-    machine = entries[0]["latency"]["machine"]
-    threads = sorted({line["threads"] for line in entries[0]["latency"]["rows"]})
-    figures = []
-    for count in threads:
-
-        def bars(entry: Row, count: int = count) -> list[Bar]:
-            return [
-                (
-                    "bar-pale" if line["artifact"] == "dense" else "bar-fill",
-                    line["median_ms"],
-                    f"{line['median_ms']:.2f} ms {line['engine']}, {line['artifact']}",
-                )
-                for line in entry["latency"]["rows"]
-                if line["threads"] == count and line["engine"] != _CONTEXT
-            ]
-
-        about = f"Median of 2 s of speech on {machine['cpu']}; dense is the same without zeros."
-        title = f"Latency, {count} thread{'s' if count > 1 else ''}"
-        figures.append(_figure(title, about, cost_bars(title, entries, bars, styles)))
-    return figures
+def _runs(results: Results, styles: Mapping[str, Style]) -> Element | None:
+    rows = results["runs"]
+    if len(rows) < 2:
+        return None
+    summary = element("summary", f"All {len(rows)} runs")
+    return element("section", element("details", summary, tables.runs_table(results, styles)))
 
 
 def _failures(results: Results) -> Element | None:
@@ -340,19 +167,3 @@ def _recipe(results: Results) -> Element:
             element("pre", element("code", text)),
         ),
     )
-
-
-def _section(heading: str, title: str, about: str, *content: Child) -> Element:
-    return element("section", element("h2", heading), _figure(title, about, *content))
-
-
-def _figure(title: str, about: str, *content: Child) -> Element:
-    return element(
-        "figure",
-        element("figcaption", element("h3", title), element("p", about)),
-        *content,
-    )
-
-
-def _asset(name: str) -> str:
-    return resources.files("sparsify.report").joinpath(name).read_text("utf-8")

@@ -24,7 +24,7 @@ def means_table(results: Results, styles: Mapping[str, Style]) -> Element:
     if dense is not None and len(means) > 1:
         heads.append("vs dense")
     heads += ["minDCF", "Nonzero", "Raw", "Zipped", "Bitmask", "Training", "Seeds"]
-    return _table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
+    return table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
 
 
 def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
@@ -50,7 +50,7 @@ def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
             (row["seconds"], duration(row["seconds"])),
         ]
         lines.append((row["method"], cells))
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _means_line(
@@ -106,7 +106,13 @@ def _spread(figures: Mapping[str, float] | None, form: str) -> Cell:
     return figures["mean"], [element("span", f"{figures['mean']:{form}}"), range_]
 
 
-def _table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Element:
+def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Element:
+    """A table that sorts by the heading that is clicked.
+
+    Args:
+        heads: Headings of the columns.
+        lines: The method that each belongs to, and its cells.
+    """
     head = [element("th", element("button", name, type="button"), scope="col") for name in heads]
     body = [
         element(
@@ -116,5 +122,5 @@ def _table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) ->
         )
         for method, cells in lines
     ]
-    table = element("table", element("thead", element("tr", head)), element("tbody", body))
-    return element("div", table, class_="scroll")
+    whole = element("table", element("thead", element("tr", head)), element("tbody", body))
+    return element("div", whole, class_="scroll")

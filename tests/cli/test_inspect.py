@@ -179,8 +179,18 @@ def test_sensitivity_on_a_trial_list(artifacts, tmp_path):
             max(0.95, layer["sparsity"]), abs=0.51 / layer["parameters"]
         )
     shown = inspect(
-        artifacts["run"], "--sensitivity", *speech, "--level", 0.95, "--sort", "sensitivity"
+        artifacts["run"],
+        "--sensitivity",
+        *speech,
+        "--level",
+        0.95,
+        "--sort",
+        "sensitivity",
+        "--report",
+        tmp_path / "page.html",
     )
+    page = (tmp_path / "page.html").read_text()
+    assert all(f'data-value="{layer["name"]}"' in page for layer in sensitivity["layers"])
     assert shown.exit_code == 0, shown.output
     least = min(sensitivity["layers"], key=lambda layer: layer["probes"][0]["cosine"])
     assert shown.stdout.splitlines()[1].startswith(least["name"])
