@@ -75,7 +75,7 @@ def _heatmap(result: Sensitivity, lost: Callable[[Probe], float]) -> Element:
                 data_tip=tip,
             )
             kind = "on-light" if colour >= _DARKEST_OF_LIGHT else "on-dark"
-            text = f"{lost(probe):+.2f}".replace("-", "−")
+            text = f"{lost(probe):+.2f}".replace("-", "−") if probe.cosine < 1 else "0"
             value = label(text, x + _WIDE / 2, y + _ROW / 2 - 0.5, kind, "middle")
             append(drawing, cell, value)
     return element(

@@ -1,7 +1,10 @@
 """`sparsify compare` and `sparsify report` as a user runs them."""
 
 import json
+import re
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile as sf
@@ -155,3 +158,19 @@ def test_report_of_runs(comparison, tmp_path):
     assert json.loads(result.stdout) == {"path": str(page), "runs": 2}
     assert "linbreg" in page.read_text()
     refused(CliRunner().invoke(main, ["report", str(tmp_path), "--output", str(page)]), tmp_path)
+
+
+def test_documented_options_exist():
+    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    calls = [
+        line.partition(" #")[0].split()
+        for block in blocks
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    assert len(calls) >= 5
+    for program, name, *words in calls:
+        assert program == "sparsify"
+        command = main.get_command(click.Context(main), name)
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
