@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Row, metrics_of
 from sparsify.comparison.tables import percent, spread_text
-from sparsify.report.axes import linear_axis, sparsity_axis
+from sparsify.report.axes import linear_axis, log_axis, sparsity_axis
 from sparsify.report.markup import append, element
 from sparsify.report.plot import (
     REFERENCE,
@@ -22,7 +22,14 @@ from sparsify.report.plot import (
 )
 
 _DODGE = 7.0  # between methods at the same target
+_WIDE = 4.0  # ratio of largest to smallest EER from which the axis is logarithmic
 _CAP = 3.5  # half the width of a seed bar's end
+
+
+def spans_widely(metric: str, means: Sequence[Row]) -> bool:
+    """Whether differences of good models would vanish beside bad ones on a linear axis."""
+    bounds = _bounds(metric, means)
+    return bool(bounds) and max(bounds) > _WIDE * min(bounds) > 0
 
 
 def accuracy_panel(
@@ -31,6 +38,8 @@ def accuracy_panel(
     means: Sequence[Row],
     runs: Sequence[Row],
     styles: Mapping[str, Style],
+    *,
+    logarithmic: bool = False,
 ) -> Element:
     """Mean EER of each method at each target, its seed bars, and every single run.
 
@@ -40,14 +49,16 @@ def accuracy_panel(
         means: One entry per method and target.
         runs: One row per run.
         styles: By method.
+        logarithmic: Use a logarithmic axis.
     """
     known = [entry for entry in means if metric in entry["metrics"]]
-    bounds = [entry["metrics"][metric][end] for entry in known for end in ("min", "max")]
+    bounds = _bounds(metric, means)
     sparse = [entry for entry in known if entry["target_sparsity"] is not None]
     targets = [entry["target_sparsity"] for entry in sparse]
-    y_axis = linear_axis(bounds, from_zero=min(bounds) < 0.35 * max(bounds))
+    y_axis = log_axis(bounds) if logarithmic else linear_axis(bounds)
     frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis((), {*targets}), y_axis)
-    drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", "EER %")
+    unit = "EER %, logarithmic" if logarithmic else "EER %"
+    drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", unit)
     for entry in known:
         if entry["target_sparsity"] is None:
             append(drawing, _reference(entry, metric, frame, styles))
@@ -75,6 +86,11 @@ def accuracy_panel(
     return element("div", element("h4", title), drawing, class_="cell")
 
 
+def _bounds(metric: str, means: Sequence[Row]) -> list[float]:
+    figures = [entry["metrics"][metric] for entry in means if metric in entry["metrics"]]
+    return [each[end] for each in figures for end in ("min", "max")]
+
+
 def _reference(
     entry: Mapping[str, Any], metric: str, frame: Frame, styles: Mapping[str, Style]
 ) -> Element:
@@ -92,7 +108,7 @@ def _reference(
         class_="band",
         data_tip=tip,
     )
-    name = label(f"{entry['method']} {figures['mean']:.2f}", frame.left + 6, y - 9, "note", "start")
+    name = label(f"{entry['method']} {figures['mean']:.2f}", right - 4, y + 11, "note", "end")
     return method_group(
         entry["method"],
         styles[REFERENCE],

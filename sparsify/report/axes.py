@@ -51,18 +51,19 @@ def linear_axis(values: Iterable[float], *, from_zero: bool = False, count: int 
 
 
 def log_axis(values: Iterable[float]) -> Axis:
-    """A logarithmic axis over all positive values, with ticks at 1, 2 and 5, or at the decades."""
+    """A logarithmic axis over all positive values, with round ticks or, if it is long, decades."""
     known = [value for value in values if value > 0] or [1.0, 10.0]
     low, high = math.log10(min(known)), math.log10(max(known))
     pad = max(0.06 * (high - low), 0.04)
     low, high = low - pad, high + pad
     decades = range(math.floor(low), math.ceil(high) + 1)
-    few = high - low < 2.2
+    few, narrow = high - low < 2.2, high - low < 1.1
+    mantissas = (1, 1.5, 2, 3, 5, 7) if narrow else (1, 2, 5) if few else (1,)
     stride = max(1, round((high - low) / 4))
     marks = [
         mantissa * 10.0**decade
         for decade in decades
-        for mantissa in ((1, 2, 5) if few else (1,))
+        for mantissa in mantissas
         if few or decade % stride == 0
     ]
     inside = [mark for mark in marks if low <= math.log10(mark) <= high]

@@ -11,7 +11,7 @@ import yaml
 from sparsify.comparison.results import Results, Row, collect_run, summarise_runs
 from sparsify.comparison.tables import evaluation_sets, to_csv
 from sparsify.report import tables
-from sparsify.report.accuracy import accuracy_panel
+from sparsify.report.accuracy import accuracy_panel, spans_widely
 from sparsify.report.curves import Curves, read_curves
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.highlights import highlights
@@ -122,9 +122,11 @@ def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
     rows, means = results["runs"], results["means"]
     if len(means) < 2 or all(entry["target_sparsity"] is None for entry in means):
         return None
+    sets = evaluation_sets(results)
+    logarithmic = any(spans_widely(metric, means) for metric in sets)
     panels = [
-        accuracy_panel(metric, title, means, rows, styles)
-        for metric, title in evaluation_sets(results).items()
+        accuracy_panel(metric, title, means, rows, styles, logarithmic=logarithmic)
+        for metric, title in sets.items()
     ]
     return section(
         "Accuracy",

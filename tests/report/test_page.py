@@ -170,6 +170,14 @@ def test_a_single_run_has_a_page(comparison, tmp_path):
     assert "Training loss over training" in charts(Parts(path.read_text()))
 
 
+def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, tmp_path):
+    failed = summarise(comparison_plan, [], {"dense-seed0": "no such folder"}, "sparsify compare")
+    write_comparison_report(failed, comparison, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "no such folder" in text
+    assert to_csv(failed) == "run,method,target_sparsity,seed\n"
+
+
 @pytest.fixture
 def browser():
     found = next((found for name in BROWSERS if (found := shutil.which(name))), None)
