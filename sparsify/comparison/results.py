@@ -13,6 +13,7 @@ from sparsify.artifact import Artifact, load_artifact, weights_table, write_arti
 from sparsify.comparison.plan import VALIDATION, Cell, Plan, label
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
+from sparsify.methods.registry import pursues_target
 from sparsify.recipe import Recipe
 from sparsify.training.run_directory import RunDirectory
 
@@ -70,7 +71,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
     return {
         "run": path.resolve().name,
         "method": recipe.method,
-        "target_sparsity": summary["target_sparsity"] or None,
+        "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
         "seed": recipe.seed,
         "model": recipe.model.name,
         "data": recipe.data.path,

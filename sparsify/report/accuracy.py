@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Row, metrics_of
-from sparsify.comparison.tables import percent, spread_text
+from sparsify.comparison.tables import spread_text
 from sparsify.report.axes import linear_axis, log_axis, sparsity_axis
 from sparsify.report.markup import append, element
 from sparsify.report.plot import (
@@ -41,7 +41,7 @@ def accuracy_panel(
     *,
     logarithmic: bool = False,
 ) -> Element:
-    """Mean EER of each method at each target, its seed bars, and every single run.
+    """Mean EER of each method at the sparsities it reached, its seed bars, and every single run.
 
     Args:
         metric: Which EER.
@@ -56,7 +56,8 @@ def accuracy_panel(
     sparse = [entry for entry in known if entry["target_sparsity"] is not None]
     targets = [entry["target_sparsity"] for entry in sparse]
     y_axis = log_axis(bounds) if logarithmic else linear_axis(bounds)
-    frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis((), {*targets}), y_axis)
+    reached = [entry["metrics"]["sparsity"]["mean"] for entry in sparse]
+    frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis(reached, {*targets}), y_axis)
     unit = "EER %, logarithmic" if logarithmic else "EER %"
     drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", unit)
     for entry in known:
@@ -73,7 +74,7 @@ def accuracy_panel(
         parts += [
             element(
                 "circle",
-                cx=frame.at_x(run["target_sparsity"]) + shift,
+                cx=frame.at_x(run["sparsity"]) + shift,
                 cy=frame.at_y(metrics_of(run)[metric]),
                 r=2,
                 class_="seed",
@@ -124,7 +125,7 @@ def _line(
     parts, points = [], []
     for entry in entries:
         figures = entry["metrics"][metric]
-        x = frame.at_x(entry["target_sparsity"]) + shift
+        x = frame.at_x(entry["metrics"]["sparsity"]["mean"]) + shift
         points.append((x, frame.at_y(figures["mean"])))
         if figures["min"] < figures["max"]:
             low, high = frame.at_y(figures["min"]), frame.at_y(figures["max"])
@@ -134,11 +135,11 @@ def _line(
 
 
 def _mean(entry: Row, metric: str, frame: Frame, shift: float, style: Style) -> Element:
-    figures, target = entry["metrics"][metric], entry["target_sparsity"]
+    figures, sparsity = entry["metrics"][metric], entry["metrics"]["sparsity"]["mean"]
     count = len(entry["seeds"])
     tip = (
-        f"{entry['method']} at {percent(target)}\nEER {spread_text(figures, '.2f')} %"
+        f"{entry['method']} at {sparsity:.2%}\nEER {spread_text(figures, '.2f')} %"
         f"\n{count} seed{'s' if count > 1 else ''}"
     )
-    x, y = frame.at(target, figures["mean"])
+    x, y = frame.at(sparsity, figures["mean"])
     return marker(style.marker, x + shift, y, 5.2, tip)

@@ -11,6 +11,7 @@ from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 
 MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
+_COLOURS = 8  # in the style sheet
 REFERENCE = "dense"  # drawn in grey: what the others are compared with
 
 
@@ -26,7 +27,8 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """A style for each method; the dense reference is grey."""
     others = [method for method in dict.fromkeys(methods) if method != REFERENCE]
     styles = {
-        method: Style(f"var(--s{n % len(MARKERS)})", MARKERS[n % len(MARKERS)])
+        # From the ninth on colours come again, with other markers.
+        method: Style(f"var(--s{n % _COLOURS})", MARKERS[(n + n // _COLOURS) % len(MARKERS)])
         for n, method in enumerate(others)
     }
     return styles | {REFERENCE: Style("var(--reference)", "circle")}

@@ -127,6 +127,8 @@ def test_targets_are_numbers_however_they_are_written():
 
 
 def test_minus_between_figures_is_a_minus():
+    metrics = METRICS | {"prox-sgd@0.9": {"eer_percent": 6.0}}
+    assert parse_gate("prox-sgd@0.9.eer_percent-dense.eer_percent == 4").holds(metrics)
     assert parse_gate("gmp@0.95.eer_percent-dense.eer_percent == 3.5").holds(METRICS)
 
 
