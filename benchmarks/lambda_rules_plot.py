@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sparsify.benchmarks.speech_mini import spread
+from sparsify.comparison.tables import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,13 +11,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from sparsify.benchmarks.inference import describe_machine
+from sparsify.comparison.tables import spread
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.methods.registry import method_names
@@ -99,13 +100,6 @@ def markdown(rows: Iterable[Row]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """The mean and, of several values, their range."""
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{mean(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from sparsify.cli.display import (
     out,
     verbosity_options,
 )
-from sparsify.files import zipped_bytes
+from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
+from sparsify.files import check_writable, zipped_bytes
+from sparsify.report.sensitivity import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
+from sparsify.verification.sensitivity import LEVELS
 
-SORTS: dict[str, Callable[[LayerSparsity], Any]] = {
+BY_SENSITIVITY = "sensitivity"
+SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,
     "size": lambda layer: -layer.parameters,
     "sparsity": lambda layer: -layer.sparsity,
@@ -36,6 +41,7 @@ SORTS: dict[str, Callable[[LayerSparsity], Any]] = {
       sparsify inspect run
       sparsify inspect model.onnx --json
       sparsify inspect run --min-sparsity 0.9 --quiet
+      sparsify inspect run --sensitivity --trials trials.txt --audio-root test
     """,
 )
 @click.argument("path", type=click.Path(path_type=Path))
@@ -53,11 +59,49 @@ SORTS: dict[str, Callable[[LayerSparsity], Any]] = {
 )
 @click.option(
     "--sort",
-    type=click.Choice(list(SORTS)),
-    help="Order of the layers: by name, largest first or sparsest first; as in the model if not"
-    " given.",
+    type=click.Choice([*SORTS, BY_SENSITIVITY]),
+    help="Order of the layers: by name, largest, sparsest or most sensitive first; as in the model"
+    " if not given.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show the other parameters, too.")
+@click.option(
+    "--sensitivity",
+    "sensitive",
+    is_flag=True,
+    help="Prune every layer alone and measure what that does to the EER.",
+)
+@click.option(
+    "--trials",
+    "trial_list",
+    type=click.Path(path_type=Path),
+    help="For --sensitivity: a trial list; synthetic speakers if not given.",
+)
+@click.option(
+    "--audio-root",
+    type=click.Path(path_type=Path),
+    help="For --sensitivity: folder that the names in the trial list start from.",
+)
+@click.option(
+    "--level",
+    "levels",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    multiple=True,
+    default=LEVELS,
+    show_default=True,
+    help="For --sensitivity: a sparsity to prune every layer to; may be repeated.",
+)
+@click.option(
+    "--utterances",
+    type=click.IntRange(min=2),
+    default=200,
+    show_default=True,
+    help="For --sensitivity: how many of the trial list to embed, drawn at random.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="For --sensitivity: also write an HTML page with a heat map.",
+)
 @json_option
 @verbosity_options
 def inspect_command(
@@ -67,6 +111,12 @@ def inspect_command(
     max_sparsity: float | None,
     sort: str | None,
     show_all: bool,
+    sensitive: bool,
+    trial_list: Path | None,
+    audio_root: Path | None,
+    levels: Sequence[float],
+    utterances: int,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Show where a model is sparse, layer by layer.
@@ -75,11 +125,28 @@ def inspect_command(
     convolutions and linear layers; in a file that is not ours, all float tensors of two or more
     dimensions and more than 64 elements.
     """
+    if (trial_list is None) != (audio_root is None):
+        raise click.UsageError("--trials and --audio-root belong together.")
+    if (trial_list or report) and not sensitive:
+        raise click.UsageError("--trials and --report have a meaning only with --sensitivity.")
+    if report:
+        check_writable(report)
+    if sort == BY_SENSITIVITY and not sensitive:
+        raise click.UsageError("--sort sensitivity needs --sensitivity.")
+    order = SORTS.get(sort or "")
     artifact = load_artifact(path)
     table = weights_table(artifact)
-    layers = sorted(table.layers, key=SORTS[sort]) if sort else table.layers
+    layers = sorted(table.layers, key=order) if order else table.layers
+    sensitivity = None
+    if sensitive:
+        sensitivity = measure_sensitivity(artifact, trial_list, audio_root, levels, utterances)
+        if report:
+            write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if as_json:
-        emit_json(_as_json(artifact, table, layers))
+        content = _as_json(artifact, table, layers)
+        emit_json(content | ({"sensitivity": asdict(sensitivity)} if sensitivity else {}))
+    elif sensitivity:
+        show_sensitivity(sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
     else:
         _show(artifact, table, layers, show_all)
     _check_gates(table, min_sparsity, max_sparsity)

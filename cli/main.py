@@ -48,6 +48,13 @@ COMMANDS = {
         "sparsify.cli.verify:verify_command",
         "Score two recordings and say whether the speaker is the same.",
     ),
+    "compare": LazyCommand(
+        "sparsify.cli.compare:compare_command",
+        "Train methods side by side, evaluate them and report.",
+    ),
+    "report": LazyCommand(
+        "sparsify.cli.report:report_command", "Write one HTML page about finished runs."
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
+from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.distributed import Joined
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
@@ -145,6 +146,8 @@ def train_command(
                     observer=observer,
                     track=track,
                 )
+            if together.main:
+                write_report([output], output / REPORT_FILE)
         if together.main:
             emit_json(summary) if as_json else _report(summary)
 

@@ -1,5 +1,6 @@
 """Fixtures and settings shared by all tests: one thread, fixed seeds, data named by variables."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import torch
 from torch import nn
 
 from sparsify.artifact import load_artifact, save_model
+from sparsify.comparison.plan import Plan, grid, shared_recipe
 from sparsify.exporters.onnx import export_onnx
 from sparsify.models.registry import build_model
-from sparsify.recipe import Recipe
+from sparsify.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.training.trainer import train
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -78,6 +81,40 @@ def artifacts(sparse_model: nn.Module, tmp_path_factory: pytest.TempPathFactory)
     torch.save(sparse_model.state_dict(), paths["pt"])
     export_onnx(load_artifact(paths["dense"]), paths["onnx"])
     return paths
+
+
+@pytest.fixture(scope="session")
+def comparison_plan() -> Plan:
+    """Runs of a few steps on a handful of synthetic utterances."""
+    content = {
+        "model": {
+            "name": "ecapa-tdnn",
+            "options": {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16},
+        },
+        "data": {
+            "synthetic_speakers": 5,
+            "synthetic_utterances": 2,
+            "validation_speakers": 2,
+            "crop_seconds": 0.4,
+        },
+        "training": {"steps": 3, "batch_size": 4, "workers": 0, "log_every": 1},
+    }
+    runs = tuple(grid(["dense", "linbreg"], [0.5, 0.9], [0, 1]))
+    return Plan(recipe=shared_recipe(parse_recipe(content, "tiny")), runs=runs, tests=())
+
+
+@pytest.fixture(scope="session")
+def comparison(comparison_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of those runs, all done, with made-up evaluations; do not change it."""
+    folder = tmp_path_factory.mktemp("comparison")
+    for number, cell in enumerate(comparison_plan.runs):
+        run = folder / "runs" / cell.name
+        train(comparison_plan.recipe_of(cell), run, device="cpu")
+        (run / "evaluations").mkdir()
+        for name, eer_percent in (("clean", 5 + number), ("noisy", 10 + number)):
+            content = {"test_set": {}, "result": {"eer_percent": eer_percent, "min_dcf": 0.5}}
+            (run / "evaluations" / f"{name}.json").write_text(json.dumps(content))
+    return folder
 
 
 def _folder(variable: str, content: str) -> Path:

@@ -47,10 +47,12 @@ class Method(ABC, Generic[O]):
 
     Attributes:
         Options: The method's section of a recipe.
+        pursues_target: Whether the recipe's target sparsity makes any difference.
         optimizer: Holds the parameters of network and head.
     """
 
     Options: ClassVar[type[Section]]
+    pursues_target: ClassVar[bool] = True
     optimizer: Optimizer
 
     def __init__(self, task: Task, options: O) -> None:

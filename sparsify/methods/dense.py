@@ -31,6 +31,7 @@ class Dense(Method[DenseOptions]):
     """AdamW without pruning."""
 
     Options = DenseOptions
+    pursues_target = False
 
     def __init__(self, task: Task, options: DenseOptions) -> None:
         super().__init__(task, options)

@@ -36,17 +36,25 @@ def method_names() -> list[str]:
     return list(_METHODS)
 
 
+def pursues_target(name: str) -> bool:
+    """Whether the recipe's target sparsity makes any difference to a method.
+
+    Raises:
+        SparsifyError: The method is unknown.
+    """
+    return _method(name).pursues_target
+
+
 def method_options(recipe: Recipe) -> Section:
     """The validated options of the recipe's method.
 
     Raises:
         SparsifyError: A method is unknown, or an option of the chosen one does not fit.
     """
-    for name in (recipe.method, *recipe.methods):
-        if name not in _METHODS:
-            raise SparsifyError(f"unknown method '{name}': {did_you_mean(name, _METHODS)}")
+    for name in recipe.methods:
+        _method(name)
     content = recipe.methods.get(recipe.method, {})
-    return validate(_METHODS[recipe.method].Options, content, f"methods.{recipe.method}")
+    return validate(_method(recipe.method).Options, content, f"methods.{recipe.method}")
 
 
 def build_method(recipe: Recipe, task: Task) -> Method[Any]:
@@ -56,3 +64,9 @@ def build_method(recipe: Recipe, task: Task) -> Method[Any]:
         SparsifyError: See `method_options`.
     """
     return _METHODS[recipe.method](task, method_options(recipe))
+
+
+def _method(name: str) -> type[Method[Any]]:
+    if name not in _METHODS:
+        raise SparsifyError(f"unknown method '{name}': {did_you_mean(name, _METHODS)}")
+    return _METHODS[name]

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import safetensors.numpy
+import soundfile as sf
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
@@ -157,3 +158,51 @@ def test_bad_input_is_one_sentence(tmp_path):
 
 def test_help_shows_an_example():
     assert "sparsify inspect run" in inspect("--help").stdout
+
+
+def test_sensitivity_on_a_trial_list(artifacts, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        sf.write(tmp_path / f"{name}.wav", rng.normal(0, 0.1, 8000), 16000)
+    (tmp_path / "trials.txt").write_text("1 a.wav b.wav\n1 c.wav d.wav\n0 a.wav c.wav\n")
+    speech = ["--trials", tmp_path / "trials.txt", "--audio-root", tmp_path]
+    printed = inspect_json(artifacts["run"], "--sensitivity", *speech, "--level", 0.95)
+    sensitivity = printed["sensitivity"]
+    assert sensitivity["utterances"] == 4
+    assert sensitivity["trials"] == 3
+    prunable = {layer["name"]: layer for layer in printed["layers"] if layer["prunable"]}
+    assert [layer["name"] for layer in sensitivity["layers"]] == list(prunable)
+    for layer in sensitivity["layers"]:
+        assert layer["sparsity"] == prunable[layer["name"]]["sparsity"]
+        (probe,) = layer["probes"]
+        assert probe["sparsity"] == pytest.approx(
+            max(0.95, layer["sparsity"]), abs=0.51 / layer["parameters"]
+        )
+    shown = inspect(
+        artifacts["run"],
+        "--sensitivity",
+        *speech,
+        "--level",
+        0.95,
+        "--sort",
+        "sensitivity",
+        "--report",
+        tmp_path / "page.html",
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert all(f'data-value="{layer["name"]}"' in page for layer in sensitivity["layers"])
+    assert shown.exit_code == 0, shown.output
+    least = min(sensitivity["layers"], key=lambda layer: layer["probes"][0]["cosine"])
+    assert shown.stdout.splitlines()[1].startswith(least["name"])
+    assert "EER at 95 %" in shown.stdout
+
+
+def test_sensitivity_options_belong_together(artifacts):
+    for arguments, words in (
+        (["--sensitivity", "--trials", "a"], "belong together"),
+        (["--trials", "a", "--audio-root", "b"], "only with --sensitivity"),
+        (["--sort", "sensitivity"], "needs --sensitivity"),
+    ):
+        result = inspect(artifacts["dense"], *arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr

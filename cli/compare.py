@@ -1,0 +1,297 @@
+"""`sparsify compare`: methods × targets × seeds, trained alike, evaluated and reported."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.table import Table
+
+from sparsify.cli.comparison_display import comparison_display
+from sparsify.cli.display import (
+    GateError,
+    console,
+    emit_json,
+    json_option,
+    out,
+    track,
+    verbosity_options,
+)
+from sparsify.comparison.compare import compare
+from sparsify.comparison.gates import Gate, parse_gate
+from sparsify.comparison.plan import (
+    PLAN_FILE,
+    Cell,
+    Plan,
+    TestSet,
+    grid,
+    read_plan,
+    shared_recipe,
+)
+from sparsify.comparison.results import Results, expected_metrics, gate_metrics
+from sparsify.comparison.runner import available_cores, visible_gpus
+from sparsify.comparison.tables import evaluation_sets, percent, spread_text
+from sparsify.errors import SparsifyError
+from sparsify.methods.registry import method_names
+from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
+from sparsify.report.page import REPORT_FILE, write_comparison_report
+
+T = TypeVar("T")
+
+METHODS = ("dense", "adabreg", "linbreg", "gmp")
+TARGETS = (0.75, 0.9, 0.95, 0.99)
+SEEDS = (0,)
+
+_EPILOG = """\b
+Examples:
+  sparsify compare --output comparison               # synthetic speakers
+  sparsify compare --data speech/train --methods dense,adabreg,gmp --targets 0.9,0.95 \\
+      --seeds 0,1,2 --test clean=trials.txt:speech/test --test noisy=trials.txt:speech/noisy \\
+      --output comparison --jobs 2
+  sparsify compare --output comparison               # go on after a stop
+  sparsify compare --output comparison \\
+      --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
+"""
+
+
+def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | None]:
+    """A callback of click for a comma-separated list."""
+
+    def parse(_: click.Context, parameter: click.Parameter, text: str | None) -> list[T] | None:
+        if text is None:
+            return None
+        try:
+            return [convert(part.strip()) for part in text.split(",")]
+        except ValueError as error:
+            raise click.BadParameter(f"'{text}' is not a list of {what}") from error
+
+    return parse
+
+
+@click.command("compare", epilog=_EPILOG)
+@click.option(
+    "--methods",
+    callback=_listed(str, "methods"),
+    metavar="A,B,…",
+    help=f"Of {', '.join(method_names())}.  [default: {','.join(METHODS)}]",
+)
+@click.option(
+    "--targets",
+    callback=_listed(float, "numbers"),
+    metavar="F,F,…",
+    help=f"Target sparsities.  [default: {','.join(map(str, TARGETS))}]",
+)
+@click.option(
+    "--seeds",
+    callback=_listed(int, "whole numbers"),
+    metavar="N,N,…",
+    help=f"Seeds of everything random.  [default: {','.join(map(str, SEEDS))}]",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="What all runs share; quickstart for synthetic speakers, else speech-mini."
+    f" Shipped: {', '.join(recipe_names())}.",
+)
+@click.option("--data", metavar="PATH|synthetic", help="As in `sparsify train`.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+)
+@click.option("--trials", metavar="FILE", help="Trial list that every model is evaluated on.")
+@click.option("--audio-root", metavar="DIR", help="Folder that its names start from.")
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    metavar="NAME=TRIALS:ROOT",
+    help="A named trial list and its audio; may be repeated, the first one stands for a run.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("comparison"),
+    show_default=True,
+    help="Folder of runs and results; what it holds is not done again.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs at a time; one per GPU, or per two cores, if not given.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--benchmark",
+    "measure_latency",
+    is_flag=True,
+    help="Measure latencies, too, of the first seed.",
+)
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
+    " repeated.",
+)
+@json_option
+@verbosity_options
+def compare_command(
+    *,
+    output: Path,
+    jobs: int | None,
+    device: str,
+    measure_latency: bool,
+    conditions: Sequence[str],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train methods side by side, evaluate them and report.
+
+    Every method is trained at every target with every seed, on the same data in the same order and
+    for as many steps. A comparison that was stopped goes on where it was; more methods, targets and
+    seeds may be added to one at any time. Writes results.json, results.csv, results.md and
+    report.html.
+    """
+    gates = [parse_gate(condition) for condition in conditions]
+    plan = _plan(output, given)
+    names = [test.name for test in plan.tests]
+    for gate in gates:  # a typo is found before hours of training
+        gate.check(expected_metrics(plan.runs, names))
+    with _ended_like_interrupted(), comparison_display(console) as watch:
+        results = compare(
+            plan,
+            output,
+            jobs=jobs or _default_jobs(len(plan.runs), device),
+            command=shlex.join(["sparsify", *sys.argv[1:]]),
+            device=device,
+            measure_latency=measure_latency,
+            watch=watch,
+            track=track,
+        )
+    write_comparison_report(results, output, output / REPORT_FILE)
+    if as_json:
+        emit_json(results)
+    else:
+        _show(results, output)
+    _check(results, len(plan.runs), gates)
+
+
+def _plan(output: Path, given: dict[str, Any]) -> Plan:
+    """The comparison in `output`, with what is given added; or a new one."""
+    saved = read_plan(output)
+    recipe = (
+        _recipe(given) if any(given[key] for key in ("recipe", "data", "assignments")) else None
+    )
+    if saved is None:
+        recipe = recipe or _recipe(given)
+    elif recipe is not None and recipe != saved.recipe:
+        raise SparsifyError(
+            f"the comparison in '{output}' has another recipe than given now"
+            f" ({PLAN_FILE} holds it): give another --output, or no recipe"
+        )
+    else:
+        recipe = saved.recipe
+    tests = _tests(given)
+    before: Sequence[Cell] = saved.runs if saved else ()
+    runs = dict.fromkeys(before)
+    if saved is None or any(given[key] for key in ("methods", "targets", "seeds")):
+        methods = dict.fromkeys(cell.method for cell in before) or METHODS
+        targets = {cell.target_sparsity for cell in before} - {None} or TARGETS
+        seeds = {cell.seed for cell in before} or SEEDS
+        added = grid(
+            given["methods"] or list(methods),
+            given["targets"] or sorted(target for target in targets if target is not None),
+            given["seeds"] or sorted(seeds),
+        )
+        runs |= dict.fromkeys(added)
+    return Plan(recipe=recipe, runs=tuple(runs), tests=tests or (saved.tests if saved else ()))
+
+
+def _recipe(given: dict[str, Any]) -> Recipe:
+    data, recipe = given["data"], given["recipe"]
+    if recipe is None:
+        recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
+    changes = {} if data is None else {"data.path": data}
+    return shared_recipe(load_recipe(recipe, given["assignments"], changes))
+
+
+def _tests(given: dict[str, Any]) -> tuple[TestSet, ...]:
+    trials, root = given["trials"], given["audio_root"]
+    if (trials is None) != (root is None):
+        raise click.UsageError("--trials and --audio-root belong together.")
+    parts = [("test", trials, root)] if trials else []
+    for text in given["tests"]:
+        name, equals, rest = text.partition("=")
+        trials, colon, root = rest.rpartition(":")
+        if not (equals and colon):
+            raise SparsifyError(f"--test '{text}' is not of the form NAME=TRIALS:ROOT")
+        parts.append((name, trials, root))
+    return tuple(
+        validate(TestSet, {"name": name, "trials": trials, "audio_root": root}, "--test")
+        for name, trials, root in parts
+    )
+
+
+def _default_jobs(runs: int, device: str) -> int:
+    """Small networks gain little from a second core, and processes share nothing."""
+    gpus = [] if device == "cpu" else visible_gpus()
+    return max(1, min(runs, len(gpus) or available_cores() // 2))
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Being terminated stops the runs as Ctrl-C does, so that none goes on alone."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _show(results: Results, output: Path) -> None:
+    sets = evaluation_sets(results)
+    view = Table(box=None, pad_edge=False)
+    view.add_column("Method")
+    heads = ["Target", "Sparsity", *(f"EER {title} %" for title in sets.values()), "minDCF"]
+    for heading in (*heads, "Nonzero", "Training", "Seeds"):
+        view.add_column(heading, justify="right")
+    for entry in results["means"]:
+        metrics, target = entry["metrics"], entry["target_sparsity"]
+        view.add_row(
+            entry["method"],
+            "–" if target is None else percent(target),
+            f"{metrics['sparsity']['mean']:.3%}",
+            *(spread_text(metrics.get(name), ".2f") for name in sets),
+            spread_text(metrics["min_dcf"], ".3f"),
+            f"{metrics['nonzero']['mean']:,.0f}",
+            f"{metrics['seconds']['mean']:,.0f} s",
+            str(len(entry["seeds"])),
+        )
+    out.print(view)
+    out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
+
+
+def _check(results: Results, runs: int, gates: Sequence[Gate]) -> None:
+    """Failed runs, and gates that are not passed, in one sentence."""
+    failures = results["failures"]
+    if failures:
+        reasons: dict[str, list[str]] = {}
+        for name, error in failures.items():
+            reasons.setdefault(error.partition(" (")[0], []).append(name)
+        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+        raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
+    metrics = gate_metrics(results)
+    failed = [gate for gate in gates if gate.holds(metrics)]
+    if failed:
+        told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
+        raise GateError(told)

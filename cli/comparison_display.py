@@ -1,0 +1,123 @@
+"""What a person sees of a comparison: a bar for it all, and a line per run at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sparsify.cli.training_display import describe
+from sparsify.comparison.runner import Progress as RunProgress
+from sparsify.comparison.runner import Watch
+
+INTERVAL = 30.0  # seconds between lines where there is no terminal
+
+
+@contextmanager
+def comparison_display(console: Console) -> Iterator[Watch]:
+    """A watch that writes to a console: live on a terminal, plain lines elsewhere."""
+    if console.quiet:
+        yield lambda _: None
+    elif console.is_terminal:
+        with LiveDisplay(console) as display:
+            yield display.watch
+    else:
+        yield PlainDisplay(console).watch
+
+
+class Events:
+    """Prints a line whenever a run begins something, is done or has failed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.told: dict[str, str] = {}
+
+    def tell(self, runs: Sequence[RunProgress]) -> None:
+        """Compares with what was told before."""
+        for run in runs:
+            state = run.doing if run.state == "running" else run.state
+            name = run.cell.name
+            if state != self.told.get(name, "waiting"):
+                skipped = run.state == "done" and not run.doing
+                detail = " already" if skipped else f": {run.error}" if run.error else ""
+                self.console.print(f"{name}: {state}{detail}", markup=False)
+            self.told[name] = state
+
+
+class PlainDisplay:
+    """Events, and now and then where every run stands."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.events = Events(console)
+        self.last = time.monotonic()
+
+    def watch(self, runs: Sequence[RunProgress]) -> None:
+        """Prints what is new."""
+        self.events.tell(runs)
+        if time.monotonic() - self.last >= INTERVAL:
+            self.last = time.monotonic()
+            for run in runs:
+                if run.state == "running" and run.record:
+                    self.console.print(f"{run.cell.name}: {_figures(run)}", markup=False)
+
+
+class LiveDisplay:
+    """Events above a bar for all steps of all runs, and one for each run at work."""
+
+    def __init__(self, console: Console) -> None:
+        self.events = Events(console)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.everything: TaskID | None = None
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> LiveDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def watch(self, runs: Sequence[RunProgress]) -> None:
+        """Moves the bars."""
+        self.events.tell(runs)
+        total, done = sum(run.steps for run in runs), sum(run.step for run in runs)
+        finished = sum(run.state in ("done", "failed") for run in runs)
+        if self.everything is None:  # what was done before does not count for the time left
+            self.everything = self.progress.add_task("all runs", completed=done, detail="")
+        self.progress.update(
+            self.everything, total=total, completed=done, detail=f"{finished}/{len(runs)} runs"
+        )
+        for run in runs:
+            name = run.cell.name
+            if run.state != "running":
+                if name in self.tasks:
+                    self.progress.remove_task(self.tasks.pop(name))
+                continue
+            if name not in self.tasks:
+                self.tasks[name] = self.progress.add_task(name, total=run.steps, detail="")
+            self.progress.update(self.tasks[name], completed=run.step, detail=_figures(run))
+
+
+def _figures(run: RunProgress) -> str:
+    if run.doing != "training" or not run.record:
+        return run.doing
+    return f"{run.step}/{run.steps}  {describe(dict(run.record), live=True)}"

@@ -1,0 +1,1 @@
+"""Methods against each other: a grid of runs, their results, and gates on them."""

@@ -1,0 +1,84 @@
+"""A comparison from plan to results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sparsify.comparison.plan import Plan
+from sparsify.comparison.results import (
+    RESULTS_FILE,
+    Results,
+    Row,
+    collect_run,
+    read_results,
+    summarise,
+)
+from sparsify.comparison.runner import Watch, carry_out
+from sparsify.comparison.steps import RUNS, is_complete
+from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.files import replacing
+from sparsify.progress import Track, silent
+
+
+def compare(
+    plan: Plan,
+    output: Path,
+    *,
+    jobs: int,
+    command: str,
+    device: str = "auto",
+    measure_latency: bool = False,
+    watch: Watch = lambda _: None,
+    track: Track = silent,
+) -> Results:
+    """Carries a plan out and writes `results.json`, `results.csv` and `results.md`.
+
+    Args:
+        plan: What is compared.
+        output: Folder of the comparison; what it holds already is not done again.
+        jobs: Processes at a time.
+        command: What was called, for the record.
+        device: For the trainings.
+        measure_latency: Measure the latency of each model, too.
+        watch: Hears of the progress of the runs.
+        track: Shows the progress of reading the results.
+
+    Returns:
+        The content of `results.json`; runs that failed are among its `failures`.
+
+    Raises:
+        SparsifyError: The plan cannot be carried out here at all.
+    """
+    plan.check()
+    output.mkdir(parents=True, exist_ok=True)
+    plan.write(output)
+    before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
+    failures = carry_out(
+        plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
+    )
+    done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
+    rows = [
+        _row(plan, output, name, before.get(name))
+        for name in track(done, "Reading results", len(done))
+    ]
+    results = summarise(plan, rows, failures, command)
+    _write(output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    _write(output / "results.csv", to_csv(results))
+    _write(output / "results.md", to_markdown(results))
+    return results
+
+
+def _row(plan: Plan, output: Path, name: str, before: Row | None) -> Row:
+    """The row of a run; the one it had is good as long as no file of the run is newer."""
+    run, tests = output / RUNS / name, [test.name for test in plan.tests]
+    if before is not None and list(before["tests"]) == tests:
+        changed = max(file.stat().st_mtime for file in run.rglob("*.json"))
+        if changed < (output / RESULTS_FILE).stat().st_mtime:
+            return before
+    return collect_run(run, tests, output)
+
+
+def _write(file: Path, text: str) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,158 @@
+"""What a comparison consists of: runs of one recipe that differ in method, target and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field
+
+from sparsify.errors import SparsifyError
+from sparsify.files import replacing
+from sparsify.methods.registry import method_options, pursues_target
+from sparsify.recipe import OpenFraction, Recipe, Section, validate
+from sparsify.verification.trials import read_trials
+
+PLAN_FILE = "comparison.yaml"
+VALIDATION = "validation"
+
+
+class Cell(Section):
+    """One run of the grid.
+
+    Attributes:
+        method: Registered name.
+        target_sparsity: The sparsity asked for; `None` for a method that pursues none.
+        seed: Of everything random.
+    """
+
+    method: str
+    target_sparsity: OpenFraction | None
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+    @property
+    def label(self) -> str:
+        """Method and target, as in a gate: `adabreg@0.9`."""
+        return label(self.method, self.target_sparsity)
+
+    @property
+    def name(self) -> str:
+        """The name of the run directory, such as `adabreg-0.9-seed0`."""
+        return f"{self.label.replace('@', '-')}-seed{self.seed}"
+
+
+class TestSet(Section):
+    """A trial list that every model is evaluated on.
+
+    Attributes:
+        name: Heads its figures in all results.
+        trials: The trial list.
+        audio_root: Folder that its names start from.
+    """
+
+    __test__ = False  # no test case, whatever pytest makes of the name
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    trials: str
+    audio_root: str
+
+
+class Plan(Section):
+    """A comparison.
+
+    Attributes:
+        recipe: What all runs share; its method, target and seed mean nothing.
+        runs: What is trained, in this order.
+        tests: What is evaluated; the first gives the figures that stand for a run.
+    """
+
+    recipe: Recipe
+    runs: tuple[Cell, ...]
+    tests: tuple[TestSet, ...]
+
+    def recipe_of(self, cell: Cell) -> Recipe:
+        """The recipe of one run."""
+        target = cell.target_sparsity
+        own: dict[str, object] = {"method": cell.method, "seed": cell.seed}
+        return self.recipe.model_copy(
+            update=own if target is None else own | {"target_sparsity": target}
+        )
+
+    def check(self) -> None:
+        """Refuses before the first training what would fail after the last.
+
+        Raises:
+            SparsifyError: A method, one of its options, a trial list or a folder is unusable.
+        """
+        for cell in {cell.method: cell for cell in self.runs}.values():
+            method_options(self.recipe_of(cell))
+        names = [test.name for test in self.tests]
+        for name in names:
+            if names.count(name) > 1 or name == VALIDATION:
+                raise SparsifyError(f"the test set name '{name}' is taken: choose another")
+        for test in self.tests:
+            trials = read_trials(test.trials)
+            root = Path(test.audio_root)
+            if not root.is_dir():
+                raise SparsifyError(f"test set '{test.name}': there is no folder '{root}'")
+            if not trials.targets.any() or trials.targets.all():
+                raise SparsifyError(
+                    f"test set '{test.name}': '{test.trials}' needs target and nontarget trials"
+                )
+
+    def write(self, folder: Path) -> None:
+        """Writes the plan into the folder of the comparison, where `read_plan` finds it."""
+        content = self.model_dump(mode="json")
+        with replacing(folder / PLAN_FILE) as temporary:
+            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+            temporary.write_text(text, "utf-8")
+
+
+def label(method: str, target: float | None) -> str:
+    """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
+    return method if target is None else f"{method}@{target:g}"
+
+
+def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
+    """All runs, seed by seed, so that a first result for everything comes early.
+
+    A method that pursues no target is run once per seed.
+
+    Raises:
+        SparsifyError: A method is unknown, or a target or seed is out of range.
+    """
+    cells = []
+    for seed, method in product(dict.fromkeys(seeds), dict.fromkeys(methods)):
+        own = dict.fromkeys(targets) if pursues_target(method) else [None]
+        cells += [
+            validate(
+                Cell, {"method": method, "target_sparsity": target, "seed": seed}, "comparison"
+            )
+            for target in own
+        ]
+    return cells
+
+
+def shared_recipe(recipe: Recipe) -> Recipe:
+    """The recipe without what differs between runs, so that it can be compared with another."""
+    neutral = {name: Recipe.model_fields[name].default for name in ("method", "target_sparsity")}
+    return recipe.model_copy(update=neutral | {"seed": 0})
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan of the comparison in a folder, if there is one.
+
+    Raises:
+        SparsifyError: It is damaged.
+    """
+    file = folder / PLAN_FILE
+    if not file.is_file():
+        return None
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SparsifyError(f"'{file}' is damaged: give the options of the comparison") from error
+    return validate(Plan, content, f"'{file}'")

@@ -1,0 +1,249 @@
+"""The results of runs as data: one row per run, and means over seeds (docs/compare.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
+from sparsify.comparison.plan import VALIDATION, Cell, Plan, label
+from sparsify.errors import SparsifyError
+from sparsify.files import zipped_bytes
+from sparsify.methods.registry import pursues_target
+from sparsify.recipe import Recipe
+from sparsify.training.run_directory import RunDirectory
+
+Row = dict[str, Any]
+Results = dict[str, Any]
+
+FORMAT_VERSION = 1
+RESULTS_FILE = "results.json"
+EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
+LATENCY_FILE = "latency.json"
+_VALIDATION = {
+    "eer_percent": "eer_percent",
+    "min_dcf": "min_dcf",
+    "corrupted_eer_percent": "corrupted_eer_percent",
+}
+_COUNTED = (
+    "sparsity",
+    "global_sparsity",
+    "eer_percent",
+    "min_dcf",
+    "parameters",
+    "nonzero",
+    "bytes",
+    "zipped_bytes",
+    "bitmask_bytes",
+    "steps",
+    "seconds",
+)
+_TESTED = ("eer_percent", "min_dcf")
+
+
+def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | None = None) -> Row:
+    """The row of a finished run.
+
+    Args:
+        path: The run directory.
+        root: Folder that the path of its curves starts from; the run directory if not given.
+        tests: Names of the test sets to report, the first of which stands for the run; those that
+            were evaluated if not given.
+
+    Raises:
+        SparsifyError: The run is not complete, or one of its files is damaged.
+    """
+    run = RunDirectory(path)
+    recipe, summary = run.saved_recipe(), run.summary()
+    if summary is None:
+        raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
+    if tests is None:
+        tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
+    tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
+    validation = {key: summary[old] for key, old in _VALIDATION.items() if old in summary}
+    standing = tested[tests[0]] if tests else validation
+    artifact = load_artifact(path)
+    latency = path / LATENCY_FILE
+    return {
+        "run": path.resolve().name,
+        "method": recipe.method,
+        "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
+        "seed": recipe.seed,
+        "model": recipe.model.name,
+        "data": recipe.data.path,
+        "sparsity": summary["sparsity"],
+        "global_sparsity": summary["global_sparsity"],
+        "eer_percent": standing["eer_percent"],
+        "min_dcf": standing["min_dcf"],
+        VALIDATION: validation,
+        "tests": tested,
+        "parameters": summary["parameters"],
+        "nonzero": summary["nonzero"],
+        **_sizes(artifact),
+        "steps": summary["steps"],
+        "epochs": summary["epochs"],
+        "seconds": summary["seconds"],
+        "device": summary["device"],
+        "selected_step": summary["selected_step"],
+        "curves": run.metrics_file.relative_to(root or path).as_posix(),
+        "latency": read_json(latency) if latency.is_file() else None,
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "shape": list(layer.shape),
+                "parameters": layer.parameters,
+                "nonzero": layer.nonzero,
+                "sparsity": layer.sparsity,
+            }
+            for layer in weights_table(artifact).prunable
+        ],
+    }
+
+
+def summarise(
+    plan: Plan, rows: Sequence[Row], failures: Mapping[str, str], command: str
+) -> Results:
+    """The content of `results.json`.
+
+    Args:
+        plan: What was compared.
+        rows: Of the finished runs.
+        failures: What went wrong, by the name of the run.
+        command: That made the results.
+    """
+    tests = [test.model_dump(mode="json") for test in plan.tests]
+    recipe = plan.recipe.model_dump(mode="json")
+    return _results(tests, recipe, rows) | {"command": command, "failures": dict(failures)}
+
+
+def summarise_runs(rows: Sequence[Row], recipe: Recipe) -> Results:
+    """Results of runs that no plan has brought together.
+
+    Args:
+        rows: Of the runs.
+        recipe: Of the first.
+    """
+    tests = [{"name": name} for name in rows[0]["tests"]]
+    return _results(tests, recipe.model_dump(mode="json"), rows)
+
+
+def _results(
+    tests: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any], rows: Sequence[Row]
+) -> Results:
+    return {
+        "format_version": FORMAT_VERSION,
+        "command": "",
+        "standing": tests[0]["name"] if tests else VALIDATION,
+        "test_sets": list(tests),
+        "recipe": dict(recipe),
+        "runs": list(rows),
+        "means": means(rows),
+        "failures": {},
+    }
+
+
+def means(rows: Iterable[Row]) -> list[Row]:
+    """Mean, smallest and largest of every metric over seeds, method by method, by target."""
+    cells: dict[str, list[Row]] = {}
+    for row in rows:
+        cells.setdefault(label(row["method"], row["target_sparsity"]), []).append(row)
+    methods = list(dict.fromkeys(group[0]["method"] for group in cells.values()))
+
+    def place(cell: str) -> tuple[int, float]:
+        first = cells[cell][0]
+        return methods.index(first["method"]), first["target_sparsity"] or 0.0
+
+    return [
+        {
+            "cell": name,
+            "method": group[0]["method"],
+            "target_sparsity": group[0]["target_sparsity"],
+            "seeds": [row["seed"] for row in group],
+            "metrics": _spreads([metrics_of(row) for row in group]),
+        }
+        for name in sorted(cells, key=place)
+        for group in [cells[name]]
+    ]
+
+
+def metrics_of(row: Row) -> dict[str, float]:
+    """The numbers of a row by name: its own, `validation.eer_percent`, `TEST.eer_percent` …"""
+    figures = {key: float(row[key]) for key in _COUNTED}
+    for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
+        for key, value in group.items():
+            if name == VALIDATION or key in _TESTED:
+                figures[f"{name}.{key}"] = float(value)
+    return figures
+
+
+def metric_names(tests: Sequence[str]) -> list[str]:
+    """The metrics that runs will have once they are evaluated on these test sets."""
+    names = [f"{VALIDATION}.{key}" for key in _VALIDATION]
+    return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
+
+
+def gate_metrics(results: Results) -> dict[str, dict[str, float]]:
+    """Means over seeds as gates see them: by `adabreg@0.9` and the like, then by metric."""
+    return {
+        entry["cell"]: {name: spread["mean"] for name, spread in entry["metrics"].items()}
+        for entry in results["means"]
+    }
+
+
+def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What `gate_metrics` will know of a grid; the values mean nothing."""
+    return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
+
+
+def read_results(folder: Path) -> Results | None:
+    """What `results.json` in a folder holds, if it is there and of this version.
+
+    Raises:
+        SparsifyError: The file is damaged.
+    """
+    file = folder / RESULTS_FILE
+    if not file.is_file():
+        return None
+    results: Results = read_json(file)
+    return results if results.get("format_version") == FORMAT_VERSION else None
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        SparsifyError: It is missing or damaged.
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise SparsifyError(f"there is no '{file}': run the comparison again") from error
+    except ValueError as error:
+        raise SparsifyError(f"'{file}' is damaged: delete it") from error
+
+
+def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    everywhere = [name for name in figures[0] if all(name in each for each in figures)]
+    columns = {name: [each[name] for each in figures] for name in everywhere}
+    return {
+        name: {"mean": mean(values), "min": min(values), "max": max(values)}
+        for name, values in columns.items()
+    }
+
+
+def _sizes(artifact: Artifact) -> dict[str, int]:
+    """Bytes of the model file as it is, zipped, and in the bitmask layout."""
+    with TemporaryDirectory() as folder:
+        packed = Path(folder) / "bitmask.safetensors"
+        recipe = artifact.recipe
+        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask")
+        return {
+            "bytes": artifact.path.stat().st_size,
+            "zipped_bytes": zipped_bytes(artifact.path),
+            "bitmask_bytes": packed.stat().st_size,
+        }

@@ -1,0 +1,283 @@
+"""Carries a plan out: several processes at a time, and only what has not been done yet.
+
+Every step is a command of ours in a process of its own, so that a run that fails, or that the
+system kills, takes no other with it. A step leaves a file when it succeeds; a comparison that was
+stopped finds these files and goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from sparsify.comparison.plan import Cell, Plan
+from sparsify.comparison.steps import (
+    LOGS,
+    RUNS,
+    Step,
+    check_recipe,
+    latency_step,
+    missing_steps,
+)
+from sparsify.errors import SparsifyError
+
+# -P: what lies in the current folder must not stand in for an installed module.
+COMMAND = (sys.executable, "-P", "-m", "sparsify")
+_POLL = 0.2  # seconds
+_PATIENCE = 20.0  # seconds a process has to end when it is asked to
+_TAIL = 4096  # bytes, more than a record of the metrics
+
+
+@dataclass
+class Progress:
+    """Where one run stands.
+
+    Attributes:
+        cell: Which run.
+        steps: Optimizer steps in all.
+        state: `waiting`, `running`, `done` or `failed`.
+        doing: What it is busy with.
+        record: The latest record of its metrics.
+        error: Why it failed.
+    """
+
+    cell: Cell
+    steps: int
+    state: str = "waiting"
+    doing: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.steps if self.state in ("done", "failed") else int(self.record.get("step", 0))
+
+
+Watch = Callable[[Sequence[Progress]], None]
+
+
+def carry_out(
+    plan: Plan,
+    output: Path,
+    *,
+    jobs: int,
+    device: str = "auto",
+    measure_latency: bool = False,
+    watch: Watch = lambda _: None,
+) -> dict[str, str]:
+    """Trains and evaluates what is missing.
+
+    Args:
+        plan: What to do.
+        output: Folder of the comparison.
+        jobs: Processes at a time; they share the cores of this process, and its GPUs in turn.
+        device: For the trainings.
+        measure_latency: Measure the latency of one model per method and target once all are
+            trained, one at a time.
+        watch: Called several times a second with the progress of all runs.
+
+    Returns:
+        What went wrong, by the name of the run.
+
+    Raises:
+        SparsifyError: A run directory holds another recipe, or somebody else works here.
+    """
+    for folder in (RUNS, LOGS):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    for cell in plan.runs:
+        check_recipe(plan, cell, output)
+    with _alone(output) as lock:
+        runner = _Runner(plan, output, lock, watch)
+        runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
+        if measure_latency:
+            first = {cell.label: cell for cell in reversed(plan.runs)}
+            runner.work(1, lambda cell: latency_step(first[cell.label], output))
+    return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
+
+
+class _Runner:
+    """Processes at work, each on the steps of one run."""
+
+    def __init__(self, plan: Plan, output: Path, lock: IO[str], watch: Watch) -> None:
+        steps = plan.recipe.training.steps
+        self.progress = [Progress(cell, steps) for cell in plan.runs]
+        self.output = output
+        self.lock = lock
+        self.watch = watch
+        self.gpus = visible_gpus()
+
+    def work(self, jobs: int, missing: Callable[[Cell], Iterator[Step]]) -> None:
+        """Takes the missing steps of every run that has not failed."""
+        waiting = [each for each in self.progress if each.state != "failed"]
+        for each in waiting:
+            each.state = "waiting"
+        active: dict[int, _Run] = {}
+        try:
+            while waiting or active:
+                for slot in range(jobs):
+                    if slot not in active and waiting:
+                        progress = waiting.pop(0)
+                        environment = _environment(slot, jobs, self.gpus)
+                        active[slot] = _Run(progress, missing(progress.cell), environment, self)
+                active = {slot: run for slot, run in active.items() if run.goes_on()}
+                self.watch(self.progress)
+                if active:
+                    time.sleep(_POLL)
+        finally:
+            for run in active.values():
+                run.interrupt()
+            for run in active.values():
+                run.end()
+
+
+class _Run:
+    """A run at work: one process after the other."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        steps: Iterator[Step],
+        environment: Mapping[str, str],
+        runner: _Runner,
+    ) -> None:
+        self.progress = progress
+        self.steps = steps
+        self.environment = environment
+        self.lock = runner.lock
+        self.log = runner.output / LOGS / f"{progress.cell.name}.log"
+        self.printed = self.log.with_suffix(".json")
+        self.metrics = runner.output / RUNS / progress.cell.name / "metrics.jsonl"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.step: Step | None = None
+        self.said_before = 0  # bytes in the log when the process was started
+        self._next()
+
+    def goes_on(self) -> bool:
+        """Looks after the process; false once the run is done or has failed."""
+        if self.process is None:
+            return False
+        code = self.process.poll()
+        self.progress.record = _last_record(self.metrics) or self.progress.record
+        if code is None:
+            return True
+        if code != 0:
+            self.progress.state = "failed"
+            self.progress.error = _reason(self.log, self.said_before, code)
+            self._forget_print()
+            return False
+        assert self.step is not None
+        self.step.keep(json.loads(self.printed.read_text("utf-8")))
+        self._next()
+        return self.process is not None
+
+    def interrupt(self) -> None:
+        """Asks the process to end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Waits until the process has ended, and makes sure that it does."""
+        if self.process is not None:
+            try:
+                self.process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        self._forget_print()
+
+    def _next(self) -> None:
+        self._forget_print()
+        self.step = next(self.steps, None)
+        if self.step is None:
+            self.process = None
+            self.progress.state = "done"
+            return
+        self.progress.state, self.progress.doing = "running", self.step.doing
+        with self.printed.open("wb") as out, self.log.open("ab") as log:
+            self.said_before = log.tell()
+            self.process = subprocess.Popen(
+                [*COMMAND, *self.step.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env=self.environment,
+                # Ctrl-C reaches this process alone, which then asks the others to end.
+                start_new_session=True,
+                # While a process that was left behind lives, so does the lock.
+                pass_fds=[self.lock.fileno()],
+            )
+
+    def _forget_print(self) -> None:
+        self.printed.unlink(missing_ok=True)
+
+
+def _environment(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
+    """The variables of a process that has its share of the cores, and one of the GPUs."""
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // jobs)))
+    if jobs > 1 and gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    return environment
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each for each in named.split(",") if each]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[IO[str]]:
+    """Holds a lock on the folder, together with the processes that inherit it."""
+    with (output / LOGS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SparsifyError(
+                f"another comparison, or a training that one left behind, is at work in '{output}':"
+                " wait for it or end it"
+            ) from error
+        yield lock
+
+
+def _last_record(metrics: Path) -> Mapping[str, Any] | None:
+    """The latest complete record, without reading the whole file."""
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, metrics.stat().st_size - _TAIL))
+            lines = file.read().split(b"\n")[:-1]
+        record: Mapping[str, Any] = json.loads(lines[-1])
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+    return record
+
+
+def _reason(log: Path, said_before: int, code: int) -> str:
+    """The sentence that a failed command ended with."""
+    lines = log.read_bytes()[said_before:].decode("utf-8", errors="replace").splitlines()
+    told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    if code < 0:
+        return f"ended by signal {signal.Signals(-code).name}, see {log}"
+    return f"{told[-1]} ({log})" if told else f"exit code {code}, see {log}"

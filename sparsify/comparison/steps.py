@@ -1,0 +1,120 @@
+"""The steps of a run: which commands of ours it takes, and which of them are done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsify.comparison.plan import Cell, Plan, TestSet
+from sparsify.comparison.results import EVALUATIONS, LATENCY_FILE
+from sparsify.errors import SparsifyError
+from sparsify.files import replacing
+from sparsify.training.run_directory import RunDirectory
+
+RUNS = "runs"
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of ours, to be run.
+
+    Attributes:
+        doing: What it does, for the display.
+        arguments: After `sparsify`.
+        keep: Takes the JSON it printed.
+    """
+
+    doing: str
+    arguments: Sequence[str]
+    keep: Callable[[Any], None]
+
+
+def is_complete(plan: Plan, cell: Cell, output: Path) -> bool:
+    """Whether a run is trained and evaluated."""
+    run = RunDirectory(output / RUNS / cell.name)
+    return run.summary() is not None and all(_is_evaluated(run, test) for test in plan.tests)
+
+
+def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator[Step]:
+    """The steps of a run that have left no file yet, in their order."""
+    run = RunDirectory(output / RUNS / cell.name)
+    if run.summary() is None:
+        if run.recipe_file.is_file():
+            start = ["--resume"]
+        else:
+            recipe = output / LOGS / f"{cell.name}.yaml"
+            recipe.write_text(plan.recipe_of(cell).to_yaml(), "utf-8")
+            start = ["--recipe", str(recipe)]
+        options = ["--output", str(run.path), "--device", device, "--json"]
+        yield Step("training", ["train", *start, *options], lambda summary: None)
+    for test in plan.tests:
+        if not _is_evaluated(run, test):
+            yield _evaluation(run, test)
+
+
+def _evaluation(run: RunDirectory, test: TestSet) -> Step:
+    trials = ["--trials", test.trials, "--audio-root", test.audio_root]
+
+    def keep(result: Any) -> None:
+        file = _evaluation_file(run, test)
+        file.parent.mkdir(exist_ok=True)
+        _write_json(file, {"test_set": _identity(test), "result": result})
+
+    return Step(
+        f"evaluating on {test.name}",
+        ["evaluate", str(run.path), *trials, "--json", "--quiet"],
+        keep,
+    )
+
+
+def latency_step(cell: Cell, output: Path) -> Iterator[Step]:
+    """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
+    run = output / RUNS / cell.name
+    if (run / LATENCY_FILE).is_file():
+        return
+    model = output / LOGS / f"{cell.name}.onnx"
+
+    def keep(report: Any) -> None:
+        _write_json(run / LATENCY_FILE, {"machine": report["machine"], "rows": report["benchmark"]})
+        model.unlink()
+
+    options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
+    yield Step("measuring latency", ["export", str(run), *options, "--json", "--quiet"], keep)
+
+
+def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
+    """Refuses a run directory that holds another run.
+
+    Raises:
+        SparsifyError: It was trained with another recipe.
+    """
+    run = RunDirectory(output / RUNS / cell.name)
+    if run.recipe_file.is_file() and run.saved_recipe() != plan.recipe_of(cell):
+        raise SparsifyError(
+            f"'{run.path}' was trained with another recipe: give another --output, or delete it"
+        )
+
+
+def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:
+    file = _evaluation_file(run, test)
+    return file.is_file() and json.loads(file.read_text("utf-8"))["test_set"] == _identity(test)
+
+
+def _evaluation_file(run: RunDirectory, test: TestSet) -> Path:
+    return run.path / EVALUATIONS / f"{test.name}.json"
+
+
+def _identity(test: TestSet) -> dict[str, str]:
+    """What makes an evaluation the same: the trials, and where their audio is."""
+    digest = hashlib.sha256(Path(test.trials).read_bytes()).hexdigest()
+    return {"trials_sha256": digest, "audio_root": str(Path(test.audio_root).resolve())}
+
+
+def _write_json(file: Path, content: Any) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")

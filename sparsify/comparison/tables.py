@@ -1,0 +1,88 @@
+"""Results as CSV, one line per run, and as a Markdown table, one line per method and target."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from sparsify.comparison.plan import VALIDATION
+from sparsify.comparison.results import Results, Row, metrics_of
+
+_NAMES = ("run", "method", "target_sparsity", "seed")
+
+
+def to_csv(results: Results) -> str:
+    """All runs with all metrics; a figure that a run lacks is left empty."""
+    records = [{name: row[name] for name in _NAMES} | metrics_of(row) for row in results["runs"]]
+    columns = dict.fromkeys(name for record in records for name in record)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns or _NAMES), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in each.items()} for each in records)
+    return text.getvalue()
+
+
+def to_markdown(results: Results) -> str:
+    """Means over seeds and, of several seeds, the range."""
+    sets = evaluation_sets(results)
+    heads = ["method", "target", "sparsity", "nonzero"]
+    heads += [f"EER {title} %" for title in sets.values()]
+    heads += ["minDCF", "zipped", "training", "seeds"]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
+    for entry in results["means"]:
+        metrics = entry["metrics"]
+        target = entry["target_sparsity"]
+        cells = [
+            entry["method"],
+            "–" if target is None else percent(target),
+            f"{metrics['sparsity']['mean']:.3%}",
+            f"{metrics['nonzero']['mean']:,.0f}",
+            *(spread_text(metrics.get(name), ".2f") for name in sets),
+            spread_text(metrics["min_dcf"], ".3f"),
+            f"{metrics['zipped_bytes']['mean'] / 1e6:.2f} MB",
+            f"{metrics['seconds']['mean'] / 60:.1f} min",
+            str(len(entry["seeds"])),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def evaluation_sets(results: Results) -> dict[str, str]:
+    """The metric of the EER on each evaluation set, with the set's title.
+
+    The test sets or, where there are none, validation speech, clean and corrupted.
+    """
+    if results["test_sets"]:
+        return {f"{test['name']}.eer_percent": test["name"] for test in results["test_sets"]}
+    sets = {f"{VALIDATION}.eer_percent": "validation"}
+    corrupted = f"{VALIDATION}.corrupted_eer_percent"
+    if any(corrupted in entry["metrics"] for entry in results["means"]):
+        sets[corrupted] = "validation, corrupted"
+    return sets
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The mean and, of several values, their range."""
+    return spread_text({"mean": mean(values), "min": min(values), "max": max(values)}, form)
+
+
+def spread_text(figures: Mapping[str, float] | None, form: str) -> str:
+    """Mean and range, such as `7.30 (6.82–7.64)`; the mean alone if there is no range."""
+    if figures is None:
+        return "–"
+    text = f"{figures['mean']:{form}}"
+    if figures["min"] == figures["max"]:
+        return text
+    return f"{text} ({figures['min']:{form}}–{figures['max']:{form}})"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with the digits it needs: `90 %`, `99.5 %`."""
+    return f"{100 * share:.6g} %"
+
+
+def _plain(value: Row | float | str | None) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

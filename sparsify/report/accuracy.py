@@ -1,0 +1,145 @@
+"""EER against sparsity: a panel per evaluation set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.results import Row, metrics_of
+from sparsify.comparison.tables import spread_text
+from sparsify.report.axes import linear_axis, log_axis, sparsity_axis
+from sparsify.report.markup import append, element
+from sparsify.report.plot import (
+    REFERENCE,
+    Frame,
+    Style,
+    label,
+    line,
+    marker,
+    method_group,
+    polyline,
+)
+
+_DODGE = 7.0  # between methods at the same target
+_WIDE = 4.0  # ratio of largest to smallest EER from which the axis is logarithmic
+_CAP = 3.5  # half the width of a seed bar's end
+
+
+def spans_widely(metric: str, means: Sequence[Row]) -> bool:
+    """Whether differences of good models would vanish beside bad ones on a linear axis."""
+    bounds = _bounds(metric, means)
+    return bool(bounds) and max(bounds) > _WIDE * min(bounds) > 0
+
+
+def accuracy_panel(
+    metric: str,
+    title: str,
+    means: Sequence[Row],
+    runs: Sequence[Row],
+    styles: Mapping[str, Style],
+    *,
+    logarithmic: bool = False,
+) -> Element:
+    """Mean EER of each method at the sparsities it reached, its seed bars, and every single run.
+
+    Args:
+        metric: Which EER.
+        title: The evaluation set.
+        means: One entry per method and target.
+        runs: One row per run.
+        styles: By method.
+        logarithmic: Use a logarithmic axis.
+    """
+    known = [entry for entry in means if metric in entry["metrics"]]
+    bounds = _bounds(metric, means)
+    sparse = [entry for entry in known if entry["target_sparsity"] is not None]
+    targets = [entry["target_sparsity"] for entry in sparse]
+    y_axis = log_axis(bounds) if logarithmic else linear_axis(bounds)
+    reached = [entry["metrics"]["sparsity"]["mean"] for entry in sparse]
+    frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis(reached, {*targets}), y_axis)
+    unit = "EER %, logarithmic" if logarithmic else "EER %"
+    drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", unit)
+    for entry in known:
+        if entry["target_sparsity"] is None:
+            append(drawing, _reference(entry, metric, frame, styles))
+    methods = list(dict.fromkeys(entry["method"] for entry in sparse))
+    for number, method in enumerate(methods):
+        shift = _DODGE * (number - (len(methods) - 1) / 2)
+        own = sorted(
+            (entry for entry in sparse if entry["method"] == method),
+            key=lambda entry: entry["target_sparsity"],
+        )
+        parts = _line(own, metric, frame, shift, styles[method])
+        parts += [
+            element(
+                "circle",
+                cx=frame.at_x(run["sparsity"]) + shift,
+                cy=frame.at_y(metrics_of(run)[metric]),
+                r=2,
+                class_="seed",
+            )
+            for run in runs
+            if run["method"] == method and metric in metrics_of(run)
+        ]
+        parts += [_mean(entry, metric, frame, shift, styles[method]) for entry in own]
+        append(drawing, method_group(method, styles[method], *parts))
+    return element("div", element("h4", title), drawing, class_="cell")
+
+
+def _bounds(metric: str, means: Sequence[Row]) -> list[float]:
+    figures = [entry["metrics"][metric] for entry in means if metric in entry["metrics"]]
+    return [each[end] for each in figures for end in ("min", "max")]
+
+
+def _reference(
+    entry: Mapping[str, Any], metric: str, frame: Frame, styles: Mapping[str, Style]
+) -> Element:
+    """The dense model: a line across, in the band of its seeds."""
+    figures = entry["metrics"][metric]
+    right = frame.width - frame.right
+    top, y, bottom = (frame.at_y(figures[key]) for key in ("max", "mean", "min"))
+    tip = f"{entry['method']}\nEER {spread_text(figures, '.2f')} %"
+    band = element(
+        "rect",
+        x=frame.left,
+        y=top,
+        width=right - frame.left,
+        height=max(bottom - top, 3.0),
+        class_="band",
+        data_tip=tip,
+    )
+    name = label(f"{entry['method']} {figures['mean']:.2f}", right - 4, y + 11, "note", "end")
+    return method_group(
+        entry["method"],
+        styles[REFERENCE],
+        band,
+        line(frame.left, y, right, y, "reference"),
+        name,
+    )
+
+
+def _line(
+    entries: Sequence[Row], metric: str, frame: Frame, shift: float, style: Style
+) -> list[Element]:
+    parts, points = [], []
+    for entry in entries:
+        figures = entry["metrics"][metric]
+        x = frame.at_x(entry["metrics"]["sparsity"]["mean"]) + shift
+        points.append((x, frame.at_y(figures["mean"])))
+        if figures["min"] < figures["max"]:
+            low, high = frame.at_y(figures["min"]), frame.at_y(figures["max"])
+            parts.append(line(x, low, x, high, "bar"))
+            parts += [line(x - _CAP, end, x + _CAP, end, "bar") for end in (low, high)]
+    return [polyline(points, "mean", style.colour), *parts]
+
+
+def _mean(entry: Row, metric: str, frame: Frame, shift: float, style: Style) -> Element:
+    figures, sparsity = entry["metrics"][metric], entry["metrics"]["sparsity"]["mean"]
+    count = len(entry["seeds"])
+    tip = (
+        f"{entry['method']} at {sparsity:.2%}\nEER {spread_text(figures, '.2f')} %"
+        f"\n{count} seed{'s' if count > 1 else ''}"
+    )
+    x, y = frame.at(sparsity, figures["mean"])
+    return marker(style.marker, x + shift, y, 5.2, tip)

@@ -1,0 +1,184 @@
+"""Training curves: what a page holds of `metrics.jsonl`, and their panels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.results import Row
+from sparsify.report.axes import Axis, linear_axis, log_axis, sparsity_axis, step_axis
+from sparsify.report.markup import append, element
+from sparsify.report.plot import Frame, Style, line, method_group, polyline
+from sparsify.training.run_directory import RunDirectory
+
+Curves = Mapping[str, Sequence[float | None]]
+
+_POINTS = 300  # per curve: as many as a panel can show
+_COLUMNS = (
+    "step",
+    "sparsity",
+    "sparsity_target",
+    "lambda",
+    "eer_percent",
+    "corrupted_eer_percent",
+    "loss",
+    "weight_norm",
+)
+_WIDTH, _HEIGHT = 320.0, 208.0
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the metrics, and how it is shown.
+
+    Attributes:
+        column: Name in `metrics.jsonl`.
+        title: Heads the figure.
+        about: What a reader should know of it.
+        unit: At the axis.
+        axis: Makes the axis.
+        sparse_only: Whether it says nothing about a dense model.
+    """
+
+    column: str
+    title: str
+    about: str
+    unit: str
+    axis: Callable[[Iterable[float]], Axis]
+    sparse_only: bool = False
+
+
+QUANTITIES = (
+    Quantity(
+        "sparsity",
+        "Sparsity",
+        "Equal distances are equal factors in the number of weights left; dashed is the target.",
+        "% zeros",
+        sparsity_axis,
+        sparse_only=True,
+    ),
+    Quantity(
+        "lambda",
+        "Regularisation weight λ",
+        "Of the methods that have one; logarithmic.",
+        "λ",
+        log_axis,
+    ),
+    Quantity(
+        "eer_percent", "EER on validation speakers", "Clean speech; logarithmic.", "%", log_axis
+    ),
+    Quantity(
+        "corrupted_eer_percent",
+        "EER on corrupted validation speech",
+        "The same trials, equalised and in noise; logarithmic.",
+        "%",
+        log_axis,
+    ),
+    Quantity(
+        "weight_norm",
+        "Norm of the prunable weights",
+        "ℓ2 norm over all prunable weights.",
+        "‖w‖",
+        linear_axis,
+    ),
+    Quantity("loss", "Training loss", "It rises where the margin does.", "loss", linear_axis),
+)
+
+
+def read_curves(run: Path) -> dict[str, list[float | None]]:
+    """The columns of a run's metrics, thinned; `None` where a record lacks a figure."""
+    records = RunDirectory(run).metrics()
+    stride = math.ceil(len(records) / _POINTS) or 1
+    kept = [
+        record
+        for number, record in enumerate(records, start=1)
+        if number % stride == 0 or number == len(records) or "eer_percent" in record
+    ]
+    columns = {name: [_finite(record.get(name)) for record in kept] for name in _COLUMNS}
+    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
+
+
+def curve_panels(
+    quantity: Quantity,
+    rows: Sequence[Row],
+    curves: Mapping[str, Curves],
+    styles: Mapping[str, Style],
+) -> list[Element]:
+    """A panel per target, all with the same axes; empty if no run knows the quantity.
+
+    Args:
+        quantity: What is shown.
+        rows: Of the runs.
+        curves: By the name of the run.
+        styles: By method.
+    """
+    shown = [row for row in rows if quantity.column in curves[row["run"]]]
+    if quantity.sparse_only:
+        shown = [row for row in shown if row["target_sparsity"] is not None]
+    if not shown:
+        return []
+    values = [v for row in shown for v in curves[row["run"]][quantity.column] if v is not None]
+    last = max(row["steps"] for row in shown)
+    x, y = step_axis(last), quantity.axis(values)
+    targets = sorted({row["target_sparsity"] for row in shown} - {None})
+    panels = []
+    for target in targets or [None]:
+        frame = Frame(_WIDTH, _HEIGHT, 46, 12, 22, 36, x, y)
+        here = [row for row in shown if row["target_sparsity"] in (None, target)]
+        panels.append(_panel(quantity, target, here, curves, styles, frame))
+    return panels
+
+
+def _panel(
+    quantity: Quantity,
+    target: float | None,
+    rows: Sequence[Row],
+    curves: Mapping[str, Curves],
+    styles: Mapping[str, Style],
+    frame: Frame,
+) -> Element:
+    title = "" if target is None else f"{100 * target:g} %"
+    drawing = frame.draw(
+        f"{quantity.title} over training{title and f', target {title}'}",
+        "step",
+        quantity.unit,
+        class_="panel",
+        data_quantity=quantity.column,
+        data_runs=json.dumps([row["run"] for row in rows]),
+        data_left=frame.left,
+        data_right=frame.width - frame.right,
+        data_last=frame.x.high,
+    )
+    if quantity.column == "sparsity" and target is not None:
+        y = frame.at_y(target)
+        append(drawing, line(frame.left, y, frame.width - frame.right, y, "target"))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    for method in sorted(methods, key=lambda each: each != "dense"):  # the reference lies below
+        lines = [
+            polyline(points, "curve", styles[method].colour)
+            for row in rows
+            if row["method"] == method
+            for points in [_points(curves[row["run"]], quantity.column, frame)]
+            if points
+        ]
+        append(drawing, method_group(method, styles[method], *lines))
+    append(drawing, element("line", class_="cursor", y1=frame.top, y2=frame.height - frame.bottom))
+    return element(
+        "div", element("h4", f"target {title}") if title else None, drawing, class_="cell"
+    )
+
+
+def _points(curve: Curves, column: str, frame: Frame) -> list[tuple[float, float]]:
+    pairs = zip(curve["step"], curve[column], strict=True)
+    return [frame.at(x, y) for x, y in pairs if x is not None and y is not None]
+
+
+def _finite(value: Any) -> float | None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.6g}")

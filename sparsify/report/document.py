@@ -1,0 +1,89 @@
+"""The frame of every page: one HTML file that needs nothing else, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from sparsify.files import replacing
+from sparsify.report.markup import Child, append, element, render
+
+# The browser itself sees to it that no request leaves the page.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def write_document(
+    path: Path,
+    title: str,
+    facts: Sequence[str],
+    content: Child,
+    data: Mapping[str, Any],
+    csv: str | None = None,
+) -> None:
+    """Writes a page.
+
+    Args:
+        path: The HTML file; replaced if it exists.
+        title: Its heading.
+        facts: What is said under the heading.
+        content: Sections.
+        data: Embedded as JSON; its `results` can be downloaded, its `curves` belong to panels.
+        csv: Can be downloaded, too.
+
+    Raises:
+        SparsifyError: The file cannot be written.
+    """
+    body = element("body", _header(title, facts, with_csv=csv is not None))
+    append(body, element("main", content), element("div", id="tip", role="status", hidden=True))
+    embedded = {"data": data} if csv is None else {"data": data, "csv": csv}
+    for name, value in embedded.items():
+        # Within a script element only the start of a tag could end it.
+        text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+        append(body, element("script", text, type="application/json", id=name))
+    append(body, element("script", _asset("page.js")))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("title", f"{title} · sparsify"),
+        element("link", rel="icon", href="data:,"),
+        element("style", _asset("style.css")),
+    )
+    with replacing(path) as temporary:
+        page = render(element("html", head, body, lang="en"))
+        temporary.write_text(f"<!doctype html>\n{page}\n", "utf-8")
+
+
+def figure(title: str, about: str, *content: Child) -> Element:
+    """A card with a heading, a sentence and what it is about."""
+    return element(
+        "figure",
+        element("figcaption", element("h3", title), element("p", about)),
+        *content,
+    )
+
+
+def section(heading: str, *content: Child) -> Element:
+    """A part of a page."""
+    return element("section", element("h2", heading), *content)
+
+
+def _header(title: str, facts: Sequence[str], *, with_csv: bool) -> Element:
+    names = {"get-json": "JSON"} | ({"get-csv": "CSV"} if with_csv else {}) | {"theme": "Theme"}
+    buttons = [element("button", text, type="button", id=name) for name, text in names.items()]
+    buttons[-1].set("aria-label", "Switch between light and dark")
+    return element(
+        "header",
+        element("div", element("p", "sparsify", class_="brand"), element("h1", title)),
+        element("div", buttons, class_="buttons"),
+        element("p", " · ".join(facts), class_="facts"),
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("sparsify.report").joinpath(name).read_text("utf-8")

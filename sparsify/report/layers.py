@@ -1,0 +1,158 @@
+"""Where the zeros are: a heat map over all models, and bars layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.plan import label as cell_label
+from sparsify.comparison.results import Row
+from sparsify.report.markup import append, element
+from sparsify.report.plot import Style, label, line, method_group, svg
+
+_ROW = 15.0
+_NAMES = 232.0  # width of the layers' names
+_FULL = 820.0  # width that columns share as long as they do not get too narrow
+_FLOOR = 1e-3  # share of weights left that has the darkest colour
+_STEPS = 12  # colours of the heat map
+
+
+def layer_heatmap(rows: Sequence[Row]) -> Element:
+    """The share of weights left in every layer (down) of every model (across).
+
+    Args:
+        rows: Of the runs; those that differ only in the seed are averaged.
+    """
+    models = _models(rows)
+    names = [layer["name"] for layer in rows[0]["layers"]]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    wide = min(max(_FULL / len(models), 40.0), 100.0)
+    left, top = _NAMES, 40.0
+    order = sorted(models, key=lambda each: (methods.index(each[0]), each[1] or 0))
+    x, places, gap = left, {}, 10.0
+    for number, model in enumerate(order):
+        if number and model[0] != order[number - 1][0]:
+            x += gap
+        places[model] = x
+        x += wide
+    drawing = svg(x + 4, top + _ROW * len(names) + 6, "Weights left in every layer of every model")
+    for method in methods:
+        own = [places[model] for model in order if model[0] == method]
+        centre = (own[0] + own[-1] + wide) / 2
+        append(drawing, label(method, centre, 9, "head", "middle"))
+        append(drawing, line(own[0] + 1, 19, own[-1] + wide - 2, 19, "axis"))
+    for model, place in places.items():
+        text = "–" if model[1] is None else f"{100 * model[1]:g} %"
+        append(drawing, label(text, place + wide / 2, 29, "tick", "middle"))
+    for number, name in enumerate(names):
+        y = top + number * _ROW
+        append(drawing, label(short_name(name), left - 8, y + _ROW / 2, "layer", "end"))
+        for model, place in places.items():
+            sparsity = mean(row["layers"][number]["sparsity"] for row in models[model])
+            size = rows[0]["layers"][number]["parameters"]
+            where = f"{cell_label(*model)}\n{short_name(name)}"
+            tip = f"{where}\n{sparsity:.2%} of {size:,} weights are zero"
+            append(
+                drawing,
+                element(
+                    "rect",
+                    x=place,
+                    y=y,
+                    width=wide - 1,
+                    height=_ROW - 1,
+                    class_=f"h{_colour(1 - sparsity)}",
+                    data_tip=tip,
+                ),
+            )
+    width = f"{x + 4:.0f}px"
+    return element("div", drawing, class_="fixed", style=f"--natural:{width}")
+
+
+def heat_legend() -> Element:
+    """The colours of the heat map and what they mean."""
+    wide, high = 18.0, 12.0
+    drawing = svg(_STEPS * wide + 60, 34, "Scale of the heat map", class_="legend-scale")
+    for step in range(_STEPS):
+        place = 30 + step * wide
+        append(
+            drawing,
+            element("rect", x=place, y=2, width=wide, height=high, class_=f"h{step}"),
+        )
+    for share in (1.0, 0.1, 0.01, 0.001):
+        x = 30 + (1 - math.log10(share) / math.log10(_FLOOR)) * wide * _STEPS
+        append(drawing, label(f"{100 * share:g} %", x, 24, "tick", "middle"))
+    return drawing
+
+
+def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
+    """The share of weights left, layer by layer, in the models of one target.
+
+    Args:
+        rows: Of the runs with this target; those that differ only in the seed are averaged.
+        styles: By method.
+    """
+    models = _models(rows)
+    names = [layer["name"] for layer in rows[0]["layers"]]
+    top, gap = 30.0, 20.0
+    room = min(max(_FULL / len(models) - gap, 105.0), 320.0)
+    longest = max(
+        1 - mean(row["layers"][n]["sparsity"] for row in group)
+        for group in models.values()
+        for n in range(len(names))
+    )
+    width = _NAMES + len(models) * (room + gap)
+    drawing = svg(width + 30, top + _ROW * len(names) + 6, "Weights left, layer by layer")
+    for number, name in enumerate(names):
+        y = top + (number + 0.5) * _ROW
+        append(drawing, label(short_name(name), _NAMES - 8, y, "layer", "end"))
+    for column, ((method, target), group) in enumerate(models.items()):
+        x = _NAMES + column * (room + gap)
+        parts: list[Element] = [label(method, x, 9, "head", "start")]
+        parts.append(line(x, 19, x, top + _ROW * len(names), "axis"))
+        for number, name in enumerate(names):
+            layers = [row["layers"][number] for row in group]
+            left = 1 - mean(layer["sparsity"] for layer in layers)
+            nonzero = mean(layer["nonzero"] for layer in layers)
+            y = top + number * _ROW
+            tip = (
+                f"{cell_label(method, target)}\n{short_name(name)}\n"
+                f"{left:.2%} left: {nonzero:,.0f} of {layers[0]['parameters']:,}"
+            )
+            bar = element(
+                "rect",
+                x=x,
+                y=y + 2,
+                width=max((room - 44) * left / longest, 1.0) if longest else 1.0,
+                height=_ROW - 5,
+                class_="bar-fill",
+                data_tip=tip,
+            )
+            place = x + 4 + ((room - 44) * left / longest if longest else 0)
+            parts += [bar, label(_share(left), place, y + _ROW / 2, "tick", "start")]
+        append(drawing, method_group(method, styles[method], *parts))
+    return element("div", drawing, class_="fixed", style=f"--natural:{width + 30:.0f}px")
+
+
+def short_name(name: str) -> str:
+    """The layer that a weight belongs to."""
+    return name.removesuffix(".weight")
+
+
+def _models(rows: Sequence[Row]) -> dict[tuple[str, float | None], list[Row]]:
+    models: dict[tuple[str, float | None], list[Row]] = {}
+    for row in rows:
+        models.setdefault((row["method"], row["target_sparsity"]), []).append(row)
+    return models
+
+
+def _colour(left: float) -> int:
+    """0 for the darkest colour, few weights left, to the lightest, all of them."""
+    share = 1 - math.log10(max(left, _FLOOR)) / math.log10(_FLOOR)
+    return min(int(share * _STEPS), _STEPS - 1)
+
+
+def _share(left: float) -> str:
+    percent = 100 * left
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent else "0"

@@ -1,0 +1,171 @@
+"""The report of a comparison, or of runs that were trained by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import yaml
+
+from sparsify.comparison.results import Results, Row, collect_run, summarise_runs
+from sparsify.comparison.tables import evaluation_sets, to_csv
+from sparsify.report import tables
+from sparsify.report.accuracy import accuracy_panel, spans_widely
+from sparsify.report.curves import Curves, read_curves
+from sparsify.report.document import figure, section, write_document
+from sparsify.report.highlights import highlights
+from sparsify.report.markup import element
+from sparsify.report.plot import Style, styles_of, swatch
+from sparsify.report.sections import costs_section, layers_section, training_section
+from sparsify.training.run_directory import RunDirectory
+
+REPORT_FILE = "report.html"
+
+
+def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
+    """Writes the report of finished runs.
+
+    Args:
+        run_dirs: Run directories.
+        path: The HTML file; replaced if it exists.
+
+    Raises:
+        SparsifyError: A run is not complete, or the file cannot be written.
+    """
+    folders = [Path(folder) for folder in run_dirs]
+    rows = [collect_run(folder) for folder in folders]
+    names = [row["run"] for row in rows]
+    if len(set(names)) < len(names):  # runs of several folders may have one name
+        rows = [row | {"run": str(folder)} for row, folder in zip(rows, folders, strict=True)]
+    results = summarise_runs(rows, RunDirectory(folders[0]).saved_recipe())
+    curves = {row["run"]: read_curves(folder) for row, folder in zip(rows, folders, strict=True)}
+    _write(results, curves, Path(path))
+
+
+def write_comparison_report(results: Results, folder: Path, path: Path) -> None:
+    """Writes the report of a comparison.
+
+    Args:
+        results: The content of `results.json`.
+        folder: What the paths in it start from.
+        path: The HTML file; replaced if it exists.
+
+    Raises:
+        SparsifyError: The file cannot be written.
+    """
+    curves = {row["run"]: read_curves((folder / row["curves"]).parent) for row in results["runs"]}
+    _write(results, curves, path)
+
+
+def _write(results: Results, curves: Mapping[str, Curves], path: Path) -> None:
+    rows, means = results["runs"], results["means"]
+    styles = styles_of(row["method"] for row in rows)
+    content: list[Element | None] = []
+    if rows:
+        content = [
+            highlights(results),
+            _legend(styles, means),
+            _accuracy(results, styles),
+            section("Results", tables.means_table(results, styles)),
+            training_section(rows, curves, styles),
+            layers_section(rows, styles),
+            costs_section(means, rows, styles),
+            _runs(results, styles),
+        ]
+    content += [_failures(results), _recipe(results)]
+    data = {"results": results, "curves": curves}
+    write_document(path, _title(rows), _facts(rows), content, data, to_csv(results))
+
+
+def _title(rows: Sequence[Row]) -> str:
+    if len(rows) == 1:
+        return str(rows[0]["run"])
+    methods = len({row["method"] for row in rows})
+    targets = sorted({row["target_sparsity"] for row in rows} - {None})
+    title = f"{methods} method{'s' if methods != 1 else ''}"
+    if not targets:
+        return title
+    *others, last = (f"{100 * target:g}" for target in targets)
+    return f"{title} at {', '.join(others)}{' and ' if others else ''}{last} % sparsity"
+
+
+def _facts(rows: Sequence[Row]) -> list[str]:
+    facts = [f"{len(rows)} run{'s' if len(rows) != 1 else ''}"]
+    if rows:
+        first = rows[0]
+        facts.append(f"{first['model']}, {first['parameters']:,} parameters")
+        facts.append(f"{first['steps']:,} steps")
+        facts.append(f"trained on {'/'.join(Path(first['data']).parts[-2:])}")
+        facts += sorted({row["device"] for row in rows})[:2]
+    return facts
+
+
+def _legend(styles: Mapping[str, Style], means: Sequence[Row]) -> Element | None:
+    methods = list(dict.fromkeys(entry["method"] for entry in means))
+    if len(methods) < 2:
+        return None
+    boxes = [
+        element(
+            "label",
+            element("input", type="checkbox", checked=True, value=method),
+            swatch(styles[method]),
+            element("span", method),
+        )
+        for method in methods
+    ]
+    return element("nav", boxes, class_="legend", aria_label="Methods shown")
+
+
+def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
+    """EER against sparsity, if there is more than one point."""
+    rows, means = results["runs"], results["means"]
+    if len(means) < 2 or all(entry["target_sparsity"] is None for entry in means):
+        return None
+    sets = evaluation_sets(results)
+    logarithmic = any(spans_widely(metric, means) for metric in sets)
+    panels = [
+        accuracy_panel(metric, title, means, rows, styles, logarithmic=logarithmic)
+        for metric, title in sets.items()
+    ]
+    return section(
+        "Accuracy",
+        figure(
+            "EER against sparsity",
+            "Markers are means over seeds, bars their range, dots the single runs. Equal distances"
+            " to the right are equal factors in the number of weights left.",
+            element("div", panels, class_="panels wide"),
+        ),
+    )
+
+
+def _runs(results: Results, styles: Mapping[str, Style]) -> Element | None:
+    rows = results["runs"]
+    if len(rows) < 2:
+        return None
+    summary = element("summary", f"All {len(rows)} runs")
+    return element("section", element("details", summary, tables.runs_table(results, styles)))
+
+
+def _failures(results: Results) -> Element | None:
+    if not results["failures"]:
+        return None
+    items = [
+        element("li", element("strong", name), f": {error}")
+        for name, error in results["failures"].items()
+    ]
+    return element("section", element("h2", "Failed runs"), element("ul", items), class_="failed")
+
+
+def _recipe(results: Results) -> Element:
+    text = yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True)
+    command = results["command"]
+    return element(
+        "section",
+        element(
+            "details",
+            element("summary", "Recipe"),
+            element("p", element("code", command)) if command else None,
+            element("pre", element("code", text)),
+        ),
+    )

@@ -1,0 +1,170 @@
+"""The parts of a chart: frame, axes, lines, markers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from sparsify.report.axes import Axis, without_crowding
+from sparsify.report.markup import append, element
+
+MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
+_COLOURS = 8  # in the style sheet
+REFERENCE = "dense"  # drawn in grey: what the others are compared with
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn everywhere: a colour of the style sheet and a marker."""
+
+    colour: str
+    marker: str
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for each method; the dense reference is grey."""
+    others = [method for method in dict.fromkeys(methods) if method != REFERENCE]
+    styles = {
+        # From the ninth on colours come again, with other markers.
+        method: Style(f"var(--s{n % _COLOURS})", MARKERS[(n + n // _COLOURS) % len(MARKERS)])
+        for n, method in enumerate(others)
+    }
+    return styles | {REFERENCE: Style("var(--reference)", "circle")}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot and the room around it, in units of the drawing."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x: Axis
+    y: Axis
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The position of a point."""
+        return self.at_x(x), self.at_y(y)
+
+    def at_x(self, value: float) -> float:
+        """Horizontal position."""
+        return self.left + self.x.share(value) * (self.width - self.left - self.right)
+
+    def at_y(self, value: float) -> float:
+        """Vertical position."""
+        return (
+            self.height - self.bottom - self.y.share(value) * (self.height - self.top - self.bottom)
+        )
+
+    def draw(self, name: str, x_title: str, y_title: str, **data: str | float) -> Element:
+        """An SVG with grid, ticks and titles of the axes.
+
+        Args:
+            name: What it shows, for those who cannot see it.
+            x_title: Under the horizontal axis.
+            y_title: Above the vertical axis.
+            data: More attributes.
+        """
+        drawing = svg(self.width, self.height, name, **data)
+        right, bottom = self.width - self.right, self.height - self.bottom
+        for value, text in without_crowding(self.y.ticks, self.at_y, 16):
+            y = self.at_y(value)
+            append(drawing, line(self.left, y, right, y, "grid"))
+            append(drawing, label(text, self.left - 7, y, "tick", "end"))
+        for value, text in without_crowding(self.x.ticks, self.at_x, 26):
+            x = self.at_x(value)
+            append(drawing, line(x, bottom, x, bottom + 4, "axis"))
+            append(drawing, label(text, x, bottom + 14, "tick", "middle"))
+        append(drawing, line(self.left, bottom, right, bottom, "axis"))
+        if x_title:
+            append(drawing, label(x_title, right, self.height - 5, "title", "end"))
+        if y_title:
+            append(drawing, label(y_title, 2, 9, "title", "start"))
+        return drawing
+
+
+def svg(width: float, height: float, name: str, **data: str | float) -> Element:
+    """An empty drawing that scales with its column."""
+    return element(
+        "svg",
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=name,
+        xmlns="http://www.w3.org/2000/svg",
+        **data,
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Element:
+    """A straight line of a class of the style sheet."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
+
+
+def label(text: str, x: float, y: float, kind: str, anchor: str) -> Element:
+    """Text, its middle at `y`."""
+    return element("text", text, x=x, y=y, class_=kind, text_anchor=anchor, dy="0.34em")
+
+
+def polyline(points: Sequence[tuple[float, float]], kind: str, colour: str) -> Element:
+    """A line through points."""
+    path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return element("path", d=path, class_=kind, style=f"--c:{colour}")
+
+
+def method_group(method: str, style: Style, *children: Element) -> Element:
+    """What a method shows; hidden when the reader hides the method."""
+    return element("g", *children, data_method=method, style=f"--c:{style.colour}")
+
+
+def marker(kind: str, x: float, y: float, size: float, tip: str | None = None) -> Element:
+    """A marker; `tip` appears when it is pointed at or focused."""
+    tipped: Mapping[str, str | None] = (
+        {"data_tip": tip, "tabindex": "0", "role": "img", "aria_label": tip} if tip else {}
+    )
+    if kind == "circle":
+        return element("circle", cx=x, cy=y, r=size * 0.92, class_="marker", **tipped)
+    if kind == "cross":
+        corners = _cross(size, math.pi / 4)
+    elif kind == "plus":
+        corners = _cross(size, 0)
+    else:
+        count, turn, scale = {
+            "square": (4, math.pi / 4, 1.2),
+            "triangle": (3, 0.0, 1.25),
+            "diamond": (4, 0.0, 1.25),
+            "down": (3, math.pi, 1.25),
+            "pentagon": (5, 0.0, 1.1),
+        }[kind]
+        corners = [_polar(scale * size, turn + 2 * math.pi * n / count) for n in range(count)]
+    path = "M" + "L".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners) + "Z"
+    return element("path", d=path, class_="marker", **tipped)
+
+
+def swatch(style: Style) -> Element:
+    """The marker of a method for legends and tables."""
+    drawing = element(
+        "svg", viewBox="0 0 14 14", class_="swatch", style=f"--c:{style.colour}", aria_hidden="true"
+    )
+    append(drawing, marker(style.marker, 7, 7, 5))
+    return drawing
+
+
+def _polar(radius: float, angle: float) -> tuple[float, float]:
+    """Clockwise from the top."""
+    return radius * math.sin(angle), -radius * math.cos(angle)
+
+
+def _cross(size: float, turn: float) -> list[tuple[float, float]]:
+    arm, thick = size * 1.25, size * 0.42
+    corners = []
+    for quarter in range(4):
+        angle = turn + quarter * math.pi / 2
+        for side, reach in ((-thick, thick), (-thick, arm), (thick, arm)):
+            sine, cosine = math.sin(angle), math.cos(angle)
+            corners.append((side * cosine + reach * sine, side * sine - reach * cosine))
+    return corners

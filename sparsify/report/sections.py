@@ -1,0 +1,149 @@
+"""The sections of a report: training, layers, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.plan import label
+from sparsify.comparison.results import Row
+from sparsify.comparison.tables import percent
+from sparsify.report.costs import Bar, cost_bars
+from sparsify.report.curves import QUANTITIES, Curves, curve_panels
+from sparsify.report.document import figure, section
+from sparsify.report.highlights import duration, megabytes
+from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
+from sparsify.report.markup import element
+from sparsify.report.plot import Style
+
+_CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
+
+
+def training_section(
+    rows: Sequence[Row], curves: Mapping[str, Curves], styles: Mapping[str, Style]
+) -> Element:
+    """Curves over training, a figure per quantity and a panel per target."""
+    drawn = [(each, curve_panels(each, rows, curves, styles)) for each in QUANTITIES]
+    figures = [
+        figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
+        for quantity, panels in drawn
+        if panels
+    ]
+    few = max(len(panels) for _, panels in drawn) < 2
+    content = [element("div", figures, class_="panels figures")] if few else figures
+    return section("Training", content)
+
+
+def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
+    """Where the zeros of the sparse models are; `None` if no layers can be compared."""
+    sparse = [row for row in rows if row["target_sparsity"] is not None]
+    names = [[layer["name"] for layer in row["layers"]] for row in rows]
+    if not sparse or any(each != names[0] for each in names):
+        return None  # models of several architectures have no layers in common
+    heat = None
+    if len({(row["method"], row["target_sparsity"]) for row in rows}) > 1:
+        heat = figure(
+            "Layer-wise sparsity",
+            "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
+            " darker is sparser.",
+            heat_legend(),
+            element("div", layer_heatmap(sparse), class_="scroll"),
+        )
+    targets = sorted({row["target_sparsity"] for row in sparse})
+    choices = [
+        element(
+            "button",
+            percent(target),
+            type="button",
+            data_choose=f"{target:g}",
+            aria_pressed="true" if target == targets[0] else "false",
+        )
+        for target in targets
+    ]
+    charts = [
+        element(
+            "div",
+            layer_bars([row for row in sparse if row["target_sparsity"] == target], styles),
+            class_="scroll",
+            data_choice=f"{target:g}",
+        )
+        for target in targets
+    ]
+    bars = figure(
+        "Weights left, layer by layer",
+        "Share of each layer's weights that are not zero, mean over seeds.",
+        element("div", choices, class_="choices", role="group", aria_label="Target sparsity")
+        if len(choices) > 1
+        else None,
+        *charts,
+    )
+    return section("Layers", heat, bars)
+
+
+def costs_section(
+    means: Sequence[Row], rows: Sequence[Row], styles: Mapping[str, Style]
+) -> Element:
+    """File sizes, training time and, where it was measured, latency."""
+
+    def of(entry: Row, metric: str) -> float:
+        return float(entry["metrics"][metric]["mean"])
+
+    def time_bar(entry: Row) -> list[Bar]:
+        return [("bar-fill", of(entry, "seconds"), duration(of(entry, "seconds")))]
+
+    def size_bars(entry: Row) -> list[Bar]:
+        return [
+            (kind, of(entry, name), f"{megabytes(of(entry, name))} {what}")
+            for kind, name, what in (
+                ("bar-pale", "bytes", "raw"),
+                ("bar-soft", "zipped_bytes", "zipped"),
+                ("bar-fill", "bitmask_bytes", "bitmask"),
+            )
+        ]
+
+    figures = [
+        figure(
+            "File size",
+            "The model file with exact zeros as it is and zipped, and in the bitmask layout"
+            " (the nonzeros and one bit per weight).",
+            cost_bars("File size", means, size_bars, styles),
+        ),
+        figure(
+            "Training time",
+            "Wall clock per run, mean over seeds; runs beside one another share the machine.",
+            cost_bars("Training time", means, time_bar, styles),
+        ),
+    ]
+    figures += _latency(rows, styles)
+    return section("Cost", element("div", figures, class_="panels wide"))
+
+
+def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
+    measured: dict[str, Row] = {}
+    for row in rows:
+        if row["latency"]:
+            cell = label(row["method"], row["target_sparsity"])
+            measured.setdefault(cell, row | {"cell": cell})
+    if not measured:
+        return []
+    entries = list(measured.values())
+    machine = entries[0]["latency"]["machine"]
+    threads = sorted({line["threads"] for line in entries[0]["latency"]["rows"]})
+    figures = []
+    for count in threads:
+
+        def bars(entry: Row, count: int = count) -> list[Bar]:
+            return [
+                (
+                    "bar-pale" if line["artifact"] == "dense" else "bar-fill",
+                    line["median_ms"],
+                    f"{line['median_ms']:.2f} ms {line['engine']}, {line['artifact']}",
+                )
+                for line in entry["latency"]["rows"]
+                if line["threads"] == count and line["engine"] != _CONTEXT
+            ]
+
+        about = f"Median of 2 s of speech on {machine['cpu']}; dense is the same without zeros."
+        title = f"Latency, {count} thread{'s' if count > 1 else ''}"
+        figures.append(figure(title, about, cost_bars(title, entries, bars, styles)))
+    return figures

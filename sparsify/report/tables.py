@@ -1,0 +1,126 @@
+"""The sortable tables of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.results import Results, Row, metrics_of
+from sparsify.comparison.tables import evaluation_sets, percent
+from sparsify.report.highlights import duration, megabytes
+from sparsify.report.markup import Child, element
+from sparsify.report.plot import REFERENCE, Style, swatch
+
+Cell = tuple[float | str, Child]
+"""What a cell is sorted by, and what it shows."""
+
+
+def means_table(results: Results, styles: Mapping[str, Style]) -> Element:
+    """A line per method and target, with the mean and the range over seeds."""
+    sets = evaluation_sets(results)
+    means = results["means"]
+    dense = next((entry for entry in means if entry["method"] == REFERENCE), None)
+    heads = ["Method", "Target", "Sparsity", *(f"EER {title} %" for title in sets.values())]
+    if dense is not None and len(means) > 1:
+        heads.append("vs dense")
+    heads += ["minDCF", "Nonzero", "Raw", "Zipped", "Bitmask", "Training", "Seeds"]
+    return table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
+
+
+def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
+    """A line per run."""
+    sets = evaluation_sets(results)
+    heads = ["Method", "Target", "Seed", "Sparsity", *(f"EER {t} %" for t in sets.values())]
+    heads += ["minDCF", "Nonzero", "Selected step", "Training"]
+    lines = []
+    for row in results["runs"]:
+        metrics = metrics_of(row)
+        cells: list[Cell] = [
+            _method(row, styles),
+            _target(row),
+            (row["seed"], str(row["seed"])),
+            (row["sparsity"], f"{row['sparsity']:.3%}"),
+            *(
+                (metrics[name], f"{metrics[name]:.3f}") if name in metrics else (1e9, "–")
+                for name in sets
+            ),
+            (row["min_dcf"], f"{row['min_dcf']:.4f}"),
+            (row["nonzero"], f"{row['nonzero']:,}"),
+            (row["selected_step"], f"{row['selected_step']:,}"),
+            (row["seconds"], duration(row["seconds"])),
+        ]
+        lines.append((row["method"], cells))
+    return table(heads, lines)
+
+
+def _means_line(
+    entry: Row,
+    sets: Mapping[str, str],
+    dense: Row | None,
+    means: Sequence[Row],
+    styles: Mapping[str, Style],
+) -> tuple[str, list[Cell]]:
+    metrics = entry["metrics"]
+
+    def mean(name: str) -> float:
+        return float(metrics[name]["mean"])
+
+    cells: list[Cell] = [
+        _method(entry, styles),
+        _target(entry),
+        (mean("sparsity"), f"{mean('sparsity'):.3%}"),
+        *(_spread(metrics.get(name), ".2f") for name in sets),
+    ]
+    if dense is not None and len(means) > 1:
+        gap = mean("eer_percent") - dense["metrics"]["eer_percent"]["mean"]
+        cells.append((gap, "–" if entry is dense else f"{gap:+.2f}".replace("-", "−")))
+    cells += [
+        _spread(metrics["min_dcf"], ".3f"),
+        (mean("nonzero"), f"{mean('nonzero'):,.0f}"),
+        (mean("bytes"), megabytes(mean("bytes"))),
+        (mean("zipped_bytes"), megabytes(mean("zipped_bytes"))),
+        (mean("bitmask_bytes"), megabytes(mean("bitmask_bytes"))),
+        (mean("seconds"), duration(mean("seconds"))),
+        (len(entry["seeds"]), str(len(entry["seeds"]))),
+    ]
+    return entry["method"], cells
+
+
+def _method(row: Row, styles: Mapping[str, Style]) -> Cell:
+    method = row["method"]
+    return method, [swatch(styles[method]), element("span", method)]
+
+
+def _target(row: Row) -> Cell:
+    target = row["target_sparsity"]
+    return (0.0, "–") if target is None else (target, percent(target))
+
+
+def _spread(figures: Mapping[str, float] | None, form: str) -> Cell:
+    if figures is None:
+        return 1e9, "–"
+    range_ = None
+    if figures["min"] < figures["max"]:
+        text = f"{figures['min']:{form}}–{figures['max']:{form}}"
+        range_ = element("small", text)
+    return figures["mean"], [element("span", f"{figures['mean']:{form}}"), range_]
+
+
+def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Element:
+    """A table that sorts by the heading that is clicked.
+
+    Args:
+        heads: Headings of the columns.
+        lines: The method that each belongs to, and its cells.
+    """
+    head = [element("th", element("button", name, type="button"), scope="col") for name in heads]
+    body = [
+        element(
+            "tr",
+            [element("td", shown, data_value=str(key)) for key, shown in cells],
+            data_method=method,
+        )
+        for method, cells in lines
+    ]
+    whole = element("table", element("thead", element("tr", head)), element("tbody", body))
+    return element("div", whole, class_="scroll")

@@ -1,0 +1,186 @@
+"""How much each layer matters: prune it alone, and see what becomes of the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sparsify.errors import SparsifyError
+from sparsify.progress import Track, silent
+from sparsify.sparsity.masks import largest_masks
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.verification.embedding import Features
+from sparsify.verification.evaluate import evaluate_features
+from sparsify.verification.trials import Trials
+
+LEVELS = (0.5, 0.75, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The network with one layer pruned.
+
+    Attributes:
+        sparsity: Of this layer; what it had before, if that is more than was asked for.
+        eer_percent: Equal error rate.
+        cosine: Mean cosine similarity of the embeddings to those of the unpruned network.
+    """
+
+    sparsity: float
+    eer_percent: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """One layer and what pruning it does.
+
+    Attributes:
+        name: Parameter name.
+        parameters: Number of weights.
+        sparsity: Share of them that is zero already.
+        probes: One per level.
+    """
+
+    name: str
+    parameters: int
+    sparsity: float
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The sensitivity of a network, layer by layer.
+
+    Attributes:
+        eer_percent: Of the network as it is.
+        levels: Sparsities that every layer was pruned to.
+        utterances: Number of utterances embedded each time.
+        trials: Number of trials.
+        layers: In the order of the network.
+    """
+
+    eer_percent: float
+    levels: tuple[float, ...]
+    utterances: int
+    trials: int
+    layers: tuple[LayerSensitivity, ...]
+
+
+def layer_sensitivity(
+    network: nn.Module,
+    features: Sequence[Features],
+    trials: Trials,
+    *,
+    levels: Sequence[float] = LEVELS,
+    ignore: Sequence[str] = (),
+    track: Track = silent,
+) -> Sensitivity:
+    """Prunes every prunable layer alone, by magnitude, without any training after it.
+
+    This one-at-a-time analysis (Han et al. 2015, arXiv 1506.02626, figure 6) tells which layers a
+    network can spare; what all of them lose together it does not tell. A layer that is sparser
+    already than a level is left as it is there.
+
+    Args:
+        network: On the CPU; its weights are the same afterwards.
+        features: `(T, num_mel_bins)` of each of `trials.utterances`, in their order.
+        trials: What the error rates are of.
+        levels: Sparsities, in (0, 1).
+        ignore: Glob patterns of parameter names to leave out.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: A level is out of range, the trials are all of one kind, or an embedding is
+            not finite.
+    """
+    for level in levels:
+        if not 0 < level < 1:
+            raise SparsifyError(f"a level of sparsity must lie between 0 and 1, got {level:g}")
+    network.eval()
+    whole, reference = _measure(network, features, trials)
+    weights = prunable_parameters(network, ignore)
+    probes: dict[str, list[Probe]] = {name: [] for name in weights}
+    work = [(name, level) for name in weights for level in levels]
+    for name, level in track(work, "Pruning layers one at a time", len(work)):
+        weight = weights[name]
+        sparsity = _sparsity(weight)
+        if sparsity >= level:
+            probes[name].append(Probe(sparsity, whole, 1.0))
+            continue
+        with _pruned(weight, level):
+            eer_percent, embeddings = _measure(network, features, trials)
+            probes[name].append(
+                Probe(_sparsity(weight), eer_percent, _similarity(embeddings, reference))
+            )
+    layers = tuple(
+        LayerSensitivity(name, weight.numel(), _sparsity(weight), tuple(probes[name]))
+        for name, weight in weights.items()
+    )
+    return Sensitivity(whole, tuple(levels), len(features), len(trials), layers)
+
+
+def sample_trials(trials: Trials, utterances: int, seed: int = 0) -> Trials:
+    """The trials among some of the utterances, drawn at random.
+
+    Args:
+        trials: A trial list.
+        utterances: How many to draw; with fewer than that the list stays as it is.
+        seed: Of the draw.
+    """
+    count = len(trials.utterances)
+    if count <= utterances:
+        return trials
+    drawn = np.sort(np.random.default_rng(seed).choice(count, utterances, replace=False))
+    number = np.full(count, -1)
+    number[drawn] = np.arange(utterances)
+    kept = (number[trials.enrolment] >= 0) & (number[trials.test] >= 0)
+    return Trials(
+        tuple(trials.utterances[index] for index in drawn),
+        number[trials.enrolment[kept]],
+        number[trials.test[kept]],
+        trials.targets[kept],
+    )
+
+
+def _measure(
+    network: nn.Module, features: Sequence[Features], trials: Trials
+) -> tuple[float, NDArray[np.float32]]:
+    """EER and embeddings `(U, D)`, each utterance whole and by itself as in `evaluate`."""
+    embeddings: list[NDArray[np.float32]] = []
+
+    def embed(feats: Features) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            embeddings.append(network(torch.from_numpy(feats[None]))[0].numpy())
+        return embeddings[-1]
+
+    result = evaluate_features(embed, features, trials)
+    return result.eer_percent, np.stack(embeddings)
+
+
+@contextmanager
+def _pruned(weight: Tensor, level: float) -> Iterator[None]:
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(largest_masks([weight.abs()], level)[0])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+
+
+def _sparsity(weight: Tensor) -> float:
+    return 1 - int(torch.count_nonzero(weight.detach())) / weight.numel()
+
+
+def _similarity(ours: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    one, other = ours.astype(np.float64), reference.astype(np.float64)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.mean((one * other).sum(axis=1) / np.where(norms == 0, 1, norms)))

@@ -1,0 +1,176 @@
+"""`sparsify compare` and `sparsify report` as a user runs them."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile as sf
+import yaml
+from click.testing import CliRunner
+
+from sparsify.cli.main import main
+from sparsify.comparison import runner
+from sparsify.comparison.plan import Plan
+
+OUTPUTS = ("results.json", "results.csv", "results.md", "report.html", "comparison.yaml")
+
+
+def compare(*arguments):
+    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
+
+
+def refused(result, *words):
+    assert result.exit_code == 2, result.output
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("Error: ")
+    for word in words:
+        assert str(word) in message
+
+
+@pytest.fixture(scope="module")
+def recipe(comparison_plan, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(comparison_plan.recipe.to_yaml())
+    return path
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        sf.write(folder / f"{name}.wav", rng.normal(0, 0.1, 16000), 16000)
+    (folder / "trials.txt").write_text("1 a.wav b.wav\n0 a.wav c.wav\n0 b.wav d.wav\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(recipe, speech, tmp_path_factory):
+    """A real comparison of two runs, in processes of their own."""
+    output = tmp_path_factory.mktemp("done") / "out"
+    arguments = ["--recipe", recipe, "--methods", "dense,linbreg", "--targets", "0.5"]
+    arguments += ["--trials", speech / "trials.txt", "--audio-root", speech]
+    result = compare(*arguments, "--output", output, "--jobs", 2, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    return output, result
+
+
+def test_writes_everything(done):
+    output, result = done
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((output / "results.json").read_text())
+    assert [run["run"] for run in printed["runs"]] == ["dense-seed0", "linbreg-0.5-seed0"]
+    assert printed["standing"] == "test"
+    assert all(run["tests"]["test"]["trials"] == 3 for run in printed["runs"])
+    assert {file.name for file in output.iterdir()} >= set(OUTPUTS)
+    assert (output / "runs" / "dense-seed0" / "report.html").is_file()
+    assert "training" in result.stderr
+    assert "evaluating on test" in result.stderr
+
+
+def test_what_is_done_is_not_done_again(done, monkeypatch):
+    output, _ = done
+    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    before = (output / "results.json").read_text()
+    again = compare("--output", output, "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["runs"] == json.loads(before)["runs"]
+
+
+def test_gates_on_what_is_there(done, monkeypatch):
+    output, _ = done
+    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.499")
+    assert passed.exit_code == 0, passed.output
+    gates = ["--fail-if", "dense.sparsity > 0", "--fail-if", "linbreg@0.5.sparsity > 0.4 + 0.05"]
+    failed = compare("--output", output, *gates)
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1] == (
+        "Failed: linbreg@0.5.sparsity > 0.4 + 0.05 holds: 0.5 > 0.4 + 0.05"
+    )
+    typo = compare("--output", output, "--fail-if", "linbreg@0.5.eer_precent > 1")
+    refused(typo, "did you mean 'eer_percent'")
+
+
+def test_another_recipe_is_refused(done):
+    output, _ = done
+    refused(compare("--output", output, "--set", "training.steps=9"), "another recipe")
+
+
+def test_the_table_is_for_people(done):
+    output, _ = done
+    result = compare("--output", output)
+    assert "linbreg" in result.stdout
+    assert "50.000%" in result.stdout
+    assert "report.html" in result.stdout
+
+
+def test_grows_and_reports_failures(done, tmp_path, monkeypatch):
+    """More targets may be added; that they fail here is told once for all, with exit code 1."""
+    output, _ = done
+    monkeypatch.setattr(
+        runner, "COMMAND", (runner.sys.executable, "-c", "raise SystemExit('Error: no luck')")
+    )
+    result = compare("--output", output, "--targets", "0.8,0.9", "--methods", "linbreg")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Failed: 2 of 4 runs failed: linbreg-0.8-seed0, linbreg-0.9-seed0: no luck"
+    )
+    content = json.loads((output / "results.json").read_text())
+    assert len(content["runs"]) == 2
+    assert len(content["failures"]) == 2
+    plan = yaml.safe_load((output / "comparison.yaml").read_text())
+    plan["runs"] = plan["runs"][:2]
+    Plan.model_validate(plan).write(output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "adabrag"], ["did you mean 'adabreg'"]),
+        (["--targets", "0.9,1.5"], ["target_sparsity"]),
+        (["--targets", "0.9,x"], ["not a list of numbers"]),
+        (["--seeds", "1.5"], ["not a list of whole numbers"]),
+        (["--trials", "trials.txt"], ["belong together"]),
+        (["--test", "clean"], ["NAME=TRIALS:ROOT"]),
+        (["--test", "cl-ean=a:b"], ["name"]),
+        (["--test", "clean=nowhere.txt:b"], ["nowhere.txt"]),
+        (["--recipe", "nosuch"], ["nosuch"]),
+        (["--set", "methods.gmp.begn=0"], ["did you mean 'begin'"]),
+        (["--fail-if", "gmp@0.9.eer_percent >"], ["cannot be read"]),
+        (["--fail-if", "gmp@0.91.eer_percent > 1"], ["did you mean 'gmp@0.9"]),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments, words, tmp_path):
+    output = tmp_path / "out"
+    refused(compare("--methods", "gmp", *arguments, "--output", output), *words)
+    assert not (output / "runs").exists()
+
+
+def test_report_of_runs(comparison, tmp_path):
+    page = tmp_path / "report.html"
+    runs = [str(comparison / "runs" / name) for name in ("dense-seed0", "linbreg-0.9-seed1")]
+    result = CliRunner().invoke(main, ["report", *runs, "--output", str(page), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"path": str(page), "runs": 2}
+    assert "linbreg" in page.read_text()
+    refused(CliRunner().invoke(main, ["report", str(tmp_path), "--output", str(page)]), tmp_path)
+
+
+def test_documented_options_exist():
+    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    calls = [
+        line.partition(" #")[0].split()
+        for block in blocks
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    assert len(calls) >= 5
+    for program, name, *words in calls:
+        assert program == "sparsify"
+        command = main.get_command(click.Context(main), name)
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known

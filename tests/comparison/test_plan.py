@@ -1,0 +1,70 @@
+import pytest
+
+from sparsify.comparison.plan import Plan, TestSet, grid, read_plan, shared_recipe
+from sparsify.errors import SparsifyError
+from sparsify.recipe import Recipe
+
+
+def test_the_grid_has_every_run_once():
+    cells = grid(["adabreg", "gmp", "adabreg"], [0.5, 0.9, 0.9], [0, 3])
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2
+    assert {cell.name for cell in cells} >= {"adabreg-0.5-seed0", "gmp-0.9-seed3"}
+    assert [cell.seed for cell in cells] == [0] * 4 + [3] * 4
+
+
+def test_dense_is_trained_once_per_seed():
+    cells = grid(["dense", "adabreg"], [0.5, 0.9, 0.95], [0, 1])
+    assert [cell.name for cell in cells if cell.method == "dense"] == ["dense-seed0", "dense-seed1"]
+    assert len(cells) == 2 * (1 + 3)
+
+
+def test_runs_differ_in_nothing_but_method_target_and_seed():
+    base = shared_recipe(Recipe(method="gmp", target_sparsity=0.7, seed=5, name="mine"))
+    runs = tuple(grid(["dense", "adabreg"], [0.5, 0.9], [0, 1]))
+    plan = Plan(recipe=base, runs=runs, tests=())
+    for cell in runs:
+        recipe = plan.recipe_of(cell)
+        assert recipe.method == cell.method
+        assert recipe.seed == cell.seed
+        assert cell.target_sparsity in (None, recipe.target_sparsity)
+        assert shared_recipe(recipe) == base
+
+
+def test_survives_the_disk(tmp_path):
+    test = TestSet(name="clean", trials="trials.txt", audio_root="test")
+    plan = Plan(recipe=Recipe(), runs=tuple(grid(["adabreg"], [0.9], [0])), tests=(test,))
+    assert read_plan(tmp_path) is None
+    plan.write(tmp_path)
+    assert read_plan(tmp_path) == plan
+
+
+@pytest.mark.parametrize(
+    ("methods", "targets", "seeds", "words"),
+    [
+        (["adabrag"], [0.9], [0], "did you mean 'adabreg'"),
+        (["adabreg"], [1.5], [0], "target_sparsity"),
+        (["adabreg"], [0.9], [-1], "seed"),
+    ],
+)
+def test_a_wrong_grid_is_refused(methods, targets, seeds, words):
+    with pytest.raises(SparsifyError, match=words):
+        grid(methods, targets, seeds)
+
+
+def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
+    (tmp_path / "trials.txt").write_text("1 a b\n")
+
+    def check(recipe=None, name="clean", trials="trials.txt", root=""):
+        test = TestSet(name=name, trials=str(tmp_path / trials), audio_root=str(tmp_path / root))
+        runs = tuple(grid(["gmp"], [0.9], [0]))
+        Plan(recipe=recipe or Recipe(), runs=runs, tests=(test,)).check()
+
+    for words, arguments in (
+        ("nontarget", {}),
+        ("no trial list", {"trials": "nothing.txt"}),
+        ("no folder", {"root": "nowhere"}),
+        ("taken", {"name": "validation"}),
+        ("unknown key 'begn'", {"recipe": Recipe(methods={"gmp": {"begn": 0.1}})}),
+    ):
+        with pytest.raises(SparsifyError, match=words):
+            check(**arguments)

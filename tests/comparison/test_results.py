@@ -1,0 +1,119 @@
+"""Rows, means, CSV, JSON and Markdown say the same."""
+
+import csv
+import io
+import json
+from statistics import mean
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from sparsify.comparison.results import (
+    collect_run,
+    expected_metrics,
+    gate_metrics,
+    means,
+    summarise,
+)
+from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.errors import SparsifyError
+
+
+@pytest.fixture(scope="module")
+def results(comparison_plan, comparison):
+    rows = [
+        collect_run(comparison / "runs" / cell.name, ["clean", "noisy"], comparison)
+        for cell in comparison_plan.runs
+    ]
+    made = summarise(comparison_plan, rows, {"gmp-0.9-seed0": "it broke"}, "sparsify compare")
+    made["test_sets"] = [{"name": "clean"}, {"name": "noisy"}]
+    return made
+
+
+def test_rows_tell_what_the_files_hold(results, comparison):
+    for row in results["runs"]:
+        run = comparison / "runs" / row["run"]
+        tensors = safetensors.numpy.load_file(run / "model.safetensors")
+        for layer in row["layers"]:
+            assert layer["nonzero"] == np.count_nonzero(tensors[layer["name"]])
+            assert layer["parameters"] == tensors[layer["name"]].size
+        summary = json.loads((run / "summary.json").read_text())
+        for key in ("sparsity", "nonzero", "parameters", "seed", "seconds", "steps"):
+            assert row[key] == summary[key]
+        assert row["validation"]["eer_percent"] == summary["eer_percent"]
+        assert row["eer_percent"] == row["tests"]["clean"]["eer_percent"]
+        assert row["bytes"] == (run / "model.safetensors").stat().st_size
+        assert (comparison / row["curves"]).read_text().count("\n") == 3
+        assert row["zipped_bytes"] < row["bytes"]
+        assert (row["bitmask_bytes"] < row["bytes"]) == (row["method"] != "dense")
+
+
+def test_means_are_those_of_the_runs(results):
+    assert [entry["cell"] for entry in results["means"]] == ["dense", "linbreg@0.5", "linbreg@0.9"]
+    for entry in results["means"]:
+        own = [
+            row
+            for row in results["runs"]
+            if (row["method"], row["target_sparsity"])
+            == (entry["method"], entry["target_sparsity"])
+        ]
+        assert entry["seeds"] == [row["seed"] for row in own] == [0, 1]
+        for name, value in (
+            ("eer_percent", lambda row: row["eer_percent"]),
+            ("noisy.eer_percent", lambda row: row["tests"]["noisy"]["eer_percent"]),
+            ("seconds", lambda row: row["seconds"]),
+        ):
+            values = [value(row) for row in own]
+            spread = entry["metrics"][name]
+            assert spread["mean"] == pytest.approx(mean(values))
+            assert (spread["min"], spread["max"]) == (min(values), max(values))
+
+
+def test_gates_know_beforehand_what_there_will_be(results, comparison_plan):
+    before = expected_metrics(comparison_plan.runs, ["clean", "noisy"])
+    after = gate_metrics(results)
+    assert before.keys() == after.keys()
+    for cell, metrics in after.items():
+        assert metrics.keys() == before[cell].keys()
+
+
+def test_csv_has_every_run_with_every_number(results):
+    lines = list(csv.DictReader(io.StringIO(to_csv(results))))
+    assert [line["run"] for line in lines] == [row["run"] for row in results["runs"]]
+    for line, row in zip(lines, results["runs"], strict=True):
+        for key in ("sparsity", "nonzero", "bytes", "zipped_bytes", "seconds", "min_dcf"):
+            assert float(line[key]) == row[key]
+        assert float(line["noisy.eer_percent"]) == row["tests"]["noisy"]["eer_percent"]
+        assert line["target_sparsity"] == str(row["target_sparsity"] or "")
+
+
+def test_markdown_has_a_line_per_method_and_target(results):
+    head, rule, *lines, blank, failure = to_markdown(results).splitlines()
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    assert rule.count("|") == head.count("|")
+    assert blank == ""
+    assert "gmp-0.9-seed0" in failure
+    assert "it broke" in failure
+    for line, entry in zip(lines, results["means"], strict=True):
+        cells = dict(
+            zip(columns, [cell.strip() for cell in line.strip("|").split("|")], strict=True)
+        )
+        low, high = (entry["metrics"]["noisy.eer_percent"][end] for end in ("min", "max"))
+        assert cells["method"] == entry["method"]
+        assert cells["EER noisy %"] == f"{(low + high) / 2:.2f} ({low:.2f}–{high:.2f})"
+        assert cells["seeds"] == "2"
+
+
+def test_a_run_that_is_not_complete_is_no_result(comparison, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    source = comparison / "runs" / "dense-seed0"
+    (run / "recipe.yaml").write_bytes((source / "recipe.yaml").read_bytes())
+    with pytest.raises(SparsifyError, match="not complete"):
+        collect_run(run)
+
+
+def test_means_are_in_order_whatever_the_order_of_the_runs(results):
+    backwards = means(reversed(results["runs"]))
+    assert [entry["cell"] for entry in backwards] == ["linbreg@0.5", "linbreg@0.9", "dense"]

@@ -1,0 +1,166 @@
+"""What is run, what is not run again, and what becomes of failures and interruptions."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsify.comparison import runner
+from sparsify.comparison.plan import Plan, TestSet, grid
+from sparsify.comparison.runner import carry_out
+from sparsify.errors import SparsifyError
+from sparsify.recipe import Recipe
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """Where the imitation of the command reads and writes."""
+    folder = tmp_path / "book"
+    folder.mkdir()
+    monkeypatch.setenv("IMITATION", str(folder))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    imitation = Path(__file__).with_name("imitation.py")
+    monkeypatch.setattr(runner, "COMMAND", (sys.executable, "-S", str(imitation)))
+    monkeypatch.setattr(runner, "_POLL", 0.01)
+    return folder
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n")
+    test = TestSet(
+        name="clean", trials=str(tmp_path / "trials.txt"), audio_root=str(tmp_path / "audio")
+    )
+    runs = tuple(grid(["dense", "adabreg"], [0.5, 0.9], [0]))
+    return Plan(recipe=Recipe(), runs=runs, tests=(test,))
+
+
+def calls(book):
+    """What was called since the last time, by (command, run, new or --resume)."""
+    file = book / "calls"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    file.unlink(missing_ok=True)
+    return lines
+
+
+def kinds(book):
+    return sorted(tuple(call[:3]) for call in calls(book))
+
+
+NAMES = ["adabreg-0.5-seed0", "adabreg-0.9-seed0", "dense-seed0"]
+EVERYTHING = [("evaluate", name, "new") for name in NAMES] + [
+    ("train", name, "new") for name in NAMES
+]
+
+
+def test_everything_is_done_once(book, plan, tmp_path):
+    seen = []
+    failures = carry_out(plan, tmp_path / "out", jobs=2, watch=lambda p: seen.append(p[0].doing))
+    assert failures == {}
+    assert kinds(book) == EVERYTHING
+    assert {"training", "evaluating on clean"} <= set(seen)
+    file = tmp_path / "out" / "runs" / "dense-seed0" / "evaluations" / "clean.json"
+    assert json.loads(file.read_text())["result"]["eer_percent"] == 5
+    assert carry_out(plan, tmp_path / "out", jobs=2) == {}
+    assert kinds(book) == []
+
+
+def test_other_trials_are_evaluated_anew(book, plan, tmp_path):
+    carry_out(plan, tmp_path / "out", jobs=3)
+    calls(book)
+    (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n0 b c\n")
+    carry_out(plan, tmp_path / "out", jobs=3)
+    assert {kind for kind, *_ in kinds(book)} == {"evaluate"}
+
+
+def test_a_failure_stops_nothing_else_and_is_resumed(book, plan, tmp_path, monkeypatch):
+    command = runner.COMMAND
+    (book / "broken").write_text(NAMES[0])
+    failures = carry_out(plan, tmp_path / "out", jobs=1)
+    assert failures.keys() == {NAMES[0]}
+    assert failures[NAMES[0]].startswith("it broke")
+    assert len(calls(book)) == len(EVERYTHING) - 1
+    monkeypatch.setattr(runner, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    again = carry_out(plan, tmp_path / "out", jobs=1)
+    assert again[NAMES[0]].startswith("exit code 3")  # what it said before no longer counts
+    monkeypatch.setattr(runner, "COMMAND", command)
+    (book / "broken").unlink()
+    assert carry_out(plan, tmp_path / "out", jobs=1) == {}
+    assert kinds(book) == [("evaluate", NAMES[0], "new"), ("train", NAMES[0], "--resume")]
+
+
+def test_an_interruption_ends_the_processes_and_is_resumed(book, plan, tmp_path):
+    (book / "slow").touch()
+
+    def interrupt(progress):
+        if sum(each.record.get("step") == 1 for each in progress) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(plan, tmp_path / "out", jobs=2, watch=interrupt)
+    started = calls(book)
+    assert len(started) == 2
+    for *_, process, _ in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    (book / "slow").unlink()
+    assert carry_out(plan, tmp_path / "out", jobs=2) == {}
+    resumed = {name for _, name, how in kinds(book) if how == "--resume"}
+    assert resumed == {name for _, name, *_ in started}
+
+
+def test_a_killed_process_is_a_failure_that_tells_so(book, plan, tmp_path):
+    (book / "slow").touch()
+
+    def kill(progress):
+        if any(each.record for each in progress) and (book / "slow").exists():
+            (book / "slow").unlink()
+            os.kill(calls(book)[0][3], signal.SIGKILL)
+
+    failures = carry_out(plan, tmp_path / "out", jobs=1, watch=kill)
+    assert len(failures) == 1
+    assert "SIGKILL" in next(iter(failures.values()))
+
+
+def test_another_recipe_is_refused(book, plan, tmp_path):
+    carry_out(plan, tmp_path / "out", jobs=1)
+    other = plan.model_copy(update={"recipe": Recipe(name="other")})
+    calls(book)
+    with pytest.raises(SparsifyError, match="another recipe"):
+        carry_out(other, tmp_path / "out", jobs=1)
+    assert calls(book) == []
+
+
+def test_two_at_the_same_time_are_refused(book, plan, tmp_path):
+    carry_out(plan, tmp_path / "out", jobs=1)
+    with (tmp_path / "out" / "logs" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SparsifyError, match="at work in"):
+            carry_out(plan, tmp_path / "out", jobs=1)
+
+
+def test_processes_share_the_cores(book, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "available_cores", lambda: 8)
+    carry_out(plan, tmp_path / "out", jobs=2)
+    assert {threads for *_, threads in calls(book)} == {"4"}
+
+
+def test_processes_take_turns_on_the_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    gpus = runner.visible_gpus()
+    used = [runner._environment(slot, 3, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert used == ["2", "5", "2"]
+
+
+def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):
+    runs = tuple(grid(["dense", "adabreg"], [0.5], [3, 4]))
+    several = plan.model_copy(update={"runs": runs})
+    for _ in range(2):
+        assert carry_out(several, tmp_path / "out", jobs=2, measure_latency=True) == {}
+    measured = [name for command, name, _ in kinds(book) if command == "export"]
+    assert measured == ["adabreg-0.5-seed3", "dense-seed3"]
+    assert not list((tmp_path / "out" / "logs").glob("*.onnx"))

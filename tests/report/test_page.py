@@ -1,0 +1,217 @@
+"""The report: complete, self-contained, and alive in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from sparsify.comparison.results import collect_run, summarise
+from sparsify.comparison.tables import to_csv
+from sparsify.report.page import write_comparison_report, write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+# Does what a reader does, and leaves what it found in the page's title.
+PROBE = """
+const seen = [];
+const click = (selector) => document.querySelector(selector).click();
+const shows = (selector) => [...document.querySelectorAll(selector)]
+  .filter((each) => each.getClientRects().length).length;
+const column = () => [...document.querySelectorAll("table")[0].tBodies[0].rows]
+  .map((row) => Number(row.cells[3].dataset.value));
+document.querySelectorAll("th button")[3].click();
+seen.push(column().every((value, index, all) => !index || all[index - 1] <= value));
+document.querySelectorAll("th button")[3].click();
+seen.push(column().every((value, index, all) => !index || all[index - 1] >= value));
+const lines = shows('[data-method="linbreg"] path');
+click('.legend input[value="linbreg"]');
+seen.push(lines > 0 && shows('[data-method="linbreg"] path') === 0);
+click('.legend input[value="linbreg"]');
+seen.push(shows('[data-method="linbreg"] path') === lines);
+seen.push(shows("[data-choice]") === 1);
+click('[data-choose="0.9"]');
+seen.push(shows('[data-choice="0.9"]') === 1 && shows("[data-choice]") === 1);
+const theme = document.documentElement.dataset.theme;
+click("#theme");
+seen.push(theme !== document.documentElement.dataset.theme);
+const tip = document.getElementById("tip");
+document.querySelector(".marker[data-tip]").dispatchEvent(new PointerEvent("pointermove"));
+seen.push(!tip.hidden && tip.textContent.includes("EER"));
+const panel = document.querySelector('svg.panel[data-quantity="lambda"]');
+panel.scrollIntoView();
+const box = panel.getBoundingClientRect();
+panel.dispatchEvent(new PointerEvent("pointermove", { clientX: box.right - 20, clientY: box.top }));
+seen.push(tip.textContent.includes("linbreg") && !tip.textContent.includes("dense"));
+seen.push(document.documentElement.scrollWidth <= innerWidth);
+const saved = [];
+URL.createObjectURL = (blob) => `data:${blob.type},${blob.size}`;
+HTMLAnchorElement.prototype.click = function () { saved.push(this.download, this.href); };
+click("#get-json");
+click("#get-csv");
+seen.push(/^results.json,data:application.json,\\d{4,},results.csv,data:text.csv,\\d{3,}$/.test(saved));
+seen.push(performance.getEntriesByType("resource").length === 0);
+document.title = JSON.stringify(seen);
+"""
+
+
+class Parts(HTMLParser):
+    """The tags of a page with their attributes, and the text of its scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.open_script = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "script":
+            self.scripts.append("")
+            self.open_script = True
+
+    def handle_endtag(self, tag):
+        if tag == "script":
+            self.open_script = False
+
+    def handle_data(self, data):
+        if self.open_script:
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def results(comparison_plan, comparison):
+    rows = [
+        collect_run(comparison / "runs" / cell.name, ["clean", "noisy"], comparison)
+        for cell in comparison_plan.runs
+    ]
+    latency = {
+        "machine": {"cpu": "a processor"},
+        "rows": [
+            {"engine": "onnxruntime", "artifact": kind, "threads": 1, "median_ms": 2.5}
+            for kind in ("dense", "sparse")
+        ],
+    }
+    rows[0] = rows[0] | {"latency": latency}
+    hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
+    made = summarise(comparison_plan, rows, hostile, "sparsify compare --output 'a & b'")
+    return made | {"test_sets": [{"name": "clean"}, {"name": "noisy"}], "standing": "clean"}
+
+
+@pytest.fixture(scope="module")
+def page(results, comparison, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_comparison_report(results, comparison, path)
+    return path
+
+
+def charts(parts):
+    return [own["aria-label"] for tag, own in parts.tags if tag == "svg" and "aria-label" in own]
+
+
+def test_every_chart_is_there(page):
+    names = charts(Parts(page.read_text()))
+    assert len(names) == len(set(names)) + 1  # the bars of two targets
+    for expected in (
+        "EER against sparsity, clean",
+        "EER against sparsity, noisy",
+        "Sparsity over training, target 50 %",
+        "Sparsity over training, target 90 %",
+        "Regularisation weight λ over training, target 90 %",
+        "EER on validation speakers over training, target 50 %",
+        "EER on corrupted validation speech over training, target 50 %",
+        "Norm of the prunable weights over training, target 90 %",
+        "Training loss over training, target 90 %",
+        "Weights left in every layer of every model",
+        "Weights left, layer by layer",
+        "File size",
+        "Training time",
+        "Latency, 1 thread",
+    ):
+        assert expected in names
+
+
+def test_holds_the_data(page, results):
+    scripts = Parts(page.read_text()).scripts
+    data = json.loads(scripts[0])
+    assert data["results"] == json.loads(json.dumps(results))
+    assert data["curves"].keys() == {row["run"] for row in results["runs"]}
+    assert data["curves"]["linbreg-0.9-seed1"]["step"] == [1, 2, 3]
+    assert json.loads(scripts[1]) == to_csv(results)
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    text = page.read_text()
+    for tag, own in Parts(text).tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert own.get(name, "data:").startswith(("data:", "#")), (tag, own)
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "fetch(" not in text
+
+
+def test_text_from_outside_stays_text(page):
+    parts = Parts(page.read_text())
+    assert len(parts.scripts) == 3
+    assert ("b", {}) not in parts.tags
+
+
+def test_a_single_run_has_a_page(comparison, tmp_path):
+    path = tmp_path / "report.html"
+    write_report([comparison / "runs" / "linbreg-0.9-seed0"], path)
+    text = path.read_text()
+    names = charts(Parts(text))
+    assert "Sparsity over training, target 90 %" in names
+    assert "Weights left, layer by layer" in names
+    assert not any("EER against sparsity" in name for name in names)
+    assert "<h1>linbreg-0.9-seed0</h1>" in text
+    write_report([comparison / "runs" / "dense-seed0"], path)
+    assert "Training loss over training" in charts(Parts(path.read_text()))
+
+
+def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, tmp_path):
+    failed = summarise(comparison_plan, [], {"dense-seed0": "no such folder"}, "sparsify compare")
+    write_comparison_report(failed, comparison, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "no such folder" in text
+    assert to_csv(failed) == "run,method,target_sparsity,seed\n"
+
+
+@pytest.fixture
+def browser():
+    found = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
+    return found
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_works_in_a_browser(page, browser, tmp_path, width):
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</body>", f"<script>{PROBE}</script></body>"))
+    result = subprocess.run(
+        [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},900",
+            "--enable-logging=stderr",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--dump-dom",
+            f"file://{probed}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in result.stderr, result.stderr
+    title = re.search(r"<title>(.*?)</title>", result.stdout)
+    assert title
+    seen = json.loads(title[1])
+    assert seen == [True] * 12
