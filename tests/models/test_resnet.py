@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from sparsify import SparsifyError, build_model
+from sparsify.models.resnet import Projection
 
 GOLDEN = {
     "wespeaker_resnet34_m8": ("resnet34", {"channels": 8}),
@@ -87,3 +88,20 @@ def test_a_level_far_above_the_deviation_does_not_cancel():
 def test_refuses_what_makes_no_network(options):
     with pytest.raises(SparsifyError, match="resnet34"):
         build_model("resnet34", **options)
+
+
+def test_projections_train_as_they_infer():
+    """Written and strided alike; also with few channels that lie last, which crashed."""
+    torch.manual_seed(0)
+    projection = Projection(4, 8, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 7, 10).to(memory_format=torch.channels_last).requires_grad_()
+    y = projection(x)
+    y.square().sum().backward()
+    expected = x.detach().double().requires_grad_()
+    weight = projection.weight.detach().double().requires_grad_()
+    out = torch.einsum("oi,bihw->bohw", weight[:, :, 0, 0], expected[:, :, ::2, ::2])
+    out.square().sum().backward()
+    torch.testing.assert_close(y.double(), out, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(projection.eval()(x.detach()).double(), out, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x.grad.double(), expected.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(projection.weight.grad.double(), weight.grad, rtol=1e-4, atol=1e-4)
