@@ -16,8 +16,8 @@ Pooling = Literal["statistics", "attentive"]
 class Projection(nn.Conv2d):
     """A 1×1 convolution, which in training leaves out what the stride skips beforehand.
 
-    The result is the same. The gradient of a strided one overruns its memory in oneDNN as of torch
-    2.14.1 on AVX-512, if there are fewer than 16 channels that lie last, as torch.compile lays them.
+    The result is the same. The gradient of a strided one overruns its memory in oneDNN (torch
+    2.14.1, AVX-512) if there are fewer than 16 channels that lie last, as torch.compile has them.
     """
 
     def forward(self, x: Tensor) -> Tensor:
