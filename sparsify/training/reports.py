@@ -95,6 +95,7 @@ def run_summary(
         "global_sparsity": table.global_sparsity,
         **figures,
         "steps": recipe.training.steps,
+        "rounds": learner.method.rounds,
         "device": str(learner.compute),
         "processes": learner.processes.count,
         "seed": recipe.seed,
