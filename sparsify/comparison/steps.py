@@ -14,9 +14,11 @@ from sparsify.comparison.results import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.training.run_directory import RunDirectory
+from sparsify.verification.trials import read_trials
 
 RUNS = "runs"
 LOGS = "logs"
+CONFIDENCE = "95"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator
 
 
 def _evaluation(run: RunDirectory, test: TestSet) -> Step:
-    trials = ["--trials", test.trials, "--audio-root", test.audio_root]
+    options = ["--trials", test.trials, "--audio-root", test.audio_root]
+    # Intervals need to know who speaks, which the first folder of a name tells.
+    if all("/" in name for name in read_trials(test.trials).utterances):
+        options += ["--confidence", CONFIDENCE]
 
     def keep(result: Any) -> None:
         file = _evaluation_file(run, test)
@@ -67,7 +72,7 @@ def _evaluation(run: RunDirectory, test: TestSet) -> Step:
 
     return Step(
         f"evaluating on {test.name}",
-        ["evaluate", str(run.path), *trials, "--json", "--quiet"],
+        ["evaluate", str(run.path), *options, "--json", "--quiet"],
         keep,
     )
 
