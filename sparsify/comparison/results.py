@@ -58,6 +58,8 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
         SparsifyError: The run is not complete, or one of its files is damaged.
     """
     run = RunDirectory(path)
+    if not run.recipe_file.is_file():
+        raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
     recipe, summary = run.saved_recipe(), run.summary()
     if summary is None:
         raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
