@@ -242,8 +242,8 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
     """Bytes of the model file as it is, zipped, and in the bitmask layout."""
     with TemporaryDirectory() as folder:
         packed = Path(folder) / "bitmask.safetensors"
-        recipe = artifact.recipe
-        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask")
+        recipe, measured = artifact.recipe, artifact.measured
+        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask", measured)
         return {
             "bytes": artifact.path.stat().st_size,
             "zipped_bytes": zipped_bytes(artifact.path),
