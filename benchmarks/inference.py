@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -27,6 +26,7 @@ from sparsify.exporters.embedders import Network, onnx_network, torch_network
 from sparsify.exporters.onnx import export_onnx
 from sparsify.exporters.twin import write_dense_twin
 from sparsify.progress import Track, silent
+from sparsify.speech.parallel import available_cores
 
 _TIMED_RUNS = 3  # per turn, after one that is not timed
 
@@ -149,7 +149,7 @@ def describe_machine() -> Machine:
     return Machine(
         cpu=_cpu_model(),
         isa=torch.backends.cpu.get_cpu_capability(),
-        cores=_cores(),
+        cores=available_cores(),
         torch=torch.__version__,
         onnxruntime=onnxruntime.__version__,
     )
@@ -209,12 +209,6 @@ def _rows(
         )
         for candidate, measured in times.items()
     ]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -35,12 +35,13 @@ from sparsify.comparison.plan import (
     shared_recipe,
 )
 from sparsify.comparison.results import Results, expected_metrics, gate_metrics
-from sparsify.comparison.runner import available_cores, visible_gpus
+from sparsify.comparison.runner import visible_gpus
 from sparsify.comparison.tables import evaluation_sets, percent, spread_text
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
 from sparsify.report.page import REPORT_FILE, write_comparison_report
+from sparsify.speech.parallel import available_cores
 
 T = TypeVar("T")
 

@@ -12,11 +12,16 @@ from rich.text import Text
 
 from sparsify.artifact import Artifact
 from sparsify.cli.display import out, track
+from sparsify.errors import SparsifyError
 from sparsify.recipe import FrontEnd
-from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
-from sparsify.verification.embedding import Features
+from sparsify.verification.embedding import (
+    Features,
+    audio_features,
+    file_recordings,
+    locate,
+)
 from sparsify.verification.sensitivity import (
     LayerSensitivity,
     Sensitivity,
@@ -90,11 +95,14 @@ def _cell(eer_percent: float, whole: float) -> Text:
 
 
 def _features(trials: Trials, root: Path, front_end: FrontEnd) -> list[Features]:
-    filterbank, names = Filterbank(front_end), trials.utterances
-    return [
-        filterbank.features(read_audio(root / name, front_end.sample_rate))
-        for name in track(names, "Reading utterances", len(names))
-    ]
+    names = trials.utterances
+    recordings = file_recordings(names, locate(names, root), front_end.sample_rate)
+    features = []
+    for found in track(audio_features(recordings, front_end), "Reading utterances", len(names)):
+        if isinstance(found, SparsifyError):
+            raise found
+        features.append(found)
+    return features
 
 
 def _synthetic(front_end: FrontEnd) -> tuple[Trials, list[Features]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import to_jsonable_python
 
 from sparsify.errors import SparsifyError, did_you_mean
 
@@ -26,6 +27,8 @@ Layout = Literal[
     "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
 ]
 FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
+# As they are read back from a saved recipe, so that it equals the one that was saved.
+Options = Annotated[dict[str, Any], AfterValidator(to_jsonable_python)]
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
@@ -65,7 +68,7 @@ class ModelSection(Section):
     """
 
     name: str = "ecapa-tdnn"
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     init_from: str | None = None
 
@@ -295,7 +298,7 @@ class Recipe(Section):
     objective: ObjectiveSection = ObjectiveSection()
     distillation: DistillationSection = DistillationSection()
     training: TrainingSection = TrainingSection()
-    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    methods: dict[str, Options] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _large_margin_has_a_speed(self) -> Self:

@@ -16,6 +16,18 @@ def test_shipped_recipe_is_valid_and_survives_yaml(name, tmp_path):
     assert load_recipe(tmp_path / "copy.yaml") == recipe
 
 
+def test_options_survive_yaml(tmp_path):
+    recipe = load_recipe(
+        "quickstart",
+        ["method=adabreg-fixed", "methods.adabreg-fixed.lambda_value={0.9: 2, 0.95: 4}"],
+        {"model.options": {"blocks": (1, 2)}},
+    )
+    (tmp_path / "copy.yaml").write_text(recipe.to_yaml(), "utf-8")
+    copy = load_recipe(tmp_path / "copy.yaml")
+    assert copy == recipe
+    assert method_options(copy).lambda_value == {0.9: 2, 0.95: 4}
+
+
 def test_assignments_and_changes_apply_in_order():
     recipe = load_recipe(
         "quickstart",

@@ -58,6 +58,8 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
         SparsifyError: The run is not complete, or one of its files is damaged.
     """
     run = RunDirectory(path)
+    if not run.recipe_file.is_file():
+        raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
     recipe, summary = run.saved_recipe(), run.summary()
     if summary is None:
         raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
@@ -240,8 +242,8 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
     """Bytes of the model file as it is, zipped, and in the bitmask layout."""
     with TemporaryDirectory() as folder:
         packed = Path(folder) / "bitmask.safetensors"
-        recipe = artifact.recipe
-        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask")
+        recipe, measured = artifact.recipe, artifact.measured
+        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask", measured)
         return {
             "bytes": artifact.path.stat().st_size,
             "zipped_bytes": zipped_bytes(artifact.path),

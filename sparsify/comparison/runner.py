@@ -32,6 +32,7 @@ from sparsify.comparison.steps import (
     missing_steps,
 )
 from sparsify.errors import SparsifyError
+from sparsify.speech.parallel import available_cores
 
 # -P: what lies in the current folder must not stand in for an installed module.
 COMMAND = (sys.executable, "-P", "-m", "sparsify")
@@ -231,13 +232,6 @@ def _environment(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
     if jobs > 1 and gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return environment
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -7,15 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from sparsify.recipe import AugmentSection
 from sparsify.speech._torchaudio import torchaudio_module
+from sparsify.speech.audio import Samples
 from sparsify.speech.recordings import Recordings
 from sparsify.speech.reverb import reverberate, simulated_room
-
-Samples = npt.NDArray[np.float32]
 
 _KNOTS = 8
 _PEAK = 0.99

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +18,7 @@ from sparsify.speech.audio import Samples
 from sparsify.speech.augment import Augmenter, change_speed, source_samples
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
-from sparsify.speech.parallel import PROCESSES
+from sparsify.speech.parallel import PROCESSES, available_cores
 from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
@@ -102,9 +101,7 @@ def training_batches(
 
 def default_workers(neighbours: int = 1) -> int:
     """Loader processes that leave the model at least half of a process's share of the cores."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(_MOST_WORKERS, cores // neighbours // 2)
+    return min(_MOST_WORKERS, available_cores() // neighbours // 2)
 
 
 class CropBatches(Dataset[Batch | SparsifyError]):

@@ -1,7 +1,8 @@
-"""Threads for work that waits for disks or releases the GIL, and the kind of loader processes."""
+"""Cores, threads for work that waits for disks or releases the GIL, and loader processes."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,13 @@ PROCESSES = "fork" if sys.platform == "linux" else None
 
 _THREADS = 8
 _AHEAD = 4 * _THREADS  # a million futures at once would fill the memory
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_threads(

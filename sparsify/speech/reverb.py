@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
+from sparsify.speech.audio import Samples
 
 _DELAY_SECONDS = (0.002, 0.02)
 _DIRECT_DB = (0.0, 12.0)

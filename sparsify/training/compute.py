@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sparsify.errors import SparsifyError
+from sparsify.speech.parallel import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,8 @@ def choose_compute(
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if "OMP_NUM_THREADS" not in os.environ and cores:
-        torch.set_num_threads(cores)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(available_cores())
     if device == "cuda" and not torch.cuda.is_available():
         raise SparsifyError("no CUDA device was found: use --device cpu or auto")
     use_cuda = device != "cpu" and torch.cuda.is_available()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
+from sparsify.speech.parallel import available_cores
 from sparsify.verification.trials import Trials
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class Scoring:
         lengths = unit_length(rows)  # the average of a model's utterances is shorter than one
         starts = range(0, len(rows), _COHORT_BLOCK)
         blocks = (lengths[start : start + _COHORT_BLOCK] for start in starts)
-        with ThreadPoolExecutor(os.cpu_count()) as executor:
+        with ThreadPoolExecutor(available_cores()) as executor:
             found = executor.map(statistics, blocks)
             parts = list(track(found, "Comparing with the cohort", len(starts)))
         mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -58,7 +58,7 @@ def test_candidates_take_turns(artifacts, monkeypatch):
 
     monkeypatch.setattr(inference, "onnx_network", lambda path, bins, threads: network(path.stem))
     monkeypatch.setattr(inference, "torch_network", lambda model, threads: network("torch"))
-    monkeypatch.setattr(inference, "_cores", lambda: 1)
+    monkeypatch.setattr(inference, "available_cores", lambda: 1)
     benchmark(load_artifact(artifacts["onnx"]), frames=5, rounds=3, track=track)
     turn = [name for name in ("dense", "model", "torch") for _ in range(4)]
     assert calls == 3 * turn
@@ -66,7 +66,7 @@ def test_candidates_take_turns(artifacts, monkeypatch):
 
 
 def test_the_module_prints_json(artifacts, capsys, monkeypatch):
-    monkeypatch.setattr(inference, "_cores", lambda: 1)
+    monkeypatch.setattr(inference, "available_cores", lambda: 1)
     assert main([str(artifacts["onnx"]), "--json", "--frames", "10"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["machine"]["cores"] == 1

@@ -197,6 +197,20 @@ def test_sensitivity_on_a_trial_list(artifacts, tmp_path):
     assert "EER at 95 %" in shown.stdout
 
 
+def test_sensitivity_finds_utterances_as_evaluate_does(artifacts, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        sf.write(tmp_path / f"{name}.flac", rng.normal(0, 0.1, 8000), 16000)
+    trials = tmp_path / "trials.txt"
+    speech = ["--trials", trials, "--audio-root", tmp_path, "--level", 0.95]
+    trials.write_text("1 a b.wav\n0 a c\n")  # one name without its extension, one with another
+    assert inspect_json(artifacts["run"], "--sensitivity", *speech)["sensitivity"]["trials"] == 2
+    trials.write_text("1 a b\n0 a d\n")
+    result = inspect(artifacts["run"], "--sensitivity", *speech)
+    assert result.exit_code == 2
+    assert "--audio-root must be the folder" in result.stderr
+
+
 def test_sensitivity_options_belong_together(artifacts):
     for arguments, words in (
         (["--sensitivity", "--trials", "a"], "belong together"),

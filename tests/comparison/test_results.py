@@ -117,3 +117,8 @@ def test_a_run_that_is_not_complete_is_no_result(comparison, tmp_path):
 def test_means_are_in_order_whatever_the_order_of_the_runs(results):
     backwards = means(reversed(results["runs"]))
     assert [entry["cell"] for entry in backwards] == ["linbreg@0.5", "linbreg@0.9", "dense"]
+
+
+def test_a_folder_without_a_run_is_called_that(tmp_path):
+    with pytest.raises(SparsifyError, match="is not a run directory"):
+        collect_run(tmp_path)
