@@ -49,6 +49,16 @@ def torchrun(*arguments):
     return process.returncode, output
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """As in the processes of torchrun: more threads round differently, and steps magnify that."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Holds the runs of two processes: `together`, and `stopped` halfway."""
