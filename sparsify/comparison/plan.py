@@ -14,6 +14,7 @@ from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.registry import method_options, pursues_target
 from sparsify.recipe import OpenFraction, Recipe, Section, validate
+from sparsify.training.data import SYNTHETIC
 from sparsify.verification.trials import read_trials
 
 PLAN_FILE = "comparison.yaml"
@@ -89,6 +90,14 @@ class Plan(Section):
         """
         for cell in {cell.method: cell for cell in self.runs}.values():
             method_options(self.recipe_of(cell))
+        recipe = self.recipe
+        for key, path in (
+            ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
+            ("model.init_from", recipe.model.init_from),
+            ("distillation.teacher", recipe.distillation.teacher),
+        ):
+            if path is not None and not Path(path).exists():
+                raise SparsifyError(f"{key}: there is no '{path}': check the path")
         names = [test.name for test in self.tests]
         for name in names:
             if names.count(name) > 1 or name == VALIDATION:

@@ -68,3 +68,12 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
     ):
         with pytest.raises(SparsifyError, match=words):
             check(**arguments)
+
+
+@pytest.mark.parametrize("key", ["data.path", "model.init_from", "distillation.teacher"])
+def test_what_the_runs_need_must_be_there(key, tmp_path):
+    section, name = key.split(".")
+    recipe = Recipe.model_validate({section: {name: str(tmp_path / "nowhere")}})
+    plan = Plan(recipe=recipe, runs=tuple(grid(["adabreg"], [0.9], [0])), tests=())
+    with pytest.raises(SparsifyError, match=f"{key}.*nowhere"):
+        plan.check()
