@@ -7,10 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import yaml
 from rich.table import Table
 
 from sparsify.cli.comparison_display import comparison_display
@@ -30,18 +32,20 @@ from sparsify.comparison.plan import (
     Cell,
     Plan,
     TestSet,
+    Tuning,
     grid,
     read_plan,
     shared_recipe,
 )
 from sparsify.comparison.results import Results, expected_metrics, gate_metrics
 from sparsify.comparison.runner import visible_gpus
-from sparsify.comparison.tables import evaluation_sets, percent, spread_text
+from sparsify.comparison.tables import evaluation_sets, percent, spread_text, tuning_text
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
 from sparsify.report.page import REPORT_FILE, write_comparison_report
 from sparsify.speech.parallel import available_cores
+from sparsify.training.networks import network_assignments
 
 T = TypeVar("T")
 
@@ -56,6 +60,8 @@ Examples:
       --seeds 0,1,2 --test clean=trials.txt:speech/test --test noisy=trials.txt:speech/noisy \\
       --output comparison --jobs 2
   sparsify compare --output comparison               # go on after a stop
+  sparsify compare --data speech/train --init-from dense-run --methods adabreg,gmp \\
+      --tune adabreg.lr=0.001,0.003,0.01 --tune gmp.lr=0.0003,0.001,0.003 --output from-dense
   sparsify compare --output comparison \\
       --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
 """
@@ -101,8 +107,22 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     f" Shipped: {', '.join(recipe_names())}.",
 )
 @click.option("--data", metavar="PATH|synthetic", help="As in `sparsify train`.")
+@click.option("--model", metavar="NAME|module:factory", help="As in `sparsify train`.")
+@click.option(
+    "--init-from",
+    metavar="PATH",
+    help="Start all runs from a model, dense or sparse, as in `sparsify train`.",
+)
 @click.option(
     "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+)
+@click.option(
+    "--tune",
+    "tunings",
+    multiple=True,
+    metavar="METHOD.OPTION=V,V,…",
+    help="Choose an option of a method first, from trainings at its first target, with the first"
+    " seed, by the EER on validation speakers; may be repeated.",
 )
 @click.option("--trials", metavar="FILE", help="Trial list that every model is evaluated on.")
 @click.option("--audio-root", metavar="DIR", help="Folder that its names start from.")
@@ -166,7 +186,7 @@ def compare_command(
     names = [test.name for test in plan.tests]
     for gate in gates:  # a typo is found before hours of training
         gate.check(expected_metrics(plan.runs, names))
-    with _ended_like_interrupted(), comparison_display(console) as watch:
+    with _ended_like_interrupted():
         results = compare(
             plan,
             output,
@@ -174,7 +194,7 @@ def compare_command(
             command=shlex.join(["sparsify", *sys.argv[1:]]),
             device=device,
             measure_latency=measure_latency,
-            watch=watch,
+            display=partial(comparison_display, console),
             track=track,
         )
     write_comparison_report(results, output, output / REPORT_FILE)
@@ -188,9 +208,8 @@ def compare_command(
 def _plan(output: Path, given: dict[str, Any]) -> Plan:
     """The comparison in `output`, with what is given added; or a new one."""
     saved = read_plan(output)
-    recipe = (
-        _recipe(given) if any(given[key] for key in ("recipe", "data", "assignments")) else None
-    )
+    shared = ("recipe", "data", "model", "init_from", "assignments")
+    recipe = _recipe(given) if any(given[key] for key in shared) else None
     if saved is None:
         recipe = recipe or _recipe(given)
     elif recipe is not None and recipe != saved.recipe:
@@ -213,7 +232,12 @@ def _plan(output: Path, given: dict[str, Any]) -> Plan:
             given["seeds"] or sorted(seeds),
         )
         runs |= dict.fromkeys(added)
-    return Plan(recipe=recipe, runs=tuple(runs), tests=tests or (saved.tests if saved else ()))
+    return Plan(
+        recipe=recipe,
+        runs=tuple(runs),
+        tests=tests or (saved.tests if saved else ()),
+        tunings=_tunings(given, saved),
+    )
 
 
 def _recipe(given: dict[str, Any]) -> Recipe:
@@ -221,7 +245,30 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     if recipe is None:
         recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
     changes = {} if data is None else {"data.path": data}
-    return shared_recipe(load_recipe(recipe, given["assignments"], changes))
+    network = network_assignments(given["model"], given["init_from"])
+    return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
+
+
+def _tunings(given: dict[str, Any], saved: Plan | None) -> tuple[Tuning, ...]:
+    """Those of the comparison so far, and new ones."""
+    tunings = {tuning.method: tuning for tuning in saved.tunings} if saved else {}
+    for text in given["tunings"]:
+        name, equals, values = text.partition("=")
+        method, dot, option = name.strip().partition(".")
+        if not (equals and dot):
+            raise SparsifyError(f"--tune '{text}' is not of the form METHOD.OPTION=V,V,…")
+        content = {
+            "method": method,
+            "option": option,
+            "values": [yaml.safe_load(value) for value in values.split(",")],
+        }
+        tuning = validate(Tuning, content, f"--tune '{text}'")
+        if tunings.setdefault(method, tuning) != tuning:
+            raise SparsifyError(
+                f"--tune: '{method}' is tuned otherwise already, by {tunings[method].option}: one"
+                " option of each method can be tuned, in one --output once"
+            )
+    return tuple(tunings.values())
 
 
 def _tests(given: dict[str, Any]) -> tuple[TestSet, ...]:
@@ -279,6 +326,8 @@ def _show(results: Results, output: Path) -> None:
             str(len(entry["seeds"])),
         )
     out.print(view)
+    for row in results["tuning"]:
+        out.print(f"\n{tuning_text(row)}", markup=False)
     out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
 
 

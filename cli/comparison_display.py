@@ -18,18 +18,23 @@ from rich.progress import (
 
 from sparsify.cli.training_display import describe
 from sparsify.comparison.runner import Progress as RunProgress
-from sparsify.comparison.runner import Watch
+from sparsify.comparison.runner import Watch, ignore
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 
 
 @contextmanager
-def comparison_display(console: Console) -> Iterator[Watch]:
-    """A watch that writes to a console: live on a terminal, plain lines elsewhere."""
+def comparison_display(console: Console, title: str) -> Iterator[Watch]:
+    """A watch that writes to a console: live on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Where to write.
+        title: Of the bar that stands for all runs.
+    """
     if console.quiet:
-        yield lambda _: None
+        yield ignore
     elif console.is_terminal:
-        with LiveDisplay(console) as display:
+        with LiveDisplay(console, title) as display:
             yield display.watch
     else:
         yield PlainDisplay(console).watch
@@ -75,7 +80,8 @@ class PlainDisplay:
 class LiveDisplay:
     """Events above a bar for all steps of all runs, and one for each run at work."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str) -> None:
+        self.title = title
         self.events = Events(console)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -102,7 +108,7 @@ class LiveDisplay:
         total, done = sum(run.steps for run in runs), sum(run.step for run in runs)
         finished = sum(run.state in ("done", "failed") for run in runs)
         if self.everything is None:  # what was done before does not count for the time left
-            self.everything = self.progress.add_task("all runs", completed=done, detail="")
+            self.everything = self.progress.add_task(self.title, completed=done, detail="")
         self.progress.update(
             self.everything, total=total, completed=done, detail=f"{finished}/{len(runs)} runs"
         )

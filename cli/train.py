@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from sparsify.artifact import load_artifact
 from sparsify.cli.display import (
     console,
     emit_json,
@@ -28,6 +26,7 @@ from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.distributed import Joined
+from sparsify.training.networks import network_assignments
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
@@ -163,10 +162,7 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         )
         if flags[flag] is not None
     }
-    if flags["init_from"] is not None:
-        assignments = [*_started_from(flags["init_from"], flags["model"]), *assignments]
-    elif flags["model"] is not None:  # the recipe's options are those of another network
-        assignments = [f"model.name={flags['model']}", "model.options={}", *assignments]
+    assignments = [*network_assignments(flags["model"], flags["init_from"]), *assignments]
     if recipe is None:
         synthetic = changes.get("data.path", "synthetic") == "synthetic"
         recipe = "quickstart" if synthetic else "speech-mini"
@@ -175,20 +171,6 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         key = f"methods.{resolved.method}.lambda_rule"
         resolved = load_recipe(recipe, assignments, changes | {key: flags["lambda_rule"]})
     return resolved
-
-
-def _started_from(path: str, model: str | None) -> list[str]:
-    """The assignments that fit a recipe to a model: its network and front end, if it knows them."""
-    artifact = load_artifact(path)
-    known = artifact.architecture
-    changes: dict[str, Any] = {"model.init_from": path}
-    if known is not None:
-        changes["front_end"] = artifact.front_end.model_dump(mode="json")
-    if known is not None and model in (None, known.name):
-        changes |= {"model.name": known.name, "model.options": dict(known.options)}
-    elif model is not None:
-        changes |= {"model.name": model, "model.options": {}}
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def _resumed(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from sparsify.comparison.plan import Plan
@@ -14,11 +16,15 @@ from sparsify.comparison.results import (
     read_results,
     summarise,
 )
-from sparsify.comparison.runner import Watch, carry_out
+from sparsify.comparison.runner import Watch, carry_out, ignore
 from sparsify.comparison.steps import RUNS, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.comparison.tuning import tuned_plan, tuning_plan, tuning_rows
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
+
+Display = Callable[[str], AbstractContextManager[Watch]]
+"""Begins to show trainings, under a title, to whoever watches."""
 
 
 def compare(
@@ -29,7 +35,7 @@ def compare(
     command: str,
     device: str = "auto",
     measure_latency: bool = False,
-    watch: Watch = lambda _: None,
+    display: Display = lambda _: nullcontext(ignore),
     track: Track = silent,
 ) -> Results:
     """Carries a plan out and writes `results.json`, `results.csv` and `results.md`.
@@ -41,7 +47,7 @@ def compare(
         command: What was called, for the record.
         device: For the trainings.
         measure_latency: Measure the latency of each model, too.
-        watch: Hears of the progress of the runs.
+        display: Shows the progress of the trainings, first of those that tune the methods.
         track: Shows the progress of reading the results.
 
     Returns:
@@ -54,15 +60,22 @@ def compare(
     output.mkdir(parents=True, exist_ok=True)
     plan.write(output)
     before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
-    failures = carry_out(
-        plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
-    )
+    tuned: list[Row] = []
+    if plan.tunings:
+        with display("tuning") as watch:
+            failures = carry_out(tuning_plan(plan), output, jobs=jobs, device=device, watch=watch)
+        tuned = tuning_rows(plan, output, failures)
+        plan = tuned_plan(plan, tuned)
+    with display("all runs") as watch:
+        failures = carry_out(
+            plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
+        )
     done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
     rows = [
         _row(plan, output, name, before.get(name))
         for name in track(done, "Reading results", len(done))
     ]
-    results = summarise(plan, rows, failures, command)
+    results = summarise(plan, rows, tuned, failures, command)
     _write(output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")
     _write(output / "results.csv", to_csv(results))
     _write(output / "results.md", to_markdown(results))

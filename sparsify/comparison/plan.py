@@ -15,10 +15,12 @@ from sparsify.files import replacing
 from sparsify.methods.registry import method_options, pursues_target
 from sparsify.recipe import OpenFraction, Recipe, Section, validate
 from sparsify.training.data import SYNTHETIC
+from sparsify.training.networks import starting_weights
 from sparsify.verification.trials import read_trials
 
 PLAN_FILE = "comparison.yaml"
 VALIDATION = "validation"
+Scalar = bool | int | float | str
 
 
 class Cell(Section):
@@ -28,11 +30,13 @@ class Cell(Section):
         method: Registered name.
         target_sparsity: The sparsity asked for; `None` for a method that pursues none.
         seed: Of everything random.
+        options: Of the method, by name, where they are others than the recipe's.
     """
 
     method: str
     target_sparsity: OpenFraction | None
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    options: tuple[tuple[str, Scalar], ...] = ()
 
     @property
     def label(self) -> str:
@@ -41,8 +45,9 @@ class Cell(Section):
 
     @property
     def name(self) -> str:
-        """The name of the run directory, such as `adabreg-0.9-seed0`."""
-        return f"{self.label.replace('@', '-')}-seed{self.seed}"
+        """The name of the run directory, such as `adabreg-0.9-seed0` or `gmp-0.9-seed0-lr=0.01`."""
+        own = "".join(f"-{option}={value}" for option, value in self.options)
+        return f"{self.label.replace('@', '-')}-seed{self.seed}{own}"
 
 
 class TestSet(Section):
@@ -61,6 +66,20 @@ class TestSet(Section):
     audio_root: str
 
 
+class Tuning(Section):
+    """An option of a method whose value validation speakers choose.
+
+    Attributes:
+        method: Registered name.
+        option: One of its options.
+        values: What is tried, each in a training of its own.
+    """
+
+    method: str
+    option: str
+    values: Annotated[tuple[Scalar, ...], Field(min_length=2)]
+
+
 class Plan(Section):
     """A comparison.
 
@@ -68,28 +87,49 @@ class Plan(Section):
         recipe: What all runs share; its method, target and seed mean nothing.
         runs: What is trained, in this order.
         tests: What is evaluated; the first gives the figures that stand for a run.
+        tunings: What is chosen before, at most one option of a method.
     """
 
     recipe: Recipe
     runs: tuple[Cell, ...]
     tests: tuple[TestSet, ...]
+    tunings: tuple[Tuning, ...] = ()
 
     def recipe_of(self, cell: Cell) -> Recipe:
-        """The recipe of one run."""
-        target = cell.target_sparsity
-        own: dict[str, object] = {"method": cell.method, "seed": cell.seed}
+        """The recipe of one run, which knows no options of other methods."""
+        target, method = cell.target_sparsity, cell.method
+        options = {**self.recipe.methods.get(method, {}), **dict(cell.options)}
+        own: dict[str, object] = {
+            "method": method,
+            "seed": cell.seed,
+            "methods": {method: options} if options else {},
+        }
         return self.recipe.model_copy(
             update=own if target is None else own | {"target_sparsity": target}
         )
+
+    def trials_of(self, tuning: Tuning) -> dict[Scalar, Cell]:
+        """The runs that a value is chosen from: the method's first run, with each value."""
+        first = next(cell for cell in self.runs if cell.method == tuning.method)
+        return {
+            value: first.model_copy(update={"options": ((tuning.option, value),)})
+            for value in tuning.values
+        }
 
     def check(self) -> None:
         """Refuses before the first training what would fail after the last.
 
         Raises:
-            SparsifyError: A method, one of its options, a trial list or a folder is unusable.
+            SparsifyError: A method, one of its options, the network, the model it starts from, a
+                trial list or a folder is unusable.
         """
-        for cell in {cell.method: cell for cell in self.runs}.values():
-            method_options(self.recipe_of(cell))
+        for name in self.recipe.methods:
+            pursues_target(name)  # a name that is a typo
+        self._check_tunings()
+        tuned = {tuning.method for tuning in self.tunings}
+        for cell in self.runs:
+            if cell.method not in tuned:
+                method_options(self.recipe_of(cell))
         recipe = self.recipe
         for key, path in (
             ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
@@ -98,6 +138,7 @@ class Plan(Section):
         ):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
+        starting_weights(recipe)
         names = [test.name for test in self.tests]
         for name in names:
             if names.count(name) > 1 or name == VALIDATION:
@@ -111,6 +152,15 @@ class Plan(Section):
                 raise SparsifyError(
                     f"test set '{test.name}': '{test.trials}' needs target and nontarget trials"
                 )
+
+    def _check_tunings(self) -> None:
+        for tuning in self.tunings:
+            if tuning.method not in {cell.method for cell in self.runs}:
+                raise SparsifyError(
+                    f"--tune: '{tuning.method}' is not compared: add it to --methods"
+                )
+            for cell in self.trials_of(tuning).values():
+                method_options(self.recipe_of(cell))
 
     def write(self, folder: Path) -> None:
         """Writes the plan into the folder of the comparison, where `read_plan` finds it."""

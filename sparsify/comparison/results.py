@@ -24,11 +24,7 @@ FORMAT_VERSION = 1
 RESULTS_FILE = "results.json"
 EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
 LATENCY_FILE = "latency.json"
-_VALIDATION = {
-    "eer_percent": "eer_percent",
-    "min_dcf": "min_dcf",
-    "corrupted_eer_percent": "corrupted_eer_percent",
-}
+_VALIDATED = ("eer_percent", "min_dcf", "corrupted_eer_percent")
 _COUNTED = (
     "sparsity",
     "global_sparsity",
@@ -66,7 +62,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
     if tests is None:
         tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
     tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
-    validation = {key: summary[old] for key, old in _VALIDATION.items() if old in summary}
+    validation = validation_of(summary)
     standing = tested[tests[0]] if tests else validation
     artifact = load_artifact(path)
     latency = path / LATENCY_FILE
@@ -107,20 +103,34 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
     }
 
 
+def validation_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The figures on validation speakers in the summary of a run."""
+    return {key: summary[key] for key in _VALIDATED if key in summary}
+
+
 def summarise(
-    plan: Plan, rows: Sequence[Row], failures: Mapping[str, str], command: str
+    plan: Plan,
+    rows: Sequence[Row],
+    tuned: Sequence[Row],
+    failures: Mapping[str, str],
+    command: str,
 ) -> Results:
     """The content of `results.json`.
 
     Args:
         plan: What was compared.
         rows: Of the finished runs.
+        tuned: What was chosen before them, and from what.
         failures: What went wrong, by the name of the run.
         command: That made the results.
     """
     tests = [test.model_dump(mode="json") for test in plan.tests]
     recipe = plan.recipe.model_dump(mode="json")
-    return _results(tests, recipe, rows) | {"command": command, "failures": dict(failures)}
+    return _results(tests, recipe, rows) | {
+        "command": command,
+        "tuning": list(tuned),
+        "failures": dict(failures),
+    }
 
 
 def summarise_runs(rows: Sequence[Row], recipe: Recipe) -> Results:
@@ -145,6 +155,7 @@ def _results(
         "recipe": dict(recipe),
         "runs": list(rows),
         "means": means(rows),
+        "tuning": [],
         "failures": {},
     }
 
@@ -185,7 +196,7 @@ def metrics_of(row: Row) -> dict[str, float]:
 
 def metric_names(tests: Sequence[str]) -> list[str]:
     """The metrics that runs will have once they are evaluated on these test sets."""
-    names = [f"{VALIDATION}.{key}" for key in _VALIDATION]
+    names = [f"{VALIDATION}.{key}" for key in _VALIDATED]
     return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
 
 

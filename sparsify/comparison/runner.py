@@ -70,6 +70,10 @@ class Progress:
 Watch = Callable[[Sequence[Progress]], None]
 
 
+def ignore(_: Sequence[Progress]) -> None:
+    """Watches nothing."""
+
+
 def carry_out(
     plan: Plan,
     output: Path,
@@ -77,7 +81,7 @@ def carry_out(
     jobs: int,
     device: str = "auto",
     measure_latency: bool = False,
-    watch: Watch = lambda _: None,
+    watch: Watch = ignore,
 ) -> dict[str, str]:
     """Trains and evaluates what is missing.
 

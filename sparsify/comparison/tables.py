@@ -46,6 +46,7 @@ def to_markdown(results: Results) -> str:
             str(len(entry["seeds"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"\n{tuning_text(row)}" for row in results["tuning"]]
     lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
     return "\n".join(lines) + "\n"
 
@@ -62,6 +63,20 @@ def evaluation_sets(results: Results) -> dict[str, str]:
     if any(corrupted in entry["metrics"] for entry in results["means"]):
         sets[corrupted] = "validation, corrupted"
     return sets
+
+
+def tuning_text(row: Row) -> str:
+    """What was tried for a method, in a sentence; EERs are those on validation speakers."""
+    target = row["target_sparsity"]
+    at = "" if target is None else f" at {percent(target)}"
+    tried = ", ".join(
+        f"{each['value']} ({'failed' if each['error'] else format(each['error_rate'], '.2f')})"
+        for each in row["tried"]
+    )
+    return (
+        f"`{row['method']}.{row['option']}` = {row['chosen']} was chosen{at}, seed {row['seed']},"
+        f" by the mean EER on validation speech in percent, clean and corrupted: {tried}."
+    )
 
 
 def spread(values: Sequence[float], form: str) -> str:

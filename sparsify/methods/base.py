@@ -60,6 +60,10 @@ class Method(ABC, Generic[O]):
         self.options = options
         self.steps_done = 0
 
+    @classmethod
+    def check_target(cls, options: O, target_sparsity: float) -> None:
+        """Refuses, with `SparsifyError`, a target that the options do not serve."""
+
     @property
     def target_sparsity(self) -> float:
         """The sparsity that the finished network has."""

@@ -23,6 +23,22 @@ class FixedLambdaOptions(BregmanOptions):
 
     lambda_value: Lambda | dict[float, Lambda]
 
+    def lambda_of(self, target_sparsity: float) -> float:
+        """λ for a target.
+
+        Raises:
+            SparsifyError: λ is given by target, and not for this one.
+        """
+        if not isinstance(self.lambda_value, dict):
+            return self.lambda_value
+        if target_sparsity not in self.lambda_value:
+            known = ", ".join(f"{target:g}" for target in self.lambda_value)
+            raise SparsifyError(
+                f"lambda_value has no λ for target_sparsity {target_sparsity:g}, only for {known}:"
+                " add one to the options of the method"
+            )
+        return self.lambda_value[target_sparsity]
+
 
 class LinBregFixedOptions(LinBregStep, FixedLambdaOptions):
     """LinBreg's hyperparameters, and λ."""
@@ -40,10 +56,12 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
 
     Nothing controls the sparsity and nothing lands: to meet a target is the business of whoever
     chooses λ, and what the run reports tells whether that went well.
-
-    Raises:
-        SparsifyError: λ is given by target, and not for this one.
     """
+
+    @classmethod
+    def check_target(cls, options: F, target_sparsity: float) -> None:
+        """Refuses a target that has no λ."""
+        options.lambda_of(target_sparsity)
 
     def sparsity_target(self, step: int) -> float:
         """The target, which nothing pursues."""
@@ -53,16 +71,7 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
         """Leaves the sparsity as it is."""
 
     def _rule(self) -> FixedLambda:
-        value = self.options.lambda_value
-        if isinstance(value, dict):
-            if self.target_sparsity not in value:
-                known = ", ".join(f"{target:g}" for target in value)
-                raise SparsifyError(
-                    f"lambda_value has no λ for target_sparsity {self.target_sparsity:g}, only for"
-                    f" {known}: add one to the options of the method"
-                )
-            value = value[self.target_sparsity]
-        return FixedLambda(value)
+        return FixedLambda(self.options.lambda_of(self.target_sparsity))
 
 
 class LinBregFixed(FixedLambdaMethod[LinBregFixedOptions]):

@@ -49,12 +49,16 @@ def method_options(recipe: Recipe) -> Section:
     """The validated options of the recipe's method.
 
     Raises:
-        SparsifyError: A method is unknown, or an option of the chosen one does not fit.
+        SparsifyError: A method is unknown, or an option of the chosen one does not fit, or they do
+            not serve the target.
     """
     for name in recipe.methods:
         _method(name)
     content = recipe.methods.get(recipe.method, {})
-    return validate(_method(recipe.method).Options, content, f"methods.{recipe.method}")
+    method = _method(recipe.method)
+    options: Section = validate(method.Options, content, f"methods.{recipe.method}")
+    method.check_target(options, recipe.target_sparsity)
+    return options
 
 
 def build_method(recipe: Recipe, task: Task) -> Method[Any]:

@@ -17,7 +17,12 @@ from sparsify.report.document import figure, section, write_document
 from sparsify.report.highlights import highlights
 from sparsify.report.markup import element
 from sparsify.report.plot import Style, styles_of, swatch
-from sparsify.report.sections import costs_section, layers_section, training_section
+from sparsify.report.sections import (
+    costs_section,
+    layers_section,
+    training_section,
+    tuning_section,
+)
 from sparsify.training.run_directory import RunDirectory
 
 REPORT_FILE = "report.html"
@@ -71,6 +76,7 @@ def _write(results: Results, curves: Mapping[str, Curves], path: Path) -> None:
             training_section(rows, curves, styles),
             layers_section(rows, styles),
             costs_section(means, rows, styles),
+            tuning_section(results["tuning"]),
             _runs(results, styles),
         ]
     content += [_failures(results), _recipe(results)]

@@ -15,6 +15,7 @@ from sparsify.report.highlights import duration, megabytes
 from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
 from sparsify.report.markup import element
 from sparsify.report.plot import Style
+from sparsify.report.tables import table
 
 _CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 
@@ -116,6 +117,40 @@ def costs_section(
     ]
     figures += _latency(rows, styles)
     return section("Cost", element("div", figures, class_="panels wide"))
+
+
+def tuning_section(tuned: Sequence[Row]) -> Element | None:
+    """What was chosen for the methods before the comparison, and from what."""
+    if not tuned:
+        return None
+    lines = []
+    for row in tuned:
+        for each in row["tried"]:
+            rate = each.get("error_rate")
+            lines.append(
+                (
+                    row["method"],
+                    [
+                        (row["method"], row["method"]),
+                        (row["option"], row["option"]),
+                        (each["value"], str(each["value"])),
+                        (float("inf"), "failed") if rate is None else (rate, f"{rate:.2f}"),
+                        *([(1, "chosen")] if each["value"] == row["chosen"] else [(0, "")]),
+                    ],
+                )
+            )
+    heads = ["Method", "Option", "Value", "Validation EER %", "Chosen"]
+    first = tuned[0]
+    return section(
+        "Tuning",
+        element(
+            "p",
+            "Before the comparison, every method listed was trained once with each value, with seed"
+            f" {first['seed']}. The mean of clean and corrupted EER on validation speakers chose;"
+            " no test set was looked at.",
+        ),
+        table(heads, lines),
+    )
 
 
 def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,34 @@ from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
+
+
+def network_assignments(model: str | None, init_from: str | None) -> list[str]:
+    """The `key=value` pairs of a recipe that a choice of network stands for.
+
+    Args:
+        model: Name of an architecture, whose options are its defaults.
+        init_from: A model to start from; its network and front end go with it, as far as it knows
+            them and `model` is no other.
+
+    Raises:
+        SparsifyError: `init_from` cannot be read.
+    """
+    named = {} if model is None else {"model.name": model, "model.options": {}}
+    if init_from is None:
+        return _assignments(named)
+    artifact = load_artifact(init_from)
+    known = artifact.architecture
+    changes: dict[str, Any] = {"model.init_from": init_from, **named}
+    if known is not None:
+        changes["front_end"] = artifact.front_end.model_dump(mode="json")
+        if model in (None, known.name):
+            changes |= {"model.name": known.name, "model.options": dict(known.options)}
+    return _assignments(changes)
+
+
+def _assignments(changes: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def build_network(recipe: Recipe) -> nn.Module:
@@ -42,11 +73,13 @@ def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
     """The state dict that the recipe's network starts from, or `None` if it starts at random.
 
     Raises:
-        SparsifyError: `model.init_from` cannot be read or does not fit the network.
+        SparsifyError: The network cannot be built or trained, or `model.init_from` cannot be read
+            or does not fit it.
     """
+    network = build_network(recipe)
+    embedding_dim(network, recipe)
     if recipe.model.init_from is None:
         return None
-    network = build_network(recipe)
     load_artifact(recipe.model.init_from).load_into(network, recipe.front_end)
     return network.state_dict()
 

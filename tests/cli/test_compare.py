@@ -127,9 +127,50 @@ def test_grows_and_reports_failures(done, tmp_path, monkeypatch):
     Plan.model_validate(plan).write(output)
 
 
+def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    arguments = ["--recipe", recipe, "--methods", "linbreg", "--targets", "0.5", "--jobs", 2]
+    tuning = ["--tune", "linbreg.lr=0.5,1.0"]
+    result = compare(*arguments, *tuning, "--output", output, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    (tuned,) = printed["tuning"]
+    errors = {}
+    for value in (0.5, 1.0):
+        run = output / "runs" / f"linbreg-0.5-seed0-lr={value}"
+        summary = json.loads((run / "summary.json").read_text())
+        errors[value] = (summary["eer_percent"] + summary["corrupted_eer_percent"]) / 2
+    assert tuned["chosen"] == min(errors, key=errors.get)
+    assert [run["run"] for run in printed["runs"]] == [f"linbreg-0.5-seed0-lr={tuned['chosen']}"]
+    for file in ("results.md", "report.html"):
+        assert "validation spe" in (output / file).read_text()
+    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    again = compare("--output", output)
+    assert again.exit_code == 0, again.output
+    assert "was chosen at 50 %, seed 0" in again.stdout
+    refused(compare("--output", output, "--tune", "linbreg.lr=1,2"), "tuned otherwise")
+
+
+def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
+    trained, _ = done
+    model = trained / "runs" / "dense-seed0"
+    output = tmp_path / "out"
+    arguments = ["--recipe", recipe, "--methods", "gmp", "--targets", "0.5", "--output", output]
+    different = ["--set", "model.options={channels: 24}"]
+    wrong = compare(*arguments, "--init-from", model, *different)
+    refused(wrong, "shape")
+    assert not output.exists()
+    result = compare(*arguments[:-1], tmp_path / "right", "--init-from", model, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--methods", "dense", "--tune", "dense.lr"], ["METHOD.OPTION=V,V,…"]),
+        (["--methods", "dense", "--tune", "dense.lr=1"], ["values", "at least 2"]),
+        (["--methods", "dense", "--tune", "gmp.lr=1,2"], ["'gmp' is not compared"]),
         (["--methods", "adabrag"], ["did you mean 'adabreg'"]),
         (["--targets", "0.9,1.5"], ["target_sparsity"]),
         (["--targets", "0.9,x"], ["not a list of numbers"]),

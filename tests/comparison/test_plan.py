@@ -70,6 +70,25 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
             check(**arguments)
 
 
+def test_a_run_knows_the_options_of_its_own_method_alone():
+    recipe = Recipe(methods={"gmp": {"lr": 0.01, "end": 0.5}, "adabreg": {"lr": 0.02}})
+    plan = Plan(recipe=recipe, runs=tuple(grid(["gmp", "dense"], [0.9], [0])), tests=())
+    gmp, dense = plan.runs
+    assert plan.recipe_of(gmp).methods == {"gmp": {"lr": 0.01, "end": 0.5}}
+    assert plan.recipe_of(dense).methods == {}
+    other = gmp.model_copy(update={"options": (("lr", 0.03),)})
+    assert plan.recipe_of(other).methods == {"gmp": {"lr": 0.03, "end": 0.5}}
+    assert other.name == "gmp-0.9-seed0-lr=0.03"
+    assert other.label == "gmp@0.9"
+
+
+def test_a_fixed_lambda_for_every_target_is_asked_for_at_once():
+    recipe = Recipe(methods={"linbreg-fixed": {"lambda_value": {0.9: 1.0}}})
+    plan = Plan(recipe=recipe, runs=tuple(grid(["linbreg-fixed"], [0.9, 0.95], [0])), tests=())
+    with pytest.raises(SparsifyError, match=r"no λ for target_sparsity 0\.95"):
+        plan.check()
+
+
 @pytest.mark.parametrize("key", ["data.path", "model.init_from", "distillation.teacher"])
 def test_what_the_runs_need_must_be_there(key, tmp_path):
     section, name = key.split(".")

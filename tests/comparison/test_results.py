@@ -19,6 +19,21 @@ from sparsify.comparison.results import (
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
+TUNED = [
+    {
+        "method": "gmp",
+        "option": "lr",
+        "target_sparsity": 0.9,
+        "seed": 0,
+        "chosen": 0.002,
+        "tried": [
+            {"value": 0.001, "run": "a", "error": None, "error_rate": 8.513},
+            {"value": 0.002, "run": "b", "error": None, "error_rate": 8.0},
+            {"value": 0.004, "run": "c", "error": "diverged"},
+        ],
+    }
+]
+
 
 @pytest.fixture(scope="module")
 def results(comparison_plan, comparison):
@@ -26,7 +41,9 @@ def results(comparison_plan, comparison):
         collect_run(comparison / "runs" / cell.name, ["clean", "noisy"], comparison)
         for cell in comparison_plan.runs
     ]
-    made = summarise(comparison_plan, rows, {"gmp-0.9-seed0": "it broke"}, "sparsify compare")
+    made = summarise(
+        comparison_plan, rows, TUNED, {"gmp-0.9-seed0": "it broke"}, "sparsify compare"
+    )
     made["test_sets"] = [{"name": "clean"}, {"name": "noisy"}]
     return made
 
@@ -89,10 +106,14 @@ def test_csv_has_every_run_with_every_number(results):
 
 
 def test_markdown_has_a_line_per_method_and_target(results):
-    head, rule, *lines, blank, failure = to_markdown(results).splitlines()
+    head, rule, *lines, gap, tuned, blank, failure = to_markdown(results).splitlines()
     columns = [cell.strip() for cell in head.strip("|").split("|")]
     assert rule.count("|") == head.count("|")
-    assert blank == ""
+    assert gap == blank == ""
+    assert tuned == (
+        "`gmp.lr` = 0.002 was chosen at 90 %, seed 0, by the mean EER on validation speech in"
+        " percent, clean and corrupted: 0.001 (8.51), 0.002 (8.00), 0.004 (failed)."
+    )
     assert "gmp-0.9-seed0" in failure
     assert "it broke" in failure
     for line, entry in zip(lines, results["means"], strict=True):

@@ -9,7 +9,7 @@ from sparsify import AdaBreg, FixedLambda, LinBreg, parameter_groups, sparsity_t
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method, method_options
-from sparsify.recipe import load_recipe, parse_recipe
+from sparsify.recipe import Recipe, load_recipe, parse_recipe
 
 STEPS = 40
 
@@ -17,7 +17,8 @@ STEPS = 40
 def _setup(name, target=0.8, lr=0.1, **options):
     torch.manual_seed(0)
     network, head = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12)), nn.Linear(12, 5)
-    changes = {"method": name, f"methods.{name}": {"lr": lr, **options}}
+    changes = {"method": name, "target_sparsity": target}
+    changes[f"methods.{name}"] = {"lr": lr, **options}
     recipe = load_recipe("quickstart", changes=changes)
     return network, head, build_method(recipe, Task(network, head, target, (), STEPS, 0))
 
@@ -68,8 +69,13 @@ def test_the_sparsity_is_what_lambda_makes_it():
 def test_lambda_by_target():
     values = {0.8: 0.3, 0.95: 0.6}
     assert _setup("adabreg-fixed", 0.95, lambda_value=values)[2].lam == 0.6
+    recipe = Recipe(
+        method="adabreg-fixed",
+        target_sparsity=0.9,
+        methods={"adabreg-fixed": {"lambda_value": values}},
+    )
     with pytest.raises(SparsifyError, match=r"no λ for target_sparsity 0\.9, only for 0\.8, 0\.95"):
-        _setup("adabreg-fixed", 0.9, lambda_value=values)
+        method_options(recipe)
 
 
 def test_lambda_by_target_survives_the_resolved_recipe():

@@ -80,6 +80,22 @@ class Parts(HTMLParser):
             self.scripts[-1] += data
 
 
+TUNED = [
+    {
+        "method": "gmp",
+        "option": "lr",
+        "target_sparsity": 0.9,
+        "seed": 0,
+        "chosen": 0.002,
+        "tried": [
+            {"value": 0.001, "run": "a", "error": None, "error_rate": 8.513},
+            {"value": 0.002, "run": "b", "error": None, "error_rate": 8.0},
+            {"value": 0.004, "run": "c", "error": "diverged"},
+        ],
+    }
+]
+
+
 @pytest.fixture(scope="module")
 def results(comparison_plan, comparison):
     rows = [
@@ -95,7 +111,7 @@ def results(comparison_plan, comparison):
     }
     rows[0] = rows[0] | {"latency": latency}
     hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
-    made = summarise(comparison_plan, rows, hostile, "sparsify compare --output 'a & b'")
+    made = summarise(comparison_plan, rows, TUNED, hostile, "sparsify compare --output 'a & b'")
     return made | {"test_sets": [{"name": "clean"}, {"name": "noisy"}], "standing": "clean"}
 
 
@@ -170,8 +186,18 @@ def test_a_single_run_has_a_page(comparison, tmp_path):
     assert "Training loss over training" in charts(Parts(path.read_text()))
 
 
+def test_what_was_tuned_is_told(page):
+    text = page.read_text()
+    section = text[text.index("<h2>Tuning</h2>") :]
+    section = section[: section.index("</section>")]
+    for expected in ("gmp", "lr", "0.001", "8.51", "failed", "chosen"):
+        assert expected in section
+
+
 def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, tmp_path):
-    failed = summarise(comparison_plan, [], {"dense-seed0": "no such folder"}, "sparsify compare")
+    failed = summarise(
+        comparison_plan, [], [], {"dense-seed0": "no such folder"}, "sparsify compare"
+    )
     write_comparison_report(failed, comparison, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "no such folder" in text

@@ -1,0 +1,95 @@
+"""Chooses an option of each method before the comparison, on validation speakers alone.
+
+The trainings that a method's values are tried in are its first run with each of them. The run with
+the value that is chosen is then that run of the comparison, and not trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
+from sparsify.comparison.results import Row, validation_of
+from sparsify.comparison.steps import RUNS
+from sparsify.errors import SparsifyError
+from sparsify.training.run_directory import RunDirectory
+from sparsify.training.selection import error_rate
+
+_FAR = 2  # decimals: models less than about half a percent off target are equally near to it
+
+
+def tuning_plan(plan: Plan) -> Plan:
+    """The trainings that the values are chosen from; no test set is looked at."""
+    cells = [cell for tuning in plan.tunings for cell in plan.trials_of(tuning).values()]
+    return plan.model_copy(update={"runs": tuple(cells), "tests": ()})
+
+
+def tuned_plan(plan: Plan, tuned: list[Row]) -> Plan:
+    """The comparison with the values that were chosen.
+
+    Args:
+        plan: The comparison as planned.
+        tuned: What `tuning_rows` gave.
+    """
+    chosen = {row["method"]: ((row["option"], row["chosen"]),) for row in tuned}
+    runs = [cell.model_copy(update={"options": chosen.get(cell.method, ())}) for cell in plan.runs]
+    return plan.model_copy(update={"runs": tuple(runs)})
+
+
+def tuning_rows(plan: Plan, output: Path, failures: Mapping[str, str]) -> list[Row]:
+    """What was tried for each method, and what was chosen (docs/compare.md).
+
+    Chosen is, of the models nearest to their target, the one with the lowest mean of clean and
+    corrupted EER on validation speakers.
+
+    Args:
+        plan: The comparison as planned.
+        output: Its folder.
+        failures: What went wrong, by the name of the run.
+
+    Raises:
+        SparsifyError: All trainings of a method failed.
+    """
+    return [_tuning_row(plan, tuning, output, failures) for tuning in plan.tunings]
+
+
+def _tuning_row(plan: Plan, tuning: Tuning, output: Path, failures: Mapping[str, str]) -> Row:
+    trials = plan.trials_of(tuning)
+    tried = [_tried(value, cell, output, failures) for value, cell in trials.items()]
+    finished = [row for row in tried if row["error"] is None]
+    if not finished:
+        raise SparsifyError(
+            f"every training that should tune '{tuning.method}' failed, the first with:"
+            f" {tried[0]['error']}"
+        )
+    first = next(iter(trials.values()))
+    target = first.target_sparsity
+
+    def rank(row: Row) -> tuple[float, float]:
+        missed = 0.0 if target is None else round(abs(row["sparsity"] - target), _FAR)
+        return missed, row["error_rate"]
+
+    return {
+        "method": tuning.method,
+        "option": tuning.option,
+        "target_sparsity": target,
+        "seed": first.seed,
+        "chosen": min(finished, key=rank)["value"],
+        "tried": tried,
+    }
+
+
+def _tried(value: Scalar, cell: Cell, output: Path, failures: Mapping[str, str]) -> Row:
+    summary = RunDirectory(output / RUNS / cell.name).summary()
+    row: Row = {"value": value, "run": cell.name}
+    if summary is None:
+        return row | {"error": failures.get(cell.name, "it did not end")}
+    validation = validation_of(summary)
+    return row | {
+        "error": None,
+        "sparsity": summary["sparsity"],
+        "validation": validation,
+        "error_rate": error_rate(validation),
+        "seconds": summary["seconds"],
+    }
