@@ -43,7 +43,7 @@ from sparsify.comparison.tables import evaluation_sets, percent, spread_text, tu
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
-from sparsify.report.page import REPORT_FILE, write_comparison_report
+from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.speech.parallel import available_cores
 from sparsify.training.networks import network_assignments
 
@@ -197,7 +197,7 @@ def compare_command(
             display=partial(comparison_display, console),
             track=track,
         )
-    write_comparison_report(results, output, output / REPORT_FILE)
+    write_report(results, output / REPORT_FILE)
     if as_json:
         emit_json(results)
     else:

@@ -1,4 +1,4 @@
-"""`sparsify report`: the HTML report of runs that were trained by themselves."""
+"""`sparsify report`: the HTML report of runs and comparisons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sparsify.cli.display import emit_json, json_option, out, verbosity_options
+from sparsify.comparison.results import gather
 from sparsify.files import check_writable
 from sparsify.report.page import write_report
 
@@ -17,6 +18,7 @@ from sparsify.report.page import write_report
     Examples:
       sparsify report run --output report.html
       sparsify report runs/* --output report.html
+      sparsify report comparison results.json --output both.html
     """,
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -32,12 +34,14 @@ from sparsify.report.page import write_report
 def report_command(*, paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Write one HTML page about finished runs.
 
-    PATHS are run directories. The page is one file that opens offline: accuracy, sparsity and λ
+    PATHS are run directories, folders of comparisons and their results.json, wherever they were
+    made. The page is one file that opens offline: accuracy, sparsity and λ
     over training, layer-wise sparsity, sizes and training time.
     """
     check_writable(output)
-    write_report(paths, output)
+    results = gather(paths)
+    write_report(results, output)
     if as_json:
-        emit_json({"path": str(output), "runs": len(paths)})
+        emit_json({"path": str(output), "runs": len(results["runs"])})
     else:
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from sparsify.cli.display import (
 )
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import training_display
+from sparsify.comparison.results import gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
@@ -146,7 +147,7 @@ def train_command(
                     track=track,
                 )
             if together.main:
-                write_report([output], output / REPORT_FILE)
+                write_report(gather([output]), output / REPORT_FILE)
         if together.main:
             emit_json(summary) if as_json else _report(summary)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +14,7 @@ from sparsify.comparison.results import (
     collect_run,
     read_results,
     summarise,
+    to_json,
 )
 from sparsify.comparison.runner import Watch, carry_out, ignore
 from sparsify.comparison.steps import RUNS, is_complete
@@ -76,7 +76,7 @@ def compare(
         for name in track(done, "Reading results", len(done))
     ]
     results = summarise(plan, rows, tuned, failures, command)
-    _write(output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    _write(output / RESULTS_FILE, to_json(results))
     _write(output / "results.csv", to_csv(results))
     _write(output / "results.md", to_markdown(results))
     return results
@@ -89,7 +89,7 @@ def _row(plan: Plan, output: Path, name: str, before: Row | None) -> Row:
         changed = max(file.stat().st_mtime for file in run.rglob("*.json"))
         if changed < (output / RESULTS_FILE).stat().st_mtime:
             return before
-    return collect_run(run, tests, output)
+    return collect_run(run, tests)
 
 
 def _write(file: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,17 +11,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
+from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION, Cell, Plan, label
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
 from sparsify.methods.registry import pursues_target
-from sparsify.recipe import Recipe
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]
 Results = dict[str, Any]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RESULTS_FILE = "results.json"
 EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
 LATENCY_FILE = "latency.json"
@@ -41,12 +42,11 @@ _COUNTED = (
 _TESTED = ("eer_percent", "min_dcf")
 
 
-def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | None = None) -> Row:
+def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     """The row of a finished run.
 
     Args:
         path: The run directory.
-        root: Folder that the path of its curves starts from; the run directory if not given.
         tests: Names of the test sets to report, the first of which stands for the run; those that
             were evaluated if not given.
 
@@ -87,7 +87,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None, root: Path | Non
         "seconds": summary["seconds"],
         "device": summary["device"],
         "selected_step": summary["selected_step"],
-        "curves": run.metrics_file.relative_to(root or path).as_posix(),
+        "curves": read_curves(run),
         "latency": read_json(latency) if latency.is_file() else None,
         "layers": [
             {
@@ -133,15 +133,48 @@ def summarise(
     }
 
 
-def summarise_runs(rows: Sequence[Row], recipe: Recipe) -> Results:
-    """Results of runs that no plan has brought together.
+def gather(paths: Sequence[Path]) -> Results:
+    """Results of runs, and of comparisons that were made one by one, as those of one.
 
     Args:
-        rows: Of the runs.
-        recipe: Of the first.
+        paths: Run directories, folders of comparisons and their `results.json`; recipe and test
+            sets of all are those of the first, and what is given twice counts once.
+
+    Raises:
+        SparsifyError: A run is not complete, or results are missing or damaged.
     """
-    tests = [{"name": name} for name in rows[0]["tests"]]
-    return _results(tests, recipe.model_dump(mode="json"), rows)
+    whole: Results | None = None
+    for path in paths:
+        found = _found(path)
+        if whole is None:
+            whole = found
+            continue
+        for key in ("runs", "tuning"):
+            whole[key] += [each for each in found[key] if each not in whole[key]]
+        whole["failures"] |= found["failures"]
+    assert whole is not None, "no paths"
+    rows = whole["runs"]
+    for name, number in Counter(row["run"] for row in rows).items():
+        same = [row for row in rows if row["run"] == name]
+        for count, row in enumerate(same if number > 1 else [], start=1):
+            row["run"] = f"{name} ({count})"
+    return whole | {"means": means(rows)}
+
+
+def _found(path: Path) -> Results:
+    """The results at a path."""
+    file = path / RESULTS_FILE if path.is_dir() else path
+    if file.is_file():
+        results: Results = read_json(file)
+        version = results.get("format_version") if isinstance(results, dict) else None
+        if version != FORMAT_VERSION:
+            raise SparsifyError(
+                f"'{file}' is not the results.json of a comparison by this version: make it again"
+            )
+        return results
+    row = collect_run(path)
+    recipe = RunDirectory(path).saved_recipe().model_dump(mode="json")
+    return _results([{"name": name} for name in row["tests"]], recipe, [row])
 
 
 def _results(
@@ -211,6 +244,18 @@ def gate_metrics(results: Results) -> dict[str, dict[str, float]]:
 def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
     """What `gate_metrics` will know of a grid; the values mean nothing."""
     return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
+
+
+def to_json(results: Results) -> str:
+    """The text of `results.json`: a line per run, which can be read and compared."""
+    parts = []
+    for key, value in results.items():
+        text = json.dumps(value, allow_nan=False)
+        if isinstance(value, list) and value:
+            lines = ",\n".join(f"  {json.dumps(each, allow_nan=False)}" for each in value)
+            text = f"[\n{lines}\n ]"
+        parts.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def read_results(folder: Path) -> Results | None:

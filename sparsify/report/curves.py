@@ -1,34 +1,18 @@
-"""Training curves: what a page holds of `metrics.jsonl`, and their panels."""
+"""The panels of training curves."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.curves import Curves
 from sparsify.comparison.results import Row
 from sparsify.report.axes import Axis, linear_axis, log_axis, sparsity_axis, step_axis
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Frame, Style, line, method_group, polyline
-from sparsify.training.run_directory import RunDirectory
 
-Curves = Mapping[str, Sequence[float | None]]
-
-_POINTS = 300  # per curve: as many as a panel can show
-_COLUMNS = (
-    "step",
-    "sparsity",
-    "sparsity_target",
-    "lambda",
-    "eer_percent",
-    "corrupted_eer_percent",
-    "loss",
-    "weight_norm",
-)
 _WIDTH, _HEIGHT = 320.0, 208.0
 
 
@@ -90,23 +74,9 @@ QUANTITIES = (
 )
 
 
-def read_curves(run: Path) -> dict[str, list[float | None]]:
-    """The columns of a run's metrics, thinned; `None` where a record lacks a figure."""
-    records = RunDirectory(run).metrics()
-    stride = math.ceil(len(records) / _POINTS) or 1
-    kept = [
-        record
-        for number, record in enumerate(records, start=1)
-        if number % stride == 0 or number == len(records) or "eer_percent" in record
-    ]
-    columns = {name: [_finite(record.get(name)) for record in kept] for name in _COLUMNS}
-    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
-
-
 def curve_panels(
     quantity: Quantity,
     rows: Sequence[Row],
-    curves: Mapping[str, Curves],
     styles: Mapping[str, Style],
 ) -> list[Element]:
     """A panel per target, all with the same axes; empty if no run knows the quantity.
@@ -114,15 +84,14 @@ def curve_panels(
     Args:
         quantity: What is shown.
         rows: Of the runs.
-        curves: By the name of the run.
         styles: By method.
     """
-    shown = [row for row in rows if quantity.column in curves[row["run"]]]
+    shown = [row for row in rows if quantity.column in row["curves"]]
     if quantity.sparse_only:
         shown = [row for row in shown if row["target_sparsity"] is not None]
     if not shown:
         return []
-    values = [v for row in shown for v in curves[row["run"]][quantity.column] if v is not None]
+    values = [v for row in shown for v in row["curves"][quantity.column] if v is not None]
     last = max(row["steps"] for row in shown)
     x, y = step_axis(last), quantity.axis(values)
     targets = sorted({row["target_sparsity"] for row in shown} - {None})
@@ -130,7 +99,7 @@ def curve_panels(
     for target in targets or [None]:
         frame = Frame(_WIDTH, _HEIGHT, 46, 12, 22, 36, x, y)
         here = [row for row in shown if row["target_sparsity"] in (None, target)]
-        panels.append(_panel(quantity, target, here, curves, styles, frame))
+        panels.append(_panel(quantity, target, here, styles, frame))
     return panels
 
 
@@ -138,7 +107,6 @@ def _panel(
     quantity: Quantity,
     target: float | None,
     rows: Sequence[Row],
-    curves: Mapping[str, Curves],
     styles: Mapping[str, Style],
     frame: Frame,
 ) -> Element:
@@ -163,7 +131,7 @@ def _panel(
             polyline(points, "curve", styles[method].colour)
             for row in rows
             if row["method"] == method
-            for points in [_points(curves[row["run"]], quantity.column, frame)]
+            for points in [_points(row["curves"], quantity.column, frame)]
             if points
         ]
         append(drawing, method_group(method, styles[method], *lines))
@@ -176,9 +144,3 @@ def _panel(
 def _points(curve: Curves, column: str, frame: Frame) -> list[tuple[float, float]]:
     pairs = zip(curve["step"], curve[column], strict=True)
     return [frame.at(x, y) for x, y in pairs if x is not None and y is not None]
-
-
-def _finite(value: Any) -> float | None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(f"{value:.6g}")

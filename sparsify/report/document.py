@@ -31,7 +31,7 @@ def write_document(
         title: Its heading.
         facts: What is said under the heading.
         content: Sections.
-        data: Embedded as JSON; its `results` can be downloaded, its `curves` belong to panels.
+        data: Embedded as JSON; its `results` can be downloaded.
         csv: Can be downloaded, too.
 
     Raises:

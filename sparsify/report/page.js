@@ -109,7 +109,7 @@
       const step = (x - left) / (right - left) * last;
       const lines = new Map();
       for (const name of JSON.parse(panel.dataset.runs)) {
-        const method = runs[name].method, value = nearest(data.curves[name], quantity, step);
+        const method = runs[name].method, value = nearest(runs[name].curves, quantity, step);
         if (value !== null && !hidden.has(method)) lines.set(method, [...(lines.get(method) ?? []), value]);
       }
       tip.replaceChildren(`step ${Math.round(step)}`);

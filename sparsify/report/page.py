@@ -8,11 +8,10 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
-from sparsify.comparison.results import Results, Row, collect_run, summarise_runs
+from sparsify.comparison.results import Results, Row
 from sparsify.comparison.tables import evaluation_sets, to_csv
 from sparsify.report import tables
 from sparsify.report.accuracy import accuracy_panel, spans_widely
-from sparsify.report.curves import Curves, read_curves
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.highlights import highlights
 from sparsify.report.markup import element
@@ -23,47 +22,20 @@ from sparsify.report.sections import (
     training_section,
     tuning_section,
 )
-from sparsify.training.run_directory import RunDirectory
 
 REPORT_FILE = "report.html"
 
 
-def write_report(run_dirs: Sequence[str | Path], path: str | Path) -> None:
-    """Writes the report of finished runs.
-
-    Args:
-        run_dirs: Run directories.
-        path: The HTML file; replaced if it exists.
-
-    Raises:
-        SparsifyError: A run is not complete, or the file cannot be written.
-    """
-    folders = [Path(folder) for folder in run_dirs]
-    rows = [collect_run(folder) for folder in folders]
-    names = [row["run"] for row in rows]
-    if len(set(names)) < len(names):  # runs of several folders may have one name
-        rows = [row | {"run": str(folder)} for row, folder in zip(rows, folders, strict=True)]
-    results = summarise_runs(rows, RunDirectory(folders[0]).saved_recipe())
-    curves = {row["run"]: read_curves(folder) for row, folder in zip(rows, folders, strict=True)}
-    _write(results, curves, Path(path))
-
-
-def write_comparison_report(results: Results, folder: Path, path: Path) -> None:
-    """Writes the report of a comparison.
+def write_report(results: Results, path: Path) -> None:
+    """Writes the report of a comparison, or of runs that `gather` brought together.
 
     Args:
         results: The content of `results.json`.
-        folder: What the paths in it start from.
         path: The HTML file; replaced if it exists.
 
     Raises:
         SparsifyError: The file cannot be written.
     """
-    curves = {row["run"]: read_curves((folder / row["curves"]).parent) for row in results["runs"]}
-    _write(results, curves, path)
-
-
-def _write(results: Results, curves: Mapping[str, Curves], path: Path) -> None:
     rows, means = results["runs"], results["means"]
     styles = styles_of(row["method"] for row in rows)
     content: list[Element | None] = []
@@ -73,14 +45,14 @@ def _write(results: Results, curves: Mapping[str, Curves], path: Path) -> None:
             _legend(styles, means),
             _accuracy(results, styles),
             section("Results", tables.means_table(results, styles)),
-            training_section(rows, curves, styles),
+            training_section(rows, styles),
             layers_section(rows, styles),
             costs_section(means, rows, styles),
             tuning_section(results["tuning"]),
             _runs(results, styles),
         ]
     content += [_failures(results), _recipe(results)]
-    data = {"results": results, "curves": curves}
+    data = {"results": results}
     write_document(path, _title(rows), _facts(rows), content, data, to_csv(results))
 
 

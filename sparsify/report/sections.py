@@ -9,7 +9,7 @@ from sparsify.comparison.plan import label
 from sparsify.comparison.results import Row
 from sparsify.comparison.tables import percent
 from sparsify.report.costs import Bar, cost_bars
-from sparsify.report.curves import QUANTITIES, Curves, curve_panels
+from sparsify.report.curves import QUANTITIES, curve_panels
 from sparsify.report.document import figure, section
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
@@ -20,11 +20,9 @@ from sparsify.report.tables import table
 _CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 
 
-def training_section(
-    rows: Sequence[Row], curves: Mapping[str, Curves], styles: Mapping[str, Style]
-) -> Element:
+def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
     """Curves over training, a figure per quantity and a panel per target."""
-    drawn = [(each, curve_panels(each, rows, curves, styles)) for each in QUANTITIES]
+    drawn = [(each, curve_panels(each, rows, styles)) for each in QUANTITIES]
     figures = [
         figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
         for quantity, panels in drawn

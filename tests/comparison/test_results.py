@@ -13,8 +13,10 @@ from sparsify.comparison.results import (
     collect_run,
     expected_metrics,
     gate_metrics,
+    gather,
     means,
     summarise,
+    to_json,
 )
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
@@ -38,7 +40,7 @@ TUNED = [
 @pytest.fixture(scope="module")
 def results(comparison_plan, comparison):
     rows = [
-        collect_run(comparison / "runs" / cell.name, ["clean", "noisy"], comparison)
+        collect_run(comparison / "runs" / cell.name, ["clean", "noisy"])
         for cell in comparison_plan.runs
     ]
     made = summarise(
@@ -61,7 +63,10 @@ def test_rows_tell_what_the_files_hold(results, comparison):
         assert row["validation"]["eer_percent"] == summary["eer_percent"]
         assert row["eer_percent"] == row["tests"]["clean"]["eer_percent"]
         assert row["bytes"] == (run / "model.safetensors").stat().st_size
-        assert (comparison / row["curves"]).read_text().count("\n") == 3
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line)["loss"] for line in lines]
+        assert row["curves"]["step"] == [1, 2, 3]
+        assert row["curves"]["loss"] == pytest.approx(losses, rel=1e-5)
         assert row["zipped_bytes"] < row["bytes"]
         assert (row["bitmask_bytes"] < row["bytes"]) == (row["method"] != "dense")
 
@@ -143,3 +148,36 @@ def test_means_are_in_order_whatever_the_order_of_the_runs(results):
 def test_a_folder_without_a_run_is_called_that(tmp_path):
     with pytest.raises(SparsifyError, match="is not a run directory"):
         collect_run(tmp_path)
+
+
+def test_comparisons_made_apart_are_gathered(results, comparison, tmp_path):
+    """Wherever they were made: the file says everything."""
+    seeds = []
+    for seed in (0, 1):
+        runs = [row for row in results["runs"] if row["seed"] == seed]
+        part = results | {"runs": runs, "means": means(runs)}
+        seeds.append(tmp_path / str(seed) / "results.json")
+        seeds[-1].parent.mkdir()
+        seeds[-1].write_text(to_json(part))
+    whole = gather([seeds[0], seeds[1].parent, seeds[0]])  # the last says nothing new
+    assert sorted(whole["runs"], key=lambda row: row["run"]) == sorted(
+        results["runs"], key=lambda row: row["run"]
+    )
+    assert whole["means"] == results["means"]
+    assert whole["tuning"] == TUNED
+    alone = gather([comparison / "runs" / "dense-seed1"])
+    assert alone["runs"][0]["run"] == "dense-seed1"
+
+
+def test_runs_of_one_name_are_told_apart(results, tmp_path):
+    other = results | {"runs": [row | {"eer_percent": 50.0} for row in results["runs"][:1]]}
+    (tmp_path / "a.json").write_text(to_json(results))
+    (tmp_path / "b.json").write_text(to_json(other))
+    names = [row["run"] for row in gather([tmp_path / "a.json", tmp_path / "b.json"])["runs"]]
+    assert len(names) == len(set(names)) == len(results["runs"]) + 1
+
+
+def test_other_files_are_no_results(tmp_path):
+    (tmp_path / "other.json").write_text('{"format_version": 1}')
+    with pytest.raises(SparsifyError, match=r"not the results\.json"):
+        gather([tmp_path / "other.json"])

@@ -1,0 +1,42 @@
+"""What the results keep of a run's metrics over training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sparsify.training.run_directory import RunDirectory
+
+Curves = Mapping[str, Sequence[float | None]]
+
+_POINTS = 100  # per curve, about as many as a panel of the report can show
+_COLUMNS = (
+    "step",
+    "sparsity",
+    "sparsity_target",
+    "lambda",
+    "eer_percent",
+    "corrupted_eer_percent",
+    "loss",
+    "weight_norm",
+)
+
+
+def read_curves(run: RunDirectory) -> dict[str, list[float | None]]:
+    """The columns of a run's metrics, thinned; `None` where a record lacks a figure."""
+    records = run.metrics()
+    stride = math.ceil(len(records) / _POINTS) or 1
+    kept = [
+        record
+        for number, record in enumerate(records, start=1)
+        if number % stride == 0 or number == len(records) or "eer_percent" in record
+    ]
+    columns = {name: [_finite(record.get(name)) for record in kept] for name in _COLUMNS}
+    return {name: values for name, values in columns.items() if any(v is not None for v in values)}
+
+
+def _finite(value: Any) -> float | None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.6g}")
