@@ -39,7 +39,7 @@ from sparsify.comparison.plan import (
 )
 from sparsify.comparison.results import Results, expected_metrics, gate_metrics
 from sparsify.comparison.runner import visible_gpus
-from sparsify.comparison.tables import evaluation_sets, percent, spread_text, tuning_text
+from sparsify.comparison.tables import eer_text, evaluation_sets, percent, spread_text, tuning_text
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
@@ -319,7 +319,7 @@ def _show(results: Results, output: Path) -> None:
             entry["method"],
             "–" if target is None else percent(target),
             f"{metrics['sparsity']['mean']:.3%}",
-            *(spread_text(metrics.get(name), ".2f") for name in sets),
+            *(eer_text(metrics, name) for name in sets),
             spread_text(metrics["min_dcf"], ".3f"),
             f"{metrics['nonzero']['mean']:,.0f}",
             f"{metrics['seconds']['mean']:,.0f} s",

@@ -40,6 +40,7 @@ _COUNTED = (
     "seconds",
 )
 _TESTED = ("eer_percent", "min_dcf")
+EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
 
 
 def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
@@ -218,12 +219,18 @@ def means(rows: Iterable[Row]) -> list[Row]:
 
 
 def metrics_of(row: Row) -> dict[str, float]:
-    """The numbers of a row by name: its own, `validation.eer_percent`, `TEST.eer_percent` …"""
+    """The numbers of a row by name: its own, `validation.eer_percent`, `TEST.eer_percent` …
+
+    `TEST.eer_percent_low` and `TEST.eer_percent_high` are the confidence interval over speakers.
+    """
     figures = {key: float(row[key]) for key in _COUNTED}
     for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
         for key, value in group.items():
             if name == VALIDATION or key in _TESTED:
                 figures[f"{name}.{key}"] = float(value)
+        if interval := group.get("confidence"):
+            low, high = interval["eer_percent"]
+            figures |= {f"{name}.{EER_LOW}": low, f"{name}.{EER_HIGH}": high}
     return figures
 
 

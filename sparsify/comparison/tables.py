@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from sparsify.comparison.plan import VALIDATION
-from sparsify.comparison.results import Results, Row, metrics_of
+from sparsify.comparison.results import EER_HIGH, EER_LOW, Results, Row, metrics_of
 
+INTERVALS = (
+    "EERs are means over seeds, with their range in round brackets; square brackets are 95 %"
+    " confidence intervals over test speakers, ends averaged over seeds."
+)
 _NAMES = ("run", "method", "target_sparsity", "seed")
 
 
@@ -39,13 +43,15 @@ def to_markdown(results: Results) -> str:
             "–" if target is None else percent(target),
             f"{metrics['sparsity']['mean']:.3%}",
             f"{metrics['nonzero']['mean']:,.0f}",
-            *(spread_text(metrics.get(name), ".2f") for name in sets),
+            *(eer_text(metrics, name) for name in sets),
             spread_text(metrics["min_dcf"], ".3f"),
             f"{metrics['zipped_bytes']['mean'] / 1e6:.2f} MB",
             f"{metrics['seconds']['mean'] / 60:.1f} min",
             str(len(entry["seeds"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if any(interval_text(entry["metrics"], name) for entry in results["means"] for name in sets):
+        lines.append(f"\n{INTERVALS}")
     lines += [f"\n{tuning_text(row)}" for row in results["tuning"]]
     lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
     return "\n".join(lines) + "\n"
@@ -82,6 +88,18 @@ def tuning_text(row: Row) -> str:
 def spread(values: Sequence[float], form: str) -> str:
     """The mean and, of several values, their range."""
     return spread_text({"mean": mean(values), "min": min(values), "max": max(values)}, form)
+
+
+def eer_text(metrics: Mapping[str, Mapping[str, float]], name: str) -> str:
+    """An EER with its range over seeds and, where there is one, its interval over speakers."""
+    interval = interval_text(metrics, name)
+    return spread_text(metrics.get(name), ".2f") + (interval and f" {interval}")
+
+
+def interval_text(metrics: Mapping[str, Mapping[str, float]], name: str) -> str:
+    """The confidence interval of an EER, such as `[4.1–9.7]`, or nothing."""
+    low, high = (metrics.get(f"{name.rpartition('.')[0]}.{end}") for end in (EER_LOW, EER_HIGH))
+    return f"[{low['mean']:.1f}–{high['mean']:.1f}]" if low and high else ""
 
 
 def spread_text(figures: Mapping[str, float] | None, form: str) -> str:

@@ -146,6 +146,7 @@ def tuning_section(tuned: Sequence[Row]) -> Element | None:
             "Before the comparison, every method listed was trained once with each value, with seed"
             f" {first['seed']}. The mean of clean and corrupted EER on validation speakers chose;"
             " no test set was looked at.",
+            class_="about",
         ),
         table(heads, lines),
     )

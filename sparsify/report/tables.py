@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Results, Row, metrics_of
-from sparsify.comparison.tables import evaluation_sets, percent
+from sparsify.comparison.tables import INTERVALS, evaluation_sets, interval_text, percent
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import REFERENCE, Style, swatch
@@ -15,8 +15,8 @@ Cell = tuple[float | str, Child]
 """What a cell is sorted by, and what it shows."""
 
 
-def means_table(results: Results, styles: Mapping[str, Style]) -> Element:
-    """A line per method and target, with the mean and the range over seeds."""
+def means_table(results: Results, styles: Mapping[str, Style]) -> list[Element]:
+    """A line per method and target, with the mean and the range over seeds; and a note."""
     sets = evaluation_sets(results)
     means = results["means"]
     dense = next((entry for entry in means if entry["method"] == REFERENCE), None)
@@ -24,7 +24,9 @@ def means_table(results: Results, styles: Mapping[str, Style]) -> Element:
     if dense is not None and len(means) > 1:
         heads.append("vs dense")
     heads += ["minDCF", "Nonzero", "Raw", "Zipped", "Bitmask", "Training", "Seeds"]
-    return table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
+    lines = table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
+    known = any(interval_text(entry["metrics"], name) for entry in means for name in sets)
+    return [lines, element("p", INTERVALS, class_="about")] if known else [lines]
 
 
 def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
@@ -69,7 +71,7 @@ def _means_line(
         _method(entry, styles),
         _target(entry),
         (mean("sparsity"), f"{mean('sparsity'):.3%}"),
-        *(_spread(metrics.get(name), ".2f") for name in sets),
+        *(_spread(metrics.get(name), ".2f", interval_text(metrics, name)) for name in sets),
     ]
     if dense is not None and len(means) > 1:
         gap = mean("eer_percent") - dense["metrics"]["eer_percent"]["mean"]
@@ -96,14 +98,14 @@ def _target(row: Row) -> Cell:
     return (0.0, "–") if target is None else (target, percent(target))
 
 
-def _spread(figures: Mapping[str, float] | None, form: str) -> Cell:
+def _spread(figures: Mapping[str, float] | None, form: str, interval: str = "") -> Cell:
     if figures is None:
         return 1e9, "–"
-    range_ = None
+    texts = [interval] if interval else []
     if figures["min"] < figures["max"]:
-        text = f"{figures['min']:{form}}–{figures['max']:{form}}"
-        range_ = element("small", text)
-    return figures["mean"], [element("span", f"{figures['mean']:{form}}"), range_]
+        texts.insert(0, f"{figures['min']:{form}}–{figures['max']:{form}}")
+    small = [element("small", text) for text in texts]
+    return figures["mean"], [element("span", f"{figures['mean']:{form}}"), *small]
 
 
 def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Element:

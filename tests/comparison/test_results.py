@@ -181,3 +181,28 @@ def test_other_files_are_no_results(tmp_path):
     (tmp_path / "other.json").write_text('{"format_version": 1}')
     with pytest.raises(SparsifyError, match=r"not the results\.json"):
         gather([tmp_path / "other.json"])
+
+
+def test_intervals_over_speakers_are_told_beside_the_range_over_seeds(results):
+    ends = {"noisy": {0: (3.0, 8.0), 1: (4.0, 11.0)}}
+    rows = [
+        row
+        | {
+            "tests": {
+                name: test
+                | ({"confidence": {"eer_percent": ends[name][row["seed"]]}} if name in ends else {})
+                for name, test in row["tests"].items()
+            }
+        }
+        for row in results["runs"]
+    ]
+    made = results | {"runs": rows, "means": means(rows)}
+    (noisy,) = {entry["metrics"]["noisy.eer_percent_low"]["mean"] for entry in made["means"]}
+    assert noisy == 3.5
+    for line in to_markdown(made).splitlines()[2:5]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert "[" not in cells[4]
+        assert cells[5].endswith(") [3.5–9.5]")
+    assert "confidence intervals" in to_markdown(made)
+    assert "confidence intervals" not in to_markdown(results)
+    assert next(csv.DictReader(io.StringIO(to_csv(made))))["noisy.eer_percent_high"] == "8"
