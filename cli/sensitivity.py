@@ -98,7 +98,7 @@ def _features(trials: Trials, root: Path, front_end: FrontEnd) -> list[Features]
     names = trials.utterances
     recordings = file_recordings(names, locate(names, root), front_end.sample_rate)
     features = []
-    for found in track(audio_features(recordings, front_end), "Reading utterances", len(names)):
+    for found in audio_features(recordings, front_end, track=track):
         if isinstance(found, SparsifyError):
             raise found
         features.append(found)
