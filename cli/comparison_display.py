@@ -29,7 +29,8 @@ def comparison_display(console: Console) -> Iterator[Watch]:
     if console.quiet:
         yield lambda _: None
     elif console.is_terminal:
-        with LiveDisplay(console) as display:
+        display = LiveDisplay(console)
+        with display.progress:
             yield display.watch
     else:
         yield PlainDisplay(console).watch
@@ -88,13 +89,6 @@ class LiveDisplay:
         )
         self.everything: TaskID | None = None
         self.tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> LiveDisplay:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
 
     def watch(self, runs: Sequence[RunProgress]) -> None:
         """Moves the bars."""
