@@ -17,7 +17,7 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.speech_mini import speech_mini_command
-from sparsify.recipe import Layout
+from sparsify.recipe_sections import Layout
 from sparsify.speech.corpus import describe
 from sparsify.speech.prepare import Prepared, prepare
 

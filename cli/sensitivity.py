@@ -13,7 +13,7 @@ from rich.text import Text
 from sparsify.artifact import Artifact
 from sparsify.cli.display import out, track
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.verification.embedding import (

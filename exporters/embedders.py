@@ -24,7 +24,8 @@ from torch import nn
 
 from sparsify.artifact import Artifact, load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd, validate
+from sparsify.recipe_sections import FrontEnd
+from sparsify.section import validate
 from sparsify.verification.embedding import Embedder
 
 logger = logging.getLogger(__name__)

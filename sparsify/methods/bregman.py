@@ -16,7 +16,7 @@ from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.sparse_optimizer import Groups
-from sparsify.recipe import Fraction, OpenFraction, Section
+from sparsify.section import Fraction, OpenFraction, Section
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.corruption import corrupt_utterance
