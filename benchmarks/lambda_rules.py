@@ -27,14 +27,19 @@ import numpy as np
 
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
-from sparsify.benchmarks.speech_mini import VARIABLE, finished, verify
 from sparsify.errors import SparsifyError
+from sparsify.exporters.embedders import load_speaker_model
 from sparsify.files import replacing
 from sparsify.methods.registry import method_options
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
+from sparsify.training.trainer import train
+from sparsify.verification.evaluate import evaluate
+from sparsify.verification.trials import read_trials
 
 MODULE = "sparsify.benchmarks.lambda_rules"
+VARIABLE = "SPARSIFY_SPEECH_MINI"
+CONDITIONS = ("test", "test_noisy")
 RESULTS = Path("benchmarks/results/lambda_rules.json")
 METHODS = ("adabreg", "linbreg")
 TARGETS = (0.75, 0.9, 0.95, 0.99)
@@ -182,6 +187,31 @@ def run_one(case: Case, work: Path, speech: Path | None) -> Row:
     final_error = 100 * (before[-1]["sparsity"] - case.target) if before else None
     measured["final_error_points"] = _rounded(final_error)
     return asdict(case) | {"options": options} | figures | measured | thinned(trajectory)
+
+
+def finished(recipe: Recipe, output: Path) -> Row:
+    """The summary of a run, which is first trained or resumed if it is not complete.
+
+    Raises:
+        SparsifyError: The run is of another recipe, or training fails.
+    """
+    run = RunDirectory(output)
+    started = run.recipe_file.exists()
+    if started and run.saved_recipe() != recipe:
+        raise SparsifyError(f"'{output}' was trained with another recipe: give another --work")
+    return run.summary() or train(recipe, output, resume=started)
+
+
+def verify(output: Path, speech: Path) -> Row:
+    """EER and minDCF of a run's model on clean and on noisy test speech."""
+    model = load_speaker_model(output)
+    trials = read_trials(speech / "trials.txt")
+    row: Row = {}
+    for condition in CONDITIONS:
+        result = evaluate(model.embedder, trials, speech / condition, model.front_end)
+        row[f"{condition}_eer_percent"] = result.eer_percent
+        row[f"{condition}_min_dcf"] = result.min_dcf
+    return row
 
 
 def measures(trajectory: Sequence[Record], target: float, steps: int) -> Row:

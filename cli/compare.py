@@ -25,6 +25,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate, parse_gate
 from sparsify.comparison.plan import (
@@ -42,8 +43,9 @@ from sparsify.comparison.runner import visible_gpus
 from sparsify.comparison.tables import eer_text, evaluation_sets, percent, spread_text, tuning_text
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
-from sparsify.recipe import Recipe, load_recipe, recipe_names, validate
+from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
+from sparsify.section import validate
 from sparsify.speech.parallel import available_cores
 from sparsify.training.networks import network_assignments
 
@@ -113,9 +115,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     metavar="PATH",
     help="Start all runs from a model, dense or sparse, as in `sparsify train`.",
 )
-@click.option(
-    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
-)
+@set_option
 @click.option(
     "--tune",
     "tunings",
@@ -135,7 +135,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("comparison"),
     show_default=True,
     help="Folder of runs and results; what it holds is not done again.",
@@ -145,9 +145,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     type=click.IntRange(min=1),
     help="Runs at a time; one per GPU, or per two cores, if not given.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 @click.option(
     "--benchmark",
     "measure_latency",

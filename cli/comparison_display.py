@@ -34,7 +34,8 @@ def comparison_display(console: Console, title: str) -> Iterator[Watch]:
     if console.quiet:
         yield ignore
     elif console.is_terminal:
-        with LiveDisplay(console, title) as display:
+        display = LiveDisplay(console, title)
+        with display.progress:
             yield display.watch
     else:
         yield PlainDisplay(console).watch
@@ -94,13 +95,6 @@ class LiveDisplay:
         )
         self.everything: TaskID | None = None
         self.tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> LiveDisplay:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
 
     def watch(self, runs: Sequence[RunProgress]) -> None:
         """Moves the bars."""

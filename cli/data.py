@@ -16,8 +16,9 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.options import PATH
 from sparsify.cli.speech_mini import speech_mini_command
-from sparsify.recipe import Layout
+from sparsify.recipe_sections import Layout
 from sparsify.speech.corpus import describe
 from sparsify.speech.prepare import Prepared, prepare
 
@@ -40,10 +41,10 @@ data_command.add_command(speech_mini_command)
 
 
 @data_command.command("prepare", epilog=_EPILOG)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="The manifest to write, .jsonl or .csv; what is left out goes beside it, to .skipped.",
 )

@@ -17,7 +17,6 @@ import click
 from rich.console import Console
 
 T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 PIPE_WIDTH = 160  # columns where no terminal limits them
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
@@ -41,23 +40,22 @@ class GateError(click.ClickException):
         click.echo(f"Failed: {self.format_message()}", err=True)
 
 
-def json_option(command: Command) -> Command:
-    """Adds `--json`, passed on as `as_json`."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
-    )(command)
+def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta["sparsify.debug"] = True
 
 
-def debug_option(command: Command) -> Command:
-    """Adds `--debug`, which `debugging` asks for."""
-    return click.option(
-        "--debug",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_remember_debug,
-        help="Show the traceback of an error.",
-    )(command)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
+)
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
 
 
 def debugging() -> bool:
@@ -155,8 +153,3 @@ def _configure_logging(level: int) -> None:
     logger = logging.getLogger("sparsify")
     logger.setLevel(level)
     logger.addHandler(_HANDLER)  # adding it twice has no effect
-
-
-def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.meta["sparsify.debug"] = True

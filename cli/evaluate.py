@@ -19,6 +19,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.options import PATH, threads_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
@@ -29,8 +30,6 @@ from sparsify.verification.evaluate import Evaluation, summarise, trial_embeddin
 from sparsify.verification.metrics import DetectionCost, OperatingPoints, operating_points
 from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
 from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command(
@@ -44,23 +43,23 @@ FILE = click.Path(path_type=Path)
           --score-norm as-norm --cohort train
     """,
 )
-@click.argument("path", type=FILE)
+@click.argument("path", type=PATH)
 @click.option(
     "--trials",
     "trial_list",
-    type=FILE,
+    type=PATH,
     required=True,
     help="Trial list: one '1|0 enrolment test' or 'enrolment test 1|0|target|nontarget' per line.",
 )
 @click.option(
     "--audio-root",
-    type=FILE,
+    type=PATH,
     required=True,
     help="Folder that the names in the trial list start from; they may lack their extension.",
 )
 @click.option(
     "--enroll",
-    type=FILE,
+    type=PATH,
     help="What the models in the trial list are enrolled with: one 'model utterance …' per line.",
 )
 @click.option(
@@ -119,19 +118,17 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--speakers",
-    type=FILE,
+    type=PATH,
     help="For --confidence: one 'utterance speaker' per line, where the first folder of a name is"
     " not the speaker.",
 )
-@click.option("--det", type=FILE, help="Write the DET curve: .csv, or .png, .svg or .pdf.")
+@click.option("--det", type=PATH, help="Write the DET curve: .csv, or .png, .svg or .pdf.")
 @click.option(
     "--calibrate",
-    type=FILE,
+    type=PATH,
     help="Write thresholds for `sparsify verify`, which looks for calibration.json beside a model.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
-)
+@threads_option
 @click.option(
     "--max-eer",
     type=click.FloatRange(0, 100),

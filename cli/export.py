@@ -21,6 +21,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.options import PATH
 from sparsify.exporters.export import ExportReport, Format, ParityError, export_artifact
 
 
@@ -32,7 +33,7 @@ from sparsify.exporters.export import ExportReport, Format, ParityError, export_
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
     """,
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @click.option(
     "--format",
     "format_",
@@ -40,13 +41,7 @@ from sparsify.exporters.export import ExportReport, Format, ParityError, export_
     required=True,
     help="onnx runs anywhere; safetensors loads in anything.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The file to write.",
-)
+@click.option("--output", type=PATH, required=True, metavar="FILE", help="The file to write.")
 @click.option(
     "--layout",
     type=click.Choice(get_args(Layout)),

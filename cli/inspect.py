@@ -20,6 +20,7 @@ from sparsify.cli.display import (
     out,
     verbosity_options,
 )
+from sparsify.cli.options import PATH
 from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
 from sparsify.files import check_writable, zipped_bytes
 from sparsify.report.sensitivity import write_sensitivity_report
@@ -44,7 +45,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
       sparsify inspect run --sensitivity --trials trials.txt --audio-root test
     """,
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @click.option(
     "--min-sparsity",
     type=click.FloatRange(0, 1),
@@ -73,12 +74,12 @@ SORTS: dict[str, Callable[[Any], Any]] = {
 @click.option(
     "--trials",
     "trial_list",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="For --sensitivity: a trial list; synthetic speakers if not given.",
 )
 @click.option(
     "--audio-root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="For --sensitivity: folder that the names in the trial list start from.",
 )
 @click.option(
@@ -99,7 +100,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="For --sensitivity: also write an HTML page with a heat map.",
 )
 @json_option

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sparsify.cli.display import emit_json, json_option, out, verbosity_options
+from sparsify.cli.options import PATH
 from sparsify.comparison.results import gather
 from sparsify.files import check_writable
 from sparsify.report.page import write_report
@@ -21,10 +22,10 @@ from sparsify.report.page import write_report
       sparsify report comparison results.json --output both.html
     """,
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("report.html"),
     show_default=True,
     help="The HTML file.",

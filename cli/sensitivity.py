@@ -13,7 +13,7 @@ from rich.text import Text
 from sparsify.artifact import Artifact
 from sparsify.cli.display import out, track
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
 from sparsify.verification.embedding import (
@@ -98,7 +98,7 @@ def _features(trials: Trials, root: Path, front_end: FrontEnd) -> list[Features]
     names = trials.utterances
     recordings = file_recordings(names, locate(names, root), front_end.sample_rate)
     features = []
-    for found in track(audio_features(recordings, front_end), "Reading utterances", len(names)):
+    for found in audio_features(recordings, front_end, track=track):
         if isinstance(found, SparsifyError):
             raise found
         features.append(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sparsify.cli.display import emit_json, json_option, out, track, verbosity_options
+from sparsify.cli.options import PATH
 from sparsify.speech.speech_mini import build
 
 
@@ -23,9 +24,7 @@ from sparsify.speech.speech_mini import build
     required=True,
     help="Root of speechocean762 (openslr.org/101), which holds the folder WAVE.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="Folder to make of it."
-)
+@click.option("--output", type=PATH, required=True, help="Folder to make of it.")
 @json_option
 @verbosity_options
 def speech_mini_command(*, source: Path, output: Path, as_json: bool) -> None:

@@ -32,8 +32,11 @@ def training_display(console: Console) -> Iterator[Observer]:
     if console.quiet:
         yield Observer()
     elif console.is_terminal:
-        with LiveDisplay(console) as display:
+        display = LiveDisplay(console)
+        try:
             yield display
+        finally:
+            display.live.stop()
     else:
         yield PlainDisplay(console)
 
@@ -73,12 +76,6 @@ class LiveDisplay(Observer):
         self.figures: Record = {}
         self.task = self.progress.add_task("")
         self.live = Live(console=console, transient=True)
-
-    def __enter__(self) -> LiveDisplay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.live.stop()
 
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header and starts the bar."""

@@ -9,13 +9,12 @@ from pathlib import Path
 import click
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, verbosity_options
+from sparsify.cli.options import PATH, threads_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command(
@@ -27,13 +26,13 @@ FILE = click.Path(path_type=Path)
       sparsify verify run enrol.wav test.wav --at min-dcf-0.01 --json
     """,
 )
-@click.argument("path", type=FILE)
-@click.argument("enrolment", type=FILE)
-@click.argument("test", type=FILE)
+@click.argument("path", type=PATH)
+@click.argument("enrolment", type=PATH)
+@click.argument("test", type=PATH)
 @click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
 @click.option(
     "--calibration",
-    type=FILE,
+    type=PATH,
     help="Thresholds by `sparsify evaluate --calibrate`; calibration.json beside the model if any.",
 )
 @click.option(
@@ -46,9 +45,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
-)
+@threads_option
 @json_option
 @verbosity_options
 def verify_command(

@@ -24,7 +24,8 @@ from torch import nn
 
 from sparsify.artifact import Artifact, load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd, validate
+from sparsify.recipe_sections import FrontEnd
+from sparsify.section import validate
 from sparsify.verification.embedding import Embedder
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,8 @@ def load_speaker_model(path: str | Path, threads: int | None = None) -> SpeakerM
     """
     artifact = load_artifact(path)
     front_end = _expected_front_end(artifact)
-    return SpeakerModel(artifact, single(network_of(artifact, threads)), front_end)
+    network = network_of(artifact, threads)
+    return SpeakerModel(artifact, lambda feats: network(feats[None])[0], front_end)
 
 
 def load_network(path: str | Path, threads: int | None = None) -> Network:
@@ -183,20 +185,6 @@ def network_of(artifact: Artifact, threads: int | None = None) -> Network:
     if artifact.format == "onnx":
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
     return torch_network(artifact.build(), threads)
-
-
-def single(network: Network) -> Embedder:
-    """The embedder of one utterance at a time."""
-    return lambda feats: network(feats[None])[0]
-
-
-def load_embedder(path: str | Path, threads: int | None = None) -> Embedder:
-    """`load_network` for one utterance at a time.
-
-    Raises:
-        SparsifyError: The file cannot be read or does not embed features.
-    """
-    return single(load_network(path, threads))
 
 
 def _expected_front_end(artifact: Artifact) -> FrontEnd:

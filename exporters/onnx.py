@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sparsify.artifact import Artifact, canonical_state, provenance
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.weights import ONNX_PREFIX
 

@@ -30,7 +30,9 @@ from sparsify.files import replacing
 from sparsify.models import speechbrain, wespeaker
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, build_model
-from sparsify.recipe import FrontEnd, Recipe, parse_recipe, validate
+from sparsify.recipe import Recipe, parse_recipe
+from sparsify.recipe_sections import FrontEnd
+from sparsify.section import validate
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable, sparsity_table, table_from_tensors
 from sparsify.weights import Weights, read_weights

@@ -3,7 +3,10 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -30,6 +33,32 @@ def _reproducible() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     logging.getLogger("sparsify").setLevel(logging.NOTSET)  # a command may have set it
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., tuple[int, str]]:
+    """Runs a script in several processes on this machine; the exit code and what they printed."""
+
+    def torchrun(processes: int, script: Path, *arguments: object) -> tuple[int, str]:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen(
+            [*command, script, *map(str, arguments)],
+            env=os.environ | settings | {"GLOO_SOCKET_IFNAME": loopback},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun ends its processes
+            output, _ = process.communicate()
+        return process.returncode, output
+
+    return torchrun
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sparsify.artifact import load_artifact, load_model, save_model, source_digest, weights_table
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, build_model
-from sparsify.recipe import FrontEnd, ModelSection, Recipe
+from sparsify.recipe import Recipe
+from sparsify.recipe_sections import FrontEnd, ModelSection
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
 

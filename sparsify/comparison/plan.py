@@ -13,7 +13,8 @@ from pydantic import Field
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.registry import method_options, pursues_target
-from sparsify.recipe import OpenFraction, Recipe, Section, validate
+from sparsify.recipe import Recipe
+from sparsify.section import OpenFraction, Section, validate
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.networks import starting_weights
 from sparsify.verification.trials import read_trials

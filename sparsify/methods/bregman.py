@@ -16,7 +16,7 @@ from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.sparse_optimizer import Groups
-from sparsify.recipe import Fraction, OpenFraction, Section
+from sparsify.section import Fraction, OpenFraction, Section
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial
@@ -36,6 +36,12 @@ class BregmanOptions(Section):
 
     delta: float = Field(default=1.0, gt=0)
     initial_sparsity: OpenFraction = 0.99
+
+    @abstractmethod
+    def optimizer(
+        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
+    ) -> BregmanOptimizer:
+        """The optimizer with these hyperparameters."""
 
 
 class SteeredOptions(BregmanOptions):
@@ -85,7 +91,7 @@ class SteeredOptions(BregmanOptions):
         return self
 
 
-class LinBregStep(Section):
+class LinBregStep(BregmanOptions):
     """How LinBreg's duals move.
 
     Attributes:
@@ -101,7 +107,7 @@ class LinBregStep(Section):
     weight_decay: float = Field(default=0.0, ge=0)
 
     def optimizer(
-        self, groups: Groups, delta: float, rule: LambdaRule, change: LambdaChange = "keep_dual"
+        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
     ) -> LinBreg:
         """LinBreg with these hyperparameters."""
         return LinBreg(
@@ -110,13 +116,13 @@ class LinBregStep(Section):
             self.momentum,
             self.weight_decay,
             nesterov=self.nesterov,
-            delta=delta,
+            delta=self.delta,
             lambda_rule=rule,
             lambda_change=change,
         )
 
 
-class AdaBregStep(Section):
+class AdaBregStep(BregmanOptions):
     """How AdaBreg's duals move.
 
     Attributes:
@@ -130,7 +136,7 @@ class AdaBregStep(Section):
     weight_decay: float = Field(default=0.0, ge=0)
 
     def optimizer(
-        self, groups: Groups, delta: float, rule: LambdaRule, change: LambdaChange = "keep_dual"
+        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
     ) -> AdaBreg:
         """AdaBreg with these hyperparameters."""
         return AdaBreg(
@@ -138,7 +144,7 @@ class AdaBregStep(Section):
             self.lr,
             betas=self.betas,
             weight_decay=self.weight_decay,
-            delta=delta,
+            delta=self.delta,
             lambda_rule=rule,
             lambda_change=change,
         )
@@ -184,8 +190,11 @@ class BregmanMethod(Method[B], Generic[B]):
         return self.optimizer.landed
 
     @abstractmethod
+    def _rule(self) -> LambdaRule:
+        """How λ is chosen."""
+
     def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        """The optimizer with the method's hyperparameters."""
+        return self.options.optimizer(groups, self._rule())
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -219,6 +228,9 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
         if self.steps_done == self.landing_step:
             self.optimizer.land(self.target_sparsity)
 
+    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
+        return self.options.optimizer(groups, self._rule(), self.options.lambda_change)
+
     def _rule(self) -> LambdaRule:
         o, task = self.options, self.task
         start = start_lambda(task, o.delta)
@@ -247,16 +259,8 @@ class LinBregMethod(SteeredMethod[LinBregOptions]):
 
     Options = LinBregOptions
 
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        o = self.options
-        return o.optimizer(groups, o.delta, self._rule(), o.lambda_change)
-
 
 class AdaBregMethod(SteeredMethod[AdaBregOptions]):
     """Bregman iterations with Adam's step."""
 
     Options = AdaBregOptions
-
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        o = self.options
-        return o.optimizer(groups, o.delta, self._rule(), o.lambda_change)

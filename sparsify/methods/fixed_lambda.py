@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field
 
 from sparsify.errors import SparsifyError
 from sparsify.methods.bregman import AdaBregStep, BregmanMethod, BregmanOptions, LinBregStep
-from sparsify.optim.bregman import BregmanOptimizer
 from sparsify.optim.lambda_rules import FixedLambda
 
 Lambda = Annotated[float, Field(ge=0)]
@@ -79,14 +78,8 @@ class LinBregFixed(FixedLambdaMethod[LinBregFixedOptions]):
 
     Options = LinBregFixedOptions
 
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        return self.options.optimizer(groups, self.options.delta, self._rule())
-
 
 class AdaBregFixed(FixedLambdaMethod[AdaBregFixedOptions]):
     """AdaBreg with a fixed λ."""
 
     Options = AdaBregFixedOptions
-
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        return self.options.optimizer(groups, self.options.delta, self._rule())

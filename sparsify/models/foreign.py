@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 
 TAG = "!"
 """Key under which `read_yaml` leaves the tag of a mapping."""

@@ -21,7 +21,8 @@ from sparsify.models.foreign import (
     refuse_other_settings,
 )
 from sparsify.models.registry import Architecture
-from sparsify.recipe import FrontEnd, validate
+from sparsify.recipe_sections import FrontEnd
+from sparsify.section import validate
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from sparsify.models.foreign import (
     refuse_other_settings,
 )
 from sparsify.models.registry import Architecture, model_names
-from sparsify.recipe import FrontEnd, validate
+from sparsify.recipe_sections import FrontEnd
+from sparsify.section import validate
 
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")

@@ -19,6 +19,7 @@ from sparsify.report.plot import (
     marker,
     method_group,
     polyline,
+    rectangle,
 )
 
 _DODGE = 7.0  # between methods at the same target
@@ -100,15 +101,7 @@ def _reference(
     right = frame.width - frame.right
     top, y, bottom = (frame.at_y(figures[key]) for key in ("max", "mean", "min"))
     tip = f"{entry['method']}\nEER {spread_text(figures, '.2f')} %"
-    band = element(
-        "rect",
-        x=frame.left,
-        y=top,
-        width=right - frame.left,
-        height=max(bottom - top, 3.0),
-        class_="band",
-        data_tip=tip,
-    )
+    band = rectangle(frame.left, top, right - frame.left, max(bottom - top, 3.0), "band", tip)
     name = label(f"{entry['method']} {figures['mean']:.2f}", right - 4, y + 11, "note", "end")
     return method_group(
         entry["method"],

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Row
-from sparsify.report.markup import append, element
-from sparsify.report.plot import Style, label, line, method_group, svg
+from sparsify.report.markup import append
+from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
 
 _NAMES = 118.0
 _BARS = 280.0
@@ -43,15 +43,8 @@ def cost_bars(
         for place, (kind, length, text) in enumerate(own):
             y = top + place * thick
             extent = _BARS * length / longest
-            shape = element(
-                "rect",
-                x=_NAMES,
-                y=y,
-                width=max(extent, 1.0),
-                height=thick - 1.5,
-                class_=kind,
-                data_tip=f"{entry['cell']}\n{text}",
-            )
+            tip = f"{entry['cell']}\n{text}"
+            shape = rectangle(_NAMES, y, max(extent, 1.0), thick - 1.5, kind, tip)
             value = label(text, _NAMES + extent + 6, y + thick / 2 - 0.5, "tick", "start")
             parts += [shape, value]
         append(drawing, method_group(entry["method"], styles[entry["method"]], *parts))

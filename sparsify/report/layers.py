@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.plan import label as cell_label
 from sparsify.comparison.results import Row
 from sparsify.report.markup import append, element
-from sparsify.report.plot import Style, label, line, method_group, svg
+from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
 
 _ROW = 15.0
 _NAMES = 232.0  # width of the layers' names
@@ -54,18 +54,8 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
             size = rows[0]["layers"][number]["parameters"]
             where = f"{cell_label(*model)}\n{short_name(name)}"
             tip = f"{where}\n{sparsity:.2%} of {size:,} weights are zero"
-            append(
-                drawing,
-                element(
-                    "rect",
-                    x=place,
-                    y=y,
-                    width=wide - 1,
-                    height=_ROW - 1,
-                    class_=f"h{_colour(1 - sparsity)}",
-                    data_tip=tip,
-                ),
-            )
+            colour = f"h{_colour(1 - sparsity)}"
+            append(drawing, rectangle(place, y, wide - 1, _ROW - 1, colour, tip))
     width = f"{x + 4:.0f}px"
     return element("div", drawing, class_="fixed", style=f"--natural:{width}")
 
@@ -75,11 +65,7 @@ def heat_legend() -> Element:
     wide, high = 18.0, 12.0
     drawing = svg(_STEPS * wide + 60, 34, "Scale of the heat map", class_="legend-scale")
     for step in range(_STEPS):
-        place = 30 + step * wide
-        append(
-            drawing,
-            element("rect", x=place, y=2, width=wide, height=high, class_=f"h{step}"),
-        )
+        append(drawing, rectangle(30 + step * wide, 2, wide, high, f"h{step}"))
     for share in (1.0, 0.1, 0.01, 0.001):
         x = 30 + (1 - math.log10(share) / math.log10(_FLOOR)) * wide * _STEPS
         append(drawing, label(f"{100 * share:g} %", x, 24, "tick", "middle"))
@@ -120,17 +106,9 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
                 f"{cell_label(method, target)}\n{short_name(name)}\n"
                 f"{left:.2%} left: {nonzero:,.0f} of {layers[0]['parameters']:,}"
             )
-            bar = element(
-                "rect",
-                x=x,
-                y=y + 2,
-                width=max((room - 44) * left / longest, 1.0) if longest else 1.0,
-                height=_ROW - 5,
-                class_="bar-fill",
-                data_tip=tip,
-            )
-            place = x + 4 + ((room - 44) * left / longest if longest else 0)
-            parts += [bar, label(_share(left), place, y + _ROW / 2, "tick", "start")]
+            extent = (room - 44) * left / longest if longest else 0.0
+            parts.append(rectangle(x, y + 2, max(extent, 1.0), _ROW - 5, "bar-fill", tip))
+            parts.append(label(_share(left), x + 4 + extent, y + _ROW / 2, "tick", "start"))
         append(drawing, method_group(method, styles[method], *parts))
     return element("div", drawing, class_="fixed", style=f"--natural:{width + 30:.0f}px")
 

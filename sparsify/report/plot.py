@@ -105,6 +105,13 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Element:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
 
 
+def rectangle(
+    x: float, y: float, width: float, height: float, kind: str, tip: str | None = None
+) -> Element:
+    """A rectangle of a class of the style sheet, and what pointing at it shows."""
+    return element("rect", x=x, y=y, width=width, height=height, class_=kind, data_tip=tip)
+
+
 def label(text: str, x: float, y: float, kind: str, anchor: str) -> Element:
     """Text, its middle at `y`."""
     return element("text", text, x=x, y=y, class_=kind, text_anchor=anchor, dy="0.34em")

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.layers import short_name
 from sparsify.report.markup import append, element
-from sparsify.report.plot import label, svg
+from sparsify.report.plot import label, rectangle, svg
 from sparsify.report.tables import table
 from sparsify.verification.sensitivity import LayerSensitivity, Probe, Sensitivity
 
@@ -65,15 +65,7 @@ def _heatmap(result: Sensitivity, lost: Callable[[Probe], float]) -> Element:
                 f"{short_name(layer.name)} at {probe.sparsity:.2%}"
                 f"\nEER {probe.eer_percent:.2f} %\ncosine {probe.cosine:.4f}"
             )
-            cell = element(
-                "rect",
-                x=x,
-                y=y,
-                width=_WIDE - 1,
-                height=_ROW - 1,
-                class_=f"h{colour}",
-                data_tip=tip,
-            )
+            cell = rectangle(x, y, _WIDE - 1, _ROW - 1, f"h{colour}", tip)
             kind = "on-light" if colour >= _DARKEST_OF_LIGHT else "on-dark"
             text = f"{lost(probe):+.2f}".replace("-", "−") if probe.cosine < 1 else "0"
             value = label(text, x + _WIDE / 2, y + _ROW / 2 - 0.5, kind, "middle")

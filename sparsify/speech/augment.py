@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsify.recipe import AugmentSection
+from sparsify.recipe_sections import AugmentSection
 from sparsify.speech._torchaudio import torchaudio_module
 from sparsify.speech.audio import Samples
 from sparsify.speech.recordings import Recordings

@@ -32,11 +32,6 @@ _PREFETCH = 2
 _EPOCH, _CROP = 1, 2
 
 
-def num_classes(corpus: Corpus, recipe: Recipe) -> int:
-    """Speakers of the corpus times playback speeds: the classes that training tells apart."""
-    return len(corpus.speakers) * len(recipe.speeds)
-
-
 def crop_samples(recipe: Recipe, step: int) -> int:
     """Samples of a crop in the batch of a step, counted from 0."""
     large_margin = step >= recipe.large_margin_begins

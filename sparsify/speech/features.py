@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech._torchaudio import torchaudio_module
 
 _FRAME_SECONDS = 0.025

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import Layout
+from sparsify.recipe_sections import Layout
 from sparsify.speech.corpus import Corpus, usable_corpus
 from sparsify.speech.inspection import inspect_audio
 from sparsify.speech.kaldi import list_kaldi

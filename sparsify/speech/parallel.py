@@ -17,8 +17,7 @@ R = TypeVar("R")
 # How the processes of data loaders start: forked ones share the corpus instead of copying it.
 PROCESSES = "fork" if sys.platform == "linux" else None
 
-_THREADS = 8
-_AHEAD = 4 * _THREADS  # a million futures at once would fill the memory
+_AHEAD = 4  # items per thread; a million futures at once would fill the memory
 
 
 def available_cores() -> int:
@@ -29,17 +28,21 @@ def available_cores() -> int:
 
 
 def in_threads(
-    function: Callable[[A], R], items: Sequence[A], track: Track, description: str
+    function: Callable[[A], R],
+    items: Sequence[A],
+    track: Track,
+    description: str,
+    threads: int = 8,
 ) -> Iterator[R]:
     """Maps in order with a few threads, and not far ahead of what is taken."""
-    with ThreadPoolExecutor(_THREADS) as executor:
+    with ThreadPoolExecutor(threads) as executor:
 
         def results() -> Iterator[R]:
             pending: deque[Future[R]] = deque()
             try:
                 for item in items:
                     pending.append(executor.submit(function, item))
-                    if len(pending) > _AHEAD:
+                    if len(pending) > _AHEAD * threads:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
-from sparsify.recipe import Layout
+from sparsify.recipe_sections import Layout
 from sparsify.speech.corpus import Corpus, usable_corpus
 from sparsify.speech.inspection import inspect_audio
 from sparsify.speech.layouts import detect_layout, list_corpus

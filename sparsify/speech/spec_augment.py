@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsify.recipe import SpecAugmentSection
+from sparsify.recipe_sections import SpecAugmentSection
 
 # A tag that keeps these random streams apart from those of the crops.
 _MASKS = 3

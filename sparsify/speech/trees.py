@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import Layout
+from sparsify.recipe_sections import Layout
 from sparsify.speech.audio import AUDIO_SUFFIXES, UNDECODABLE
 from sparsify.speech.corpus import Skipped
 from sparsify.speech.listing import Listing

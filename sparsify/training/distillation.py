@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparsify.artifact import load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.training.compute import Compute
 
 

@@ -6,9 +6,7 @@ Batches of one keep every runtime's numbers comparable: nothing is padded, nothi
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,19 +17,19 @@ from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.corruption import corrupt_utterance
 from sparsify.speech.features import Filterbank
+from sparsify.speech.parallel import in_threads
 
 Features: TypeAlias = NDArray[np.float32]
 Embedding: TypeAlias = NDArray[np.float32]
 Embedder: TypeAlias = Callable[[Features], Embedding]
 """From the features `(T, num_mel_bins)` of an utterance to its embedding `(D,)`."""
 
-_THREADS = 4
-_AHEAD = 16  # utterances read before the embedder asks for them
+_THREADS = 4  # that read; the embedder has threads of its own
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,11 @@ def corrupted(recordings: Iterable[Recording], seed: int) -> list[Recording]:
 
 
 def audio_features(
-    recordings: Iterable[Recording], front_end: FrontEnd
+    recordings: Sequence[Recording],
+    front_end: FrontEnd,
+    *,
+    track: Track = silent,
+    description: str = "Reading utterances",
 ) -> Iterator[Features | SparsifyError]:
     """Features `(T, num_mel_bins)` of each recording, or why there are none, in order."""
     filterbank = Filterbank(front_end)
@@ -87,14 +89,7 @@ def audio_features(
         except SparsifyError as error:
             return SparsifyError(f"{recording.name}: {error}")
 
-    with ThreadPoolExecutor(_THREADS) as executor:
-        pending: deque[Future[Features | SparsifyError]] = deque()
-        for recording in recordings:
-            pending.append(executor.submit(features_of, recording))
-            if len(pending) > _AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    return in_threads(features_of, recordings, track, description, _THREADS)
 
 
 def embeddings_or_errors(
@@ -114,10 +109,8 @@ def embeddings_or_errors(
         track: Shows progress.
         description: Of the progress.
     """
-    features = audio_features(recordings, front_end)
-    for recording, found in zip(
-        recordings, track(features, description, len(recordings)), strict=True
-    ):
+    features = audio_features(recordings, front_end, track=track, description=description)
+    for recording, found in zip(recordings, features, strict=True):
         if isinstance(found, SparsifyError):
             yield found
             continue

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sparsify.benchmarks import lambda_rules, speech_mini
+from sparsify.benchmarks import lambda_rules
 from sparsify.benchmarks.lambda_rules import (
     BATCH_NORM,
     STUDIES,
@@ -149,7 +149,7 @@ def test_a_run_is_measured_before_it_lands_and_trained_once(quick, tmp_path, mon
     assert first["steps"] == list(range(1, 8))
     assert first["delivered_sparsity"] == pytest.approx(0.9, abs=0.001)
     assert first["final_error_points"] == pytest.approx(100 * (first["sparsity"][-1] - 0.9), abs=2)
-    monkeypatch.setattr(speech_mini, "train", None)
+    monkeypatch.setattr(lambda_rules, "train", None)
     assert run_one(CASE, tmp_path, None) == first
     monkeypatch.setitem(lambda_rules.TINY, "training.steps", 9)
     with pytest.raises(SparsifyError, match="give another --work"):
@@ -163,7 +163,7 @@ def test_a_run_with_landing_is_measured_whole(quick, tmp_path):
 
 @pytest.mark.parametrize("error", ["training diverged before step 5", "the trials are broken"])
 def test_a_divergence_is_a_row_and_other_errors_are_errors(quick, tmp_path, monkeypatch, error):
-    train = speech_mini.train
+    train = lambda_rules.train
 
     def fail(recipe, output, **options):
         train(recipe, output, **options)
@@ -171,7 +171,7 @@ def test_a_divergence_is_a_row_and_other_errors_are_errors(quick, tmp_path, monk
         metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:4]))
         raise SparsifyError(error)
 
-    monkeypatch.setattr(speech_mini, "train", fail)
+    monkeypatch.setattr(lambda_rules, "train", fail)
     if "diverged" not in error:
         with pytest.raises(SparsifyError, match=error):
             run_one(CASE, tmp_path, None)

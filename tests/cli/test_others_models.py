@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from sparsify import load_model, save_model
 from sparsify.artifact import load_artifact
 from sparsify.cli.main import main
-from sparsify.recipe import FrontEnd, load_recipe
+from sparsify.recipe import load_recipe
+from sparsify.recipe_sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sparsify.artifact import load_model, save_model
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import write_synthetic

@@ -5,7 +5,12 @@ import torch
 from onnx import TensorProto, helper
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_embedder, load_network, onnx_network, torch_network
+from sparsify.exporters.embedders import (
+    load_network,
+    load_speaker_model,
+    onnx_network,
+    torch_network,
+)
 
 
 def averaging_model(path, inputs, operator="ReduceMean"):
@@ -23,7 +28,7 @@ def averaging_model(path, inputs, operator="ReduceMean"):
 @pytest.mark.parametrize("threads", [None, 1, 2])
 def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
     feats = np.random.default_rng(0).normal(size=(57, 80)).astype(np.float32)
-    embedding = load_embedder(artifacts[name], threads)(feats)
+    embedding = load_speaker_model(artifacts[name], threads).embedder(feats)
     with torch.inference_mode():
         expected = sparse_model(torch.from_numpy(feats)[None])[0].numpy()
     assert embedding.shape == (24,)
@@ -34,8 +39,8 @@ def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
 def test_networks_embed_batches(artifacts):
     feats = np.random.default_rng(0).normal(size=(3, 57, 80)).astype(np.float32)
     embeddings = load_network(artifacts["onnx"], 1)(feats)
-    single = load_embedder(artifacts["onnx"], 1)
-    np.testing.assert_allclose(embeddings, [single(each) for each in feats], atol=1e-5)
+    embed = load_speaker_model(artifacts["onnx"], 1).embedder
+    np.testing.assert_allclose(embeddings, [embed(each) for each in feats], atol=1e-5)
 
 
 def test_threads_are_set_during_the_call_only():
@@ -57,7 +62,9 @@ def test_threads_are_set_during_the_call_only():
 def test_onnx_models_of_others_embed(tmp_path):
     path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]})
     feats = np.random.default_rng(0).normal(size=(31, 80)).astype(np.float32)
-    np.testing.assert_allclose(load_embedder(path, 1)(feats), feats.mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        load_speaker_model(path, 1).embedder(feats), feats.mean(0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,13 +78,13 @@ def test_onnx_models_of_others_embed(tmp_path):
 def test_onnx_models_that_do_not_embed_features_are_refused(tmp_path, inputs, described):
     path = averaging_model(tmp_path / "m.onnx", inputs)
     with pytest.raises(SparsifyError, match=described):
-        load_embedder(path)
+        load_speaker_model(path)
 
 
 def test_features_that_do_not_fit_are_named(tmp_path):
     path = averaging_model(tmp_path / "m.onnx", {"x": [1, 98, 80]})
     with pytest.raises(SparsifyError, match=r"m\.onnx.*\(1, 20, 80\)") as caught:
-        load_embedder(path)(np.zeros((20, 80), dtype=np.float32))
+        load_speaker_model(path).embedder(np.zeros((20, 80), dtype=np.float32))
     assert "\n" not in str(caught.value)
 
 
@@ -95,4 +102,4 @@ def test_onnx_models_that_give_something_else_are_refused(tmp_path):
     model.graph.node[0].attribute[1].i = 1
     onnx.save(model, path)
     with pytest.raises(SparsifyError, match="does not embed utterances"):
-        load_embedder(path, 1)(np.zeros((31, 80), dtype=np.float32))
+        load_speaker_model(path, 1).embedder(np.zeros((31, 80), dtype=np.float32))

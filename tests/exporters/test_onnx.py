@@ -14,7 +14,8 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters import onnx as exporter
 from sparsify.exporters.onnx import export_onnx, replace_weights
 from sparsify.models.registry import build_model
-from sparsify.recipe import FrontEnd, Recipe
+from sparsify.recipe import Recipe
+from sparsify.recipe_sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from sparsify import SparsifyError, load_model
 from sparsify.artifact import load_artifact
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.features import Filterbank
 
 HYPERPARAMETERS = """

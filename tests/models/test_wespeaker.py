@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sparsify import SparsifyError, build_model, load_model
 from sparsify.artifact import load_artifact, weights_table
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 
 CONFIG = {
     "exp_dir": "exp/ResNet34",

@@ -1,8 +1,6 @@
 """The optimizers under DDP, FSDP2 and HSDP, in processes that torchrun starts on this machine."""
 
 import functools
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,28 +35,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, torchrun):
     """Runs the checks for a number of processes once: those that passed, and what was printed."""
 
     @functools.cache
     def run(processes):
         folder = tmp_path_factory.mktemp("distributed")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
-        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        process = subprocess.Popen(
-            [*command, WORKER, folder, *CHECKS[processes]],
-            env=os.environ | settings | {"GLOO_SOCKET_IFNAME": loopback},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=300)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # torchrun ends its processes
-            output, _ = process.communicate()
+        _, output = torchrun(processes, WORKER, folder, *CHECKS[processes])
         return {path.name for path in folder.iterdir()}, output
 
     return run

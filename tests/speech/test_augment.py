@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import AugmentSection
+from sparsify.recipe_sections import AugmentSection
 from sparsify.speech.augment import (
     Augmenter,
     add_noise,

@@ -4,7 +4,7 @@ import torch
 from torchaudio.compliance.kaldi import fbank
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.features import Filterbank
 
 KALDI = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.recipe import SpecAugmentSection
+from sparsify.recipe_sections import SpecAugmentSection
 from sparsify.speech.spec_augment import spec_augment
 
 FEATS = torch.rand(400, 60, 40) + 1

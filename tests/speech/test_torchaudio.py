@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import resample
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import draw_voice, speak

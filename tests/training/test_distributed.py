@@ -2,10 +2,6 @@
 
 import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,27 +24,6 @@ needs_gloo = pytest.mark.skipif(
 )
 
 
-def torchrun(*arguments):
-    """Runs the worker in two processes; the exit code and what they printed."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
-    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": loopback}
-    process = subprocess.Popen(
-        [*command, WORKER, *map(str, arguments)],
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=200)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # torchrun ends its processes
-        output, _ = process.communicate()
-    return process.returncode, output
-
-
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """As in the processes of torchrun: more threads round differently, and steps magnify that."""
@@ -60,10 +35,10 @@ def one_thread(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, torchrun):
     """Holds the runs of two processes: `together`, and `stopped` halfway."""
     folder = tmp_path_factory.mktemp("distributed")
-    code, output = torchrun("runs", folder)
+    code, output = torchrun(2, WORKER, "runs", folder)
     assert code == 0, output[-8000:]
     return folder
 
@@ -104,9 +79,9 @@ def test_a_run_of_two_processes_is_resumed_by_one(folder):
 
 
 @needs_gloo
-def test_one_failure_stops_all_with_one_sentence(tmp_path):
+def test_one_failure_stops_all_with_one_sentence(tmp_path, torchrun):
     settings = [f"--set={assignment}" for assignment in worker.TINY]
-    code, output = torchrun("fail", "train", "--output", tmp_path / "run", *settings)
+    code, output = torchrun(2, WORKER, "fail", "train", "--output", tmp_path / "run", *settings)
     assert code != 0
     errors = [line for line in output.splitlines() if line.startswith("Error: ")]
     assert errors == ["Error: the second process is broken"]

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.verification.cohort import load_cohort
 from sparsify.verification.embedding import audio_files, embed, file_recordings
 from sparsify.verification.tables import EmbeddingTable, write_table

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import FrontEnd
+from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import read_audio
 from sparsify.speech.features import Filterbank
 from sparsify.verification.evaluate import evaluate, evaluate_features, trial_embeddings

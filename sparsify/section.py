@@ -1,0 +1,57 @@
+"""Validated settings: what every section of a recipe is, and errors in it as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_jsonable_python
+
+from sparsify.errors import SparsifyError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+# As they are read back from a saved recipe, so that it equals the one that was saved.
+Options = Annotated[dict[str, Any], AfterValidator(to_jsonable_python)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
+    """Validates `content`, turning pydantic's report into one sentence.
+
+    Raises:
+        SparsifyError: A key or value does not fit.
+    """
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        key = ".".join(path)
+        if first["type"] == "extra_forbidden":
+            raise SparsifyError(
+                f"{where}: unknown key '{key}', {_suggestion(section, path)}"
+            ) from error
+        if first["type"] == "missing":
+            raise SparsifyError(f"{where}: '{key}' is missing and has no default") from error
+        section_wide = isinstance(first["input"], Mapping)
+        given = "" if section_wide else f" = {first['input']!r} does not fit"
+        value = f"{key}{given}: " if key else ""
+        message = first["msg"].removeprefix("Value error, ").lower()
+        raise SparsifyError(f"{where}: {value}{message}") from error
+
+
+def _suggestion(section: type[Section], path: list[str]) -> str:
+    node: Any = section
+    for part in path[:-1]:
+        node = node.model_fields[part].annotation
+    return did_you_mean(path[-1], list(node.model_fields))

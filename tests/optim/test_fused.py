@@ -1,0 +1,119 @@
+"""The C code: what it steps, beside the plain code, and what happens where it cannot."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from sparsify import AdaBreg, LinBreg, QuantileLambda, parameter_groups
+from sparsify.optim import fused
+
+KINDS = [LinBreg, AdaBreg]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_last_weights_are_stepped_by_the_c_code(kind, caplog):
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 2)).to(memory_format=layout)
+        rule = QuantileLambda(0.6, every=2)
+        optimizer = kind(parameter_groups(model), lr=0.01, lambda_rule=rule, fused=True)
+        for step in range(6):
+            optimizer.zero_grad()
+            model(torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+            if step == 3:
+                optimizer.land(0.7)
+        results.append([p.detach() for p in model.parameters()])
+        assert results[-1][0].is_contiguous(memory_format=layout)
+    for plain, permuted in zip(*results, strict=True):
+        torch.testing.assert_close(permuted, plain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_too_many_for_the_caches_are_written_alike(kind, optimizer_of):
+    """Also where tensors start or end in the middle of what is written at once."""
+    results = []
+    for fused_ in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        flat = torch.randn(4_400_017, generator=generator)
+        weights = [nn.Parameter(flat[:4_300_000]), nn.Parameter(flat[4_300_001:].view(-1, 1))]
+        weights.append(nn.Parameter(torch.randn(300, generator=generator)))
+        rule = QuantileLambda(0.8, every=2)
+        optimizer = optimizer_of(weights, kind, fused=fused_, lambda_rule=rule)
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        results.append([*(weight.detach() for weight in weights), optimizer.measure_sparsity()])
+    for ours, other in zip(*results, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
+
+
+def test_odd_gradients_are_read_as_what_they_are(optimizer_of):
+    for make in (lambda g: g.half(), lambda g: torch._neg_view(-g), lambda g: g[0].expand(30, 20)):
+        results = []
+        for fused_ in (None, False):
+            weight = nn.Parameter(torch.ones(30, 20))
+            weight.grad_dtype = None
+            optimizer = optimizer_of(weight, fused=fused_)
+            gradient = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+            weight.grad = make(gradient)
+            optimizer.step()
+            results.append(weight.detach().clone())
+        torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
+
+
+def test_a_layout_that_the_c_code_cannot_step_is_logged(caplog, optimizer_of, random_step):
+    fused._log_slow.cache_clear()
+    weight = nn.Parameter(torch.ones(6, 4).t())
+    optimizer = optimizer_of(weight)
+    with caplog.at_level(logging.WARNING):
+        random_step(optimizer, weight, 0)
+        random_step(optimizer, weight, 1)
+    assert caplog.text.count("transposed") == 1
+
+
+def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(
+    monkeypatch, caplog, tmp_path, network, train, equal
+):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fused._library.cache_clear()
+    try:
+        model, plain = network(), network()
+        with caplog.at_level(logging.WARNING):
+            train(model, AdaBreg(parameter_groups(model), lr=0.1), 2)
+        assert caplog.text.count("no-such-compiler") == 1
+        train(plain, AdaBreg(parameter_groups(plain), lr=0.1, fused=False), 2)
+        assert equal(model, plain)
+        with pytest.raises(RuntimeError, match="C compiler"):
+            train(model, AdaBreg(parameter_groups(model), lr=0.1, fused=True), 1)
+    finally:
+        fused._library.cache_clear()
+
+
+def test_damaged_code_is_compiled_again_and_no_home_is_needed(monkeypatch, tmp_path):
+    if not fused.fits(torch.zeros(1)):
+        pytest.skip("needs a C compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    caches = (fused._library, fused._cache)
+    try:
+        for damaged in (False, True):
+            for cache in caches:
+                cache.cache_clear()
+            if damaged:
+                library = next(tmp_path.glob("sparsify/*.so"))
+                library.unlink()  # the file itself is in use
+                library.write_bytes(b"\x7fELF damaged")
+            assert fused._library(torch.float32) is not None
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        for cache in caches:
+            cache.cache_clear()
+        assert fused._library(torch.float32) is not None
+    finally:
+        for cache in caches:
+            cache.cache_clear()
