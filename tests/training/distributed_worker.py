@@ -25,7 +25,9 @@ TINY = [
     "training.precision=fp32",
     "training.average=2",
     "training.workers=0",
-    "methods.linbreg.lr=0.1",  # at higher rates rounding grows tenfold in a step
+    # At higher rates rounding grows tenfold in a step.
+    "methods.linbreg.lr=0.03",
+    "methods.adabreg.lr=0.0003",
 ]
 
 
