@@ -72,7 +72,8 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--cohort",
     type=click.Path(exists=True, path_type=Path),
-    help="Speech of other speakers, such as the training set, or its embeddings (.npz).",
+    help="Speech of other speakers, such as the training set: whatever `sparsify train --data`"
+    " reads, or its embeddings (.npz).",
 )
 @click.option(
     "--top-n",
