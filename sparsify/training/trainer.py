@@ -145,7 +145,8 @@ class Trainer:
             if due:
                 self._save(step)
         averaged = self._average()
-        return self.processes.from_main(lambda: self._finish(averaged))
+        broken = self._broken()
+        return self.processes.from_main(lambda: self._finish(averaged, broken))
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         return training_batches(
@@ -233,7 +234,11 @@ class Trainer:
             )
         return steps, average_weights([states[step] for step in steps])
 
-    def _finish(self, averaged: Record | None) -> Record:
+    def _broken(self) -> frozenset[int]:
+        """Digests of the utterances that any process has found broken since the start."""
+        return frozenset().union(*self.processes.gathered(self.data.cache.broken.digests))
+
+    def _finish(self, averaged: Record | None, broken: frozenset[int]) -> Record:
         """Completes the delivered file and writes the summary."""
         artifact = load_artifact(self.run.model_file)
         model = artifact.build()
@@ -248,7 +253,8 @@ class Trainer:
         figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
-        summary = run_summary(self.learner, self.data, weights_table(artifact), figures) | {
+        skipped = len(self.data.skipped) + len(broken | self.data.cache.broken.digests)
+        summary = run_summary(self.learner, weights_table(artifact), figures, skipped) | {
             "epochs": self._epochs(self.steps),
             "seconds": round(self.seconds, 2),
             "data_wait_seconds": round(self.data_wait, 2),
@@ -266,6 +272,7 @@ class Trainer:
                 self.best = Best(**state["best"])
                 self.finalists.errors = state["finalists"]
                 self.seconds, self.data_wait = state["seconds"], state["data_wait"]
+                self.data.cache.broken.remember(state["broken"])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 raise SparsifyError(
                     f"the checkpoint in '{self.run.path}' does not fit: the data, the model or"
@@ -277,6 +284,7 @@ class Trainer:
         return step
 
     def _save(self, step: int) -> None:
+        broken = self._broken()
         if not self.processes.main:
             return
         self.run.save_checkpoint(
@@ -287,6 +295,7 @@ class Trainer:
                 "finalists": self.finalists.errors,
                 "seconds": self.seconds,
                 "data_wait": self.data_wait,
+                "broken": sorted(broken),
             }
         )
         self.run.keep_validated(self.finalists.errors)
