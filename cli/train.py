@@ -127,7 +127,9 @@ def train_command(
         if dry_run:
             if together.main:
                 method_options(resolved)
-                foreseen = preview(resolved, device=device, track=track)
+                if not resume:
+                    RunDirectory(output).check_free()
+                foreseen = preview(resolved, device=device, strict=strict, track=track)
                 content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
                 emit_json(content) if as_json else show_preview(out, resolved, foreseen)
             return

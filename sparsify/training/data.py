@@ -47,6 +47,34 @@ class SpeechData:
     skipped: Sequence[Skipped]
 
 
+def find_corpus(
+    recipe: Recipe, *, strict: bool = False, track: Track = silent
+) -> tuple[Corpus, AudioCache | None]:
+    """Scans or generates the corpus.
+
+    Args:
+        recipe: `data`, `front_end` and `seed` are read.
+        strict: Raise for the first unusable file instead of leaving it out.
+        track: Shows progress.
+
+    Returns:
+        The corpus, and its audio if it is generated.
+
+    Raises:
+        SparsifyError: The corpus is missing, empty or too small.
+    """
+    data = recipe.data
+    if data.path != SYNTHETIC:
+        return load_corpus(data.path, layout=data.layout, strict=strict, track=track), None
+    return synthetic_corpus(
+        data.synthetic_speakers,
+        data.synthetic_utterances,
+        seed=recipe.seed,
+        sample_rate=recipe.front_end.sample_rate,
+        track=track,
+    )
+
+
 def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) -> SpeechData:
     """Scans or generates the corpus, decodes it and splits off the validation speakers.
 
@@ -58,19 +86,10 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
     Raises:
         SparsifyError: The corpus is missing, empty or too small.
     """
-    rate = recipe.front_end.sample_rate
-    if recipe.data.path == SYNTHETIC:
-        corpus, cache = synthetic_corpus(
-            recipe.data.synthetic_speakers,
-            recipe.data.synthetic_utterances,
-            seed=recipe.seed,
-            sample_rate=rate,
-            track=track,
-        )
-    else:
-        data = recipe.data
-        found = load_corpus(data.path, layout=data.layout, strict=strict, track=track)
-        corpus, cache = load_audio(found, rate, strict=strict, track=track)
+    corpus, cache = find_corpus(recipe, strict=strict, track=track)
+    if cache is None:
+        rate = recipe.front_end.sample_rate
+        corpus, cache = load_audio(corpus, rate, strict=strict, track=track)
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)

@@ -1,6 +1,7 @@
 """`sparsify train` as a user runs it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from sparsify.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
+from sparsify.training.distributed import Processes
 
 TINY = {
     "model.options": "{channels: 16, aggregation_channels: 32, embedding_dim: 16}",
@@ -178,6 +180,63 @@ def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
         "model": found["recipe"]["model"] | {"ignore": []}
     }
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def write_manifest(path, speech, missing=()):
+    """All utterances, their durations given, so that nobody need look at the files."""
+    names = [*sorted(p.relative_to(path.parent) for p in speech.rglob("*.wav")), *missing]
+    rows = [f"{name.parent.name},{name},1" for name in names]
+    path.write_text("\n".join(["speaker,path,seconds", *rows]))
+    return path
+
+
+def test_dry_run_leaves_out_files_that_are_missing(speech, tmp_path):
+    gone = [Path("speech/spk0/gone.wav"), Path("speech/alone/1.wav"), Path("speech/spk1/gone.wav")]
+    manifest = write_manifest(tmp_path / "list.csv", speech, gone)
+    arguments = ["--dry-run", "--data", manifest, "--output", tmp_path / "run"]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)["data"]
+    assert data["utterances"] + data["validation_utterances"] == 12
+    assert data["speakers"] + data["validation_speakers"] == 4
+    assert (data["files_looked_at"], data["files_missing"], data["skipped"]) == (14, 2, 3)
+    assert "2 of 14 files looked at are missing" in run(*arguments).stdout
+    refused(run(*arguments, "--strict"), "mend or remove")
+
+
+def test_dry_run_looks_at_a_sample_of_many_files(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsify.training.preview._MOST_FILES", 10)
+    gone = [Path(f"speech/spk{k % 4}/gone{k}.wav") for k in range(12)]
+    manifest = write_manifest(tmp_path / "list.csv", speech, gone)
+    arguments = ["--dry-run", "--data", manifest, "--json"]
+    first, again = (json.loads(run(*arguments).stdout)["data"] for _ in range(2))
+    assert first == again
+    assert first["files_looked_at"] == 10
+    assert 0 < first["files_missing"] < 10
+    assert first["utterances"] + first["validation_utterances"] == 24 - first["files_missing"]
+
+
+def test_dry_run_tells_the_share_of_a_process(monkeypatch, tmp_path):
+    def estimate(**settings):
+        content = json.loads(run("--dry-run", "--json", **settings).stdout)
+        kept = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+        return content, [content["estimate"][key] for key in kept]
+
+    _, half = estimate(**{"training.batch_size": 4})
+    monkeypatch.setattr("sparsify.training.preview.processes", lambda: Processes(0, 2, 0, 2))
+    content, found = estimate()
+    assert found == half
+    assert content["data"]["steps_per_epoch"] == 4 * 3 / 8
+    assert content["estimate"]["processes"] == 2
+    assert "in each of 2 processes" in run("--dry-run").stdout
+    refused(run("--dry-run", **{"training.batch_size": 9}), "2 processes cannot share")
+
+
+def test_dry_run_refuses_what_the_run_would(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep")
+    refused(run("--dry-run", "--output", tmp_path), "not empty")
+    (tmp_path / "recipe.yaml").write_text("{}")
+    refused(run("--dry-run", "--output", tmp_path), "holds a run already", "--resume")
 
 
 def test_dry_run_knows_mistakes(tmp_path):
