@@ -21,7 +21,7 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.preview_display import show_preview
-from sparsify.cli.training_display import training_display
+from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options
 from sparsify.models.registry import model_names
@@ -223,4 +223,7 @@ def _report(summary: dict[str, Any]) -> None:
         f" {summary['nonzero']:,} of {summary['parameters']:,} parameters left,"
         f" {summary['seconds']:.0f} s"
     )
+    average = summary.get("average")
+    if average and average["selected"]:
+        out.print(f"It is the {averaged_models(average)}.", markup=False)
     out.print(f"Saved to {summary['output']}", markup=False)

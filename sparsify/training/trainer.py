@@ -56,6 +56,9 @@ class Observer:
     def logged(self, record: Record) -> None:
         """A record was written to the metrics."""
 
+    def averaged(self, record: Record) -> None:
+        """The average of several models was validated; `average` in the summary."""
+
 
 def train(
     recipe: Recipe,
@@ -221,7 +224,9 @@ class Trainer:
         selected = self.best.takes(self.steps, figures, ready=self._on_target())
         if selected and self.processes.main:
             save_model(self.learner.network, self.run.model_file, self.recipe)
-        return figures | {"steps": steps, "selected": selected}
+        record: Record = figures | {"steps": steps, "selected": selected}
+        self.observer.averaged(record)
+        return record
 
     def _averaged(self) -> tuple[list[int], dict[str, Tensor]]:
         """The average of those finalists that have the zeros of the last."""

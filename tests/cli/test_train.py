@@ -182,6 +182,25 @@ def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("worse", [0.0, 1.0])
+def test_an_average_is_announced(worse, tmp_path, monkeypatch):
+    errors = iter([5.0, 5.0, 5.0, 5.0 + worse])  # of equals the latest is delivered
+
+    def figures(*_):
+        return {"eer_percent": next(errors), "min_dcf": 1.0}
+
+    monkeypatch.setattr("sparsify.training.trainer.validation_figures", figures)
+    settings = {"training.validate_every": 2, "training.steps": 6, "training.average": 2}
+    result = run("--method", "dense", "--output", tmp_path / "run", **settings)
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stderr.splitlines() if "average of" in line)
+    assert line.startswith("average of 2 models (steps 4 to 6)")
+    assert ("EER 6.00 %" in line) == bool(worse)
+    assert line.endswith(" *") == (not worse)
+    delivered = "the average of 2 models (steps 4 to 6)"
+    assert (delivered in result.stdout.replace("\n", " ")) == (not worse)
+
+
 def write_manifest(path, speech, missing=()):
     """All utterances, their durations given, so that nobody need look at the files."""
     names = [*sorted(p.relative_to(path.parent) for p in speech.rglob("*.wav")), *missing]
