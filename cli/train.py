@@ -174,9 +174,28 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         recipe = "quickstart" if synthetic else "speech-mini"
     resolved = load_recipe(recipe, assignments, changes)
     if flags["lambda_rule"] is not None:
+        _check_lambda_rule(resolved.method)
         key = f"methods.{resolved.method}.lambda_rule"
         resolved = load_recipe(recipe, assignments, changes | {key: flags["lambda_rule"]})
     return resolved
+
+
+def _check_lambda_rule(method: str) -> None:
+    """Checks that a method, if there is such a one, steers λ by a rule that can be chosen."""
+    with_rule = [name for name in method_names() if _has_lambda_rule(name)]
+    if method in method_names() and method not in with_rule:
+        raise SparsifyError(
+            f"method '{method}' has no λ rule: leave --lambda-rule away, or choose one of"
+            f" {', '.join(with_rule)}"
+        )
+
+
+def _has_lambda_rule(method: str) -> bool:
+    try:
+        method_options(Recipe(method=method, methods={method: {"lambda_rule": "quantile"}}))
+    except SparsifyError:
+        return False
+    return True
 
 
 def _started_from(path: str, model: str | None) -> list[str]:

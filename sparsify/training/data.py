@@ -24,6 +24,7 @@ from sparsify.verification.trials import Trials, make_trials
 logger = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic"
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,25 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
         recipe.seed,
     )
     return SpeechData(train, cache, validation, corrupted, trials, corpus.skipped)
+
+
+def warn_of_long_crops(recipe: Recipe, train: Corpus) -> None:
+    """Warns of crops that nearly every utterance is repeated to fill."""
+    lengths = {}
+    if recipe.large_margin_begins > 0:
+        lengths["data"] = recipe.data.crop_seconds
+    if recipe.large_margin_begins < recipe.training.steps:
+        lengths["objective.large_margin"] = recipe.objective.large_margin.crop_seconds
+    for section, seconds in lengths.items():
+        shorter = float((train.utterances.seconds < seconds).mean())
+        if shorter >= _NEARLY_ALL:
+            logger.warning(
+                "%s.crop_seconds %g s is longer than %.0f %% of the utterances, which are repeated"
+                " to fill a crop: lower it",
+                section,
+                seconds,
+                100 * shorter,
+            )
 
 
 def _validation_features(

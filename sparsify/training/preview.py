@@ -18,7 +18,7 @@ from sparsify.speech.batches import Batch, crop_samples
 from sparsify.speech.corpus import Corpus, Skipped, split_speakers, usable_corpus
 from sparsify.speech.parallel import in_threads
 from sparsify.training.compute import choose_compute
-from sparsify.training.data import find_corpus
+from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
 from sparsify.training.networks import starting_weights
@@ -62,6 +62,7 @@ def preview(
     if audio is None:
         corpus, looked_at, missing = _without_missing(corpus, recipe.seed, strict, track)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
+    warn_of_long_crops(recipe, train)
     share = _share(recipe, together)
     start = starting_weights(share)
     learner = Learner(share, compute, Processes(), len(train.speakers), start)

@@ -23,7 +23,7 @@ from sparsify.speech.corpus import Corpus
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.compute import choose_compute
-from sparsify.training.data import SpeechData, load_data
+from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
 from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
@@ -97,6 +97,8 @@ def train(
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     start = together.from_main(lambda: _start(recipe, run, resume=resume))
     data = load_data(recipe, strict=strict, track=track)
+    if together.main:
+        warn_of_long_crops(recipe, data.train)
     if together.count > 1:
         together.check_same(_digest(data.train), "the training utterances")
     learner = Learner(recipe, compute, together, len(data.train.speakers), start)

@@ -136,8 +136,18 @@ def test_bad_data_is_named(tmp_path, speech):
         (["--model", "ecapa"], ["unknown model"]),
         (["--recipe", "nosuch"], ["quickstart"]),
         (["--set", "training.stepz=1"], ["steps"]),
-        (["--method", "gmp", "--lambda-rule", "quantile"], ["lambda_rule"]),
+        (["--method", "gmp", "--lambda-rule", "quantile"], ["'gmp'", "adabreg, linbreg"]),
+        (
+            ["--method", "prescribed-l1", "--lambda-rule", "fixed"],
+            ["'prescribed-l1' has no λ rule"],
+        ),
+        (
+            ["--method", "linbreg-fixed", "--lambda-rule", "fixed"],
+            ["'linbreg-fixed' has no λ rule"],
+        ),
+        (["--method", "linbrag", "--lambda-rule", "fixed"], ["did you mean 'linbreg'"]),
         (["--lambda-rule", "fixed"], ["lambda_value"]),
+        (["--method", "adabreg-fixed"], ["--set methods.adabreg-fixed.lambda_value="]),
         (["--resume"], ["nothing to resume"]),
     ],
 )
@@ -180,6 +190,22 @@ def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
         "model": found["recipe"]["model"] | {"ignore": []}
     }
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_crops_that_few_utterances_fill_are_warned_of(dry, speech, tmp_path):
+    arguments = ["--data", speech, "--output", tmp_path / "run", *dry]
+    margin = {"training.steps": 2, "objective.large_margin": "{begin: 0.5, crop_seconds: 2}"}
+    warned = run(*arguments, **margin)
+    assert warned.exit_code == 0, warned.output
+    (line,) = (line for line in warned.stderr.splitlines() if "crop_seconds" in line)
+    assert "objective.large_margin.crop_seconds 2 s" in line
+    again = tmp_path / "again"
+    assert "crop_seconds" not in run(*arguments[:3], again, *dry, **TINY).stderr
+    margin |= {"data.crop_seconds": 1.5, "objective.large_margin": "{begin: 1}"}
+    other = run(*arguments[:3], tmp_path / "other", *dry, **margin)
+    assert "data.crop_seconds 1.5 s" in other.stderr
+    assert "large_margin" not in other.stderr
 
 
 @pytest.mark.parametrize("worse", [0.0, 1.0])
