@@ -76,12 +76,15 @@ def find_corpus(
     )
 
 
-def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) -> SpeechData:
+def load_data(
+    recipe: Recipe, *, strict: bool = False, neighbours: int = 1, track: Track = silent
+) -> SpeechData:
     """Scans or generates the corpus, decodes it and splits off the validation speakers.
 
     Args:
         recipe: `data`, `front_end` and `seed` are read.
         strict: Raise for the first unusable file instead of leaving it out.
+        neighbours: Processes on this machine that load the same and share its memory.
         track: Shows progress.
 
     Raises:
@@ -90,7 +93,7 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
     corpus, cache = find_corpus(recipe, strict=strict, track=track)
     if cache is None:
         rate = recipe.front_end.sample_rate
-        corpus, cache = load_audio(corpus, rate, strict=strict, track=track)
+        corpus, cache = load_audio(corpus, rate, strict=strict, neighbours=neighbours, track=track)
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)

@@ -96,7 +96,7 @@ def train(
         together.from_main(run.check_free)
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     start = together.from_main(lambda: _start(recipe, run, resume=resume))
-    data = load_data(recipe, strict=strict, track=track)
+    data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
     if together.main:
         warn_of_long_crops(recipe, data.train)
     if together.count > 1:

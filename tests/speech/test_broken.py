@@ -126,6 +126,20 @@ class StopAt(Observer):
             raise KeyboardInterrupt
 
 
+def test_processes_of_a_machine_share_the_memory(speech, monkeypatch):
+    """16 s of speech, 512,000 bytes."""
+    budget = {"budget": 600_000}
+    monkeypatch.setattr(load_audio, "__kwdefaults__", load_audio.__kwdefaults__ | budget)
+    changes = {"path": str(speech), "validation_speakers": 2}
+    recipe = parse_recipe(settings().model_dump() | {"data": changes}, "test")
+    alone, together = load_data(recipe), load_data(recipe, neighbours=2)
+    some = alone.train.utterances[0]
+    some.path.unlink()
+    assert len(alone.cache.waveform(some)) == 16000
+    with pytest.raises(SparsifyError, match="no such file"):
+        together.cache.waveform(some)
+
+
 @pytest.fixture
 def small_run(speech, monkeypatch):
     """The recipe of a run that decodes on demand, and a file of a training speaker."""
