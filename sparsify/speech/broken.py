@@ -43,8 +43,8 @@ class BrokenFiles:
         return frozenset(self._shared[1 : self.count + 1])
 
     def remember(self, digests: Collection[int]) -> None:
-        """Takes over what was found broken before an interruption, as far as it is tolerated."""
-        kept = sorted(digests)[: self._tolerated]
+        """Adds what was found broken before an interruption, as far as it is tolerated."""
+        kept = sorted(self.digests.union(digests))[: self._tolerated]
         self._shared[: len(kept) + 1] = [len(kept), *kept]
 
     def __contains__(self, key: object) -> bool:

@@ -27,7 +27,7 @@ def mean_embedding(
         seed: Seed of the draw.
 
     Raises:
-        SparsifyError: None of the utterances can be decoded, or too few.
+        SparsifyError: None of the utterances can be decoded, or too many cannot.
     """
     network.eval()
     order = np.random.default_rng(seed).permutation(len(corpus.utterances))[:MOST_UTTERANCES]
