@@ -1,7 +1,8 @@
-"""`sparsify embed`: the embeddings of files, as a table that other tools read."""
+"""`sparsify embed`: the embeddings of speech, as a table that other tools read."""
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import click
 import numpy as np
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
+from sparsify.cli.options import PATH, threads_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
-from sparsify.verification.embedding import audio_files, embeddings_or_errors, file_recordings
+from sparsify.speech.layouts import list_speech
+from sparsify.speech.utterances import Utterance
+from sparsify.verification.embedding import embeddings_or_errors, utterance_recordings
 from sparsify.verification.tables import EmbeddingTable, check_table, write_table
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command(
@@ -23,26 +25,25 @@ FILE = click.Path(path_type=Path)
     Examples:
       sparsify embed run enrol.wav test.wav --output embeddings.jsonl
       sparsify embed model.onnx speech/train --output train.npz
+      sparsify embed run vox2.jsonl --output vox2.npz
       sparsify embed run --list wav.scp --output embeddings.ark
     """,
 )
-@click.argument("path", type=FILE)
+@click.argument("path", type=PATH)
 @click.argument("inputs", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--list", "list_file", type=FILE, help="Files, one 'file' or 'key file' per line.")
+@click.option("--list", "list_file", type=PATH, help="Files, one 'file' or 'key file' per line.")
 @click.option(
     "--output",
-    type=FILE,
+    type=PATH,
     required=True,
     help="NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.",
 )
 @click.option(
     "--skip-broken",
     is_flag=True,
-    help="Exit with code 0 although some files could not be embedded.",
+    help="Exit with code 0 although some utterances could not be embedded.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
-)
+@threads_option
 @json_option
 @verbosity_options
 def embed_command(
@@ -55,28 +56,32 @@ def embed_command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Write the speaker embeddings of audio files.
+    """Write the speaker embeddings of utterances.
 
-    PATH is a run directory, a .safetensors or an .onnx; INPUTS are audio files and folders of them.
-    The key of an embedding is the file as given, or in a folder its path from there. Files that
-    cannot be embedded are left out and named; the exit code is then 1.
+    PATH is a run directory, a .safetensors or an .onnx; INPUTS are audio files, folders of them and
+    whatever `sparsify train --data` reads: manifests, Kaldi directories, lists of shards and other
+    corpora. The key of an embedding is the utterance's name in its list, the file as given, or in a
+    folder its path from there. What cannot be embedded is left out and named; the exit code is
+    then 1.
     """
     check_table(output)
-    files = _gather(inputs, list_file)
+    utterances, skipped = _gather(inputs, list_file)
+    count = len(utterances) + len(skipped)
     model = load_speaker_model(path, threads)
     start = time.perf_counter()
-    recordings = file_recordings(files, files.values(), model.front_end.sample_rate)
-    rows, skipped = {}, {}
+    recordings = utterance_recordings(utterances.values(), model.front_end.sample_rate)
+    rows = {}
     found = embeddings_or_errors(model.embedder, recordings, model.front_end, track=track)
-    for key, embedding in zip(files, found, strict=True):
+    for key, embedding in zip(utterances, found, strict=True):
         if isinstance(embedding, SparsifyError):
             skipped[key] = str(embedding)
             click.echo(f"Left out: {embedding}", err=True)
         else:
             rows[key] = embedding
     if not rows:
-        raise SparsifyError(f"none of the {len(files)} files could be embedded: nothing is written")
-    table = EmbeddingTable(tuple(rows), np.stack(list(rows.values())), model.digest)
+        raise SparsifyError(f"none of the {count} utterances could be embedded: nothing is written")
+    speakers = tuple(utterances[key].speaker for key in rows)
+    table = EmbeddingTable(tuple(rows), speakers, np.stack(list(rows.values())), model.digest)
     written = write_table(table, output)
     if as_json:
         emit_json(
@@ -95,41 +100,45 @@ def embed_command(
         out.print(f"{len(rows):,} embeddings of {dimensions} dimensions in {names}", markup=False)
     if skipped and not skip_broken:
         raise GateError(
-            f"{len(skipped)} of {len(files)} files could not be embedded; the others were"
+            f"{len(skipped)} of {count} utterances could not be embedded; the others were"
             " (--skip-broken accepts that)"
         )
 
 
-def _gather(inputs: tuple[Path, ...], list_file: Path | None) -> dict[str, Path]:
-    """All files by their keys.
+def _gather(
+    inputs: tuple[Path, ...], list_file: Path | None
+) -> tuple[dict[str, Utterance], dict[str, str]]:
+    """All utterances by their keys, and why others were left out, which are named at once.
 
     Raises:
-        SparsifyError: There are none, or two have the same key.
+        SparsifyError: There are none, two have the same key, or an input is malformed.
     """
-    files: dict[str, Path] = {}
+    found: dict[str, Utterance] = {}
+    skipped: dict[str, str] = {}
 
-    def add(key: str, path: Path) -> None:
-        if files.setdefault(key, path) != path:
-            raise SparsifyError(f"'{files[key]}' and '{path}' have the same key '{key}'")
+    def add(utterance: Utterance) -> None:
+        other = found.setdefault(utterance.key, utterance)
+        if other.source != utterance.source:
+            raise SparsifyError(
+                f"'{other.path}' and '{utterance.path}' have the same key '{utterance.key}'"
+            )
 
     for path in inputs:
-        if not path.is_dir():
-            add(str(path), path)
-            continue
-        inside = audio_files(path)
-        if not inside:
-            raise SparsifyError(f"no audio under '{path}'")
-        for file in inside:
-            add(file.relative_to(path).as_posix(), file)
+        listing = list_speech(path, track)
+        for left_out in listing.skipped:
+            skipped[str(left_out.path)] = left_out.reason
+            click.echo(f"Left out: {left_out.path}: {left_out.reason}", err=True)
+        for utterance in listing.utterances:
+            add(utterance)
     for number, line in enumerate(_lines(list_file) if list_file else (), start=1):
         key, _, file_name = line.strip().partition(" ")
         if file_name.strip().endswith("|"):
             raise SparsifyError(f"{list_file}:{number}: commands are not run: name an audio file")
         if key:
-            add(key, Path(file_name.strip() or key))
-    if not files:
-        raise SparsifyError("nothing to embed: give audio files, folders or --list")
-    return files
+            add(Utterance(key, "", Path(file_name.strip() or key), math.nan))
+    if not found and not skipped:
+        raise SparsifyError("nothing to embed: give audio files, folders, corpora or --list")
+    return found, skipped
 
 
 def _lines(path: Path) -> list[str]:

@@ -71,7 +71,8 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
 @click.option(
     "--cohort",
     type=click.Path(exists=True, path_type=Path),
-    help="Speech of other speakers, such as the training set, or its embeddings (.npz).",
+    help="Speech of other speakers, such as the training set: whatever `sparsify train --data`"
+    " reads, or its embeddings (.npz).",
 )
 @click.option(
     "--top-n",

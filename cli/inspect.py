@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.bar import Bar
 from rich.table import Table
 
@@ -28,6 +29,12 @@ from sparsify.sparsity.table import LayerSparsity, SparsityTable
 from sparsify.verification.sensitivity import LEVELS
 
 BY_SENSITIVITY = "sensitivity"
+FOR_SENSITIVITY = {
+    "trial_list": "--trials",
+    "levels": "--level",
+    "utterances": "--utterances",
+    "report": "--report",
+}
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,
     "size": lambda layer: -layer.parameters,
@@ -128,8 +135,10 @@ def inspect_command(
     """
     if (trial_list is None) != (audio_root is None):
         raise click.UsageError("--trials and --audio-root belong together.")
-    if (trial_list or report) and not sensitive:
-        raise click.UsageError("--trials and --report have a meaning only with --sensitivity.")
+    context = click.get_current_context()
+    for name, flag in FOR_SENSITIVITY.items():
+        if not sensitive and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{flag} has a meaning only with --sensitivity.")
     if report:
         check_writable(report)
     if sort == BY_SENSITIVITY and not sensitive:

@@ -42,7 +42,7 @@ COMMANDS = {
         "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),
     "embed": LazyCommand(
-        "sparsify.cli.embed:embed_command", "Write the speaker embeddings of audio files."
+        "sparsify.cli.embed:embed_command", "Write the speaker embeddings of utterances."
     ),
     "verify": LazyCommand(
         "sparsify.cli.verify:verify_command",

@@ -14,6 +14,13 @@ from sparsify.recipe import Recipe
 def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> None:
     """Prints the resolved recipe, and what a run with it would be as comments of the YAML."""
     parameters, data, estimate = (preview[key] for key in ("parameters", "data", "estimate"))
+    together = estimate["processes"]
+    alone, each = "without", ""
+    if together > 1:
+        alone = f"each of {together} processes by itself, without exchanging gradients,"
+        each = f" in each of {together} processes"
+    looked_at, missing = data["files_looked_at"], data["files_missing"]
+    files = f"; {missing:,} of {looked_at:,} files looked at are missing" if looked_at else ""
     lines = [
         f"parameters: {parameters['total']:,}: {parameters['prunable']:,} prunable,"
         f" {parameters['protected']:,} protected, {parameters['free']:,} free (norms, biases);"
@@ -21,11 +28,11 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
         f"data: {data['speakers']} speakers, {data['utterances']:,} utterances,"
         f" {data['hours']:.2f} h to train ({data['steps_per_epoch']:g} steps per epoch),"
         f" {data['validation_speakers']} speakers, {data['validation_utterances']:,} utterances to"
-        f" validate, {data['skipped']} files skipped",
+        f" validate, {data['skipped']} files skipped{files}",
         f"time: {timedelta(seconds=round(estimate['training_seconds']))} of steps"
-        f" ({estimate['step_seconds']:.3g} s each) on {estimate['device']}, without compiling,"
+        f" ({estimate['step_seconds']:.3g} s each) on {estimate['device']}, {alone} compiling,"
         " loading and validating",
-        f"memory: {human_bytes(estimate['memory_bytes'])} (weights"
+        f"memory: {human_bytes(estimate['memory_bytes'])}{each} (weights"
         f" {human_bytes(estimate['weight_bytes'])}, gradients"
         f" {human_bytes(estimate['gradient_bytes'])}, optimizer"
         f" {human_bytes(estimate['optimizer_bytes'])}, activations"

@@ -18,11 +18,12 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
+from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.cli.preview_display import show_preview
-from sparsify.cli.training_display import training_display
+from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.results import gather
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_names, method_options
+from sparsify.methods.registry import method_names, method_options, option_names
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
@@ -78,21 +79,17 @@ Examples:
     help="How λ is steered (Bregman methods).",
 )
 @click.option("--seed", type=int, help="Seed of everything random.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
-)
+@set_option
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("run"),
     show_default=True,
     help="The run directory.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --output from its checkpoint.")
 @click.option("--strict", is_flag=True, help="Stop at a broken audio file instead of skipping it.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -127,7 +124,9 @@ def train_command(
         if dry_run:
             if together.main:
                 method_options(resolved)
-                foreseen = preview(resolved, device=device, track=track)
+                if not resume:
+                    RunDirectory(output).check_free()
+                foreseen = preview(resolved, device=device, strict=strict, track=track)
                 content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
                 emit_json(content) if as_json else show_preview(out, resolved, foreseen)
             return
@@ -169,9 +168,20 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         recipe = "quickstart" if synthetic else "speech-mini"
     resolved = load_recipe(recipe, assignments, changes)
     if flags["lambda_rule"] is not None:
+        _check_lambda_rule(resolved.method)
         key = f"methods.{resolved.method}.lambda_rule"
         resolved = load_recipe(recipe, assignments, changes | {key: flags["lambda_rule"]})
     return resolved
+
+
+def _check_lambda_rule(method: str) -> None:
+    """Checks that a method, if there is such a one, steers λ by a rule that can be chosen."""
+    with_rule = [name for name in method_names() if "lambda_rule" in option_names(name)]
+    if method in method_names() and method not in with_rule:
+        raise SparsifyError(
+            f"method '{method}' has no λ rule: leave --lambda-rule away, or choose one of"
+            f" {', '.join(with_rule)}"
+        )
 
 
 def _resumed(
@@ -204,4 +214,7 @@ def _report(summary: dict[str, Any]) -> None:
         f" {summary['nonzero']:,} of {summary['parameters']:,} parameters left,"
         f" {summary['seconds']:.0f} s"
     )
+    average = summary.get("average")
+    if average and average["selected"]:
+        out.print(f"It is the {averaged_models(average)}.", markup=False)
     out.print(f"Saved to {summary['output']}", markup=False)

@@ -57,6 +57,10 @@ class PlainDisplay(Observer):
         """Prints the record."""
         self.console.print(describe(record), markup=False)
 
+    def averaged(self, record: Record) -> None:
+        """Prints the average."""
+        self.console.print(describe_average(record), markup=False)
+
 
 class LiveDisplay(Observer):
     """Header, a progress bar over the latest figures, and a line that stays per validation."""
@@ -98,6 +102,10 @@ class LiveDisplay(Observer):
         if "eer_percent" in record:
             self.console.print(describe(record), markup=False)
 
+    def averaged(self, record: Record) -> None:
+        """Leaves a line."""
+        self.console.print(describe_average(record), markup=False)
+
 
 def print_header(console: Console, header: Record, first_step: int) -> None:
     """What is trained on what, where and how precisely."""
@@ -134,7 +142,23 @@ def describe(record: Record, *, live: bool = False) -> str:
         parts.append(f"λ {record['lambda']:.4g}")
     if "eer_percent" in record:
         mark = " *" if record["selected"] and not live else ""
-        corrupted = record.get("corrupted_eer_percent")
-        noisy = "" if corrupted is None else f", corrupted {corrupted:.2f} %"
-        parts.append(f"EER {record['eer_percent']:.2f} %{noisy}{mark}")
+        parts.append(f"{_error_rates(record)}{mark}")
     return "  ".join(parts)
+
+
+def describe_average(record: Record) -> str:
+    """The average of several models as one line."""
+    mark = " *" if record["selected"] else ""
+    return f"{averaged_models(record)}  {_error_rates(record)}{mark}"
+
+
+def averaged_models(record: Record) -> str:
+    """How many models were averaged, and when they were validated."""
+    steps = record["steps"]
+    return f"average of {len(steps)} models (steps {steps[0]:,} to {steps[-1]:,})"
+
+
+def _error_rates(record: Record) -> str:
+    corrupted = record.get("corrupted_eer_percent")
+    noisy = "" if corrupted is None else f", corrupted {corrupted:.2f} %"
+    return f"EER {record['eer_percent']:.2f} %{noisy}"

@@ -42,7 +42,8 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
                 f"{where}: unknown key '{key}', {_suggestion(section, path)}"
             ) from error
         if first["type"] == "missing":
-            raise SparsifyError(f"{where}: '{key}' is missing and has no default") from error
+            mend = f": --set {where}.{key}=… gives it" if where.startswith("methods.") else ""
+            raise SparsifyError(f"{where}: '{key}' is missing and has no default{mend}") from error
         section_wide = isinstance(first["input"], Mapping)
         given = "" if section_wide else f" = {first['input']!r} does not fit"
         value = f"{key}{given}: " if key else ""

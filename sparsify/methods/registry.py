@@ -46,6 +46,15 @@ def pursues_target(name: str) -> bool:
     return _method(name).pursues_target
 
 
+def option_names(name: str) -> list[str]:
+    """The options of a method.
+
+    Raises:
+        SparsifyError: The method is unknown.
+    """
+    return list(_method(name).Options.model_fields)
+
+
 def method_options(recipe: Recipe) -> Section:
     """The validated options of the recipe's method.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections.abc import Collection
 from hashlib import blake2b
 
 from sparsify.errors import SparsifyError
@@ -36,8 +37,18 @@ class BrokenFiles:
         """How many there are so far."""
         return int(self._shared[0])
 
+    @property
+    def digests(self) -> frozenset[int]:
+        """One number for each, the same in all processes."""
+        return frozenset(self._shared[1 : self.count + 1])
+
+    def remember(self, digests: Collection[int]) -> None:
+        """Adds what was found broken before an interruption, as far as it is tolerated."""
+        kept = sorted(self.digests.union(digests))[: self._tolerated]
+        self._shared[: len(kept) + 1] = [len(kept), *kept]
+
     def __contains__(self, key: object) -> bool:
-        return self.count > 0 and _digest(str(key)) in self._shared[1 : self.count + 1]
+        return self.count > 0 and _digest(str(key)) in self.digests
 
     def report(self, key: str, error: SparsifyError) -> None:
         """Logs an utterance that cannot be decoded, once for all processes.

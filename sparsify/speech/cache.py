@@ -91,6 +91,7 @@ def load_audio(
     strict: bool = False,
     track: Track = silent,
     budget: int = MEMORY_BUDGET,
+    neighbours: int = 1,
 ) -> tuple[Corpus, AudioCache]:
     """Decodes a corpus into memory, which also finds the files that only decoding can tell broken.
 
@@ -102,7 +103,8 @@ def load_audio(
         sample_rate: Wanted rate in Hz.
         strict: Raise for the first unusable file instead of leaving it out.
         track: Shows progress.
-        budget: Most bytes to hold.
+        budget: Most bytes to hold on this machine.
+        neighbours: Processes on this machine that decode the same, each for itself.
 
     Returns:
         The corpus without the files that turned out unusable, which have joined its `skipped`, and
@@ -112,10 +114,12 @@ def load_audio(
         SparsifyError: Fewer than two usable speakers are left, or (`strict`) a file is unusable.
     """
     needed = corpus.seconds * sample_rate * np.dtype(np.int16).itemsize
-    if needed > budget:
+    if needed * neighbours > budget:
         logger.info(
-            "%.1f h of speech exceed the memory budget: decoding crops on demand",
+            "%.1f h of speech in each of %d processes exceed the memory budget: decoding crops on"
+            " demand",
             corpus.seconds / 3600,
+            neighbours,
         )
         broken_files = BrokenFiles(len(corpus.utterances), strict=strict)
         return corpus, AudioCache(sample_rate, {}, broken_files)

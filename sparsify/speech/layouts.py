@@ -10,14 +10,21 @@ import numpy as np
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe_sections import Layout
+from sparsify.speech.audio import AUDIO_SUFFIXES
 from sparsify.speech.corpus import Corpus, usable_corpus
 from sparsify.speech.inspection import inspect_audio
 from sparsify.speech.kaldi import list_kaldi
 from sparsify.speech.listing import Listing
 from sparsify.speech.manifest import read_manifest
 from sparsify.speech.shards import is_shard_list, list_shards
-from sparsify.speech.trees import list_folder, list_librispeech, list_voxceleb, tree_layout
-from sparsify.speech.utterances import Utterances
+from sparsify.speech.trees import (
+    list_audio,
+    list_folder,
+    list_librispeech,
+    list_voxceleb,
+    tree_layout,
+)
+from sparsify.speech.utterances import Utterances, UtterancesBuilder
 
 _PROBES = 16
 
@@ -61,6 +68,28 @@ def load_corpus(
     found = inspect_audio(listing.utterances, track)
     skipped = [*listing.skipped, *found.skipped]
     return usable_corpus(found.utterances, skipped, layout=layout, strict=strict)
+
+
+def list_speech(path: Path, track: Track = silent) -> Listing:
+    """Everything at a path that can be embedded: however little of a speaker, whoever that is.
+
+    Args:
+        path: A corpus as for `load_corpus`, an audio file, or a folder of these at any depth.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: Nothing is there, or what is there is malformed.
+    """
+    if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
+        builder = UtterancesBuilder(Path())
+        builder.add(str(path), "", str(path))
+        return Listing(builder.build())
+    layout = detect_layout(path)
+    if layout == "folder":
+        return list_audio(path, track)
+    listing = list_corpus(path, layout, track)
+    _check_some_exist(listing.utterances, path)
+    return listing
 
 
 def detect_layout(path: Path) -> Layout:

@@ -41,6 +41,23 @@ def list_folder(root: Path, track: Track) -> Listing:
     return _list(root, [root], track)
 
 
+def list_audio(root: Path, track: Track) -> Listing:
+    """All audio below a folder; who speaks is its first folder, and nobody knows without one.
+
+    Raises:
+        SparsifyError: There is none, or none that can be decoded.
+    """
+    names = sorted(_audio_files(root, {os.path.realpath(root)}, track))
+    if not names:
+        raise SparsifyError(f"no audio under {root}: give a folder of audio files or a corpus")
+    _refuse_undecodable(root, names)
+    builder = UtterancesBuilder(root)
+    for name in names:
+        speaker, inside, _ = name.partition("/")
+        builder.add(name, speaker if inside else "", name)
+    return Listing(builder.build())
+
+
 def list_librispeech(root: Path, track: Track) -> Listing:
     """LibriSpeech: the speakers below the splits; the splits for training, if there are any."""
     splits = _splits(root)

@@ -27,7 +27,7 @@ class Utterance:
     Attributes:
         key: Its name, unlike all others; of a file the path below the corpus's root, with forward
             slashes.
-        speaker: Name of the speaker.
+        speaker: Name of the speaker; empty if nobody knows.
         path: The file it lies in.
         seconds: Duration; NaN while nobody has looked.
         start: Where it begins in the recording, in seconds.

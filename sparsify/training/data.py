@@ -24,6 +24,7 @@ from sparsify.verification.trials import Trials, make_trials
 logger = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic"
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,52 @@ class SpeechData:
     skipped: Sequence[Skipped]
 
 
-def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) -> SpeechData:
-    """Scans or generates the corpus, decodes it and splits off the validation speakers.
+def find_corpus(
+    recipe: Recipe, *, strict: bool = False, track: Track = silent
+) -> tuple[Corpus, AudioCache | None]:
+    """Scans or generates the corpus.
 
     Args:
         recipe: `data`, `front_end` and `seed` are read.
         strict: Raise for the first unusable file instead of leaving it out.
         track: Shows progress.
 
+    Returns:
+        The corpus, and its audio if it is generated.
+
     Raises:
         SparsifyError: The corpus is missing, empty or too small.
     """
-    rate = recipe.front_end.sample_rate
-    if recipe.data.path == SYNTHETIC:
-        corpus, cache = synthetic_corpus(
-            recipe.data.synthetic_speakers,
-            recipe.data.synthetic_utterances,
-            seed=recipe.seed,
-            sample_rate=rate,
-            track=track,
-        )
-    else:
-        data = recipe.data
-        found = load_corpus(data.path, layout=data.layout, strict=strict, track=track)
-        corpus, cache = load_audio(found, rate, strict=strict, track=track)
+    data = recipe.data
+    if data.path != SYNTHETIC:
+        return load_corpus(data.path, layout=data.layout, strict=strict, track=track), None
+    return synthetic_corpus(
+        data.synthetic_speakers,
+        data.synthetic_utterances,
+        seed=recipe.seed,
+        sample_rate=recipe.front_end.sample_rate,
+        track=track,
+    )
+
+
+def load_data(
+    recipe: Recipe, *, strict: bool = False, neighbours: int = 1, track: Track = silent
+) -> SpeechData:
+    """Scans or generates the corpus, decodes it and splits off the validation speakers.
+
+    Args:
+        recipe: `data`, `front_end` and `seed` are read.
+        strict: Raise for the first unusable file instead of leaving it out.
+        neighbours: Processes on this machine that load the same and share its memory.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: The corpus is missing, empty or too small.
+    """
+    corpus, cache = find_corpus(recipe, strict=strict, track=track)
+    if cache is None:
+        rate = recipe.front_end.sample_rate
+        corpus, cache = load_audio(corpus, rate, strict=strict, neighbours=neighbours, track=track)
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
@@ -81,6 +104,25 @@ def load_data(recipe: Recipe, *, strict: bool = False, track: Track = silent) ->
         recipe.seed,
     )
     return SpeechData(train, cache, validation, corrupted, trials, corpus.skipped)
+
+
+def warn_of_long_crops(recipe: Recipe, train: Corpus) -> None:
+    """Warns of crops that nearly every utterance is repeated to fill."""
+    lengths = {}
+    if recipe.large_margin_begins > 0:
+        lengths["data"] = recipe.data.crop_seconds
+    if recipe.large_margin_begins < recipe.training.steps:
+        lengths["objective.large_margin"] = recipe.objective.large_margin.crop_seconds
+    for section, seconds in lengths.items():
+        shorter = float((train.utterances.seconds < seconds).mean())
+        if shorter >= _NEARLY_ALL:
+            logger.warning(
+                "%s.crop_seconds %g s is longer than %.0f %% of the utterances, which are repeated"
+                " to fill a crop: lower it",
+                section,
+                seconds,
+                100 * shorter,
+            )
 
 
 def _validation_features(

@@ -88,14 +88,21 @@ class Processes:
         dist.broadcast_object_list(made)
         return made[0]
 
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def check_same(self, value: object, what: str) -> None:
         """Checks that all processes have the same.
 
         Raises:
             SparsifyError: They do not.
         """
-        values: list[object] = [None] * self.count
-        dist.all_gather_object(values, value)
+        values = self.gathered(value)
         for rank, other in enumerate(values):
             if other != values[0]:
                 raise SparsifyError(

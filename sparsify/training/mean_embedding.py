@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,8 +10,6 @@ from sparsify.errors import SparsifyError
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.features import Filterbank
-
-logger = logging.getLogger(__name__)
 
 MOST_UTTERANCES = 2000
 
@@ -26,21 +22,24 @@ def mean_embedding(
     Args:
         network: The embedding network; put into eval mode.
         corpus: Where the utterances are drawn from.
-        cache: Their audio; what cannot be decoded is left out.
+        cache: Their audio; what cannot be decoded is reported to its `broken` and left out.
         filterbank: On the network's device.
         seed: Seed of the draw.
 
     Raises:
-        SparsifyError: None of the utterances can be decoded.
+        SparsifyError: None of the utterances can be decoded, or too many cannot.
     """
     network.eval()
     order = np.random.default_rng(seed).permutation(len(corpus.utterances))[:MOST_UTTERANCES]
     total, count = torch.zeros((), dtype=torch.float64), 0
     for index in order:
+        utterance = corpus.utterances[index]
+        if utterance.key in cache.broken:
+            continue
         try:
-            waveform = torch.from_numpy(cache.waveform(corpus.utterances[index]))
+            waveform = torch.from_numpy(cache.waveform(utterance))
         except SparsifyError as error:
-            logger.warning("skipping an utterance: %s", error)
+            cache.broken.report(utterance.key, error)
             continue
         with torch.inference_mode():
             feats = filterbank(waveform[None].to(filterbank.window.device))

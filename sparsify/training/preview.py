@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,52 +15,57 @@ from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.speech.batches import Batch, crop_samples
-from sparsify.speech.corpus import Corpus, split_speakers
-from sparsify.speech.layouts import load_corpus
-from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.speech.corpus import Corpus, Skipped, split_speakers, usable_corpus
+from sparsify.speech.parallel import in_threads
 from sparsify.training.compute import choose_compute
-from sparsify.training.data import SYNTHETIC
-from sparsify.training.distributed import Processes
+from sparsify.training.data import find_corpus, warn_of_long_crops
+from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
 from sparsify.training.networks import starting_weights
 
 _MOST_SECONDS = 8.0
 _MOST_STEPS = 5
+_MOST_FILES = 5000  # seconds even on a slow network drive
 
 
 def preview(
     recipe: Recipe,
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    strict: bool = False,
     track: Track = silent,
 ) -> dict[str, Any]:
     """Describes a run without writing anything.
 
-    The audio's headers are read, and a few steps are taken, uncompiled, on noise of the right
-    shape.
+    The audio's headers are read, or a sample of the files looked for where a list tells durations,
+    and a few steps are taken, uncompiled, on noise of the right shape. Of processes that
+    `torch.distributed` has joined, the first alone calls this.
 
     Args:
         recipe: What would be trained.
         device: Where.
+        strict: Treat unusable audio files as errors instead of leaving them out.
         track: Shows the progress of reading.
 
     Returns:
-        `parameters` (counts), `data` (what was found) and `estimate`: seconds of a step and of all
-        steps without loading, validation and compilation; bytes of weights, gradients, optimizer
-        state and activations kept for the backward pass, and the most memory in all (on a GPU as
-        measured, else the sum).
+        `parameters` (counts), `data` (what was found) and `estimate`, all of it for one process:
+        seconds of a step and of all steps without loading, validation, compilation and exchange of
+        gradients; bytes of weights, gradients, optimizer state and activations kept for the
+        backward pass, and the most memory in all (on a GPU as measured, else the sum).
 
     Raises:
         SparsifyError: The recipe or the data are unusable.
     """
-    compute = choose_compute(device, recipe.training.precision)
-    corpus = _corpus(recipe, track)
+    compute, together = choose_compute(device, recipe.training.precision), processes()
+    corpus, audio = find_corpus(recipe, strict=strict, track=track)
+    looked_at = missing = 0
+    if audio is None:
+        corpus, looked_at, missing = _without_missing(corpus, recipe.seed, strict, track)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
-    recipe = recipe.model_copy(
-        update={"training": recipe.training.model_copy(update={"compile": False})}
-    )
-    start = starting_weights(recipe)
-    learner = Learner(recipe, compute, Processes(), len(train.speakers), start)
+    warn_of_long_crops(recipe, train)
+    share = _share(recipe, together)
+    start = starting_weights(share)
+    learner = Learner(share, compute, Processes(), len(train.speakers), start)
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
         "data": {
@@ -69,23 +76,44 @@ def preview(
             "validation_speakers": len(held_out.speakers),
             "validation_utterances": len(held_out.utterances),
             "skipped": len(corpus.skipped),
+            "files_looked_at": looked_at,
+            "files_missing": missing,
             "steps_per_epoch": round(len(train.utterances) / recipe.training.batch_size, 2),
         },
-        "estimate": _estimate(learner, track),
+        "estimate": {"processes": together.count, **_estimate(learner, track)},
     }
 
 
-def _corpus(recipe: Recipe, track: Track) -> Corpus:
-    if recipe.data.path != SYNTHETIC:
-        return load_corpus(recipe.data.path, layout=recipe.data.layout, track=track)
-    corpus, _ = synthetic_corpus(
-        recipe.data.synthetic_speakers,
-        recipe.data.synthetic_utterances,
-        seed=recipe.seed,
-        sample_rate=recipe.front_end.sample_rate,
-        track=track,
+def _without_missing(
+    corpus: Corpus, seed: int, strict: bool, track: Track
+) -> tuple[Corpus, int, int]:
+    """The corpus without files that are not there, how many were looked for, and how many missed.
+
+    Only so many are looked for, drawn at random; nobody has when a list told their durations.
+    """
+    utterances = corpus.utterances
+    drawn = np.random.default_rng(seed).permutation(len(utterances))[:_MOST_FILES].tolist()
+    there = np.ones(len(utterances), dtype=bool)
+    there[drawn] = list(
+        in_threads(
+            lambda place: os.path.isfile(utterances[place].path), drawn, track, "Looking for files"
+        )
     )
-    return corpus
+    if there.all():
+        return corpus, len(drawn), 0
+    missing = [Skipped(u.place, "no such file") for u in utterances.where(~there)]
+    found = usable_corpus(
+        utterances.where(there), [*corpus.skipped, *missing], layout=corpus.layout, strict=strict
+    )
+    return found, len(drawn), len(missing)
+
+
+def _share(recipe: Recipe, together: Processes) -> Recipe:
+    """The recipe of what one of several processes computes, uncompiled."""
+    training = recipe.in_pieces(together.count).training
+    places, pieces = together.shared(training.batch_size, training.micro_batches)
+    update = {"batch_size": len(places), "micro_batches": pieces, "compile": False}
+    return recipe.model_copy(update={"training": training.model_copy(update=update)})
 
 
 def _parameters(network: nn.Module, objective: nn.Module, recipe: Recipe) -> dict[str, int]:

@@ -76,16 +76,16 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
 
 
 def run_summary(
-    learner: Learner, data: SpeechData, table: SparsityTable, figures: Mapping[str, Any]
+    learner: Learner, table: SparsityTable, figures: Mapping[str, Any], skipped: int
 ) -> Record:
     """The outcome of a run.
 
     Args:
         learner: After the last step.
-        data: What it learnt from.
         table: Of the delivered file: the selected model may be of an earlier step, and on target
             its counts can differ from those of the last one.
         figures: Of the delivered model's validation.
+        skipped: Utterances left out, in the beginning or when they turned out broken.
     """
     recipe = learner.recipe
     return {
@@ -102,6 +102,6 @@ def run_summary(
         "model": recipe.model.name,
         "parameters": table.parameters,
         "nonzero": table.nonzero,
-        "skipped": len(data.skipped),
+        "skipped": skipped,
         "overflows": learner.overflows,
     }

@@ -23,7 +23,7 @@ from sparsify.speech.corpus import Corpus
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.compute import choose_compute
-from sparsify.training.data import SpeechData, load_data
+from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
 from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
@@ -55,6 +55,9 @@ class Observer:
 
     def logged(self, record: Record) -> None:
         """A record was written to the metrics."""
+
+    def averaged(self, record: Record) -> None:
+        """The average of several models was validated; `average` in the summary."""
 
 
 def train(
@@ -93,7 +96,9 @@ def train(
         together.from_main(run.check_free)
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     start = together.from_main(lambda: _start(recipe, run, resume=resume))
-    data = load_data(recipe, strict=strict, track=track)
+    data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
+    if together.main:
+        warn_of_long_crops(recipe, data.train)
     if together.count > 1:
         together.check_same(_digest(data.train), "the training utterances")
     learner = Learner(recipe, compute, together, len(data.train.speakers), start)
@@ -145,7 +150,8 @@ class Trainer:
             if due:
                 self._save(step)
         averaged = self._average()
-        return self.processes.from_main(lambda: self._finish(averaged))
+        broken = self._broken()
+        return self.processes.from_main(lambda: self._finish(averaged, broken))
 
     def _batches(self, start_step: int) -> Iterator[Batch]:
         return training_batches(
@@ -220,7 +226,9 @@ class Trainer:
         selected = self.best.takes(self.steps, figures, ready=self._on_target())
         if selected and self.processes.main:
             save_model(self.learner.network, self.run.model_file, self.recipe)
-        return figures | {"steps": steps, "selected": selected}
+        record: Record = figures | {"steps": steps, "selected": selected}
+        self.observer.averaged(record)
+        return record
 
     def _averaged(self) -> tuple[list[int], dict[str, Tensor]]:
         """The average of those finalists that have the zeros of the last."""
@@ -233,7 +241,11 @@ class Trainer:
             )
         return steps, average_weights([states[step] for step in steps])
 
-    def _finish(self, averaged: Record | None) -> Record:
+    def _broken(self) -> frozenset[int]:
+        """Digests of the utterances that any process has found broken since the start."""
+        return frozenset().union(*self.processes.gathered(self.data.cache.broken.digests))
+
+    def _finish(self, averaged: Record | None, broken: frozenset[int]) -> Record:
         """Completes the delivered file and writes the summary."""
         artifact = load_artifact(self.run.model_file)
         model = artifact.build()
@@ -248,7 +260,8 @@ class Trainer:
         figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
-        summary = run_summary(self.learner, self.data, weights_table(artifact), figures) | {
+        skipped = len(self.data.skipped) + len(broken | self.data.cache.broken.digests)
+        summary = run_summary(self.learner, weights_table(artifact), figures, skipped) | {
             "epochs": self._epochs(self.steps),
             "seconds": round(self.seconds, 2),
             "data_wait_seconds": round(self.data_wait, 2),
@@ -266,6 +279,7 @@ class Trainer:
                 self.best = Best(**state["best"])
                 self.finalists.errors = state["finalists"]
                 self.seconds, self.data_wait = state["seconds"], state["data_wait"]
+                self.data.cache.broken.remember(state["broken"])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 raise SparsifyError(
                     f"the checkpoint in '{self.run.path}' does not fit: the data, the model or"
@@ -277,6 +291,7 @@ class Trainer:
         return step
 
     def _save(self, step: int) -> None:
+        broken = self._broken()
         if not self.processes.main:
             return
         self.run.save_checkpoint(
@@ -287,6 +302,7 @@ class Trainer:
                 "finalists": self.finalists.errors,
                 "seconds": self.seconds,
                 "data_wait": self.data_wait,
+                "broken": sorted(broken),
             }
         )
         self.run.keep_validated(self.finalists.errors)

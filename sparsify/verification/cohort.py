@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import FrontEnd
-from sparsify.speech.layouts import load_corpus
-from sparsify.verification.embedding import Embedder, corpus_recordings, embeddings_or_errors
+from sparsify.recipe_sections import FrontEnd
+from sparsify.speech.layouts import list_speech
+from sparsify.verification.embedding import Embedder, embeddings_or_errors, utterance_recordings
 from sparsify.verification.tables import read_table
 
 logger = logging.getLogger(__name__)
@@ -35,28 +36,33 @@ class Cohort:
 def load_cohort(
     path: Path, embedder: Embedder, front_end: FrontEnd, model: str, *, track: Track = silent
 ) -> Cohort:
-    """Embeds a corpus, or reads the embeddings of one.
+    """Embeds a corpus, every utterance of it, or reads the embeddings of one.
 
     Args:
-        path: A corpus as for training, or an `.npz` that `sparsify embed` made of one.
+        path: A corpus of any layout that training reads, or an `.npz` that `sparsify embed` made of
+            one.
         embedder: Embeds the corpus.
         front_end: The features the embedder expects.
         model: Digest of the model, which an `.npz` must be of.
         track: Shows progress.
 
     Raises:
-        SparsifyError: The corpus is missing or too small, or the embeddings are of another model
-            or do not name speakers.
+        SparsifyError: The corpus is missing, nothing in it can be embedded, the embeddings are of
+            another model, or somebody's name is missing.
     """
     if path.suffix == ".npz":
         return _read(path, model)
-    corpus = load_corpus(path, track=track)
-    recordings = corpus_recordings(corpus, front_end.sample_rate)
-    rows, speakers, unusable = [], [], len(corpus.skipped)
+    listing = list_speech(path, track)
+    utterances = listing.utterances
+    _check_named(utterances.keys, [u.speaker for u in utterances], path)
+    recordings = utterance_recordings(utterances, front_end.sample_rate)
+    for left_out in listing.skipped:
+        logger.info("left out of the cohort: %s: %s", left_out.path, left_out.reason)
+    rows, speakers, unusable = [], [], len(listing.skipped)
     found = embeddings_or_errors(
         embedder, recordings, front_end, track=track, description="Embedding the cohort"
     )
-    for utterance, embedding in zip(corpus.utterances, found, strict=True):
+    for utterance, embedding in zip(utterances, found, strict=True):
         if isinstance(embedding, SparsifyError):
             logger.info("left out of the cohort: %s", embedding)
             unusable += 1
@@ -64,7 +70,7 @@ def load_cohort(
             rows.append(embedding)
             speakers.append(utterance.speaker)
     if unusable:
-        logger.warning("%d files of the cohort '%s' could not be used", unusable, path)
+        logger.warning("%d utterances of the cohort '%s' could not be used", unusable, path)
     if not rows:
         raise SparsifyError(f"no utterance of the cohort '{path}' could be embedded")
     return Cohort(np.stack(rows), tuple(speakers))
@@ -76,10 +82,13 @@ def _read(path: Path, model: str) -> Cohort:
         raise SparsifyError(
             f"the embeddings in '{path}' are of another model: make them anew with `sparsify embed`"
         )
-    speakers = [key.rpartition("/")[0].partition("/")[0] for key in table.keys]
+    _check_named(table.keys, table.speakers, path)
+    return Cohort(table.embeddings, table.speakers)
+
+
+def _check_named(keys: Sequence[str], speakers: Sequence[str], path: Path) -> None:
     if not all(speakers):
         raise SparsifyError(
-            f"'{path}' does not name the speaker of '{table.keys[speakers.index('')]}': embed a"
-            " folder that holds a folder per speaker"
+            f"'{path}' does not name the speaker of '{keys[speakers.index('')]}': take a folder"
+            " with a folder per speaker, another corpus or a manifest"
         )
-    return Cohort(table.embeddings, tuple(speakers))

@@ -5,7 +5,6 @@ Batches of one keep every runtime's numbers comparable: nothing is padded, nothi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +18,10 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe_sections import FrontEnd
 from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
-from sparsify.speech.corpus import Corpus
 from sparsify.speech.corruption import corrupt_utterance
 from sparsify.speech.features import Filterbank
 from sparsify.speech.parallel import in_threads
+from sparsify.speech.utterances import Utterance
 
 Features: TypeAlias = NDArray[np.float32]
 Embedding: TypeAlias = NDArray[np.float32]
@@ -55,9 +54,9 @@ def file_recordings(
     ]
 
 
-def corpus_recordings(corpus: Corpus, sample_rate: int) -> list[Recording]:
-    """The utterances of a corpus as recordings, read from wherever they are."""
-    return [Recording(u.key, partial(read_audio, u.source, sample_rate)) for u in corpus.utterances]
+def utterance_recordings(utterances: Iterable[Utterance], sample_rate: int) -> list[Recording]:
+    """Utterances as recordings, read from wherever they are."""
+    return [Recording(u.key, partial(read_audio, u.source, sample_rate)) for u in utterances]
 
 
 def corrupted(recordings: Iterable[Recording], seed: int) -> list[Recording]:
@@ -182,22 +181,6 @@ def locate(names: Sequence[str], root: Path) -> list[Path]:
             f" the first is '{missing[0]}': --audio-root must be the folder where the names start"
         )
     return paths
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """All audio files under a folder, sorted, except hidden ones; links to folders are followed."""
-    found: list[Path] = []
-    seen: set[str] = set()  # a link back up would repeat everything under other names
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        place = os.path.realpath(parent)
-        if place in seen:
-            subfolders.clear()
-            continue
-        seen.add(place)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        paths = (Path(parent, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
-    return sorted(found)
 
 
 def _by_stem(path: Path, folders: dict[Path, dict[str, list[Path]]]) -> list[Path]:

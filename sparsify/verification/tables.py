@@ -23,11 +23,13 @@ class EmbeddingTable:
 
     Attributes:
         keys: Names of the utterances, each once.
+        speakers: Who speaks each; empty where nobody knows.
         embeddings: One row per utterance, `(U, D)`.
         model: Digest of the model that made them.
     """
 
     keys: tuple[str, ...]
+    speakers: tuple[str, ...]
     embeddings: NDArray[np.float32]
     model: str
 
@@ -46,7 +48,8 @@ def check_table(path: Path) -> None:
 def write_table(table: EmbeddingTable, path: Path) -> list[Path]:
     """Writes embeddings in the format that the ending of the name says.
 
-    - `.npz`: the arrays `keys` `(U,)`, `embeddings` `(U, D)` float32 and `model`, the digest.
+    - `.npz`: the arrays `keys` and `speakers` `(U,)`, `embeddings` `(U, D)` float32 and `model`,
+      the digest.
     - `.ark`: Kaldi's binary float vectors; beside it goes an `.scp` that says where in it each is.
     - `.jsonl`: one `{"key": …, "embedding": […]}` per line.
 
@@ -62,8 +65,13 @@ def write_table(table: EmbeddingTable, path: Path) -> list[Path]:
         return _write_ark(table, path)
     with replacing(path) as temporary:
         if path.suffix == ".npz":
-            keys, model = np.array(table.keys, dtype=np.str_), np.array(table.model)
-            np.savez(temporary, keys=keys, embeddings=table.embeddings, model=model)
+            np.savez(
+                temporary,
+                keys=np.array(table.keys, dtype=np.str_),
+                speakers=np.array(table.speakers, dtype=np.str_),
+                embeddings=table.embeddings,
+                model=np.array(table.model),
+            )
         else:
             with temporary.open("w", encoding="utf-8") as file:
                 for key, row in zip(table.keys, table.embeddings, strict=True):
@@ -79,16 +87,20 @@ def read_table(path: Path) -> EmbeddingTable:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            keys, embeddings = content["keys"], content["embeddings"]
-            table = EmbeddingTable(tuple(keys.tolist()), embeddings, str(content["model"]))
+            keys, speakers = content["keys"].tolist(), content["speakers"].tolist()
+            embeddings = content["embeddings"]
+            table = EmbeddingTable(tuple(keys), tuple(speakers), embeddings, str(content["model"]))
     except FileNotFoundError as error:
         raise SparsifyError(f"no table of embeddings '{path}'") from error
     except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise SparsifyError(
-            f"'{path}' is not a table of embeddings: give an .npz that `sparsify embed` wrote"
+            f"'{path}' is not a table of embeddings: write an .npz with this `sparsify embed`"
         ) from error
-    if embeddings.ndim != 2 or len(table.keys) != len(embeddings):
-        raise SparsifyError(f"'{path}' has {len(keys)} keys for embeddings {embeddings.shape}")
+    if embeddings.ndim != 2 or not len(keys) == len(speakers) == len(embeddings):
+        raise SparsifyError(
+            f"'{path}' has {len(keys)} keys and {len(speakers)} speakers for embeddings"
+            f" {embeddings.shape}: write it anew with `sparsify embed`"
+        )
     return table
 
 

@@ -215,6 +215,9 @@ def test_sensitivity_options_belong_together(artifacts):
     for arguments, words in (
         (["--sensitivity", "--trials", "a"], "belong together"),
         (["--trials", "a", "--audio-root", "b"], "only with --sensitivity"),
+        (["--level", "0.9"], "--level has a meaning only with --sensitivity"),
+        (["--utterances", "200"], "--utterances has a meaning only with --sensitivity"),
+        (["--report", "page.html"], "--report has a meaning only with --sensitivity"),
         (["--sort", "sensitivity"], "needs --sensitivity"),
     ):
         result = inspect(artifacts["dense"], *arguments)

@@ -1,6 +1,7 @@
 """`sparsify train` as a user runs it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from sparsify.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
+from sparsify.training.distributed import Processes
 
 TINY = {
     "model.options": "{channels: 16, aggregation_channels: 32, embedding_dim: 16}",
@@ -134,8 +136,18 @@ def test_bad_data_is_named(tmp_path, speech):
         (["--model", "ecapa"], ["unknown model"]),
         (["--recipe", "nosuch"], ["quickstart"]),
         (["--set", "training.stepz=1"], ["steps"]),
-        (["--method", "gmp", "--lambda-rule", "quantile"], ["lambda_rule"]),
+        (["--method", "gmp", "--lambda-rule", "quantile"], ["'gmp'", "adabreg, linbreg"]),
+        (
+            ["--method", "prescribed-l1", "--lambda-rule", "fixed"],
+            ["'prescribed-l1' has no λ rule"],
+        ),
+        (
+            ["--method", "linbreg-fixed", "--lambda-rule", "fixed"],
+            ["'linbreg-fixed' has no λ rule"],
+        ),
+        (["--method", "linbrag", "--lambda-rule", "fixed"], ["did you mean 'linbreg'"]),
         (["--lambda-rule", "fixed"], ["lambda_value"]),
+        (["--method", "adabreg-fixed"], ["--set methods.adabreg-fixed.lambda_value="]),
         (["--resume"], ["nothing to resume"]),
     ],
 )
@@ -178,6 +190,98 @@ def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
         "model": found["recipe"]["model"] | {"ignore": []}
     }
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_crops_that_few_utterances_fill_are_warned_of(dry, speech, tmp_path):
+    arguments = ["--data", speech, "--output", tmp_path / "run", *dry]
+    margin = {"training.steps": 2, "objective.large_margin": "{begin: 0.5, crop_seconds: 2}"}
+    warned = run(*arguments, **margin)
+    assert warned.exit_code == 0, warned.output
+    (line,) = (line for line in warned.stderr.splitlines() if "crop_seconds" in line)
+    assert "objective.large_margin.crop_seconds 2 s" in line
+    again = tmp_path / "again"
+    assert "crop_seconds" not in run(*arguments[:3], again, *dry, **TINY).stderr
+    margin |= {"data.crop_seconds": 1.5, "objective.large_margin": "{begin: 1}"}
+    other = run(*arguments[:3], tmp_path / "other", *dry, **margin)
+    assert "data.crop_seconds 1.5 s" in other.stderr
+    assert "large_margin" not in other.stderr
+
+
+@pytest.mark.parametrize("worse", [0.0, 1.0])
+def test_an_average_is_announced(worse, tmp_path, monkeypatch):
+    errors = iter([5.0, 5.0, 5.0, 5.0 + worse])  # of equals the latest is delivered
+
+    def figures(*_):
+        return {"eer_percent": next(errors), "min_dcf": 1.0}
+
+    monkeypatch.setattr("sparsify.training.trainer.validation_figures", figures)
+    settings = {"training.validate_every": 2, "training.steps": 6, "training.average": 2}
+    result = run("--method", "dense", "--output", tmp_path / "run", **settings)
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stderr.splitlines() if "average of" in line)
+    assert line.startswith("average of 2 models (steps 4 to 6)")
+    assert ("EER 6.00 %" in line) == bool(worse)
+    assert line.endswith(" *") == (not worse)
+    delivered = "the average of 2 models (steps 4 to 6)"
+    assert (delivered in result.stdout.replace("\n", " ")) == (not worse)
+
+
+def write_manifest(path, speech, missing=()):
+    """All utterances, their durations given, so that nobody need look at the files."""
+    names = [*sorted(p.relative_to(path.parent) for p in speech.rglob("*.wav")), *missing]
+    rows = [f"{name.parent.name},{name},1" for name in names]
+    path.write_text("\n".join(["speaker,path,seconds", *rows]))
+    return path
+
+
+def test_dry_run_leaves_out_files_that_are_missing(speech, tmp_path):
+    gone = [Path("speech/spk0/gone.wav"), Path("speech/alone/1.wav"), Path("speech/spk1/gone.wav")]
+    manifest = write_manifest(tmp_path / "list.csv", speech, gone)
+    arguments = ["--dry-run", "--data", manifest, "--output", tmp_path / "run"]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)["data"]
+    assert data["utterances"] + data["validation_utterances"] == 12
+    assert data["speakers"] + data["validation_speakers"] == 4
+    assert (data["files_looked_at"], data["files_missing"], data["skipped"]) == (14, 2, 3)
+    assert "2 of 14 files looked at are missing" in run(*arguments).stdout
+    refused(run(*arguments, "--strict"), "mend or remove")
+
+
+def test_dry_run_looks_at_a_sample_of_many_files(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsify.training.preview._MOST_FILES", 10)
+    gone = [Path(f"speech/spk{k % 4}/gone{k}.wav") for k in range(12)]
+    manifest = write_manifest(tmp_path / "list.csv", speech, gone)
+    arguments = ["--dry-run", "--data", manifest, "--json"]
+    first, again = (json.loads(run(*arguments).stdout)["data"] for _ in range(2))
+    assert first == again
+    assert first["files_looked_at"] == 10
+    assert 0 < first["files_missing"] < 10
+    assert first["utterances"] + first["validation_utterances"] == 24 - first["files_missing"]
+
+
+def test_dry_run_tells_the_share_of_a_process(monkeypatch, tmp_path):
+    def estimate(**settings):
+        content = json.loads(run("--dry-run", "--json", **settings).stdout)
+        kept = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+        return content, [content["estimate"][key] for key in kept]
+
+    _, half = estimate(**{"training.batch_size": 4})
+    monkeypatch.setattr("sparsify.training.preview.processes", lambda: Processes(0, 2, 0, 2))
+    content, found = estimate()
+    assert found == half
+    assert content["data"]["steps_per_epoch"] == 4 * 3 / 8
+    assert content["estimate"]["processes"] == 2
+    assert "in each of 2 processes" in run("--dry-run").stdout
+    refused(run("--dry-run", **{"training.batch_size": 9}), "2 processes cannot share")
+
+
+def test_dry_run_refuses_what_the_run_would(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep")
+    refused(run("--dry-run", "--output", tmp_path), "not empty")
+    (tmp_path / "recipe.yaml").write_text("{}")
+    refused(run("--dry-run", "--output", tmp_path), "holds a run already", "--resume")
 
 
 def test_dry_run_knows_mistakes(tmp_path):

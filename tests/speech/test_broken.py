@@ -15,6 +15,7 @@ from sparsify.speech.broken import BrokenFiles
 from sparsify.speech.cache import load_audio
 from sparsify.speech.layouts import load_corpus
 from sparsify.training.data import load_data
+from sparsify.training.trainer import Observer, train
 
 ERROR = SparsifyError("cannot read a.wav")
 
@@ -112,6 +113,78 @@ def test_validation_does_without_its_broken_files(speech, monkeypatch):
     assert len(after.trials.utterances) == 7
     with pytest.raises(SparsifyError, match="cannot read"):
         load_data(recipe, strict=True)
+
+
+class StopAt(Observer):
+    """Interrupts a run as Ctrl-C would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_processes_of_a_machine_share_the_memory(speech, monkeypatch):
+    """16 s of speech, 512,000 bytes."""
+    budget = {"budget": 600_000}
+    monkeypatch.setattr(load_audio, "__kwdefaults__", load_audio.__kwdefaults__ | budget)
+    changes = {"path": str(speech), "validation_speakers": 2}
+    recipe = parse_recipe(settings().model_dump() | {"data": changes}, "test")
+    alone, together = load_data(recipe), load_data(recipe, neighbours=2)
+    some = alone.train.utterances[0]
+    some.path.unlink()
+    assert len(alone.cache.waveform(some)) == 16000
+    with pytest.raises(SparsifyError, match="no such file"):
+        together.cache.waveform(some)
+
+
+@pytest.fixture
+def small_run(speech, monkeypatch):
+    """The recipe of a run that decodes on demand, and a file of a training speaker."""
+    monkeypatch.setattr(load_audio, "__kwdefaults__", load_audio.__kwdefaults__ | {"budget": 0})
+    rng = np.random.default_rng(0)
+    for path in speech.rglob("*.flac"):
+        sf.write(path, 0.1 * rng.standard_normal(16000), 16000)
+    content = settings(validate_every=2).model_dump() | {
+        "data": {"path": str(speech), "validation_speakers": 2, "crop_seconds": 0.5},
+        "method": "dense",
+        "model": {
+            "name": "ecapa-tdnn",
+            "options": {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16},
+        },
+    }
+    recipe = parse_recipe(content, "test")
+    return recipe, load_data(recipe).train.utterances[2].path
+
+
+def test_the_summary_counts_what_training_found_broken(small_run, tmp_path, caplog):
+    recipe, file = small_run
+    truncate(file)
+    assert train(recipe, tmp_path / "run")["skipped"] == 1
+    assert caplog.text.count("skipping an utterance") == 1
+
+
+def test_the_mean_embedding_finds_broken_files_too(small_run, tmp_path):
+    recipe, file = small_run
+
+    class Breaks(Observer):
+        def stepped(self, step):
+            if step == recipe.training.steps:
+                truncate(file)
+
+    assert train(recipe, tmp_path / "run", observer=Breaks())["skipped"] == 1
+
+
+def test_a_resumed_run_remembers_what_was_broken(small_run, tmp_path):
+    recipe, file = small_run
+    whole = file.read_bytes()
+    truncate(file)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", observer=StopAt(7))
+    file.write_bytes(whole)
+    assert train(recipe, tmp_path / "run", resume=True)["skipped"] == 1
 
 
 def test_a_corpus_travels_to_spawned_workers(speech):

@@ -13,7 +13,7 @@ import soundfile as sf
 from sparsify.errors import SparsifyError
 from sparsify.speech.audio import read_audio
 from sparsify.speech.corpus import describe
-from sparsify.speech.layouts import detect_layout, load_corpus
+from sparsify.speech.layouts import detect_layout, list_speech, load_corpus
 from sparsify.speech.prepare import prepare
 
 RATE = 16000
@@ -365,3 +365,23 @@ def test_a_list_whose_files_are_elsewhere_is_one_sentence(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(SparsifyError, match="nowhere is not a folder and not a file"):
         load_corpus(tmp_path / "nowhere")
+
+
+def test_all_audio_of_a_folder_is_listed_whoever_speaks(tmp_path):
+    root = tmp_path / "root"
+    write(root, "a/1.wav", "a/cd/2.flac", "3.ogg")
+    touch(root, "a/.hidden.wav", ".trash/x.wav", "notes.txt", "a/1.m4a")
+    write(tmp_path, "elsewhere/4.wav", seconds=0.1)
+    (root / "a" / "up").symlink_to(root)
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    listing = list_speech(root)
+    names = {"3.ogg": "", "a/1.wav": "a", "a/cd/2.flac": "a", "linked/4.wav": "linked"}
+    assert {u.key: u.speaker for u in listing.utterances} == names
+    assert not listing.skipped
+    (only,) = list_speech(root / "3.ogg").utterances
+    assert (only.key, only.speaker, only.path) == (str(root / "3.ogg"), "", root / "3.ogg")
+    touch(tmp_path, "phone/1.m4a")
+    for folder, problem in (("phone", "cannot decode"), ("none", "no audio under")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        with pytest.raises(SparsifyError, match=problem):
+            list_speech(tmp_path / folder)

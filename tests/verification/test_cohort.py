@@ -1,4 +1,4 @@
-"""Cohorts: embedded from a folder, read from a table, and refused."""
+"""Cohorts: embedded from a corpus, read from a table, and refused."""
 
 import logging
 
@@ -9,7 +9,7 @@ import soundfile as sf
 from sparsify.errors import SparsifyError
 from sparsify.recipe_sections import FrontEnd
 from sparsify.verification.cohort import load_cohort
-from sparsify.verification.embedding import audio_files, embed, file_recordings
+from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.tables import EmbeddingTable, write_table
 
 RATE = 16000
@@ -36,11 +36,12 @@ def folder(tmp_path):
 def test_a_folder_and_its_table_are_the_same_cohort(folder, tmp_path):
     cohort = load(folder)
     assert cohort.speakers == ("a", "a", "b", "b", "b")
-    files = audio_files(folder)
+    files = sorted(folder.rglob("*.wav"))
     keys = [file.relative_to(folder).as_posix() for file in files]
     expected = embed(spread, file_recordings(keys, files, RATE), FrontEnd())
     np.testing.assert_array_equal(cohort.embeddings, expected)
-    write_table(EmbeddingTable(tuple(keys), expected, "digest"), tmp_path / "cohort.npz")
+    table = EmbeddingTable(tuple(keys), cohort.speakers, expected, "digest")
+    write_table(table, tmp_path / "cohort.npz")
 
     def refuse(features):
         raise AssertionError("embedded in vain")
@@ -56,16 +57,34 @@ def test_unusable_files_are_left_out_with_a_warning(folder, caplog):
     with caplog.at_level(logging.WARNING, "sparsify"):
         cohort = load(folder)
     assert cohort.speakers == ("a", "a", "b", "b")
-    assert "1 files of the cohort" in caplog.text
+    assert "1 utterances of the cohort" in caplog.text
     with pytest.raises(SparsifyError, match="no utterance of the cohort"):
         load(folder, lambda features: features[0] * np.nan)
 
 
+def test_a_corpus_of_another_layout_names_its_speakers(folder, tmp_path):
+    """Where the first folder of a name is not the speaker, and a manifest tells who it is."""
+    split = tmp_path / "LibriSpeech" / "train-clean-100"
+    split.parent.mkdir()
+    folder.rename(split)
+    assert load(split.parent).speakers == ("a", "a", "b", "b", "b")
+    rows = [f"carl,{split / 'a/1.wav'}", f"dora,{split / 'b/2.wav'}"]
+    (tmp_path / "list.csv").write_text("\n".join(["speaker,path", *rows]))
+    assert load(tmp_path / "list.csv").speakers == ("carl", "dora")
+
+
+def test_speech_of_nobody_knows_whom_is_refused(folder):
+    (folder / "a" / "1.wav").rename(folder / "1.wav")
+    with pytest.raises(SparsifyError, match=r"does not name the speaker of '1\.wav'"):
+        load(folder)
+
+
 def test_a_table_of_another_model_or_without_speakers_is_refused(tmp_path):
     rows = np.ones((2, 3), dtype=np.float32)
-    write_table(EmbeddingTable(("a/1", "b/1"), rows, "other"), tmp_path / "other.npz")
+    keys = ("a/1", "1")
+    write_table(EmbeddingTable(keys, ("a", "b"), rows, "other"), tmp_path / "other.npz")
     with pytest.raises(SparsifyError, match="of another model"):
         load(tmp_path / "other.npz")
-    write_table(EmbeddingTable(("a/1", "1"), rows, "digest"), tmp_path / "flat.npz")
+    write_table(EmbeddingTable(keys, ("a", ""), rows, "digest"), tmp_path / "flat.npz")
     with pytest.raises(SparsifyError, match="does not name the speaker of '1'"):
         load(tmp_path / "flat.npz")

@@ -13,17 +13,18 @@ from sparsify.verification.tables import EmbeddingTable, check_table, read_table
 @pytest.fixture
 def table():
     embeddings = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
-    return EmbeddingTable(("a/1.wav", "a/2.wav", "é.wav"), embeddings, "digest")
+    return EmbeddingTable(("a/1.wav", "a/2.wav", "é.wav"), ("a", "a", ""), embeddings, "digest")
 
 
 def test_npz_holds_keys_and_matrix(table, tmp_path):
     assert write_table(table, tmp_path / "x.npz") == [tmp_path / "x.npz"]
     with np.load(tmp_path / "x.npz") as content:
         assert content["keys"].tolist() == list(table.keys)
+        assert content["speakers"].tolist() == ["a", "a", ""]
         np.testing.assert_array_equal(content["embeddings"], table.embeddings)
         assert content["embeddings"].dtype == np.float32
     again = read_table(tmp_path / "x.npz")
-    assert (again.keys, again.model) == (table.keys, "digest")
+    assert (again.keys, again.speakers, again.model) == (table.keys, ("a", "a", ""), "digest")
     np.testing.assert_array_equal(again.embeddings, table.embeddings)
 
 
@@ -57,7 +58,7 @@ def test_json_lines(table, tmp_path):
 
 
 def test_kaldi_keys_have_no_spaces(table, tmp_path):
-    spaced = EmbeddingTable(("a", "b c", "d"), table.embeddings, "")
+    spaced = EmbeddingTable(("a", "b c", "d"), table.speakers, table.embeddings, "")
     with pytest.raises(SparsifyError, match="the key 'b c'"):
         write_table(spaced, tmp_path / "x.ark")
     assert list(tmp_path.iterdir()) == []
@@ -79,6 +80,9 @@ def test_what_is_no_table_is_refused(tmp_path):
     for name in ("text", "other", "pickled"):
         with pytest.raises(SparsifyError, match="is not a table of embeddings"):
             read_table(tmp_path / f"{name}.npz")
-    np.savez(tmp_path / "short.npz", keys=np.array(["a"]), embeddings=np.zeros((2, 3)), model="")
-    with pytest.raises(SparsifyError, match="1 keys for embeddings"):
-        read_table(tmp_path / "short.npz")
+    one, two = np.array(["a"]), np.array(["a", "b"])
+    for keys, speakers in ((one, two), (two, one)):
+        content = {"keys": keys, "speakers": speakers, "embeddings": np.zeros((2, 3)), "model": ""}
+        np.savez(tmp_path / "short.npz", **content)
+        with pytest.raises(SparsifyError, match=f"{len(keys)} keys and {len(speakers)} speakers"):
+            read_table(tmp_path / "short.npz")
