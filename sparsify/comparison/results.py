@@ -65,6 +65,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
     validation = validation_of(summary)
     standing = tested[tests[0]] if tests else validation
+    average = summary.get("average")
     artifact = load_artifact(path)
     latency = path / LATENCY_FILE
     return {
@@ -88,6 +89,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "seconds": summary["seconds"],
         "device": summary["device"],
         "selected_step": summary["selected_step"],
+        "averaged_steps": average["steps"] if average and average["selected"] else None,
         "curves": read_curves(run),
         "latency": read_json(latency) if latency.is_file() else None,
         "layers": [

@@ -48,7 +48,7 @@ def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
             ),
             (row["min_dcf"], f"{row['min_dcf']:.4f}"),
             (row["nonzero"], f"{row['nonzero']:,}"),
-            (row["selected_step"], f"{row['selected_step']:,}"),
+            (row["selected_step"], _selected(row)),
             (row["seconds"], duration(row["seconds"])),
         ]
         lines.append((row["method"], cells))
@@ -86,6 +86,13 @@ def _means_line(
         (len(entry["seeds"]), str(len(entry["seeds"]))),
     ]
     return entry["method"], cells
+
+
+def _selected(row: Row) -> str:
+    averaged = row["averaged_steps"]
+    if averaged is None:
+        return f"{row['selected_step']:,}"
+    return f"mean of {', '.join(f'{step:,}' for step in averaged)}"
 
 
 def _method(row: Row, styles: Mapping[str, Style]) -> Cell:

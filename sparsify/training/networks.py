@@ -76,12 +76,11 @@ def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
         SparsifyError: The network cannot be built or trained, or `model.init_from` cannot be read
             or does not fit it.
     """
-    network = build_network(recipe)
+    network, origin = build_network(recipe), recipe.model.init_from
+    if origin is not None:
+        load_artifact(origin).load_into(network, recipe.front_end)
     embedding_dim(network, recipe)
-    if recipe.model.init_from is None:
-        return None
-    load_artifact(recipe.model.init_from).load_into(network, recipe.front_end)
-    return network.state_dict()
+    return None if origin is None else network.state_dict()
 
 
 def embedding_dim(network: nn.Module, recipe: Recipe) -> int:
