@@ -11,8 +11,8 @@ from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.results import EER_HIGH, EER_LOW, Results, Row, metrics_of
 
 INTERVALS = (
-    "EERs are means over seeds, with their range in round brackets; square brackets are 95 %"
-    " confidence intervals over test speakers, ends averaged over seeds."
+    "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"
+    " over test speakers, ends averaged over seeds."
 )
 _NAMES = ("run", "method", "target_sparsity", "seed")
 

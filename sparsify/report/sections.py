@@ -20,14 +20,16 @@ from sparsify.report.tables import table
 _CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 
 
-def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
-    """Curves over training, a figure per quantity and a panel per target."""
+def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
+    """Curves over training, a figure per quantity and a panel per target, if there are any."""
     drawn = [(each, curve_panels(each, rows, styles)) for each in QUANTITIES]
     figures = [
         figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
         for quantity, panels in drawn
         if panels
     ]
+    if not figures:
+        return None
     few = max(len(panels) for _, panels in drawn) < 2
     content = [element("div", figures, class_="panels figures")] if few else figures
     return section("Training", content)
