@@ -32,13 +32,14 @@ from sparsify.comparison.plan import (
     PLAN_FILE,
     Cell,
     Plan,
+    Scalar,
     TestSet,
     Tuning,
     grid,
     read_plan,
     shared_recipe,
 )
-from sparsify.comparison.results import Results, expected_metrics, gate_metrics
+from sparsify.comparison.results import Results, expected_metrics, gate_metrics, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.comparison.tables import eer_text, evaluation_sets, percent, spread_text, tuning_text
 from sparsify.errors import SparsifyError
@@ -200,7 +201,7 @@ def compare_command(
         emit_json(results)
     else:
         _show(results, output)
-    _check(results, len(plan.runs), gates)
+    _check(results, gates)
 
 
 def _plan(output: Path, given: dict[str, Any]) -> Plan:
@@ -234,7 +235,7 @@ def _plan(output: Path, given: dict[str, Any]) -> Plan:
         recipe=recipe,
         runs=tuple(runs),
         tests=tests or (saved.tests if saved else ()),
-        tunings=_tunings(given, saved),
+        tunings=_tunings(output, given["tunings"], saved),
     )
 
 
@@ -247,26 +248,53 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
 
 
-def _tunings(given: dict[str, Any], saved: Plan | None) -> tuple[Tuning, ...]:
-    """Those of the comparison so far, and new ones."""
+def _tunings(output: Path, given: Sequence[str], saved: Plan | None) -> tuple[Tuning, ...]:
+    """Those of the comparison so far, and new ones.
+
+    Raises:
+        SparsifyError: One is malformed, or changes a method that has results already.
+    """
     tunings = {tuning.method: tuning for tuning in saved.tunings} if saved else {}
-    for text in given["tunings"]:
-        name, equals, values = text.partition("=")
-        method, dot, option = name.strip().partition(".")
-        if not (equals and dot):
-            raise SparsifyError(f"--tune '{text}' is not of the form METHOD.OPTION=V,V,…")
-        content = {
-            "method": method,
-            "option": option,
-            "values": [yaml.safe_load(value) for value in values.split(",")],
-        }
-        tuning = validate(Tuning, content, f"--tune '{text}'")
-        if tunings.setdefault(method, tuning) != tuning:
+    finished = {row["method"] for row in (read_results(output) or {}).get("runs", [])}
+    named = set()
+    for text in given:
+        tuning = _tuning(text)
+        method = tuning.method
+        if method in named:
+            raise SparsifyError(f"--tune '{text}': of each method one option can be tuned")
+        if method in finished and tunings.get(method) != tuning:
             raise SparsifyError(
-                f"--tune: '{method}' is tuned otherwise already, by {tunings[method].option}: one"
-                " option of each method can be tuned, in one --output once"
+                f"--tune '{text}': '{output}' has results of '{method}' with other options: give"
+                " another --output"
             )
+        named.add(method)
+        tunings[method] = tuning
     return tuple(tunings.values())
+
+
+def _tuning(text: str) -> Tuning:
+    name, equals, values = text.partition("=")
+    method, dot, option = (part.strip() for part in name.partition("."))
+    if not (equals and dot and method and option):
+        raise SparsifyError(f"--tune '{text}' is not of the form METHOD.OPTION=V,V,…")
+    tried = tuple(dict.fromkeys(_value(part.strip(), text) for part in values.split(",")))
+    if len(tried) < 2:
+        raise SparsifyError(f"--tune '{text}': give two or more different values to choose from")
+    return Tuning(method=method, option=option, values=tried)
+
+
+def _value(part: str, text: str) -> Scalar:
+    """A number or word, as YAML has it, with numbers such as 1e-3, which YAML takes for words."""
+    try:
+        value = yaml.safe_load(part)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, Scalar):
+        raise SparsifyError(f"--tune '{text}': '{part}' is neither a number nor a word")
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _tests(given: dict[str, Any]) -> tuple[TestSet, ...]:
@@ -329,7 +357,7 @@ def _show(results: Results, output: Path) -> None:
     out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
 
 
-def _check(results: Results, runs: int, gates: Sequence[Gate]) -> None:
+def _check(results: Results, gates: Sequence[Gate]) -> None:
     """Failed runs, and gates that are not passed, in one sentence."""
     failures = results["failures"]
     if failures:
@@ -337,6 +365,7 @@ def _check(results: Results, runs: int, gates: Sequence[Gate]) -> None:
         for name, error in failures.items():
             reasons.setdefault(error.partition(" (")[0], []).append(name)
         told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+        runs = len(results["runs"]) + len(failures)
         raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
     metrics = gate_metrics(results)
     failed = [gate for gate in gates if gate.holds(metrics)]

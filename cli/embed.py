@@ -120,11 +120,22 @@ def _gather(
         other = found.setdefault(utterance.key, utterance)
         if other.source != utterance.source:
             raise SparsifyError(
-                f"'{other.path}' and '{utterance.path}' have the same key '{utterance.key}'"
+                f"'{other.path}' and '{utterance.path}' have the same key '{utterance.key}': embed"
+                " them one by one, or give a manifest or --list with keys of your own"
+            )
+        if "" not in (other.speaker, utterance.speaker) and other.speaker != utterance.speaker:
+            raise SparsifyError(
+                f"'{utterance.key}' is of speaker '{other.speaker}' in one input and of"
+                f" '{utterance.speaker}' in another: mend one of them"
             )
 
     for path in inputs:
-        listing = list_speech(path, track)
+        try:
+            listing = list_speech(path, track)
+        except SparsifyError as error:
+            if path.is_dir():
+                raise
+            raise SparsifyError(f"{error}; a list of audio files goes to --list") from error
         for left_out in listing.skipped:
             skipped[str(left_out.path)] = left_out.reason
             click.echo(f"Left out: {left_out.path}: {left_out.reason}", err=True)
@@ -135,7 +146,12 @@ def _gather(
         if file_name.strip().endswith("|"):
             raise SparsifyError(f"{list_file}:{number}: commands are not run: name an audio file")
         if key:
-            add(Utterance(key, "", Path(file_name.strip() or key), math.nan))
+            file = file_name.strip() or key
+            # As in the lists that `train` reads, paths start at the list or where we are.
+            beside = list_file.parent / file if list_file else Path(file)
+            add(Utterance(key, "", beside if beside.exists() else Path(file), math.nan))
+    if not found and not skipped and list_file and not inputs:
+        raise SparsifyError(f"list '{list_file}' is empty: name an audio file in each line")
     if not found and not skipped:
         raise SparsifyError("nothing to embed: give audio files, folders, corpora or --list")
     return found, skipped

@@ -38,9 +38,8 @@ from sparsify.verification.scoring import Scoring
 @click.option(
     "--at",
     "operating_point",
-    default="eer",
-    show_default=True,
-    help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target.",
+    help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target."
+    "  [default: eer]",
 )
 @click.option(
     "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
@@ -55,7 +54,7 @@ def verify_command(
     test: Path,
     threshold: float | None,
     calibration: Path | None,
-    operating_point: str,
+    operating_point: str | None,
     require_match: bool,
     threads: int | None,
     as_json: bool,
@@ -68,6 +67,8 @@ def verify_command(
     """
     if threshold is not None and calibration is not None:
         raise click.UsageError("--threshold and --calibration exclude each other.")
+    if threshold is not None and operating_point is not None:
+        raise click.UsageError("--threshold and --at exclude each other.")
     if threshold is not None and not math.isfinite(threshold):
         raise click.UsageError(f"--threshold must be a number, got {threshold}.")
     model = load_speaker_model(path, threads)
@@ -75,10 +76,15 @@ def verify_command(
     if threshold is None:
         found = _calibration(model, calibration)
         if found is not None:
-            scoring, threshold = found.scoring, found.threshold(operating_point)
+            scoring, threshold = found.scoring, found.threshold(operating_point or "eer")
     if threshold is None and require_match:
         raise SparsifyError(
             "--require-match needs a threshold: give --threshold or --calibration, or put"
+            f" {CALIBRATION_FILE} beside the model"
+        )
+    if threshold is None and operating_point is not None:
+        raise SparsifyError(
+            f"--at {operating_point} needs a calibration: give --calibration, or put"
             f" {CALIBRATION_FILE} beside the model"
         )
     start = time.perf_counter()

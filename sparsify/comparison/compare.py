@@ -19,7 +19,7 @@ from sparsify.comparison.results import (
 from sparsify.comparison.runner import Watch, carry_out, ignore
 from sparsify.comparison.steps import RUNS, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown
-from sparsify.comparison.tuning import tuned_plan, tuning_plan, tuning_rows
+from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
 
@@ -75,6 +75,7 @@ def compare(
         _row(plan, output, name, before.get(name))
         for name in track(done, "Reading results", len(done))
     ]
+    failures |= fatal_failures(tuned)
     results = summarise(plan, rows, tuned, failures, command)
     _write(output / RESULTS_FILE, to_json(results))
     _write(output / "results.csv", to_csv(results))

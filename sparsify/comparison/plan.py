@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import yaml
 from pydantic import Field
+from torch import Tensor, nn
 
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
-from sparsify.methods.registry import method_options, pursues_target
+from sparsify.methods.base import Task
+from sparsify.methods.registry import build_method, method_options, pursues_target
 from sparsify.recipe import Recipe
 from sparsify.section import OpenFraction, Section, validate
 from sparsify.training.data import SYNTHETIC
-from sparsify.training.networks import starting_weights
+from sparsify.training.networks import build_network, starting_weights
 from sparsify.verification.trials import read_trials
 
 PLAN_FILE = "comparison.yaml"
@@ -126,11 +128,12 @@ class Plan(Section):
         """
         for name in self.recipe.methods:
             pursues_target(name)  # a name that is a typo
-        self._check_tunings()
+        for tuning in self.tunings:
+            self._check_tuning(tuning)
         tuned = {tuning.method for tuning in self.tunings}
-        for cell in self.runs:
-            if cell.method not in tuned:
-                method_options(self.recipe_of(cell))
+        untuned = {cell.label: cell for cell in self.runs if cell.method not in tuned}
+        for cell in untuned.values():
+            method_options(self.recipe_of(cell))
         recipe = self.recipe
         for key, path in (
             ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
@@ -139,7 +142,11 @@ class Plan(Section):
         ):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
-        starting_weights(recipe)
+        start = starting_weights(recipe)
+        tried = [next(iter(self.trials_of(tuning).values())) for tuning in self.tunings]
+        if start is not None:
+            for cell in (*untuned.values(), *tried):
+                self._check_start(cell, start)
         names = [test.name for test in self.tests]
         for name in names:
             if names.count(name) > 1 or name == VALIDATION:
@@ -154,14 +161,26 @@ class Plan(Section):
                     f"test set '{test.name}': '{test.trials}' needs target and nontarget trials"
                 )
 
-    def _check_tunings(self) -> None:
-        for tuning in self.tunings:
-            if tuning.method not in {cell.method for cell in self.runs}:
-                raise SparsifyError(
-                    f"--tune: '{tuning.method}' is not compared: add it to --methods"
-                )
-            for cell in self.trials_of(tuning).values():
+    def _check_tuning(self, tuning: Tuning) -> None:
+        pursues_target(tuning.method)  # a name that is a typo
+        if tuning.method not in {cell.method for cell in self.runs}:
+            raise SparsifyError(f"--tune: '{tuning.method}' is not compared: add it to --methods")
+        for cell in self.trials_of(tuning).values():
+            try:
                 method_options(self.recipe_of(cell))
+            except SparsifyError as error:
+                raise SparsifyError(f"--tune {tuning.method}.{tuning.option}: {error}") from error
+
+    def _check_start(self, cell: Cell, start: Mapping[str, Tensor]) -> None:
+        """Refuses a model that the method cannot start from."""
+        recipe = self.recipe_of(cell)
+        network = build_network(recipe)
+        network.load_state_dict(start)
+        steps, target, ignore = recipe.training.steps, recipe.target_sparsity, recipe.model.ignore
+        try:
+            build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))
+        except SparsifyError as error:
+            raise SparsifyError(f"{cell.label}: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Writes the plan into the folder of the comparison, where `read_plan` finds it."""
@@ -214,5 +233,7 @@ def read_plan(folder: Path) -> Plan | None:
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SparsifyError(f"'{file}' is damaged: give the options of the comparison") from error
+        raise SparsifyError(
+            f"'{file}' is damaged: delete it and say all options of the comparison again"
+        ) from error
     return validate(Plan, content, f"'{file}'")

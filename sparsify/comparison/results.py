@@ -12,7 +12,7 @@ from typing import Any
 
 from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
 from sparsify.comparison.curves import read_curves
-from sparsify.comparison.plan import VALIDATION, Cell, Plan, label
+from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Cell, Plan, label
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
 from sparsify.methods.registry import pursues_target
@@ -166,15 +166,15 @@ def gather(paths: Sequence[Path]) -> Results:
 
 def _found(path: Path) -> Results:
     """The results at a path."""
-    file = path / RESULTS_FILE if path.is_dir() else path
-    if file.is_file():
-        results: Results = read_json(file)
-        version = results.get("format_version") if isinstance(results, dict) else None
-        if version != FORMAT_VERSION:
-            raise SparsifyError(
-                f"'{file}' is not the results.json of a comparison by this version: make it again"
-            )
-        return results
+    if not path.exists():
+        raise SparsifyError(f"there is no '{path}': check the path")
+    if path.is_file() or (path / RESULTS_FILE).is_file():
+        return _read_results(path if path.is_file() else path / RESULTS_FILE)
+    if (path / PLAN_FILE).is_file():
+        raise SparsifyError(
+            f"the comparison in '{path}' has no results yet: sparsify compare --output {path} goes"
+            " on with it"
+        )
     row = collect_run(path)
     recipe = RunDirectory(path).saved_recipe().model_dump(mode="json")
     return _results([{"name": name} for name in row["tests"]], recipe, [row])
@@ -253,6 +253,20 @@ def gate_metrics(results: Results) -> dict[str, dict[str, float]]:
 def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
     """What `gate_metrics` will know of a grid; the values mean nothing."""
     return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
+
+
+def _read_results(file: Path) -> Results:
+    try:
+        results: Any = json.loads(file.read_text("utf-8"))
+    except ValueError:  # no JSON, or not even text
+        results = None
+    version = results.get("format_version") if isinstance(results, dict) else None
+    if version != FORMAT_VERSION or "runs" not in results:
+        raise SparsifyError(
+            f"'{file}' is not the results.json of a comparison by this version: give run"
+            " directories, folders of comparisons or their results.json"
+        )
+    return dict(results)
 
 
 def to_json(results: Results) -> str:

@@ -79,8 +79,11 @@ def tuning_text(row: Row) -> str:
         f"{each['value']} ({'failed' if each['error'] else format(each['error_rate'], '.2f')})"
         for each in row["tried"]
     )
+    name = f"`{row['method']}.{row['option']}`"
+    if row["chosen"] is None:
+        return f"No value of {name} could be chosen{at}, seed {row['seed']}: {tried}."
     return (
-        f"`{row['method']}.{row['option']}` = {row['chosen']} was chosen{at}, seed {row['seed']},"
+        f"{name} = {row['chosen']} was chosen{at}, seed {row['seed']},"
         f" by the mean EER on validation speech in percent, clean and corrupted: {tried}."
     )
 

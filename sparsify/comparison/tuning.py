@@ -12,7 +12,6 @@ from pathlib import Path
 from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
 from sparsify.comparison.results import Row, validation_of
 from sparsify.comparison.steps import RUNS
-from sparsify.errors import SparsifyError
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.selection import error_rate
 
@@ -26,14 +25,19 @@ def tuning_plan(plan: Plan) -> Plan:
 
 
 def tuned_plan(plan: Plan, tuned: list[Row]) -> Plan:
-    """The comparison with the values that were chosen.
+    """The comparison with the values that were chosen, without methods that have none.
 
     Args:
         plan: The comparison as planned.
         tuned: What `tuning_rows` gave.
     """
     chosen = {row["method"]: ((row["option"], row["chosen"]),) for row in tuned}
-    runs = [cell.model_copy(update={"options": chosen.get(cell.method, ())}) for cell in plan.runs]
+    unlucky = {row["method"] for row in tuned if row["chosen"] is None}
+    runs = [
+        cell.model_copy(update={"options": chosen.get(cell.method, ())})
+        for cell in plan.runs
+        if cell.method not in unlucky
+    ]
     return plan.model_copy(update={"runs": tuple(runs)})
 
 
@@ -41,28 +45,30 @@ def tuning_rows(plan: Plan, output: Path, failures: Mapping[str, str]) -> list[R
     """What was tried for each method, and what was chosen (docs/compare.md).
 
     Chosen is, of the models nearest to their target, the one with the lowest mean of clean and
-    corrupted EER on validation speakers.
+    corrupted EER on validation speakers; `None` if all trainings of a method failed.
 
     Args:
         plan: The comparison as planned.
         output: Its folder.
         failures: What went wrong, by the name of the run.
-
-    Raises:
-        SparsifyError: All trainings of a method failed.
     """
     return [_tuning_row(plan, tuning, output, failures) for tuning in plan.tunings]
+
+
+def fatal_failures(tuned: list[Row]) -> dict[str, str]:
+    """The failures that left a method without a value, by the name of the run."""
+    return {
+        each["run"]: each["error"]
+        for row in tuned
+        if row["chosen"] is None
+        for each in row["tried"]
+    }
 
 
 def _tuning_row(plan: Plan, tuning: Tuning, output: Path, failures: Mapping[str, str]) -> Row:
     trials = plan.trials_of(tuning)
     tried = [_tried(value, cell, output, failures) for value, cell in trials.items()]
     finished = [row for row in tried if row["error"] is None]
-    if not finished:
-        raise SparsifyError(
-            f"every training that should tune '{tuning.method}' failed, the first with:"
-            f" {tried[0]['error']}"
-        )
     first = next(iter(trials.values()))
     target = first.target_sparsity
 
@@ -75,7 +81,7 @@ def _tuning_row(plan: Plan, tuning: Tuning, output: Path, failures: Mapping[str,
         "option": tuning.option,
         "target_sparsity": target,
         "seed": first.seed,
-        "chosen": min(finished, key=rank)["value"],
+        "chosen": min(finished, key=rank)["value"] if finished else None,
         "tried": tried,
     }
 

@@ -219,6 +219,8 @@ class Trainer:
     def _average(self) -> Record | None:
         """Averages the finalists and delivers that if it is no worse than the best of all."""
         if len(self.finalists.errors) < 2:
+            if self.recipe.training.average > 1:
+                logger.warning("nothing was averaged: fewer than two validated models qualify")
             return None
         steps, weights = self.processes.from_main(self._averaged)
         self.learner.network.load_state_dict(weights)

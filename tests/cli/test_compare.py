@@ -148,7 +148,45 @@ def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch):
     again = compare("--output", output)
     assert again.exit_code == 0, again.output
     assert "was chosen at 50 %, seed 0" in again.stdout
-    refused(compare("--output", output, "--tune", "linbreg.lr=1,2"), "tuned otherwise")
+    refused(compare("--output", output, "--tune", "linbreg.lr=1,2"), "results of 'linbreg'")
+    plan = yaml.safe_load((output / "comparison.yaml").read_text())
+    assert plan["tunings"][0]["values"] == [0.5, 1.0]
+
+
+def test_a_tuning_that_failed_leaves_the_others_and_can_be_replaced(recipe, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--methods", "dense,linbreg", "--targets", "0.5", "--device", "cpu"]
+    failed = compare(
+        "--recipe", recipe, *arguments, "--tune", "linbreg.lr=1e30,1e31", "--output", output
+    )
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith("Failed: 2 of 3 runs failed: linbreg-0.5-")
+    results = json.loads((output / "results.json").read_text())
+    assert [run["run"] for run in results["runs"]] == ["dense-seed0"]
+    again = compare("--output", output, "--tune", "linbreg.lr=0.5,1.0", "--device", "cpu")
+    assert again.exit_code == 0, again.output
+    refused(compare("--output", output, "--tune", "dense.lr=0.1,0.2"), "results of 'dense'")
+
+
+def test_a_method_that_cannot_start_from_the_model_is_refused_at_once(done, recipe, tmp_path):
+    trained, _ = done
+    sparse = trained / "runs" / "linbreg-0.5-seed0"
+    arguments = ["--recipe", recipe, "--init-from", sparse, "--output", tmp_path / "out"]
+    refused(compare(*arguments, "--methods", "linbreg,gmp", "--targets", "0.3"), "gmp@0.3")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_result_is_said_to_be_none(recipe, tmp_path):
+    (tmp_path / "other.jsonl").write_text("{}\n{}\n")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "comparison.yaml").write_text("{}")
+    for path, words in (
+        (tmp_path / "other.jsonl", "not the results.json"),
+        (tmp_path / "begun", "has no results yet"),
+        (tmp_path / "nothing", "there is no"),
+    ):
+        page = tmp_path / "report.html"
+        refused(CliRunner().invoke(main, ["report", str(path), "--output", str(page)]), words)
 
 
 def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
@@ -169,7 +207,11 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
     ("arguments", "words"),
     [
         (["--methods", "dense", "--tune", "dense.lr"], ["METHOD.OPTION=V,V,…"]),
-        (["--methods", "dense", "--tune", "dense.lr=1"], ["values", "at least 2"]),
+        (["--methods", "dense", "--tune", "dense.lr=1"], ["two or more different values"]),
+        (["--methods", "dense", "--tune", "dense.lr=1e-3,0.001"], ["two or more different"]),
+        (["--methods", "dense", "--tune", "dense.lr=1,,2"], ["'' is neither a number nor a word"]),
+        (["--methods", "dense", "--tune", "dense.lr=[1,2]"], ["'[1' is neither a number"]),
+        (["--methods", "gmp", *(["--tune", "gmp.lr=1,2"] * 2)], ["one option can be tuned"]),
         (["--methods", "dense", "--tune", "gmp.lr=1,2"], ["'gmp' is not compared"]),
         (["--methods", "adabrag"], ["did you mean 'adabreg'"]),
         (["--targets", "0.9,1.5"], ["target_sparsity"]),

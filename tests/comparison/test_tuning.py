@@ -5,7 +5,8 @@ import json
 import pytest
 
 from sparsify.comparison.plan import Plan, Tuning, grid, read_plan
-from sparsify.comparison.tuning import tuned_plan, tuning_plan, tuning_rows
+from sparsify.comparison.tables import tuning_text
+from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe
 
@@ -67,10 +68,13 @@ def test_a_model_that_misses_its_target_is_not_chosen(plan, tmp_path):
     assert tuning_rows(plan, tmp_path, {})[0]["chosen"] == 0.002
 
 
-def test_nothing_to_choose_from(plan, tmp_path):
+def test_a_method_with_nothing_to_choose_from_takes_no_other_with_it(plan, tmp_path):
     failures = {f"gmp-0.9-seed3-lr={value}": "diverged" for value in LR.values}
-    with pytest.raises(SparsifyError, match=r"should tune 'gmp' failed.*diverged"):
-        tuning_rows(plan, tmp_path, failures)
+    rows = tuning_rows(plan, tmp_path, failures)
+    assert rows[0]["chosen"] is None
+    assert [cell.name for cell in tuned_plan(plan, rows).runs] == ["dense-seed3", "dense-seed4"]
+    assert fatal_failures(rows) == failures
+    assert "No value of `gmp.lr` could be chosen at 90 %" in tuning_text(rows[0])
 
 
 def test_survives_the_disk(plan, tmp_path):
@@ -85,7 +89,8 @@ def test_survives_the_disk(plan, tmp_path):
     ("tuning", "words"),
     [
         ({"method": "rigl"}, "'rigl' is not compared"),
-        ({"option": "lrr"}, "unknown key 'lrr', did you mean 'lr'"),
+        ({"method": "gpm"}, "did you mean 'gmp'"),
+        ({"option": "lrr"}, "--tune gmp.lrr: .*unknown key 'lrr', did you mean 'lr'"),
         ({"values": (0.1, -0.1)}, "lr = -0.1 does not fit"),
     ],
 )
