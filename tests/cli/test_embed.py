@@ -42,6 +42,15 @@ def embedding_of(artifacts, samples):
         return load_model(artifacts["dense"])(torch.from_numpy(features)[None])[0].numpy()
 
 
+def test_paths_of_a_list_start_at_its_folder(artifacts, speech, tmp_path):
+    file = sorted((speech / "speech").rglob("*.*"))[0]
+    (speech / "own.scp").write_text(f"one {file.relative_to(speech)}\n")
+    output = tmp_path / "x.jsonl"
+    result = run(artifacts["run"], "--list", speech / "own.scp", "--output", output)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(output.read_text())["key"] == "one"
+
+
 @pytest.mark.parametrize("model", ["run", "onnx"])
 def test_a_folder_into_npz(artifacts, speech, tmp_path, model):
     output = tmp_path / "x.npz"
@@ -187,6 +196,11 @@ def test_bad_input_is_one_sentence_and_code_2(artifacts, speech, tmp_path):
     (tmp_path / "twice.scp").write_text("x a.wav\nx b.wav\n")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     (tmp_path / "away.csv").write_text("speaker,path,seconds\nx,away.wav,2\n")
+    (tmp_path / "blank.txt").write_text("\n")
+    sf.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    for speaker in ("ann", "bob"):
+        line = {"key": "x", "speaker": speaker, "path": "a.wav", "seconds": 1.0}
+        (tmp_path / f"{speaker}.jsonl").write_text(json.dumps(line) + "\n")
     output = ("--output", tmp_path / "x.npz")
     for arguments, sentence in (
         (output, "nothing to embed"),
@@ -196,6 +210,9 @@ def test_bad_input_is_one_sentence_and_code_2(artifacts, speech, tmp_path):
         (("--list", tmp_path / "twice.scp", *output), "the same key 'x'"),
         ((speech / "speech", "--output", tmp_path / "x.csv"), "must end in .npz"),
         ((tmp_path / "pipe.scp", *output), "pipe.scp is no manifest"),
+        ((tmp_path / "pipe.scp", *output), "a list of audio files goes to --list"),
+        (("--list", tmp_path / "blank.txt", *output), "blank.txt' is empty"),
+        ((tmp_path / "ann.jsonl", tmp_path / "bob.jsonl", *output), "of speaker 'ann' in one"),
         ((tmp_path / "broken.wav", *output), "none of the 1 utterances"),
         ((tmp_path / "away.csv", *output), "none of the files in"),
     ):

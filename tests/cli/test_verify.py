@@ -133,6 +133,8 @@ def test_bad_input_is_one_sentence_and_code_2(folder):
         (("--require-match",), "--require-match needs a threshold"),
         (("--threshold", 0.5, "--calibration", "x.json"), "exclude each other"),
         (("--threshold", "nan"), "must be a number"),
+        (("--threshold", 0.5, "--at", "eer"), "exclude each other"),
+        (("--at", "min-dcf-0.01"), "needs a calibration"),
         (("--calibration", folder / "absent.json"), "no calibration"),
     ):
         result = command("verify", folder / "run", *files, *arguments)

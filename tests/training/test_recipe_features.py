@@ -55,6 +55,11 @@ def averaging(method):
     return tiny("training.steps=10", "training.average=3", **changes)
 
 
+def test_that_nothing_could_be_averaged_is_said(tmp_path, caplog):
+    train(tiny("training.steps=4", "training.validate_every=4", "training.average=3"), tmp_path)
+    assert "nothing was averaged: fewer than two" in caplog.text
+
+
 @pytest.mark.parametrize("method", ["adabreg", "gmp"])
 def test_average_of_landed_models_keeps_their_zeros(method, tmp_path, monkeypatch):
     equal = {"eer_percent": 1.0, "min_dcf": 1.0}  # of equals the latest is delivered: the average
