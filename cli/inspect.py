@@ -31,6 +31,7 @@ from sparsify.verification.sensitivity import LEVELS
 BY_SENSITIVITY = "sensitivity"
 FOR_SENSITIVITY = {
     "trial_list": "--trials",
+    "audio_root": "--audio-root",
     "levels": "--level",
     "utterances": "--utterances",
     "report": "--report",
@@ -133,12 +134,12 @@ def inspect_command(
     convolutions and linear layers; in a file that is not ours, all float tensors of two or more
     dimensions and more than 64 elements.
     """
-    if (trial_list is None) != (audio_root is None):
-        raise click.UsageError("--trials and --audio-root belong together.")
     context = click.get_current_context()
     for name, flag in FOR_SENSITIVITY.items():
         if not sensitive and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{flag} has a meaning only with --sensitivity.")
+    if (trial_list is None) != (audio_root is None):
+        raise click.UsageError("--trials and --audio-root belong together.")
     if report:
         check_writable(report)
     if sort == BY_SENSITIVITY and not sensitive:

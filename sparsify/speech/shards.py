@@ -67,7 +67,9 @@ def list_shards(path: Path, track: Track) -> Listing:
 
 def _index(path: Path) -> _Index:
     if not path.is_file():
-        raise SparsifyError(f"no shard {path}: paths start at the folder of the list")
+        raise SparsifyError(
+            f"no shard {path}: paths start at the folder of the list, or at the current one"
+        )
     with path.open("rb") as stream:
         if stream.read(6).startswith(_COMPRESSED):
             raise SparsifyError(

@@ -79,8 +79,8 @@ class Scoring:
             return
         if len(self.cohort) < 2 or self.top_n < 2:
             raise SparsifyError(
-                f"AS-norm needs two or more cohort speakers, got {len(self.cohort)} speakers and"
-                f" the top {self.top_n}"
+                "AS-norm needs two or more cohort speakers, and as many that count: the cohort has"
+                f" {len(self.cohort)}, and the nearest {self.top_n} count"
             )
 
     def centred(self, embeddings: NDArray[Any]) -> Vectors:
