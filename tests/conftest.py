@@ -153,3 +153,22 @@ def _folder(variable: str, content: str) -> Path:
     folder = Path(value)
     assert folder.is_dir(), f"{variable} names no folder: {folder}"
     return folder
+
+
+@pytest.fixture(scope="session")
+def tuned():
+    """What a comparison says of its tuning: one value failed."""
+    return [
+        {
+            "method": "gmp",
+            "option": "lr",
+            "target_sparsity": 0.9,
+            "seed": 0,
+            "chosen": 0.002,
+            "tried": [
+                {"value": 0.001, "run": "a", "error": None, "error_rate": 8.513},
+                {"value": 0.002, "run": "b", "error": None, "error_rate": 8.0},
+                {"value": 0.004, "run": "c", "error": "diverged"},
+            ],
+        }
+    ]

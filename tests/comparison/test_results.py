@@ -21,30 +21,15 @@ from sparsify.comparison.results import (
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
-TUNED = [
-    {
-        "method": "gmp",
-        "option": "lr",
-        "target_sparsity": 0.9,
-        "seed": 0,
-        "chosen": 0.002,
-        "tried": [
-            {"value": 0.001, "run": "a", "error": None, "error_rate": 8.513},
-            {"value": 0.002, "run": "b", "error": None, "error_rate": 8.0},
-            {"value": 0.004, "run": "c", "error": "diverged"},
-        ],
-    }
-]
-
 
 @pytest.fixture(scope="module")
-def results(comparison_plan, comparison):
+def results(comparison_plan, comparison, tuned):
     rows = [
         collect_run(comparison / "runs" / cell.name, ["clean", "noisy"])
         for cell in comparison_plan.runs
     ]
     made = summarise(
-        comparison_plan, rows, TUNED, {"gmp-0.9-seed0": "it broke"}, "sparsify compare"
+        comparison_plan, rows, tuned, {"gmp-0.9-seed0": "it broke"}, "sparsify compare"
     )
     made["test_sets"] = [{"name": "clean"}, {"name": "noisy"}]
     return made
@@ -150,7 +135,7 @@ def test_a_folder_without_a_run_is_called_that(tmp_path):
         collect_run(tmp_path)
 
 
-def test_comparisons_made_apart_are_gathered(results, comparison, tmp_path):
+def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_path):
     """Wherever they were made: the file says everything."""
     seeds = []
     for seed in (0, 1):
@@ -164,7 +149,7 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tmp_path):
         results["runs"], key=lambda row: row["run"]
     )
     assert whole["means"] == results["means"]
-    assert whole["tuning"] == TUNED
+    assert whole["tuning"] == tuned
     alone = gather([comparison / "runs" / "dense-seed1"])
     assert alone["runs"][0]["run"] == "dense-seed1"
 

@@ -80,24 +80,8 @@ class Parts(HTMLParser):
             self.scripts[-1] += data
 
 
-TUNED = [
-    {
-        "method": "gmp",
-        "option": "lr",
-        "target_sparsity": 0.9,
-        "seed": 0,
-        "chosen": 0.002,
-        "tried": [
-            {"value": 0.001, "run": "a", "error": None, "error_rate": 8.513},
-            {"value": 0.002, "run": "b", "error": None, "error_rate": 8.0},
-            {"value": 0.004, "run": "c", "error": "diverged"},
-        ],
-    }
-]
-
-
 @pytest.fixture(scope="module")
-def results(comparison_plan, comparison):
+def results(comparison_plan, comparison, tuned):
     rows = [
         collect_run(comparison / "runs" / cell.name, ["clean", "noisy"])
         for cell in comparison_plan.runs
@@ -111,7 +95,7 @@ def results(comparison_plan, comparison):
     }
     rows[0] = rows[0] | {"latency": latency}
     hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
-    made = summarise(comparison_plan, rows, TUNED, hostile, "sparsify compare --output 'a & b'")
+    made = summarise(comparison_plan, rows, tuned, hostile, "sparsify compare --output 'a & b'")
     return made | {"test_sets": [{"name": "clean"}, {"name": "noisy"}], "standing": "clean"}
 
 
