@@ -17,6 +17,7 @@ from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule,
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.sparse_optimizer import Groups
 from sparsify.section import Fraction, OpenFraction, Section
+from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial
@@ -30,12 +31,14 @@ class BregmanOptions(Section):
 
     Attributes:
         delta: Elastic-net parameter δ.
-        initial_sparsity: Share of zeros in every prunable tensor at the start; a network that is
-            trained already starts as it is.
+        initial_sparsity: Share of zeros at the start; a network that is trained already starts as
+            it is.
+        initial_allocation: How the first nonzeros are shared out among the layers.
     """
 
     delta: float = Field(default=1.0, gt=0)
     initial_sparsity: OpenFraction = 0.99
+    initial_allocation: LayerwiseAllocation = "erk"
 
     @abstractmethod
     def optimizer(
@@ -174,7 +177,9 @@ class BregmanMethod(Method[B], Generic[B]):
             self.initial_sparsity = sparsity_table(task.network, task.ignore).sparsity
         else:
             self.initial_sparsity = options.initial_sparsity
-            initialise_sparse(weights, options.initial_sparsity, task.seed)
+            initialise_sparse(
+                weights, options.initial_sparsity, task.seed, options.initial_allocation
+            )
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
         self.optimizer = self._optimizer(groups)

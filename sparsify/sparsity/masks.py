@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sparsify.sparsity.allocation import LayerwiseAllocation, layer_counts
+
 
 def zeros_wanted(parameters: int, sparsity: float) -> int:
     """The number of zeros that comes nearest to a sparsity."""
@@ -37,20 +39,32 @@ def largest_in_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Ten
 
 
 @torch.no_grad()
-def initialise_sparse(parameters: Sequence[Tensor], sparsity: float, seed: int) -> None:
-    """Zeroes a random share of every tensor and rescales the rest, in place.
+def initialise_sparse(
+    parameters: Sequence[Tensor],
+    sparsity: float,
+    seed: int,
+    allocation: LayerwiseAllocation = "uniform",
+) -> None:
+    """Zeroes random weights of every tensor and rescales the rest, in place.
 
-    The survivors grow by `1/√(1 − sparsity)`, which keeps the variance of each layer's output as
-    it was (Bungert et al. 2022 §4). At least one weight per tensor survives.
+    Where a share ρ survives, the survivors grow by `1/√ρ`, which keeps the variance of the layer's
+    output as it was (Bungert et al. 2022 §4). At least one weight per tensor survives.
+
+    Args:
+        parameters: The tensors.
+        sparsity: Share of zeros in all of them together.
+        seed: Decides which weights survive.
+        allocation: How many survive in each tensor.
     """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in parameters:
-        size = parameter.numel()
-        kept = max(size - zeros_wanted(size, sparsity), 1)
-        chosen = torch.randperm(size, generator=generator)[:kept].to(parameter.device)
-        mask = torch.zeros(size, dtype=torch.bool, device=parameter.device)
-        mask[chosen] = True
-        scaled = parameter * (size / kept) ** 0.5
+    size = sum(parameter.numel() for parameter in parameters)
+    kept = max(size - zeros_wanted(size, sparsity), len(parameters))
+    counts = layer_counts([parameter.shape for parameter in parameters], kept, allocation)
+    for parameter, count in zip(parameters, counts, strict=True):
+        chosen = torch.randperm(parameter.numel(), generator=generator)[:count]
+        mask = torch.zeros(parameter.numel(), dtype=torch.bool, device=parameter.device)
+        mask[chosen.to(parameter.device)] = True
+        scaled = parameter * (parameter.numel() / count) ** 0.5
         parameter.copy_(torch.where(mask.view_as(parameter), scaled, torch.zeros_like(scaled)))
 
 

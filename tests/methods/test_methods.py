@@ -235,3 +235,14 @@ def test_what_gmp_found_zero_in_an_untrained_network_may_grow():
     method = build_method(load_recipe("quickstart", changes={"method": "gmp"}), task)
     _run(network, head, method, 0, 3)
     assert network[1].weight.count_nonzero() > 100
+
+
+@pytest.mark.parametrize(("allocation", "narrow"), [("uniform", 2), ("erk", 6)])
+def test_a_sparse_start_leaves_narrow_layers_what_the_allocation_gives_them(allocation, narrow):
+    network = nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 480))
+    options = {"methods.adabreg.initial_allocation": allocation}
+    recipe = load_recipe("quickstart", changes={"method": "adabreg"} | options)
+    build_method(recipe, Task(network, nn.Linear(480, 2), 0.5, (), 60, 0))
+    # Of 9800 weights 98: in proportion to 200 and 9600, or to 10 + 20 and 20 + 480.
+    kept = [int(layer.weight.count_nonzero()) for layer in network]
+    assert kept == [narrow, 98 - narrow]

@@ -58,6 +58,18 @@ def test_sparse_initialisation_depends_on_the_seed_and_spares_one():
     assert int(torch.count_nonzero(tiny)) == 1
 
 
+def test_sparse_initialisation_shares_out_by_erk():
+    torch.manual_seed(0)
+    small, large = torch.randn(40, 10, 3), torch.randn(400, 500)
+    signal = torch.randn(500, 200)
+    dense = (large @ signal).var()
+    initialise_sparse([small, large], 0.95, seed=0, allocation="erk")
+    kept = [int(torch.count_nonzero(weight)) for weight in (small, large)]
+    assert sum(kept) == 10_060  # 5 % of 201,200
+    assert kept[1] / kept[0] == pytest.approx((400 + 500) / (40 + 10 + 3), rel=0.01)
+    assert (large @ signal).var() / dense == pytest.approx(1, abs=0.1)
+
+
 @given(st.data())
 def test_largest_in_each_keeps_so_many_of_the_largest(data):
     sizes = data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
