@@ -1,4 +1,4 @@
-"""`sparsify report`: the HTML report of runs and comparisons."""
+"""`sparsify report`: a report of runs and comparisons, wherever they were made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import click
 
 from sparsify.cli.display import emit_json, json_option, out, verbosity_options
 from sparsify.cli.options import PATH
-from sparsify.comparison.results import gather
-from sparsify.files import check_writable
+from sparsify.comparison.results import gather, to_json
+from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.errors import SparsifyError
+from sparsify.files import check_writable, replacing
 from sparsify.report.page import write_report
+
+TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
 
 
 @click.command(
@@ -20,6 +24,7 @@ from sparsify.report.page import write_report
       sparsify report run --output report.html
       sparsify report runs/* --output report.html
       sparsify report comparison results.json --output both.html
+      sparsify report monday tuesday --output results.json
     """,
 )
 @click.argument("paths", nargs=-1, required=True, type=PATH)
@@ -28,20 +33,28 @@ from sparsify.report.page import write_report
     type=PATH,
     default=Path("report.html"),
     show_default=True,
-    help="The HTML file.",
+    help="The file to write: a page (.html), or what compare writes (.json, .csv, .md).",
 )
 @json_option
 @verbosity_options
 def report_command(*, paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Write one HTML page about finished runs.
+    """Write one page, or one table, about finished runs.
 
     PATHS are run directories, folders of comparisons and their results.json, wherever they were
     made. The page is one file that opens offline: accuracy, sparsity and λ
     over training, layer-wise sparsity, sizes and training time.
     """
+    if output.suffix not in (".html", *TEXTS):
+        raise SparsifyError(
+            f"'{output}' tells no format: let --output end in .html, .json, .csv or .md"
+        )
     check_writable(output)
     results = gather(paths)
-    write_report(results, output)
+    if output.suffix in TEXTS:
+        with replacing(output) as file:
+            file.write_text(TEXTS[output.suffix](results), "utf-8")
+    else:
+        write_report(results, output)
     if as_json:
         emit_json({"path": str(output), "runs": len(results["runs"])})
     else:

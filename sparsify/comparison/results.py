@@ -40,6 +40,7 @@ _COUNTED = (
     "seconds",
 )
 _TESTED = ("eer_percent", "min_dcf")
+_AND = " && "  # between the commands that made results
 EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
 
 
@@ -155,6 +156,8 @@ def gather(paths: Sequence[Path]) -> Results:
         for key in ("runs", "tuning"):
             whole[key] += [each for each in found[key] if each not in whole[key]]
         whole["failures"] |= found["failures"]
+        commands = dict.fromkeys([*whole["command"].split(_AND), found["command"]])
+        whole["command"] = _AND.join(filter(None, commands))
     assert whole is not None, "no paths"
     rows = whole["runs"]
     for name, number in Counter(row["run"] for row in rows).items():

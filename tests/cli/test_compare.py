@@ -243,6 +243,20 @@ def test_report_of_runs(comparison, tmp_path):
     refused(CliRunner().invoke(main, ["report", str(tmp_path), "--output", str(page)]), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["results.json", "results.csv", "results.md"])
+def test_report_writes_what_compare_wrote(name, done, tmp_path):
+    comparison, file = done[0], tmp_path / name
+    result = CliRunner().invoke(main, ["report", str(comparison), "--output", str(file)])
+    assert result.exit_code == 0, result.output
+    assert file.read_text("utf-8") == (comparison / name).read_text("utf-8")
+
+
+def test_report_of_no_known_format_is_refused(done, tmp_path):
+    file = tmp_path / "results.xml"
+    refused(CliRunner().invoke(main, ["report", str(done[0]), "--output", str(file)]), ".csv")
+    assert not file.exists()
+
+
 def test_documented_options_exist():
     text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text("utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)

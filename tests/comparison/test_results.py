@@ -140,7 +140,7 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
     seeds = []
     for seed in (0, 1):
         runs = [row for row in results["runs"] if row["seed"] == seed]
-        part = results | {"runs": runs, "means": means(runs)}
+        part = results | {"runs": runs, "means": means(runs), "command": f"sparsify {seed}"}
         seeds.append(tmp_path / str(seed) / "results.json")
         seeds[-1].parent.mkdir()
         seeds[-1].write_text(to_json(part))
@@ -150,6 +150,7 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
     )
     assert whole["means"] == results["means"]
     assert whole["tuning"] == tuned
+    assert whole["command"] == "sparsify 0 && sparsify 1"
     alone = gather([comparison / "runs" / "dense-seed1"])
     assert alone["runs"][0]["run"] == "dense-seed1"
 
