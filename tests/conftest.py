@@ -20,7 +20,7 @@ from sparsify.exporters.onnx import export_onnx
 from sparsify.models.registry import build_model
 from sparsify.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.training.trainer import train
+from sparsify.training.trainer import Observer, train
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -59,6 +59,21 @@ def torchrun() -> Callable[..., tuple[int, str]]:
         return process.returncode, output
 
     return torchrun
+
+
+@pytest.fixture(scope="session")
+def stop_at() -> type[Observer]:
+    """Observers that interrupt a run after a step, as Ctrl-C would."""
+
+    class StopAt(Observer):
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def stepped(self, step: int) -> None:
+            if step == self.step:
+                raise KeyboardInterrupt
+
+    return StopAt
 
 
 @pytest.fixture(scope="session")

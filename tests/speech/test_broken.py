@@ -115,17 +115,6 @@ def test_validation_does_without_its_broken_files(speech, monkeypatch):
         load_data(recipe, strict=True)
 
 
-class StopAt(Observer):
-    """Interrupts a run as Ctrl-C would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def stepped(self, step):
-        if step == self.step:
-            raise KeyboardInterrupt
-
-
 def test_processes_of_a_machine_share_the_memory(speech, monkeypatch):
     """16 s of speech, 512,000 bytes."""
     budget = {"budget": 600_000}
@@ -177,12 +166,12 @@ def test_the_mean_embedding_finds_broken_files_too(small_run, tmp_path):
     assert train(recipe, tmp_path / "run", observer=Breaks())["skipped"] == 1
 
 
-def test_a_resumed_run_remembers_what_was_broken(small_run, tmp_path):
+def test_a_resumed_run_remembers_what_was_broken(small_run, tmp_path, stop_at):
     recipe, file = small_run
     whole = file.read_bytes()
     truncate(file)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "run", observer=StopAt(7))
+        train(recipe, tmp_path / "run", observer=stop_at(7))
     file.write_bytes(whole)
     assert train(recipe, tmp_path / "run", resume=True)["skipped"] == 1
 

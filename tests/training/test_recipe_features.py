@@ -18,7 +18,7 @@ from sparsify.training.compute import Compute, choose_compute
 from sparsify.training.data import load_data
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
-from sparsify.training.trainer import Observer, train
+from sparsify.training.trainer import train
 
 OPTIONS = {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16}
 TINY = [
@@ -31,15 +31,6 @@ TINY = [
 
 def tiny(*more, **changes):
     return load_recipe("quickstart", [*TINY, *more], changes)
-
-
-class StopAt(Observer):
-    def __init__(self, step):
-        self.step = step
-
-    def stepped(self, step):
-        if step == self.step:
-            raise KeyboardInterrupt
 
 
 def records(run):
@@ -83,11 +74,11 @@ def test_average_of_landed_models_keeps_their_zeros(method, tmp_path, monkeypatc
     assert zeros >= 0.9 * size > zeros - size / 1000
 
 
-def test_averaging_is_resumed_exactly(tmp_path):
+def test_averaging_is_resumed_exactly(tmp_path, stop_at):
     recipe = averaging("adabreg")
     summary = train(recipe, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=StopAt(9))
+        train(recipe, tmp_path / "resumed", observer=stop_at(9))
     assert train(recipe, tmp_path / "resumed", resume=True)["average"] == summary["average"]
     assert digest(tmp_path / "run") == digest(tmp_path / "resumed")
 
@@ -131,11 +122,11 @@ def test_distillation_alone_brings_the_embeddings_close(teacher, tmp_path):
         assert record["loss"] == pytest.approx(record["distillation"])
 
 
-def test_distillation_beside_labels_is_resumed_exactly(teacher, tmp_path):
+def test_distillation_beside_labels_is_resumed_exactly(teacher, tmp_path, stop_at):
     recipe = tiny("distillation={weight: 2}", **{"distillation.teacher": str(teacher)})
     train(recipe, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=StopAt(5))
+        train(recipe, tmp_path / "resumed", observer=stop_at(5))
     train(recipe, tmp_path / "resumed", resume=True)
     assert digest(tmp_path / "straight") == digest(tmp_path / "resumed")
     assert records(tmp_path / "straight") == records(tmp_path / "resumed")
@@ -156,15 +147,15 @@ def test_a_teacher_that_does_not_fit_is_named(teacher, tmp_path):
         tiny("distillation.labels=false")
 
 
-def test_resuming_does_without_the_file_that_the_run_started_from(teacher, tmp_path):
+def test_resuming_does_without_the_file_that_the_run_started_from(teacher, tmp_path, stop_at):
     start = tmp_path / "start.safetensors"
     shutil.copy(teacher, start)
     recipe = tiny(**{"model.init_from": str(start)})
     train(recipe, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=StopAt(3))
+        train(recipe, tmp_path / "resumed", observer=stop_at(3))
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "early", observer=StopAt(1))  # before the first checkpoint
+        train(recipe, tmp_path / "early", observer=stop_at(1))  # before the first checkpoint
     start.unlink()
     for name in ("resumed", "early"):
         train(recipe, tmp_path / name, resume=True)

@@ -14,7 +14,7 @@ from sparsify.recipe import load_recipe
 from sparsify.speech.batches import training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.training.data import load_data
-from sparsify.training.trainer import Observer, train
+from sparsify.training.trainer import train
 from sparsify.verification.evaluate import evaluate_features
 
 TINY = [
@@ -37,17 +37,6 @@ SUMMARY_KEYS = {
 
 def tiny_recipe(*more, **changes):
     return load_recipe("quickstart", [*TINY, *more], changes)
-
-
-class StopAt(Observer):
-    """Interrupts a run as Ctrl-C would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def stepped(self, step):
-        if step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +132,11 @@ def test_batch_norm_of_a_delivered_model_is_that_of_the_last_batches(tmp_path):
 
 @pytest.mark.parametrize("method", ["adabreg", "gmp"])
 @pytest.mark.parametrize("stop", [3, 7, 11])
-def test_interrupted_and_resumed_run_equals_a_straight_one(method, stop, tmp_path):
+def test_interrupted_and_resumed_run_equals_a_straight_one(method, stop, tmp_path, stop_at):
     recipe = tiny_recipe(method=method)
     straight = train(recipe, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=StopAt(stop))
+        train(recipe, tmp_path / "resumed", observer=stop_at(stop))
     assert not (tmp_path / "resumed" / "summary.json").exists()
     resumed = train(recipe, tmp_path / "resumed", resume=True)
     for key in ("sparsity", "eer_percent", "min_dcf", "nonzero", "selected_step"):
@@ -199,9 +188,9 @@ def test_unwritable_output_is_named(tmp_path):
         train(tiny_recipe(), tmp_path / "file" / "run")
 
 
-def test_damaged_checkpoint_is_named(tmp_path):
+def test_damaged_checkpoint_is_named(tmp_path, stop_at):
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(SparsifyError, match="damaged"):
@@ -246,31 +235,31 @@ class Dropping(torch.nn.Module):
         return torch.nn.functional.dropout(self.linear(feats).mean(1), 0.5, self.training)
 
 
-def test_random_state_is_resumed(tmp_path, monkeypatch):
+def test_random_state_is_resumed(tmp_path, monkeypatch, stop_at):
     module = types.ModuleType("dropping")
     module.Net = Dropping
     monkeypatch.setitem(sys.modules, "dropping", module)
     recipe = tiny_recipe("model.options={}", **{"model.name": "dropping:Net"})
     train(recipe, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=StopAt(7))
+        train(recipe, tmp_path / "resumed", observer=stop_at(7))
     train(recipe, tmp_path / "resumed", resume=True)
     states = [load_artifact(tmp_path / name).state for name in ("straight", "resumed")]
     assert source_digest(states[0]) == source_digest(states[1])
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"", b"PK\x03\x04"])
-def test_garbage_for_a_checkpoint_is_named(content, tmp_path):
+def test_garbage_for_a_checkpoint_is_named(content, tmp_path, stop_at):
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
     (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(content)
     with pytest.raises(SparsifyError, match="damaged"):
         train(tiny_recipe(), tmp_path / "run", resume=True)
 
 
-def test_resuming_with_other_data_is_named(tmp_path):
+def test_resuming_with_other_data_is_named(tmp_path, stop_at):
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=StopAt(6))
+        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
     other = tiny_recipe("data.synthetic_speakers=7")
     with pytest.raises(SparsifyError, match="changed since the run began"):
         train(other, tmp_path / "run", resume=True)
