@@ -53,7 +53,7 @@ COMMANDS = {
         "Train methods side by side, evaluate them and report.",
     ),
     "report": LazyCommand(
-        "sparsify.cli.report:report_command", "Write one HTML page about finished runs."
+        "sparsify.cli.report:report_command", "Write one page, or one table, about finished runs."
     ),
 }
 

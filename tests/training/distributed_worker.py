@@ -26,7 +26,7 @@ TINY = [
     "training.average=2",
     "training.workers=0",
     # At higher rates rounding grows tenfold in a step.
-    "methods.linbreg.lr=0.03",
+    "methods.linbreg.lr=0.003",
     "methods.adabreg.lr=0.0003",
 ]
 
