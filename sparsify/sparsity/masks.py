@@ -57,6 +57,7 @@ def initialise_sparse(
         allocation: How many survive in each tensor.
     """
     generator = torch.Generator().manual_seed(seed)
+    parameters = [parameter for parameter in parameters if parameter.numel()]
     size = sum(parameter.numel() for parameter in parameters)
     kept = max(size - zeros_wanted(size, sparsity), len(parameters))
     counts = layer_counts([parameter.shape for parameter in parameters], kept, allocation)

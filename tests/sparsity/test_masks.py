@@ -54,7 +54,7 @@ def test_sparse_initialisation_depends_on_the_seed_and_spares_one():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     tiny = torch.ones(3)
-    initialise_sparse([tiny], 0.99, seed=0)
+    initialise_sparse([tiny, torch.ones(0, 4)], 0.99, seed=0)
     assert int(torch.count_nonzero(tiny)) == 1
 
 
