@@ -34,11 +34,13 @@ class BregmanOptions(Section):
         initial_sparsity: Share of zeros at the start; a network that is trained already starts as
             it is.
         initial_allocation: How the first nonzeros are shared out among the layers.
+        landing: Share of training after which the support is held at exactly the target.
     """
 
     delta: float = Field(default=1.0, gt=0)
     initial_sparsity: OpenFraction = 0.99
     initial_allocation: LayerwiseAllocation = "erk"
+    landing: Fraction = 0.75
 
     @abstractmethod
     def optimizer(
@@ -61,7 +63,6 @@ class SteeredOptions(BregmanOptions):
         smoothing: How slowly λ follows in the smoothed rule.
         every: Steps between two updates of λ.
         lambda_change: What stays when λ moves, see `sparsify.optim.bregman`.
-        landing: Share of training after which the support is held at exactly the target.
     """
 
     ramp: Fraction = 0.1
@@ -73,7 +74,6 @@ class SteeredOptions(BregmanOptions):
     smoothing: float = Field(default=0.9, gt=0, lt=1)
     every: int = Field(default=2, ge=1)
     lambda_change: LambdaChange = "keep_dual"
-    landing: Fraction = 0.75
 
     @model_validator(mode="after")
     def _fixed_rule_has_a_value(self) -> Self:
@@ -166,7 +166,7 @@ S = TypeVar("S", bound=SteeredOptions)
 
 
 class BregmanMethod(Method[B], Generic[B]):
-    """Sparse initialisation and a Bregman optimizer."""
+    """Sparse initialisation and a Bregman optimizer, which lands at the target."""
 
     optimizer: BregmanOptimizer
 
@@ -183,6 +183,7 @@ class BregmanMethod(Method[B], Generic[B]):
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
         self.optimizer = self._optimizer(groups)
+        self.landing_step = max(round(options.landing * task.steps), 1)
 
     @property
     def lam(self) -> float:
@@ -194,6 +195,11 @@ class BregmanMethod(Method[B], Generic[B]):
         """Whether the optimizer has landed."""
         return self.optimizer.landed
 
+    def finish(self) -> None:
+        """Lands if the landing step lies behind the last step."""
+        if not self.optimizer.landed:
+            self._land()
+
     @abstractmethod
     def _rule(self) -> LambdaRule:
         """How λ is chosen."""
@@ -203,14 +209,15 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def _update(self) -> None:
         self.optimizer.step()
+        if self.steps_done == self.landing_step:
+            self._land()
+
+    def _land(self) -> None:
+        self.optimizer.land(self.target_sparsity)
 
 
 class SteeredMethod(BregmanMethod[S], Generic[S]):
-    """λ follows a ramp to the target, where the optimizer lands."""
-
-    def __init__(self, task: Task, options: S) -> None:
-        super().__init__(task, options)
-        self.landing_step = max(round(options.landing * task.steps), 1)
+    """λ follows a ramp to the target."""
 
     @cached_property
     def schedule(self) -> Polynomial:
@@ -222,16 +229,6 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
     def sparsity_target(self, step: int) -> float:
         """The ramp, then the target."""
         return self.schedule(step)
-
-    def finish(self) -> None:
-        """Lands if the landing step lies behind the last step."""
-        if not self.optimizer.landed:
-            self.optimizer.land(self.target_sparsity)
-
-    def _update(self) -> None:
-        super()._update()
-        if self.steps_done == self.landing_step:
-            self.optimizer.land(self.target_sparsity)
 
     def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
         return self.options.optimizer(groups, self._rule(), self.options.lambda_change)

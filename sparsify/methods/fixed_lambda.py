@@ -1,7 +1,8 @@
-"""Bregman training with one λ from beginning to end, whose sparsity is what comes of it."""
+"""Bregman training with one λ until the landing, which corrects what the λ has missed."""
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field
@@ -9,8 +10,12 @@ from pydantic import Field
 from sparsify.errors import SparsifyError
 from sparsify.methods.bregman import AdaBregStep, BregmanMethod, BregmanOptions, LinBregStep
 from sparsify.optim.lambda_rules import FixedLambda
+from sparsify.sparsity.table import sparsity_table
+
+logger = logging.getLogger(__name__)
 
 Lambda = Annotated[float, Field(ge=0)]
+_FAR = 0.01  # a share of weights that the landing should not have to move
 
 
 class FixedLambdaOptions(BregmanOptions):
@@ -53,8 +58,8 @@ F = TypeVar("F", bound=FixedLambdaOptions)
 class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
     """The classical iteration (Bungert et al. 2022), the oracle baseline of arXiv 2605.07892.
 
-    Nothing controls the sparsity and nothing lands: to meet a target is the business of whoever
-    chooses λ, and what the run reports tells whether that went well.
+    Nothing controls the sparsity until the landing: to come near a target is the business of
+    whoever chooses λ.
     """
 
     @classmethod
@@ -63,11 +68,21 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
         options.lambda_of(target_sparsity)
 
     def sparsity_target(self, step: int) -> float:
-        """The target, which nothing pursues."""
+        """The target, which nothing pursues before the landing."""
         return self.target_sparsity
 
-    def finish(self) -> None:
-        """Leaves the sparsity as it is."""
+    def _land(self) -> None:
+        before, lam = sparsity_table(self.task.network, self.task.ignore).sparsity, self.lam
+        super()._land()
+        if abs(before - self.target_sparsity) > _FAR:
+            logger.warning(
+                "λ = %.4g had led to a sparsity of %.2f%%: it lands at %.2f%%, which λ = %.4g gives"
+                " here",
+                lam,
+                100 * before,
+                100 * self.target_sparsity,
+                self.lam,
+            )
 
     def _rule(self) -> FixedLambda:
         return FixedLambda(self.options.lambda_of(self.target_sparsity))

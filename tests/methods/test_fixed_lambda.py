@@ -1,4 +1,4 @@
-"""Fixed λ: the plain optimizer with FixedLambda, whose sparsity nothing corrects."""
+"""Fixed λ: the plain optimizer with FixedLambda, whose sparsity nothing corrects but the landing."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ def _setup(name, target=0.8, lr=0.1, **options):
     return network, head, build_method(recipe, Task(network, head, target, (), STEPS, 0))
 
 
-def _train(network, head, step):
-    for number in range(STEPS):
+def _train(network, head, step, steps=STEPS):
+    for number in range(steps):
         x = torch.randn(32, 12, generator=torch.Generator().manual_seed(number))
         network.zero_grad()
         head.zero_grad()
@@ -39,14 +39,13 @@ def _train(network, head, step):
         ("adabreg-fixed", AdaBreg, {"weight_decay": 0.01}),
     ],
 )
-def test_is_the_optimizer_with_that_lambda_to_the_end(name, optimizer, hyper):
-    network, head, method = _setup(name, lambda_value=0.05, **hyper)
+def test_is_the_optimizer_with_that_lambda_until_it_lands(name, optimizer, hyper):
+    network, head, method = _setup(name, lambda_value=0.05, landing=1.0, **hyper)
     twin, twin_head, _ = _setup(name, lambda_value=0.05)
     groups = [*parameter_groups(twin), {"params": list(twin_head.parameters())}]
     plain = optimizer(groups, lr=0.1, lambda_rule=FixedLambda(0.05), **hyper)
-    _train(network, head, method.step)
-    _train(twin, twin_head, plain.step)
-    method.finish()
+    _train(network, head, method.step, STEPS - 1)
+    _train(twin, twin_head, plain.step, STEPS - 1)
     for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert method.lam == pytest.approx(0.05)
@@ -56,14 +55,29 @@ def test_is_the_optimizer_with_that_lambda_to_the_end(name, optimizer, hyper):
 def test_the_sparsity_is_what_lambda_makes_it():
     sparsities = []
     for lam in (0.0, 0.02, 0.2, 5.0):
-        network, head, method = _setup("linbreg-fixed", lambda_value=lam, lr=1.0)
-        _train(network, head, method.step)
-        method.finish()
+        network, head, method = _setup("linbreg-fixed", lambda_value=lam, lr=1.0, landing=1.0)
+        _train(network, head, method.step, STEPS - 1)
         assert method.sparsity_target(STEPS) == 0.8
         sparsities.append(sparsity_table(network).sparsity)
     assert sparsities == sorted(sparsities)
     assert sparsities[0] < 0.7
     assert sparsities[-1] > 0.98
+
+
+def test_landing_corrects_the_sparsity_and_says_which_lambda_gives_it(caplog):
+    network, head, method = _setup("linbreg-fixed", lambda_value=0.02, lr=1.0, landing=0.5)
+    _train(network, head, method.step, STEPS // 2)
+    size = sum(layer.weight.numel() for layer in network if isinstance(layer, nn.Linear))
+    assert sparsity_table(network).sparsity == pytest.approx(round(0.8 * size) / size)
+    (said,) = caplog.messages
+    assert said.startswith("λ = 0.02 had led to a sparsity of ")
+    wanted = float(said.split("λ = ")[2].split()[0])
+    assert wanted == pytest.approx(method.lam, rel=1e-3)
+
+    caplog.clear()
+    network, head, method = _setup("linbreg-fixed", lambda_value=wanted, lr=1.0, landing=0.5)
+    _train(network, head, method.step, STEPS // 2 - 1)
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.03)
 
 
 def test_lambda_by_target():
