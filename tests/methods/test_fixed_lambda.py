@@ -1,4 +1,4 @@
-"""Fixed λ: the plain optimizer with FixedLambda, whose sparsity nothing corrects but the landing."""
+"""Fixed λ: the plain optimizer with FixedLambda; nothing but landing corrects its sparsity."""
 
 import pytest
 import torch
