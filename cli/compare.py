@@ -28,6 +28,7 @@ from sparsify.cli.display import (
 from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate, parse_gate
+from sparsify.comparison.means import expected_metrics, gate_metrics
 from sparsify.comparison.plan import (
     PLAN_FILE,
     Cell,
@@ -39,7 +40,7 @@ from sparsify.comparison.plan import (
     read_plan,
     shared_recipe,
 )
-from sparsify.comparison.results import Results, expected_metrics, gate_metrics, read_results
+from sparsify.comparison.results import Results, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.comparison.tables import eer_text, evaluation_sets, percent, spread_text, tuning_text
 from sparsify.errors import SparsifyError
@@ -367,7 +368,7 @@ def _check(results: Results, gates: Sequence[Gate]) -> None:
         told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
         runs = len(results["runs"]) + len(failures)
         raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
-    metrics = gate_metrics(results)
+    metrics = gate_metrics(results["means"])
     failed = [gate for gate in gates if gate.holds(metrics)]
     if failed:
         told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
 from sparsify.cli.display import emit_json, json_option, out, verbosity_options
 from sparsify.cli.options import PATH
-from sparsify.comparison.results import gather, to_json
+from sparsify.comparison.results import Part, gather, to_json
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
@@ -25,9 +26,10 @@ TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
       sparsify report runs/* --output report.html
       sparsify report comparison results.json --output both.html
       sparsify report monday tuesday --output results.json
+      sparsify report scratch from-dense=other --output both.html   # gmp, gmp-from-dense …
     """,
 )
-@click.argument("paths", nargs=-1, required=True, type=PATH)
+@click.argument("paths", nargs=-1, required=True, metavar="[NAME=]PATH...")
 @click.option(
     "--output",
     type=PATH,
@@ -37,19 +39,20 @@ TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
 )
 @json_option
 @verbosity_options
-def report_command(*, paths: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def report_command(*, paths: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Write one page, or one table, about finished runs.
 
-    PATHS are run directories, folders of comparisons and their results.json, wherever they were
-    made. The page is one file that opens offline: accuracy, sparsity and λ
-    over training, layer-wise sparsity, sizes and training time.
+    A PATH is a run directory, the folder of a comparison or its results.json, wherever it was made;
+    with NAME, which is added to its methods, they stay apart from others of the same name. The page
+    is one file that opens offline: accuracy, sparsity and λ over training, layer-wise sparsity,
+    sizes and training time.
     """
     if output.suffix not in (".html", *TEXTS):
         raise SparsifyError(
             f"'{output}' tells no format: let --output end in .html, .json, .csv or .md"
         )
     check_writable(output)
-    results = gather(paths)
+    results = gather([_part(path) for path in paths])
     if output.suffix in TEXTS:
         with replacing(output) as file:
             file.write_text(TEXTS[output.suffix](results), "utf-8")
@@ -59,3 +62,11 @@ def report_command(*, paths: tuple[Path, ...], output: Path, as_json: bool) -> N
         emit_json({"path": str(output), "runs": len(results["runs"])})
     else:
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+
+
+def _part(text: str) -> Part:
+    """`NAME=PATH` or a path, which may have an equals sign of its own."""
+    named = re.fullmatch(r"([A-Za-z]\w*(?:-\w+)*)=(.+)", text)
+    if named is None or Path(text).exists():
+        return Part(Path(text))
+    return Part(Path(named[2]), named[1])

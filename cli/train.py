@@ -21,7 +21,7 @@ from sparsify.cli.display import (
 from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import averaged_models, training_display
-from sparsify.comparison.results import gather
+from sparsify.comparison.results import Part, gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, method_options, option_names
 from sparsify.models.registry import model_names
@@ -146,7 +146,7 @@ def train_command(
                     track=track,
                 )
             if together.main:
-                write_report(gather([output]), output / REPORT_FILE)
+                write_report(gather([Part(output)]), output / REPORT_FILE)
         if together.main:
             emit_json(summary) if as_json else _report(summary)
 

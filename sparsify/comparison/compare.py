@@ -10,12 +10,11 @@ from sparsify.comparison.plan import Plan
 from sparsify.comparison.results import (
     RESULTS_FILE,
     Results,
-    Row,
-    collect_run,
     read_results,
     summarise,
     to_json,
 )
+from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.runner import Watch, carry_out, ignore
 from sparsify.comparison.steps import RUNS, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown

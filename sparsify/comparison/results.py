@@ -1,115 +1,31 @@
-"""The results of runs as data: one row per run, and means over seeds (docs/compare.md)."""
+"""The results of a comparison as data, from one folder or joined from several (docs/compare.md)."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
-from sparsify.comparison.curves import read_curves
-from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Cell, Plan, label
+from sparsify.comparison.differences import differences
+from sparsify.comparison.means import means
+from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Plan
+from sparsify.comparison.rows import Row, collect_run, read_json
 from sparsify.errors import SparsifyError
-from sparsify.files import zipped_bytes
-from sparsify.methods.registry import pursues_target
 from sparsify.training.run_directory import RunDirectory
 
-Row = dict[str, Any]
+logger = logging.getLogger(__name__)
+
 Results = dict[str, Any]
 
 FORMAT_VERSION = 2
 RESULTS_FILE = "results.json"
-EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
-LATENCY_FILE = "latency.json"
-_VALIDATED = ("eer_percent", "min_dcf", "corrupted_eer_percent")
-_COUNTED = (
-    "sparsity",
-    "global_sparsity",
-    "eer_percent",
-    "min_dcf",
-    "parameters",
-    "nonzero",
-    "bytes",
-    "zipped_bytes",
-    "bitmask_bytes",
-    "steps",
-    "seconds",
-)
-_TESTED = ("eer_percent", "min_dcf")
 _AND = " && "  # between the commands that made results
-EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
-
-
-def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
-    """The row of a finished run.
-
-    Args:
-        path: The run directory.
-        tests: Names of the test sets to report, the first of which stands for the run; those that
-            were evaluated if not given.
-
-    Raises:
-        SparsifyError: The run is not complete, or one of its files is damaged.
-    """
-    run = RunDirectory(path)
-    if not run.recipe_file.is_file():
-        raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
-    recipe, summary = run.saved_recipe(), run.summary()
-    if summary is None:
-        raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
-    if tests is None:
-        tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
-    tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
-    validation = validation_of(summary)
-    standing = tested[tests[0]] if tests else validation
-    average = summary.get("average")
-    artifact = load_artifact(path)
-    latency = path / LATENCY_FILE
-    return {
-        "run": path.resolve().name,
-        "method": recipe.method,
-        "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
-        "seed": recipe.seed,
-        "model": recipe.model.name,
-        "data": recipe.data.path,
-        "sparsity": summary["sparsity"],
-        "global_sparsity": summary["global_sparsity"],
-        "eer_percent": standing["eer_percent"],
-        "min_dcf": standing["min_dcf"],
-        VALIDATION: validation,
-        "tests": tested,
-        "parameters": summary["parameters"],
-        "nonzero": summary["nonzero"],
-        **_sizes(artifact),
-        "steps": summary["steps"],
-        "epochs": summary["epochs"],
-        "seconds": summary["seconds"],
-        "device": summary["device"],
-        "selected_step": summary["selected_step"],
-        "averaged_steps": average["steps"] if average and average["selected"] else None,
-        "curves": read_curves(run),
-        "latency": read_json(latency) if latency.is_file() else None,
-        "layers": [
-            {
-                "name": layer.name,
-                "type": layer.type,
-                "shape": list(layer.shape),
-                "parameters": layer.parameters,
-                "nonzero": layer.nonzero,
-                "sparsity": layer.sparsity,
-            }
-            for layer in weights_table(artifact).prunable
-        ],
-    }
-
-
-def validation_of(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The figures on validation speakers in the summary of a run."""
-    return {key: summary[key] for key in _VALIDATED if key in summary}
+# Keys of a recipe that differ between the runs of one comparison, or mean nothing.
+_OF_A_RUN = {"name", "method", "methods", "target_sparsity", "seed"}
 
 
 def summarise(
@@ -137,34 +53,86 @@ def summarise(
     }
 
 
-def gather(paths: Sequence[Path]) -> Results:
+@dataclass(frozen=True)
+class Part:
+    """Results that were made by themselves.
+
+    Attributes:
+        path: A run directory, the folder of a comparison or its `results.json`.
+        name: Added to its methods, `gmp` becoming `gmp-NAME`, so that they stay apart from those of
+            the same name that were trained in another way; empty to add nothing.
+    """
+
+    path: Path
+    name: str = ""
+
+
+def gather(parts: Sequence[Part]) -> Results:
     """Results of runs, and of comparisons that were made one by one, as those of one.
 
     Args:
-        paths: Run directories, folders of comparisons and their `results.json`; recipe and test
-            sets of all are those of the first, and what is given twice counts once.
+        parts: What to join; recipe and test sets of all are those of the first, and what is given
+            twice counts once.
 
     Raises:
         SparsifyError: A run is not complete, or results are missing or damaged.
     """
-    whole: Results | None = None
-    for path in paths:
-        found = _found(path)
-        if whole is None:
-            whole = found
-            continue
+    found = [_renamed(_found(part.path), part.name) for part in parts]
+    whole = found[0]
+    for part, other in zip(parts[1:], found[1:], strict=True):
         for key in ("runs", "tuning"):
-            whole[key] += [each for each in found[key] if each not in whole[key]]
-        whole["failures"] |= found["failures"]
-        commands = dict.fromkeys([*whole["command"].split(_AND), found["command"]])
+            whole[key] += [each for each in other[key] if each not in whole[key]]
+        whole["failures"] |= other["failures"]
+        commands = dict.fromkeys([*whole["command"].split(_AND), other["command"]])
         whole["command"] = _AND.join(filter(None, commands))
-    assert whole is not None, "no paths"
+        if not part.name and (keys := _different(whole["recipe"], other["recipe"])):
+            logger.warning(
+                "'%s' was made with another recipe (%s): give it as NAME=%s to keep its methods"
+                " apart",
+                part.path,
+                ", ".join(keys),
+                part.path,
+            )
     rows = whole["runs"]
     for name, number in Counter(row["run"] for row in rows).items():
         same = [row for row in rows if row["run"] == name]
         for count, row in enumerate(same if number > 1 else [], start=1):
             row["run"] = f"{name} ({count})"
-    return whole | {"means": means(rows)}
+    return whole | _derived(rows, whole["test_sets"])
+
+
+def _renamed(results: Results, name: str) -> Results:
+    """The results with a name added to every method and run."""
+    if not name:
+        return results
+
+    def renamed(row: Row) -> Row:
+        own = {key: f"{row[key]}-{name}" for key in ("method", "run") if key in row}
+        return row | own
+
+    tuning = [
+        renamed(row) | {"tried": [renamed(each) for each in row["tried"]]}
+        for row in results["tuning"]
+    ]
+    failures = {f"{run}-{name}": error for run, error in results["failures"].items()}
+    return results | {
+        "runs": [renamed(row) for row in results["runs"]],
+        "tuning": tuning,
+        "failures": failures,
+    }
+
+
+def _different(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which recipes differ, other than the options of methods."""
+    found = []
+    for section in sorted({*recipe, *other} - _OF_A_RUN):
+        one, two = recipe.get(section), other.get(section)
+        if isinstance(one, dict) and isinstance(two, dict):
+            keys = sorted({*one, *two})
+            found += [f"{section}.{key}" for key in keys if one.get(key) != two.get(key)]
+        elif one != two:
+            found.append(section)
+    return found
 
 
 def _found(path: Path) -> Results:
@@ -193,69 +161,18 @@ def _results(
         "test_sets": list(tests),
         "recipe": dict(recipe),
         "runs": list(rows),
-        "means": means(rows),
+        **_derived(rows, tests),
         "tuning": [],
         "failures": {},
     }
 
 
-def means(rows: Iterable[Row]) -> list[Row]:
-    """Mean, smallest and largest of every metric over seeds, method by method, by target."""
-    cells: dict[str, list[Row]] = {}
-    for row in rows:
-        cells.setdefault(label(row["method"], row["target_sparsity"]), []).append(row)
-    methods = list(dict.fromkeys(group[0]["method"] for group in cells.values()))
-
-    def place(cell: str) -> tuple[int, float]:
-        first = cells[cell][0]
-        return methods.index(first["method"]), first["target_sparsity"] or 0.0
-
-    return [
-        {
-            "cell": name,
-            "method": group[0]["method"],
-            "target_sparsity": group[0]["target_sparsity"],
-            "seeds": [row["seed"] for row in group],
-            "metrics": _spreads([metrics_of(row) for row in group]),
-        }
-        for name in sorted(cells, key=place)
-        for group in [cells[name]]
-    ]
-
-
-def metrics_of(row: Row) -> dict[str, float]:
-    """The numbers of a row by name: its own, `validation.eer_percent`, `TEST.eer_percent` …
-
-    `TEST.eer_percent_low` and `TEST.eer_percent_high` are the confidence interval over speakers.
-    """
-    figures = {key: float(row[key]) for key in _COUNTED}
-    for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
-        for key, value in group.items():
-            if name == VALIDATION or key in _TESTED:
-                figures[f"{name}.{key}"] = float(value)
-        if interval := group.get("confidence"):
-            low, high = interval["eer_percent"]
-            figures |= {f"{name}.{EER_LOW}": low, f"{name}.{EER_HIGH}": high}
-    return figures
-
-
-def metric_names(tests: Sequence[str]) -> list[str]:
-    """The metrics that runs will have once they are evaluated on these test sets."""
-    names = [f"{VALIDATION}.{key}" for key in _VALIDATED]
-    return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
-
-
-def gate_metrics(results: Results) -> dict[str, dict[str, float]]:
-    """Means over seeds as gates see them: by `adabreg@0.9` and the like, then by metric."""
+def _derived(rows: Sequence[Row], tests: Sequence[Mapping[str, Any]]) -> Results:
+    """What follows from the rows."""
     return {
-        entry["cell"]: {name: spread["mean"] for name, spread in entry["metrics"].items()}
-        for entry in results["means"]
+        "means": means(rows),
+        "differences": differences(rows, [test["name"] for test in tests]),
     }
-
-
-def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What `gate_metrics` will know of a grid; the values mean nothing."""
-    return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
 
 
 def _read_results(file: Path) -> Results:
@@ -295,39 +212,3 @@ def read_results(folder: Path) -> Results | None:
         return None
     results: Results = read_json(file)
     return results if results.get("format_version") == FORMAT_VERSION else None
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        SparsifyError: It is missing or damaged.
-    """
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise SparsifyError(f"there is no '{file}': run the comparison again") from error
-    except ValueError as error:
-        raise SparsifyError(f"'{file}' is damaged: delete it") from error
-
-
-def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    everywhere = [name for name in figures[0] if all(name in each for each in figures)]
-    columns = {name: [each[name] for each in figures] for name in everywhere}
-    return {
-        name: {"mean": mean(values), "min": min(values), "max": max(values)}
-        for name, values in columns.items()
-    }
-
-
-def _sizes(artifact: Artifact) -> dict[str, int]:
-    """Bytes of the model file as it is, zipped, and in the bitmask layout."""
-    with TemporaryDirectory() as folder:
-        packed = Path(folder) / "bitmask.safetensors"
-        recipe, measured = artifact.recipe, artifact.measured
-        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask", measured)
-        return {
-            "bytes": artifact.path.stat().st_size,
-            "zipped_bytes": zipped_bytes(artifact.path),
-            "bitmask_bytes": packed.stat().st_size,
-        }

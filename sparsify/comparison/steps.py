@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.comparison.plan import Cell, Plan, TestSet
-from sparsify.comparison.results import EVALUATIONS, LATENCY_FILE
+from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.training.run_directory import RunDirectory

@@ -7,8 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from sparsify.comparison.means import EER_HIGH, EER_LOW, metrics_of
 from sparsify.comparison.plan import VALIDATION
-from sparsify.comparison.results import EER_HIGH, EER_LOW, Results, Row, metrics_of
+from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
 
 INTERVALS = (
     "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"

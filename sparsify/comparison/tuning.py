@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
-from sparsify.comparison.results import Row, validation_of
+from sparsify.comparison.rows import Row, validation_of
 from sparsify.comparison.steps import RUNS
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.selection import error_rate

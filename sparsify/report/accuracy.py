@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.results import Row, metrics_of
+from sparsify.comparison.means import metrics_of
+from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import spread_text
 from sparsify.report.axes import linear_axis, log_axis, sparsity_axis
 from sparsify.report.markup import append, element

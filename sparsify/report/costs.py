@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.results import Row
+from sparsify.comparison.rows import Row
 from sparsify.report.markup import append
 from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.curves import Curves
-from sparsify.comparison.results import Row
+from sparsify.comparison.rows import Row
 from sparsify.report.axes import Axis, linear_axis, log_axis, sparsity_axis, step_axis
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Frame, Style, line, method_group, polyline

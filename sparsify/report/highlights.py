@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.results import Results, Row
+from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import percent
 from sparsify.report.markup import element
 from sparsify.report.plot import REFERENCE

@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
-from sparsify.comparison.results import Results, Row
+from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import evaluation_sets, to_csv
 from sparsify.report import tables
 from sparsify.report.accuracy import accuracy_panel, spans_widely

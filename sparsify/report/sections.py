@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.plan import label
-from sparsify.comparison.results import Row
+from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import percent
 from sparsify.report.costs import Bar, cost_bars
 from sparsify.report.curves import QUANTITIES, curve_panels

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.results import Results, Row, metrics_of
+from sparsify.comparison.means import metrics_of
+from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import INTERVALS, evaluation_sets, interval_text, percent
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element

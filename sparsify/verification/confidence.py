@@ -19,6 +19,7 @@ from sparsify.verification.metrics import (
 )
 
 REPLICATES = 1000
+_DECIMALS = 4  # of a percentage
 
 Interval = tuple[float, float]
 
@@ -33,6 +34,8 @@ class Confidence:
         replicates: Number of replicates.
         eer_percent: Interval of the equal error rate, in percent.
         min_dcf: Interval of the minimum detection cost, for each cost that was asked for.
+        resampled_eer_percent: The equal error rate of every replicate. Where seed and speakers are
+            the same, so are the samples: two models can be compared sample by sample.
     """
 
     percent: float
@@ -40,6 +43,7 @@ class Confidence:
     replicates: int
     eer_percent: Interval
     min_dcf: tuple[Interval, ...]
+    resampled_eer_percent: tuple[float, ...]
 
 
 def bootstrap(
@@ -91,7 +95,8 @@ def bootstrap(
     tail = (100 - percent) / 2
     lows, highs = np.percentile(found, [tail, 100 - tail], axis=0)
     intervals = tuple(zip(lows.tolist(), highs.tolist(), strict=True))
-    return Confidence(percent, len(names), replicates, intervals[0], intervals[1:])
+    rates = tuple(found[:, 0].round(_DECIMALS).tolist())
+    return Confidence(percent, len(names), replicates, intervals[0], intervals[1:], rates)
 
 
 class _Resampled:

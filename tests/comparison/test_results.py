@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from sparsify.comparison.results import (
-    collect_run,
-    expected_metrics,
-    gate_metrics,
-    gather,
-    means,
-    summarise,
-    to_json,
-)
+from sparsify.comparison.means import expected_metrics, gate_metrics, means
+from sparsify.comparison.results import Part, gather, summarise, to_json
+from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
@@ -79,7 +73,7 @@ def test_means_are_those_of_the_runs(results):
 
 def test_gates_know_beforehand_what_there_will_be(results, comparison_plan):
     before = expected_metrics(comparison_plan.runs, ["clean", "noisy"])
-    after = gate_metrics(results)
+    after = gate_metrics(results["means"])
     assert before.keys() == after.keys()
     for cell, metrics in after.items():
         assert metrics.keys() == before[cell].keys()
@@ -144,14 +138,16 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
         seeds.append(tmp_path / str(seed) / "results.json")
         seeds[-1].parent.mkdir()
         seeds[-1].write_text(to_json(part))
-    whole = gather([seeds[0], seeds[1].parent, seeds[0]])  # the last says nothing new
+    whole = gather(
+        [Part(path) for path in (seeds[0], seeds[1].parent, seeds[0])]
+    )  # the last says nothing new
     assert sorted(whole["runs"], key=lambda row: row["run"]) == sorted(
         results["runs"], key=lambda row: row["run"]
     )
     assert whole["means"] == results["means"]
     assert whole["tuning"] == tuned
     assert whole["command"] == "sparsify 0 && sparsify 1"
-    alone = gather([comparison / "runs" / "dense-seed1"])
+    alone = gather([Part(comparison / "runs" / "dense-seed1")])
     assert alone["runs"][0]["run"] == "dense-seed1"
 
 
@@ -159,14 +155,15 @@ def test_runs_of_one_name_are_told_apart(results, tmp_path):
     other = results | {"runs": [row | {"eer_percent": 50.0} for row in results["runs"][:1]]}
     (tmp_path / "a.json").write_text(to_json(results))
     (tmp_path / "b.json").write_text(to_json(other))
-    names = [row["run"] for row in gather([tmp_path / "a.json", tmp_path / "b.json"])["runs"]]
+    parts = [Part(tmp_path / "a.json"), Part(tmp_path / "b.json")]
+    names = [row["run"] for row in gather(parts)["runs"]]
     assert len(names) == len(set(names)) == len(results["runs"]) + 1
 
 
 def test_other_files_are_no_results(tmp_path):
     (tmp_path / "other.json").write_text('{"format_version": 1}')
     with pytest.raises(SparsifyError, match=r"not the results\.json"):
-        gather([tmp_path / "other.json"])
+        gather([Part(tmp_path / "other.json")])
 
 
 def test_intervals_over_speakers_are_told_beside_the_range_over_seeds(results):

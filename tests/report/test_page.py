@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sparsify.comparison.results import collect_run, gather, summarise
+from sparsify.comparison.results import Part, gather, summarise
+from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv
 from sparsify.report.page import write_report
 
@@ -157,14 +158,14 @@ def test_text_from_outside_stays_text(page):
 
 def test_a_single_run_has_a_page(comparison, tmp_path):
     path = tmp_path / "report.html"
-    write_report(gather([comparison / "runs" / "linbreg-0.9-seed0"]), path)
+    write_report(gather([Part(comparison / "runs" / "linbreg-0.9-seed0")]), path)
     text = path.read_text()
     names = charts(Parts(text))
     assert "Sparsity over training, target 90 %" in names
     assert "Weights left, layer by layer" in names
     assert not any("EER against sparsity" in name for name in names)
     assert "<h1>linbreg-0.9-seed0</h1>" in text
-    write_report(gather([comparison / "runs" / "dense-seed0"]), path)
+    write_report(gather([Part(comparison / "runs" / "dense-seed0")]), path)
     assert "Training loss over training" in charts(Parts(path.read_text()))
 
 

@@ -1,0 +1,103 @@
+"""Means over seeds: what tables and gates know of a method at a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
+
+from sparsify.comparison.plan import VALIDATION, Cell, label
+from sparsify.comparison.rows import VALIDATED, Row
+
+EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
+_COUNTED = (
+    "sparsity",
+    "global_sparsity",
+    "eer_percent",
+    "min_dcf",
+    "parameters",
+    "nonzero",
+    "bytes",
+    "zipped_bytes",
+    "bitmask_bytes",
+    "steps",
+    "seconds",
+)
+_TESTED = ("eer_percent", "min_dcf")
+
+
+def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The runs of each method at each target, by `adabreg@0.9` and the like."""
+    cells: dict[str, list[Row]] = {}
+    for row in rows:
+        cells.setdefault(label(row["method"], row["target_sparsity"]), []).append(row)
+    return cells
+
+
+def means(rows: Iterable[Row]) -> list[Row]:
+    """Mean, smallest and largest of every metric over seeds, method by method, by target."""
+    cells = by_cell(rows)
+    methods = list(dict.fromkeys(group[0]["method"] for group in cells.values()))
+
+    def place(cell: str) -> tuple[int, float]:
+        first = cells[cell][0]
+        return methods.index(first["method"]), first["target_sparsity"] or 0.0
+
+    return [
+        {
+            "cell": name,
+            "method": group[0]["method"],
+            "target_sparsity": group[0]["target_sparsity"],
+            "seeds": [row["seed"] for row in group],
+            "metrics": _spreads([metrics_of(row) for row in group]),
+        }
+        for name in sorted(cells, key=place)
+        for group in [cells[name]]
+    ]
+
+
+def metrics_of(row: Row) -> dict[str, float]:
+    """The numbers of a row by name: its own, `validation.eer_percent`, `TEST.eer_percent` …
+
+    `TEST.eer_percent_low` and `TEST.eer_percent_high` are the confidence interval over speakers.
+    """
+    figures = {key: float(row[key]) for key in _COUNTED}
+    for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
+        for key, value in group.items():
+            if name == VALIDATION or key in _TESTED:
+                figures[f"{name}.{key}"] = float(value)
+        if interval := group.get("confidence"):
+            low, high = interval["eer_percent"]
+            figures |= {f"{name}.{EER_LOW}": low, f"{name}.{EER_HIGH}": high}
+    return figures
+
+
+def metric_names(tests: Sequence[str]) -> list[str]:
+    """The metrics that runs will have once they are evaluated on these test sets."""
+    names = [f"{VALIDATION}.{key}" for key in VALIDATED]
+    return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
+
+
+def gate_metrics(entries: Iterable[Row]) -> dict[str, dict[str, float]]:
+    """Means over seeds as gates see them: by `adabreg@0.9` and the like, then by metric.
+
+    Args:
+        entries: What `means` gave.
+    """
+    return {
+        entry["cell"]: {name: spread["mean"] for name, spread in entry["metrics"].items()}
+        for entry in entries
+    }
+
+
+def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What `gate_metrics` will know of a grid; the values mean nothing."""
+    return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
+
+
+def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    everywhere = [name for name in figures[0] if all(name in each for each in figures)]
+    columns = {name: [each[name] for each in figures] for name in everywhere}
+    return {
+        name: {"mean": mean(values), "min": min(values), "max": max(values)}
+        for name, values in columns.items()
+    }

@@ -1,0 +1,118 @@
+"""A finished run as data: one row of the results (docs/compare.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
+from sparsify.comparison.curves import read_curves
+from sparsify.comparison.plan import VALIDATION
+from sparsify.errors import SparsifyError
+from sparsify.files import zipped_bytes
+from sparsify.methods.registry import pursues_target
+from sparsify.training.run_directory import RunDirectory
+
+Row = dict[str, Any]
+
+EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
+LATENCY_FILE = "latency.json"
+VALIDATED = ("eer_percent", "min_dcf", "corrupted_eer_percent")
+
+
+def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
+    """The row of a finished run.
+
+    Args:
+        path: The run directory.
+        tests: Names of the test sets to report, the first of which stands for the run; those that
+            were evaluated if not given.
+
+    Raises:
+        SparsifyError: The run is not complete, or one of its files is damaged.
+    """
+    run = RunDirectory(path)
+    if not run.recipe_file.is_file():
+        raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
+    recipe, summary = run.saved_recipe(), run.summary()
+    if summary is None:
+        raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
+    if tests is None:
+        tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
+    tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
+    validation = validation_of(summary)
+    standing = tested[tests[0]] if tests else validation
+    average = summary.get("average")
+    artifact = load_artifact(path)
+    latency = path / LATENCY_FILE
+    return {
+        "run": path.resolve().name,
+        "method": recipe.method,
+        "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
+        "seed": recipe.seed,
+        "model": recipe.model.name,
+        "data": recipe.data.path,
+        "sparsity": summary["sparsity"],
+        "global_sparsity": summary["global_sparsity"],
+        "eer_percent": standing["eer_percent"],
+        "min_dcf": standing["min_dcf"],
+        VALIDATION: validation,
+        "tests": tested,
+        "parameters": summary["parameters"],
+        "nonzero": summary["nonzero"],
+        **_sizes(artifact),
+        "steps": summary["steps"],
+        "epochs": summary["epochs"],
+        "seconds": summary["seconds"],
+        "device": summary["device"],
+        "selected_step": summary["selected_step"],
+        "averaged_steps": average["steps"] if average and average["selected"] else None,
+        "curves": read_curves(run),
+        "latency": read_json(latency) if latency.is_file() else None,
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "shape": list(layer.shape),
+                "parameters": layer.parameters,
+                "nonzero": layer.nonzero,
+                "sparsity": layer.sparsity,
+            }
+            for layer in weights_table(artifact).prunable
+        ],
+    }
+
+
+def validation_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The figures on validation speakers in the summary of a run."""
+    return {key: summary[key] for key in VALIDATED if key in summary}
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        SparsifyError: It is missing or damaged.
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise SparsifyError(f"there is no '{file}': run the comparison again") from error
+    except ValueError as error:
+        raise SparsifyError(f"'{file}' is damaged: delete it") from error
+
+
+def _sizes(artifact: Artifact) -> dict[str, int]:
+    """Bytes of the model file as it is, zipped, and in the bitmask layout."""
+    with TemporaryDirectory() as folder:
+        packed = Path(folder) / "bitmask.safetensors"
+        recipe, measured = artifact.recipe, artifact.measured
+        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask", measured)
+        return {
+            "bytes": artifact.path.stat().st_size,
+            "zipped_bytes": zipped_bytes(artifact.path),
+            "bitmask_bytes": packed.stat().st_size,
+        }
