@@ -42,7 +42,16 @@ from sparsify.comparison.plan import (
 )
 from sparsify.comparison.results import Results, read_results
 from sparsify.comparison.runner import visible_gpus
-from sparsify.comparison.tables import eer_text, evaluation_sets, percent, spread_text, tuning_text
+from sparsify.comparison.tables import (
+    compared,
+    difference_text,
+    eer_text,
+    evaluation_sets,
+    percent,
+    references,
+    spread_text,
+    tuning_text,
+)
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
@@ -353,9 +362,27 @@ def _show(results: Results, output: Path) -> None:
             str(len(entry["seeds"])),
         )
     out.print(view)
+    _show_differences(results)
     for row in results["tuning"]:
         out.print(f"\n{tuning_text(row)}", markup=False)
     out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
+
+
+def _show_differences(results: Results) -> None:
+    """What each method's EER is beside that of dense training or, without it, of the first."""
+    against = next(iter(references(results)), None)
+    if against is None:
+        return
+    tests = list(dict.fromkeys(row["test"] for row in results["differences"]))
+    view = Table(box=None, pad_edge=False)
+    view.add_column(f"Against {against}")
+    for heading in ("Target", *(f"EER {test}, points" for test in tests)):
+        view.add_column(heading, justify="right")
+    for method, target, by_test in compared(results, against):
+        texts = [difference_text(by_test[test]) if test in by_test else "–" for test in tests]
+        view.add_row(method, "–" if target is None else percent(target), *texts)
+    out.print()
+    out.print(view)
 
 
 def _check(results: Results, gates: Sequence[Gate]) -> None:

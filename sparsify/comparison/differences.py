@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.rows import Row
 
+REFERENCE = "dense"  # what the others are compared with, where it was trained
 LEVEL = 95.0  # percent, of the intervals
 
 Samples = NDArray[np.float64]
@@ -33,10 +34,10 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
         tests: Names of the test sets.
 
     Returns:
-        For each test set and each two of the cells, `adabreg@0.9` and the like, that have the same
-        target or of which one has none: `test cell against`, the difference `eer_percent` of the
-        first minus the second in points, and `low` and `high`, the ends of its interval. Runs that
-        were not resampled over the same speakers are in none.
+        For each test set and each two methods with the same target, or of which one knows no
+        target: `test method against target_sparsity`, the difference `eer_percent` of the method
+        minus the other in points, and `low` and `high`, the ends of its interval. Runs that were
+        not resampled over the same speakers are in none.
     """
     cells = by_cell(rows)
     found = []
@@ -46,9 +47,10 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
             for name, group in cells.items()
             if (samples := _samples(group, test)) is not None
         }
-        for cell, against in permutations(known, 2):
-            targets = {cells[name][0]["target_sparsity"] for name in (cell, against)} - {None}
-            (eer, ours), (other, theirs) = known[cell], known[against]
+        for one, two in permutations(known, 2):
+            first, second = cells[one][0], cells[two][0]
+            targets = {row["target_sparsity"] for row in (first, second)} - {None}
+            (eer, ours), (other, theirs) = known[one], known[two]
             if len(targets) > 1 or ours.shape != theirs.shape:
                 continue
             tail = (100 - LEVEL) / 2
@@ -56,8 +58,9 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
             found.append(
                 {
                     "test": test,
-                    "cell": cell,
-                    "against": against,
+                    "method": first["method"],
+                    "against": second["method"],
+                    "target_sparsity": next(iter(targets), None),
                     "eer_percent": float(eer - other),
                     "low": float(low),
                     "high": float(high),

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import EER_HIGH, EER_LOW, metrics_of
 from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.results import Results
@@ -15,6 +16,10 @@ from sparsify.comparison.rows import Row
 INTERVALS = (
     "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"
     " over test speakers, ends averaged over seeds."
+)
+DIFFERENCES = (
+    "Differences in EER in points, with 95 % intervals over test speakers and seeds that are drawn"
+    " for both methods alike; in bold, the interval leaves out zero."
 )
 _NAMES = ("run", "method", "target_sparsity", "seed")
 
@@ -54,9 +59,39 @@ def to_markdown(results: Results) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     if any(interval_text(entry["metrics"], name) for entry in results["means"] for name in sets):
         lines.append(f"\n{INTERVALS}")
+    lines += _differences_markdown(results)
     lines += [f"\n{tuning_text(row)}" for row in results["tuning"]]
     lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
     return "\n".join(lines) + "\n"
+
+
+def references(results: Results) -> list[str]:
+    """The methods that others can be compared with: dense first, then in their order."""
+    known = {row["against"] for row in results["differences"]}
+    methods = dict.fromkeys(entry["method"] for entry in results["means"])
+    return sorted((m for m in methods if m in known), key=lambda method: method != REFERENCE)
+
+
+def compared(results: Results, against: str) -> list[tuple[str, float | None, dict[str, Row]]]:
+    """Every method and target that can be compared with one of the methods, and by test set how."""
+    lines: dict[tuple[str, float | None], dict[str, Row]] = {}
+    for row in results["differences"]:
+        if row["against"] == against:
+            lines.setdefault((row["method"], row["target_sparsity"]), {})[row["test"]] = row
+    return [(method, target, by_test) for (method, target), by_test in lines.items()]
+
+
+def difference_text(row: Row) -> str:
+    """A difference with its interval, such as `−0.50 [−1.42, +0.38]`."""
+    mean, low, high = (
+        f"{row[key]:+.2f}".replace("-", "−") for key in ("eer_percent", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
+def is_clear(row: Row) -> bool:
+    """Whether the interval of a difference leaves out zero."""
+    return bool(row["low"] > 0 or row["high"] < 0)
 
 
 def evaluation_sets(results: Results) -> dict[str, str]:
@@ -120,6 +155,23 @@ def spread_text(figures: Mapping[str, float] | None, form: str) -> str:
 def percent(share: float) -> str:
     """A share as a percentage with the digits it needs: `90 %`, `99.5 %`."""
     return f"{100 * share:.6g} %"
+
+
+def _differences_markdown(results: Results) -> list[str]:
+    """The differences to the first reference as a table."""
+    against = next(iter(references(results)), None)
+    if against is None:
+        return []
+    tests = list(dict.fromkeys(row["test"] for row in results["differences"]))
+    heads = ["method", "target", *(f"EER {test}, against {against}" for test in tests)]
+    lines = [f"\n| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
+    for method, target, by_test in compared(results, against):
+        cells = [method, "–" if target is None else percent(target)]
+        for test in tests:
+            text = difference_text(by_test[test]) if test in by_test else "–"
+            cells.append(f"**{text}**" if test in by_test and is_clear(by_test[test]) else text)
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, f"\n{DIFFERENCES}"]
 
 
 def _plain(value: Row | float | str | None) -> object:

@@ -68,6 +68,20 @@ def figure(title: str, about: str, *content: Child) -> Element:
     )
 
 
+def choice(name: str, charts: Mapping[str, Element]) -> list[Element]:
+    """Charts of which one is shown at a time, and buttons to choose it if there are several.
+
+    Args:
+        name: What is chosen, for those who cannot see the buttons.
+        charts: By what the button says; the first is shown first.
+    """
+    shown = [element("div", chart, data_choice=text) for text, chart in charts.items()]
+    if len(charts) < 2:
+        return shown
+    buttons = [element("button", text, type="button", data_choose=text) for text in charts]
+    return [element("div", buttons, class_="choices", role="group", aria_label=name), *shown]
+
+
 def section(heading: str, *content: Child) -> Element:
     """A part of a page."""
     return element("section", element("h2", heading), *content)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import percent
 from sparsify.report.markup import element
-from sparsify.report.plot import REFERENCE
 
 
 def highlights(results: Results) -> Element:

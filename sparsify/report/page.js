@@ -36,14 +36,16 @@
     });
   }
 
-  // One of several charts, chosen by buttons.
-  const choose = (value) => {
-    for (const chart of all("[data-choice]")) chart.classList.toggle("off", chart.dataset.choice !== value);
-    for (const button of all("[data-choose]")) button.setAttribute("aria-pressed", button.dataset.choose === value);
-  };
-  for (const button of all("[data-choose]")) button.addEventListener("click", () => choose(button.dataset.choose));
-  const first = document.querySelector("[data-choose]");
-  if (first) choose(first.dataset.choose);
+  // One of several charts of a figure, chosen by buttons.
+  for (const figure of all("figure")) {
+    const buttons = all("[data-choose]", figure);
+    const choose = (value) => {
+      for (const chart of all("[data-choice]", figure)) chart.classList.toggle("off", chart.dataset.choice !== value);
+      for (const button of buttons) button.setAttribute("aria-pressed", button.dataset.choose === value);
+    };
+    for (const button of buttons) button.addEventListener("click", () => choose(button.dataset.choose));
+    if (buttons.length) choose(buttons[0].dataset.choose);
+  }
 
   // Tables sort by the column that is clicked.
   for (const table of all("table")) {

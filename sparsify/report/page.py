@@ -13,6 +13,7 @@ from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import evaluation_sets, to_csv
 from sparsify.report import tables
 from sparsify.report.accuracy import accuracy_panel, spans_widely
+from sparsify.report.differences import differences_section
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.highlights import highlights
 from sparsify.report.markup import element
@@ -45,6 +46,7 @@ def write_report(results: Results, path: Path) -> None:
             highlights(results),
             _legend(styles, means),
             _accuracy(results, styles),
+            differences_section(results, styles),
             section("Results", tables.means_table(results, styles)),
             training_section(rows, styles),
             layers_section(rows, styles),

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.differences import REFERENCE
 from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 
 MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
 _COLOURS = 8  # in the style sheet
-REFERENCE = "dense"  # drawn in grey: what the others are compared with
 
 
 @dataclass(frozen=True)

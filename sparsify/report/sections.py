@@ -10,7 +10,7 @@ from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import percent
 from sparsify.report.costs import Bar, cost_bars
 from sparsify.report.curves import QUANTITIES, curve_panels
-from sparsify.report.document import figure, section
+from sparsify.report.document import choice, figure, section
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
 from sparsify.report.markup import element
@@ -51,32 +51,18 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
             element("div", layer_heatmap(sparse), class_="scroll"),
         )
     targets = sorted({row["target_sparsity"] for row in sparse})
-    choices = [
-        element(
-            "button",
-            percent(target),
-            type="button",
-            data_choose=f"{target:g}",
-            aria_pressed="true" if target == targets[0] else "false",
-        )
-        for target in targets
-    ]
-    charts = [
-        element(
+    charts = {
+        percent(target): element(
             "div",
             layer_bars([row for row in sparse if row["target_sparsity"] == target], styles),
             class_="scroll",
-            data_choice=f"{target:g}",
         )
         for target in targets
-    ]
+    }
     bars = figure(
         "Weights left, layer by layer",
         "Share of each layer's weights that are not zero, mean over seeds.",
-        element("div", choices, class_="choices", role="group", aria_label="Target sparsity")
-        if len(choices) > 1
-        else None,
-        *charts,
+        *choice("Target sparsity", charts),
     )
     return section("Layers", heat, bars)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import INTERVALS, evaluation_sets, interval_text, percent
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
-from sparsify.report.plot import REFERENCE, Style, swatch
+from sparsify.report.plot import Style, swatch
 
 Cell = tuple[float | str, Child]
 """What a cell is sorted by, and what it shows."""

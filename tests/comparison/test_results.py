@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from sparsify.comparison.differences import differences
 from sparsify.comparison.means import expected_metrics, gate_metrics, means
 from sparsify.comparison.results import Part, gather, summarise, to_json
 from sparsify.comparison.rows import collect_run
@@ -151,6 +152,24 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
     assert alone["runs"][0]["run"] == "dense-seed1"
 
 
+def test_a_name_keeps_methods_apart_that_were_trained_in_another_way(results, tmp_path, caplog):
+    recipe = results["recipe"]
+    longer = {"recipe": recipe | {"training": recipe["training"] | {"steps": 500}}}
+    (tmp_path / "a.json").write_text(to_json(results))
+    (tmp_path / "b.json").write_text(to_json(results | longer))
+    whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json", "long")])
+    cells = [entry["cell"] for entry in whole["means"]]
+    expected = ["dense", "linbreg@0.5", "linbreg@0.9", "dense-long", "linbreg-long@0.5"]
+    assert cells == [*expected, "linbreg-long@0.9"]
+    assert [entry["seeds"] for entry in whole["means"]] == [[0, 1]] * 6
+    assert whole["failures"].keys() == {"gmp-0.9-seed0", "gmp-0.9-seed0-long"}
+    assert [row["method"] for row in whole["tuning"]] == ["gmp", "gmp-long"]
+    assert not caplog.messages
+    gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
+    (said,) = caplog.messages
+    assert "training.steps" in said
+
+
 def test_runs_of_one_name_are_told_apart(results, tmp_path):
     other = results | {"runs": [row | {"eer_percent": 50.0} for row in results["runs"][:1]]}
     (tmp_path / "a.json").write_text(to_json(results))
@@ -158,6 +177,24 @@ def test_runs_of_one_name_are_told_apart(results, tmp_path):
     parts = [Part(tmp_path / "a.json"), Part(tmp_path / "b.json")]
     names = [row["run"] for row in gather(parts)["runs"]]
     assert len(names) == len(set(names)) == len(results["runs"]) + 1
+
+
+def test_differences_are_told_against_dense(results):
+    rows = []
+    for number, row in enumerate(results["runs"]):
+        samples = [float(number + n % 2) for n in range(10)]
+        clean = row["tests"]["clean"] | {
+            "confidence": {"eer_percent": [1.0, 9.0], "resampled_eer_percent": samples}
+        }
+        rows.append(row | {"tests": row["tests"] | {"clean": clean}})
+    told = to_markdown(results | {"differences": differences(rows, ["clean", "noisy"])})
+    assert "| method | target | EER clean, against dense |" in told
+    # The evaluations are 5, 6 … from run to run.
+    order = [(row["method"], row["target_sparsity"]) for row in rows]
+    gap = np.mean([5 + n for n, cell in enumerate(order) if cell == ("linbreg", 0.9)])
+    gap -= np.mean([5 + n for n, cell in enumerate(order) if cell == ("dense", None)])
+    (line,) = [line for line in told.splitlines() if line.startswith("| linbreg | 90 % | **")]
+    assert f"**+{gap:.2f} [+" in line
 
 
 def test_other_files_are_no_results(tmp_path):

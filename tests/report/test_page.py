@@ -6,8 +6,10 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from sparsify.comparison.differences import differences
 from sparsify.comparison.results import Part, gather, summarise
 from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv
@@ -32,9 +34,11 @@ click('.legend input[value="linbreg"]');
 seen.push(lines > 0 && shows('[data-method="linbreg"] path') === 0);
 click('.legend input[value="linbreg"]');
 seen.push(shows('[data-method="linbreg"] path') === lines);
-seen.push(shows("[data-choice]") === 1);
-click('[data-choose="0.9"]');
-seen.push(shows('[data-choice="0.9"]') === 1 && shows("[data-choice]") === 1);
+seen.push(shows("[data-choice]") === 2);
+click('[data-choose="90 %"]');
+click('[data-choose="against linbreg"]');
+const chosen = '[data-choice="90 %"], [data-choice="against linbreg"]';
+seen.push(shows(chosen) === 2 && shows("[data-choice]") === 2);
 const theme = document.documentElement.dataset.theme;
 click("#theme");
 seen.push(theme !== document.documentElement.dataset.theme);
@@ -95,9 +99,19 @@ def results(comparison_plan, comparison, tuned):
         ],
     }
     rows[0] = rows[0] | {"latency": latency}
+    rng = np.random.default_rng(0)
+    for row in rows:
+        for name, result in row["tests"].items():
+            samples = (result["eer_percent"] + rng.normal(size=40)).tolist()
+            ends = {"eer_percent": [min(samples), max(samples)]}
+            row["tests"] = row["tests"] | {
+                name: result | {"confidence": ends | {"resampled_eer_percent": samples}}
+            }
     hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
     made = summarise(comparison_plan, rows, tuned, hostile, "sparsify compare --output 'a & b'")
-    return made | {"test_sets": [{"name": "clean"}, {"name": "noisy"}], "standing": "clean"}
+    found = differences(rows, ["clean", "noisy"])
+    tests = [{"name": "clean"}, {"name": "noisy"}]
+    return made | {"test_sets": tests, "standing": "clean", "differences": found}
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +128,11 @@ def charts(parts):
 def test_every_chart_is_there(page):
     names = charts(Parts(page.read_text()))
     assert len(names) == len(set(names)) + 1  # the bars of two targets
+    assert "EER compared with linbreg, noisy" in names
     for expected in (
         "EER against sparsity, clean",
         "EER against sparsity, noisy",
+        "EER compared with dense, clean",
         "Sparsity over training, target 50 %",
         "Sparsity over training, target 90 %",
         "Regularisation weight λ over training, target 90 %",

@@ -60,6 +60,7 @@ def test_intervals_are_percentiles_of_copied_trials():
     for interval, lower, upper in zip(found.min_dcf, low[1:], high[1:], strict=True):
         assert interval == pytest.approx((lower, upper))
     assert (found.percent, found.speakers, found.replicates) == (80, 10, 50)
+    assert found.resampled_eer_percent == pytest.approx([row[0] for row in expected], abs=1e-4)
 
 
 def test_the_spread_is_that_of_independent_speakers():

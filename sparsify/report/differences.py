@@ -1,0 +1,99 @@
+"""Differences between methods in EER, with their intervals, against one of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
+from sparsify.comparison.tables import difference_text, is_clear, percent, references
+from sparsify.report.axes import Axis, linear_axis
+from sparsify.report.document import choice, figure, section
+from sparsify.report.markup import append, element
+from sparsify.report.plot import Style, label, line, marker, method_group, svg
+
+_NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0
+_TOP, _HEAD, _ROW = 18.0, 24.0, 20.0
+_CAP = 3.0  # half the height of an interval's end
+
+
+def differences_section(results: Results, styles: Mapping[str, Style]) -> Element | None:
+    """A chart per test set, against each method that others can be compared with."""
+    found = results["differences"]
+    tests = list(dict.fromkeys(row["test"] for row in found))
+    charts = {}
+    for against in references(results):
+        own = [row for row in found if row["against"] == against]
+        axis = linear_axis([0.0, *(row[end] for row in own for end in ("low", "high"))])
+        panels = [
+            element(
+                "div",
+                element("h4", test),
+                _chart(
+                    f"EER compared with {against}, {test}",
+                    [row for row in own if row["test"] == test],
+                    styles,
+                    axis,
+                ),
+                class_="cell",
+            )
+            for test in tests
+        ]
+        charts[f"against {against}"] = element("div", panels, class_="panels wide")
+    if not charts:
+        return None
+    return section(
+        "Differences",
+        figure(
+            "Difference in EER",
+            "In points, with 95 % intervals over test speakers and seeds that are drawn for both"
+            " methods alike; left of the line is better. Filled markers: the interval leaves out"
+            " zero. With one seed it does not know what another training would give.",
+            *choice("Compared with", charts),
+        ),
+    )
+
+
+def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis: Axis) -> Element:
+    """A line per method under a heading per target."""
+    targets = dict.fromkeys(row["target_sparsity"] for row in entries)
+    groups = {target: [r for r in entries if r["target_sparsity"] == target] for target in targets}
+    bottom = _TOP + _HEAD * len(groups) + _ROW * len(entries) + 4
+    drawing = svg(_NAMES + _PLOT + _VALUES, bottom + 16, title)
+
+    def at(value: float) -> float:
+        return _NAMES + axis.share(value) * _PLOT
+
+    for value, text in axis.ticks:
+        kind = "axis" if value == 0 else "grid"
+        append(drawing, line(at(value), _TOP, at(value), bottom, kind))
+        append(drawing, label(text, at(value), bottom + 9, "tick", "middle"))
+    append(drawing, label("points of EER", _NAMES + _PLOT, 8, "title", "end"))
+    y = _TOP
+    for target, group in sorted(groups.items(), key=lambda item: item[0] or 0.0):
+        if target is not None:
+            append(drawing, label(percent(target), 2, y + _HEAD / 2 + 2, "head", "start"))
+        y += _HEAD
+        for row in group:
+            append(drawing, _line(row, y + _ROW / 2, at, styles[row["method"]]))
+            y += _ROW
+    return drawing
+
+
+def _line(row: Row, y: float, at: Callable[[float], float], style: Style) -> Element:
+    low, high = at(row["low"]), at(row["high"])
+    text = difference_text(row)
+    tip = f"{row['method']} minus {row['against']}\n{text} points"
+    dot = marker(style.marker, at(row["eer_percent"]), y, 4.6, tip)
+    if not is_clear(row):
+        dot.set("class", "marker hollow")
+    return method_group(
+        row["method"],
+        style,
+        label(row["method"], _NAMES - 10, y, "layer", "end"),
+        line(low, y, high, y, "bar"),
+        *(line(end, y - _CAP, end, y + _CAP, "bar") for end in (low, high)),
+        dot,
+        label(text, _NAMES + _PLOT + 10, y, "tick", "start"),
+    )

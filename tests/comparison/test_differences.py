@@ -1,0 +1,76 @@
+"""Differences with paired intervals, against samples drawn by hand."""
+
+import numpy as np
+import pytest
+
+from sparsify.comparison.differences import differences
+from sparsify.comparison.tables import difference_text, is_clear
+
+
+def run(method, target, seed, eer, samples):
+    confidence = None if samples is None else {"resampled_eer_percent": list(samples)}
+    tests = {"clean": {"eer_percent": eer, "confidence": confidence}}
+    return {"method": method, "target_sparsity": target, "seed": seed, "tests": tests}
+
+
+def pair(found, method, against):
+    (row,) = (r for r in found if (r["method"], r["against"]) == (method, against))
+    return row
+
+
+def test_of_single_runs_the_interval_is_that_of_the_differences_sample_by_sample():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(8, 2, 1000)  # how hard the speakers are that a sample has drawn
+    ours, theirs = hard + rng.normal(0, 0.1, 1000), hard + 0.5 + rng.normal(0, 0.1, 1000)
+    found = differences(
+        [run("gmp", 0.9, 0, 8.5, theirs), run("adabreg", 0.9, 0, 8.0, ours)], ["clean"]
+    )
+    row = pair(found, "adabreg", "gmp")
+    low, high = np.percentile(ours - theirs, [2.5, 97.5])
+    assert (row["eer_percent"], row["low"], row["high"]) == pytest.approx((-0.5, low, high))
+    # Alone, each is known to four points; what is hard for both cancels.
+    assert row["high"] - row["low"] < 1 < np.ptp(np.percentile(ours, [2.5, 97.5]))
+    assert is_clear(row)
+    other = pair(found, "gmp", "adabreg")
+    assert (other["low"], other["high"]) == pytest.approx((-high, -low))
+
+
+def test_seeds_add_their_spread_as_a_bootstrap_of_their_mean_has_it():
+    """Without speakers' noise the interval is that of the mean of three draws out of three."""
+    means = [6.0, 7.0, 8.0]
+    rows = [run("gmp", 0.9, seed, eer, np.full(20_000, eer)) for seed, eer in enumerate(means)]
+    rows += [run("dense", None, 0, 7.0, np.full(20_000, 7.0))]
+    row = pair(differences(rows, ["clean"]), "gmp", "dense")
+    assert row["eer_percent"] == pytest.approx(0)
+    # All 27 draws: a mean of 6 or of 8 has probability 1/27, more than 2.5 %.
+    assert (row["low"], row["high"]) == pytest.approx((-1, 1))
+    assert difference_text(row) == "+0.00 [−1.00, +1.00]"
+    assert not is_clear(row)
+
+
+def test_what_a_seed_does_to_both_cancels():
+    rows = [
+        run(method, target, seed, 6.0 + seed + shift, np.full(100, 6.0 + seed + shift))
+        for method, target, shift in (("dense", None, 0.0), ("gmp", 0.9, 0.25))
+        for seed in (0, 1, 2)
+    ]
+    row = pair(differences(rows, ["clean"]), "gmp", "dense")
+    assert (row["low"], row["high"]) == pytest.approx((0.25, 0.25))
+
+
+def test_only_what_compares_is_compared():
+    rng = np.random.default_rng(0)
+    rows = [
+        run("dense", None, 0, 7.0, rng.normal(7, 1, 50)),
+        run("gmp", 0.9, 0, 7.0, rng.normal(7, 1, 50)),
+        run("gmp", 0.95, 0, 7.0, rng.normal(7, 1, 50)),
+        run("rigl", 0.95, 0, 7.0, None),  # not resampled
+        run("one-shot", 0.95, 0, 7.0, rng.normal(7, 1, 49)),  # on other speakers
+    ]
+    found = differences(rows, ["clean"])
+    assert {(r["method"], r["target_sparsity"], r["against"]) for r in found} == {
+        ("dense", 0.9, "gmp"),
+        ("dense", 0.95, "gmp"),
+        ("gmp", 0.9, "dense"),
+        ("gmp", 0.95, "dense"),
+    }
