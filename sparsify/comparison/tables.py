@@ -78,7 +78,9 @@ def compared(results: Results, against: str) -> list[tuple[str, float | None, di
     for row in results["differences"]:
         if row["against"] == against:
             lines.setdefault((row["method"], row["target_sparsity"]), {})[row["test"]] = row
-    return [(method, target, by_test) for (method, target), by_test in lines.items()]
+    methods = list(dict.fromkeys(entry["method"] for entry in results["means"]))
+    ordered = sorted(lines, key=lambda cell: (methods.index(cell[0]), cell[1] or 0.0))
+    return [(method, target, lines[method, target]) for method, target in ordered]
 
 
 def difference_text(row: Row) -> str:

@@ -66,7 +66,7 @@ def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis
         return _NAMES + axis.share(value) * _PLOT
 
     for value, text in axis.ticks:
-        kind = "axis" if value == 0 else "grid"
+        kind = "target" if value == 0 else "grid"
         append(drawing, line(at(value), _TOP, at(value), bottom, kind))
         append(drawing, label(text, at(value), bottom + 9, "tick", "middle"))
     append(drawing, label("points of EER", _NAMES + _PLOT, 8, "title", "end"))
