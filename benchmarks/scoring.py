@@ -96,44 +96,62 @@ def random_trials(rng: np.random.Generator, size: int) -> tuple[Trials, Array]:
 
 
 def coverage() -> list[dict[str, Any]]:
-    """How many of the 95 % intervals of simulated lists hold the true EER."""
+    """How many of the 95 % intervals of simulated lists hold the truth.
+
+    That is the EER of one system, and that two systems, which hear the same recordings, are equal.
+    """
     rng = np.random.default_rng(0)
-    truth = float(np.mean([eer(*simulated_list(rng, MANY_SPEAKERS)[:2]) for _ in range(3)]))
+    lists = [simulated_list(rng, MANY_SPEAKERS) for _ in range(3)]
+    truth = float(np.mean([eer(scores[0], labels) for scores, labels, _ in lists]))
     rows = []
     for speakers in LIST_SPEAKERS:
-        found = [
-            bootstrap(*simulated_list(rng, speakers), replicates=LIST_REPLICATES).eer_percent
-            for _ in range(LISTS)
-        ]
-        held = 100 * float(np.mean([low <= truth <= high for low, high in found]))
-        width = round(float(np.mean([high - low for low, high in found])), 2)
+        ends = np.empty((LISTS, 2, 2))
+        for found in ends:
+            scores, labels, sides = simulated_list(rng, speakers)
+            one, two = (
+                bootstrap(own, labels, *sides, replicates=LIST_REPLICATES) for own in scores
+            )
+            gaps = np.subtract(one.resampled_eer_percent, two.resampled_eer_percent)
+            found[:] = one.eer_percent, np.percentile(gaps, [2.5, 97.5])
+        low, high = ends[..., 0], ends[..., 1]
+        held = 100 * ((low <= [truth, 0.0]) & (high >= [truth, 0.0])).mean(axis=0)
+        widths = (high - low).mean(axis=0).round(2)
         rows.append(
             {
                 "speakers": speakers,
                 "lists": LISTS,
                 "true_eer_percent": round(truth, 2),
-                "held_percent": held,
-                "mean_width_percent": width,
+                "held_percent": float(held[0]),
+                "mean_width_percent": float(widths[0]),
+                "difference_held_percent": float(held[1]),
+                "difference_mean_width_percent": float(widths[1]),
             }
         )
     return rows
 
 
-def simulated_list(rng: np.random.Generator, speakers: int) -> tuple[Array, Array, Array, Array]:
-    """Scores, labels and both sides' speakers; some speakers vary more than others.
+def simulated_list(
+    rng: np.random.Generator, speakers: int
+) -> tuple[Array, Array, tuple[Array, Array]]:
+    """Scores of two systems `(2, N)`, labels and both sides' speakers, of which some vary more.
 
     Eight utterances of each, all pairs within speakers and six times as many across, in 16
-    dimensions.
+    dimensions. How an utterance deviates is partly the same for both systems (weight 0.8, of their
+    own 0.6).
     """
     spread = 0.9 * np.exp(0.3 * rng.standard_normal((speakers, 1, 1)))
     voices = rng.standard_normal((speakers, 1, 16))
-    rows = unit_length((voices + spread * rng.standard_normal((speakers, 8, 16))).reshape(-1, 16))
+    shared, *own = rng.standard_normal((3, speakers, 8, 16))
+    systems = [
+        unit_length((voices + spread * (0.8 * shared + 0.6 * each)).reshape(-1, 16)) for each in own
+    ]
     who = np.repeat(np.arange(speakers), 8)
     first, second = np.triu_indices(len(rows), 1)
     same = who[first] == who[second]
     keep = same | (rng.random(len(same)) < 6 * same.sum() / (~same).sum())
     first, second = first[keep], second[keep]
-    return (rows[first] * rows[second]).sum(axis=1), same[keep], who[first], who[second]
+    scores = np.stack([(rows[first] * rows[second]).sum(axis=1) for rows in systems])
+    return scores, same[keep], (who[first], who[second])
 
 
 def best(function: Callable[[], T], repetitions: int = REPETITIONS) -> tuple[float, T]:
@@ -175,7 +193,8 @@ def main() -> None:
         print(f"| {row['trials']:,} | {row['utterances']:,} | {cells} |")
     for held in content["coverage"]:
         print(
-            f"{held['speakers']} speakers: {held['held_percent']:.1f} % of intervals hold the EER"
+            f"{held['speakers']} speakers: {held['held_percent']:.1f} % of intervals hold the EER,"
+            f" {held['difference_held_percent']:.1f} % that there is no difference"
         )
 
 

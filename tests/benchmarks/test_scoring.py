@@ -37,11 +37,13 @@ def test_every_part_is_measured():
 
 
 def test_simulated_lists_pair_within_and_across():
-    scores, labels, first, second = simulated_list(np.random.default_rng(0), 30)
+    systems, labels, (first, second) = simulated_list(np.random.default_rng(0), 30)
     np.testing.assert_array_equal(labels, first == second)
     assert labels.sum() == 30 * 8 * 7 / 2
     assert (~labels).sum() == pytest.approx(6 * labels.sum(), rel=0.05)
-    assert scores[labels].mean() > scores[~labels].mean() + 0.3
+    for scores in systems:
+        assert scores[labels].mean() > scores[~labels].mean() + 0.3
+    assert 0.5 < np.corrcoef(systems)[0, 1] < 0.99
 
 
 def test_coverage_counts_the_intervals(monkeypatch):
@@ -51,3 +53,5 @@ def test_coverage_counts_the_intervals(monkeypatch):
     (row,) = coverage()
     assert row["held_percent"] >= 70
     assert 3 < row["mean_width_percent"] < 30
+    assert row["difference_held_percent"] >= 70
+    assert row["difference_mean_width_percent"] < row["mean_width_percent"]
