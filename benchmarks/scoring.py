@@ -146,7 +146,7 @@ def simulated_list(
         unit_length((voices + spread * (0.8 * shared + 0.6 * each)).reshape(-1, 16)) for each in own
     ]
     who = np.repeat(np.arange(speakers), 8)
-    first, second = np.triu_indices(len(rows), 1)
+    first, second = np.triu_indices(len(who), 1)
     same = who[first] == who[second]
     keep = same | (rng.random(len(same)) < 6 * same.sum() / (~same).sum())
     first, second = first[keep], second[keep]
