@@ -243,6 +243,20 @@ def test_report_of_runs(comparison, tmp_path):
     refused(CliRunner().invoke(main, ["report", str(tmp_path), "--output", str(page)]), tmp_path)
 
 
+def test_report_keeps_parts_with_a_name_apart(comparison, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lr=2").symlink_to(comparison / "runs" / "linbreg-0.9-seed1")  # a path, not a name
+    paths = [str(comparison / "runs" / "linbreg-0.9-seed0"), "lr=2", f"fine-tuned={Path('lr=2')}"]
+    result = CliRunner().invoke(main, ["report", *paths, "--output", "results.json"])
+    assert result.exit_code == 0, result.output
+    means = json.loads(Path("results.json").read_text())["means"]
+    assert [(entry["cell"], entry["seeds"]) for entry in means] == [
+        ("linbreg@0.9", [0, 1]),
+        ("linbreg-fine-tuned@0.9", [1]),
+    ]
+    refused(CliRunner().invoke(main, ["report", "name=absent", "--output", "x.md"]), "'absent'")
+
+
 @pytest.mark.parametrize("name", ["results.json", "results.csv", "results.md"])
 def test_report_writes_what_compare_wrote(name, done, tmp_path):
     comparison, file = done[0], tmp_path / name
