@@ -65,6 +65,7 @@ T = TypeVar("T")
 METHODS = ("dense", "adabreg", "linbreg", "gmp")
 TARGETS = (0.75, 0.9, 0.95, 0.99)
 SEEDS = (0,)
+OWN_OPTIONS = {"method": "--methods", "target_sparsity": "--targets", "seed": "--seeds"}
 
 _EPILOG = """\b
 Examples:
@@ -145,6 +146,12 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     help="A named trial list and its audio; may be repeated, the first one stands for a run.",
 )
 @click.option(
+    "--speakers",
+    metavar="FILE",
+    help="For the confidence intervals: one 'utterance speaker' per line, where the first folder of"
+    " a name is not the speaker.",
+)
+@click.option(
     "--output",
     type=PATH,
     default=Path("comparison"),
@@ -193,8 +200,9 @@ def compare_command(
     gates = [parse_gate(condition) for condition in conditions]
     plan = _plan(output, given)
     names = [test.name for test in plan.tests]
+    corrupted = plan.recipe.augment.probability > 0
     for gate in gates:  # a typo is found before hours of training
-        gate.check(expected_metrics(plan.runs, names))
+        gate.check(expected_metrics(plan.runs, names, corrupted=corrupted))
     with _ended_like_interrupted():
         results = compare(
             plan,
@@ -228,7 +236,7 @@ def _plan(output: Path, given: dict[str, Any]) -> Plan:
         )
     else:
         recipe = saved.recipe
-    tests = _tests(given)
+    tests = _tests(given, saved.tests if saved else ())
     before: Sequence[Cell] = saved.runs if saved else ()
     runs = dict.fromkeys(before)
     if saved is None or any(given[key] for key in ("methods", "targets", "seeds")):
@@ -244,7 +252,7 @@ def _plan(output: Path, given: dict[str, Any]) -> Plan:
     return Plan(
         recipe=recipe,
         runs=tuple(runs),
-        tests=tests or (saved.tests if saved else ()),
+        tests=tests,
         tunings=_tunings(output, given["tunings"], saved),
     )
 
@@ -254,6 +262,10 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     if recipe is None:
         recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
     changes = {} if data is None else {"data.path": data}
+    for assignment in given["assignments"]:
+        key = assignment.partition("=")[0].strip()
+        if key in OWN_OPTIONS:
+            raise SparsifyError(f"--set {key}: in a comparison use {OWN_OPTIONS[key]}")
     network = network_assignments(given["model"], given["init_from"])
     return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
 
@@ -307,7 +319,8 @@ def _value(part: str, text: str) -> Scalar:
         return value
 
 
-def _tests(given: dict[str, Any]) -> tuple[TestSet, ...]:
+def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ...]:
+    """Those of the comparison so far, and new ones, which replace others of the same name."""
     trials, root = given["trials"], given["audio_root"]
     if (trials is None) != (root is None):
         raise click.UsageError("--trials and --audio-root belong together.")
@@ -318,10 +331,15 @@ def _tests(given: dict[str, Any]) -> tuple[TestSet, ...]:
         if not (equals and colon):
             raise SparsifyError(f"--test '{text}' is not of the form NAME=TRIALS:ROOT")
         parts.append((name, trials, root))
-    return tuple(
+    added = [
         validate(TestSet, {"name": name, "trials": trials, "audio_root": root}, "--test")
         for name, trials, root in parts
-    )
+    ]
+    if len({test.name for test in added}) < len(added):
+        raise SparsifyError("two test sets have the same name: give each one of its own")
+    tests = {test.name: test for test in (*saved, *added)}
+    speakers = {"speakers": given["speakers"]} if given["speakers"] else {}
+    return tuple(test.model_copy(update=speakers) for test in tests.values())
 
 
 def _default_jobs(runs: int, device: str) -> int:

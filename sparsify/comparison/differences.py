@@ -7,8 +7,8 @@ model are mostly hard for the other, too. Resampled together, they cancel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import permutations
-from typing import Any
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,14 @@ from sparsify.comparison.rows import Row
 REFERENCE = "dense"  # what the others are compared with, where it was trained
 LEVEL = 95.0  # percent, of the intervals
 
-Samples = NDArray[np.float64]
-
 
 def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     """The difference in EER of every two methods at the same target, on every test set.
 
     A two-way bootstrap: a replicate draws test speakers, the same ones for both methods, and seeds,
-    the same ones for methods with as many; a method's EER is its mean over the seeds that were
-    drawn. With one seed the interval knows nothing of what another training would give.
+    the same ones for methods that were trained with the same; a method's EER is its mean over the
+    seeds that were drawn. With one seed the interval knows nothing of what another training would
+    give.
 
     Args:
         rows: Of the runs.
@@ -42,44 +41,81 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     cells = by_cell(rows)
     found = []
     for test in tests:
-        known = {
-            name: (np.mean([row["tests"][test]["eer_percent"] for row in group]), samples)
-            for name, group in cells.items()
-            if (samples := _samples(group, test)) is not None
-        }
-        for one, two in permutations(known, 2):
+        known = {name: rates for name in cells if (rates := _resampled(cells[name], test))}
+        for one, two in combinations(known, 2):
             first, second = cells[one][0], cells[two][0]
             targets = {row["target_sparsity"] for row in (first, second)} - {None}
-            (eer, ours), (other, theirs) = known[one], known[two]
-            if len(targets) > 1 or ours.shape != theirs.shape:
+            if len(targets) > 1 or known[one].trials != known[two].trials:
                 continue
-            tail = (100 - LEVEL) / 2
-            low, high = np.percentile(ours - theirs, [tail, 100 - tail])
-            found.append(
-                {
-                    "test": test,
-                    "method": first["method"],
-                    "against": second["method"],
-                    "target_sparsity": next(iter(targets), None),
-                    "eer_percent": float(eer - other),
-                    "low": float(low),
-                    "high": float(high),
-                }
-            )
+            gap, low, high = _difference(known[one], known[two])
+            method, against, target = first["method"], second["method"], next(iter(targets), None)
+            found.append(_entry(test, method, against, target, gap, low, high))
+            found.append(_entry(test, against, method, target, -gap, -high, -low))
     return found
 
 
-def _samples(group: Sequence[Row], test: str) -> Samples | None:
-    """The EER of a cell in every replicate, `(R,)`, if all its runs have been resampled alike."""
-    resampled = [_resampled(row["tests"].get(test, {})) for row in group]
-    if not all(resampled) or len({len(each) for each in resampled}) > 1:
+def _entry(
+    test: str, method: str, against: str, target: float | None, gap: float, low: float, high: float
+) -> Row:
+    return {
+        "test": test,
+        "method": method,
+        "against": against,
+        "target_sparsity": target,
+        "eer_percent": gap,
+        "low": low,
+        "high": high,
+    }
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """The EERs of a method at a target.
+
+    Attributes:
+        seeds: Of its runs, in order.
+        eer_percent: The mean over its runs.
+        rates: Of each run in every replicate, `(seeds, replicates)`.
+        trials: What tells the trials and their samples from others.
+    """
+
+    seeds: tuple[int, ...]
+    eer_percent: float
+    rates: NDArray[np.float64]
+    trials: tuple[object, ...]
+
+
+def _resampled(group: Sequence[Row], test: str) -> _Resampled | None:
+    """What is known of a cell, if all its runs have been resampled on the same trials."""
+    ordered = sorted(group, key=lambda row: row["seed"])
+    evaluations = [row["tests"].get(test, {}) for row in ordered]
+    samples = [(e.get("confidence") or {}).get("resampled_eer_percent") for e in evaluations]
+    trials = {
+        (e.get("trials_sha256"), e.get("trials"), len(own or ()))
+        for e, own in zip(evaluations, samples, strict=True)
+    }
+    if not all(samples) or len(trials) > 1:
         return None
-    rates = np.array(resampled)
+    return _Resampled(
+        tuple(row["seed"] for row in ordered),
+        float(np.mean([evaluation["eer_percent"] for evaluation in evaluations])),
+        np.array(samples),
+        trials.pop(),
+    )
+
+
+def _difference(one: _Resampled, two: _Resampled) -> tuple[float, float, float]:
+    """The difference in points, and the ends of its interval."""
+    paired = one.seeds == two.seeds
+    samples = _drawn(one.rates, 0) - _drawn(two.rates, 0 if paired else 1)
+    tail = (100 - LEVEL) / 2
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return one.eer_percent - two.eer_percent, float(low), float(high)
+
+
+def _drawn(rates: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """The mean over runs that are drawn anew, with replacement, in every replicate."""
     runs, replicates = rates.shape
-    drawn = np.random.default_rng(0).integers(runs, size=(runs, replicates))
-    samples: Samples = np.take_along_axis(rates, drawn, axis=0).mean(axis=0)
-    return samples
-
-
-def _resampled(evaluation: dict[str, Any]) -> Sequence[float]:
-    return (evaluation.get("confidence") or {}).get("resampled_eer_percent", ())
+    drawn = np.random.default_rng(seed).integers(runs, size=(runs, replicates))
+    means: NDArray[np.float64] = np.take_along_axis(rates, drawn, axis=0).mean(axis=0)
+    return means

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from sparsify.comparison.plan import VALIDATION, Cell, label
-from sparsify.comparison.rows import VALIDATED, Row
+from sparsify.comparison.rows import CORRUPTED, VALIDATED, Row
 
 EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
 _COUNTED = (
@@ -71,9 +71,14 @@ def metrics_of(row: Row) -> dict[str, float]:
     return figures
 
 
-def metric_names(tests: Sequence[str]) -> list[str]:
-    """The metrics that runs will have once they are evaluated on these test sets."""
-    names = [f"{VALIDATION}.{key}" for key in VALIDATED]
+def metric_names(tests: Sequence[str], *, corrupted: bool) -> list[str]:
+    """The metrics that runs will have once they are evaluated on these test sets.
+
+    Args:
+        tests: Names of the test sets.
+        corrupted: Whether validation speech is corrupted, too.
+    """
+    names = [f"{VALIDATION}.{key}" for key in VALIDATED if corrupted or key != CORRUPTED]
     return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
 
 
@@ -89,9 +94,12 @@ def gate_metrics(entries: Iterable[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def expected_metrics(cells: Iterable[Cell], tests: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What `gate_metrics` will know of a grid; the values mean nothing."""
-    return {cell.label: dict.fromkeys(metric_names(tests), 0.0) for cell in cells}
+def expected_metrics(
+    cells: Iterable[Cell], tests: Sequence[str], *, corrupted: bool
+) -> dict[str, dict[str, float]]:
+    """What `gate_metrics` will know of a grid, see `metric_names`; the values mean nothing."""
+    names = metric_names(tests, corrupted=corrupted)
+    return {cell.label: dict.fromkeys(names, 0.0) for cell in cells}
 
 
 def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:

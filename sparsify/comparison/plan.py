@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -14,12 +15,20 @@ from torch import Tensor, nn
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_options, pursues_target
+from sparsify.methods.registry import (
+    build_method,
+    depends_on_target,
+    method_options,
+    pursues_target,
+)
 from sparsify.recipe import Recipe
 from sparsify.section import OpenFraction, Section, validate
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.networks import build_network, starting_weights
-from sparsify.verification.trials import read_trials
+from sparsify.verification.embedding import locate
+from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
+
+logger = logging.getLogger(__name__)
 
 PLAN_FILE = "comparison.yaml"
 VALIDATION = "validation"
@@ -60,6 +69,7 @@ class TestSet(Section):
         name: Heads its figures in all results.
         trials: The trial list.
         audio_root: Folder that its names start from.
+        speakers: A file of `utterance speaker` lines, if the names do not tell who speaks.
     """
 
     __test__ = False  # no test case, whatever pytest makes of the name
@@ -67,6 +77,36 @@ class TestSet(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     trials: str
     audio_root: str
+    speakers: str | None = None
+
+    def check(self) -> None:
+        """Refuses what could not be evaluated, and warns where there will be no intervals.
+
+        Raises:
+            SparsifyError: The list, an audio file or the list of speakers is missing or unusable.
+        """
+        trials, root = read_trials(self.trials), Path(self.audio_root)
+        try:
+            if not root.is_dir():
+                raise SparsifyError(f"there is no folder '{root}'")
+            if not trials.targets.any() or trials.targets.all():
+                raise SparsifyError(f"'{self.trials}' needs target and nontarget trials")
+            locate(trials.utterances, root)
+            if (problem := self.speaker_problem()) is not None:
+                if self.speakers is not None:
+                    raise SparsifyError(problem)
+                logger.warning("test set '%s': no confidence intervals: %s", self.name, problem)
+        except SparsifyError as error:
+            raise SparsifyError(f"test set '{self.name}': {error}") from error
+
+    def speaker_problem(self) -> str | None:
+        """Why it is not known who speaks in the trials, on which confidence intervals rest."""
+        known = None if self.speakers is None else read_speakers(self.speakers)
+        try:
+            speaker_numbers(read_trials(self.trials), known)
+        except SparsifyError as error:
+            return str(error)
+        return None
 
 
 class Tuning(Section):
@@ -152,19 +192,18 @@ class Plan(Section):
             if names.count(name) > 1 or name == VALIDATION:
                 raise SparsifyError(f"the test set name '{name}' is taken: choose another")
         for test in self.tests:
-            trials = read_trials(test.trials)
-            root = Path(test.audio_root)
-            if not root.is_dir():
-                raise SparsifyError(f"test set '{test.name}': there is no folder '{root}'")
-            if not trials.targets.any() or trials.targets.all():
-                raise SparsifyError(
-                    f"test set '{test.name}': '{test.trials}' needs target and nontarget trials"
-                )
+            test.check()
 
     def _check_tuning(self, tuning: Tuning) -> None:
         pursues_target(tuning.method)  # a name that is a typo
         if tuning.method not in {cell.method for cell in self.runs}:
             raise SparsifyError(f"--tune: '{tuning.method}' is not compared: add it to --methods")
+        targets = {c.target_sparsity for c in self.runs if c.method == tuning.method}
+        if len(targets) > 1 and depends_on_target(tuning.method, tuning.option):
+            raise SparsifyError(
+                f"--tune {tuning.method}.{tuning.option}: no value is right for several targets:"
+                " give each target an --output of its own, and join them with sparsify report"
+            )
         for cell in self.trials_of(tuning).values():
             try:
                 method_options(self.recipe_of(cell))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.comparison.differences import differences
-from sparsify.comparison.means import means
+from sparsify.comparison.means import by_cell, means
 from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Plan
 from sparsify.comparison.rows import Row, collect_run, read_json
 from sparsify.errors import SparsifyError
@@ -70,16 +70,21 @@ class Part:
 def gather(parts: Sequence[Part]) -> Results:
     """Results of runs, and of comparisons that were made one by one, as those of one.
 
+    What stands for a run is its result on the first test set that all runs were evaluated on, or on
+    validation speakers if there is none.
+
     Args:
-        parts: What to join; recipe and test sets of all are those of the first, and what is given
-            twice counts once.
+        parts: What to join; the recipe is that of the first, and what is given twice counts once.
 
     Raises:
-        SparsifyError: A run is not complete, or results are missing or damaged.
+        SparsifyError: A run is not complete, results are missing or damaged, or test sets of one
+            name have different trials.
     """
     found = [_renamed(_found(part.path), part.name) for part in parts]
     whole = found[0]
     for part, other in zip(parts[1:], found[1:], strict=True):
+        names = {test["name"] for test in whole["test_sets"]}
+        whole["test_sets"] += [test for test in other["test_sets"] if test["name"] not in names]
         for key in ("runs", "tuning"):
             whole[key] += [each for each in other[key] if each not in whole[key]]
         whole["failures"] |= other["failures"]
@@ -98,7 +103,44 @@ def gather(parts: Sequence[Part]) -> Results:
         same = [row for row in rows if row["run"] == name]
         for count, row in enumerate(same if number > 1 else [], start=1):
             row["run"] = f"{name} ({count})"
-    return whole | _derived(rows, whole["test_sets"])
+    tests = [test["name"] for test in whole["test_sets"]]
+    for name in tests:
+        _check_same_trials(name, rows)
+    _warn_of_options(rows)
+    standing = next((name for name in tests if all(name in r["tests"] for r in rows)), VALIDATION)
+    for row in rows:
+        figures = row[VALIDATION] if standing == VALIDATION else row["tests"][standing]
+        row |= {key: figures[key] for key in ("eer_percent", "min_dcf")}
+    return whole | {"standing": standing} | _derived(rows, whole["test_sets"])
+
+
+def _check_same_trials(test: str, rows: Sequence[Row]) -> None:
+    """Refuses to show results on different trials as results on one test set."""
+    digests: dict[str, Row] = {}
+    for row in rows:
+        if digest := row["tests"].get(test, {}).get("trials_sha256"):
+            digests.setdefault(digest, row)
+    if len(digests) > 1:
+        first, second, *_ = (row["run"] for row in digests.values())
+        raise SparsifyError(
+            f"'{first}' and '{second}' were evaluated on different trials, both called '{test}':"
+            " give test sets different names, and compare again"
+        )
+
+
+def _warn_of_options(rows: Sequence[Row]) -> None:
+    """Tells which runs count as seeds of one another and differ in more than the seed."""
+    for cell, group in by_cell(rows).items():
+        options = [row["options"] for row in group if "options" in row]
+        keys = {key for own in options for key in own}
+        differing = [k for k in sorted(keys) if any(o.get(k) != options[0].get(k) for o in options)]
+        if differing:
+            logger.warning(
+                "the runs of %s differ in %s: give those of one kind as NAME=PATH to keep them"
+                " apart",
+                cell,
+                ", ".join(differing),
+            )
 
 
 def _renamed(results: Results, name: str) -> Results:

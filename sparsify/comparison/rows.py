@@ -20,7 +20,8 @@ Row = dict[str, Any]
 
 EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
 LATENCY_FILE = "latency.json"
-VALIDATED = ("eer_percent", "min_dcf", "corrupted_eer_percent")
+CORRUPTED = "corrupted_eer_percent"
+VALIDATED = ("eer_percent", "min_dcf", CORRUPTED)
 
 
 def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
@@ -42,7 +43,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
     if tests is None:
         tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
-    tested = {name: read_json(path / EVALUATIONS / f"{name}.json")["result"] for name in tests}
+    tested = {name: _evaluation(path / EVALUATIONS / f"{name}.json") for name in tests}
     validation = validation_of(summary)
     standing = tested[tests[0]] if tests else validation
     average = summary.get("average")
@@ -53,6 +54,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "method": recipe.method,
         "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
         "seed": recipe.seed,
+        "options": recipe.methods.get(recipe.method, {}),
         "model": recipe.model.name,
         "data": recipe.data.path,
         "sparsity": summary["sparsity"],
@@ -103,6 +105,12 @@ def read_json(file: Path) -> Any:
         raise SparsifyError(f"there is no '{file}': run the comparison again") from error
     except ValueError as error:
         raise SparsifyError(f"'{file}' is damaged: delete it") from error
+
+
+def _evaluation(file: Path) -> dict[str, Any]:
+    """The figures of a test set, and what tells its trials from others."""
+    content = read_json(file)
+    return content["result"] | {"trials_sha256": content["test_set"].get("trials_sha256")}
 
 
 def _sizes(artifact: Artifact) -> dict[str, int]:

@@ -108,7 +108,8 @@ def carry_out(
         runner = _Runner(plan, output, lock, watch)
         runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
         if measure_latency:
-            first = {cell.label: cell for cell in reversed(plan.runs)}
+            trained = [each.cell for each in runner.progress if each.state != "failed"]
+            first = {cell.label: cell for cell in reversed(trained)}
             runner.work(1, lambda cell: latency_step(first[cell.label], output))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
@@ -205,7 +206,11 @@ class _Run:
 
     def _next(self) -> None:
         self._forget_print()
-        self.step = next(self.steps, None)
+        try:
+            self.step = next(self.steps, None)
+        except SparsifyError as error:  # a damaged file of this run
+            self.process, self.progress.state, self.progress.error = None, "failed", str(error)
+            return
         if self.step is None:
             self.process = None
             self.progress.state = "done"

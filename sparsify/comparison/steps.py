@@ -13,8 +13,8 @@ from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.methods.registry import with_all_options
 from sparsify.training.run_directory import RunDirectory
-from sparsify.verification.trials import read_trials
 
 RUNS = "runs"
 LOGS = "logs"
@@ -61,9 +61,10 @@ def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator
 
 def _evaluation(run: RunDirectory, test: TestSet) -> Step:
     options = ["--trials", test.trials, "--audio-root", test.audio_root]
-    # Intervals need to know who speaks, which the first folder of a name tells.
-    if all("/" in name for name in read_trials(test.trials).utterances):
+    if test.speaker_problem() is None:
         options += ["--confidence", CONFIDENCE]
+        if test.speakers is not None:
+            options += ["--speakers", test.speakers]
 
     def keep(result: Any) -> None:
         file = _evaluation_file(run, test)
@@ -99,15 +100,21 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
         SparsifyError: It was trained with another recipe.
     """
     run = RunDirectory(output / RUNS / cell.name)
-    if run.recipe_file.is_file() and run.saved_recipe() != plan.recipe_of(cell):
+    if not run.recipe_file.is_file():
+        return
+    # A default that has changed since is a difference, too, but not between two ways to say it.
+    if with_all_options(run.saved_recipe()) != with_all_options(plan.recipe_of(cell)):
         raise SparsifyError(
             f"'{run.path}' was trained with another recipe: give another --output, or delete it"
         )
 
 
 def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:
-    file = _evaluation_file(run, test)
-    return file.is_file() and json.loads(file.read_text("utf-8"))["test_set"] == _identity(test)
+    try:
+        content = json.loads(_evaluation_file(run, test).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # never made, or cut short by a crash: made again
+        return False
+    return bool(content["test_set"] == _identity(test))
 
 
 def _evaluation_file(run: RunDirectory, test: TestSet) -> Path:
@@ -115,9 +122,16 @@ def _evaluation_file(run: RunDirectory, test: TestSet) -> Path:
 
 
 def _identity(test: TestSet) -> dict[str, str]:
-    """What makes an evaluation the same: the trials, and where their audio is."""
-    digest = hashlib.sha256(Path(test.trials).read_bytes()).hexdigest()
-    return {"trials_sha256": digest, "audio_root": str(Path(test.audio_root).resolve())}
+    """What makes an evaluation the same: the trials, where their audio is, and who speaks."""
+    return {
+        "trials_sha256": _digest(test.trials),
+        "audio_root": str(Path(test.audio_root).resolve()),
+        "speakers_sha256": "" if test.speakers is None else _digest(test.speakers),
+    }
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _write_json(file: Path, content: Any) -> None:

@@ -48,11 +48,13 @@ class Method(ABC, Generic[O]):
     Attributes:
         Options: The method's section of a recipe.
         pursues_target: Whether the recipe's target sparsity makes any difference.
+        of_one_target: Options whose right value depends on the target more than on anything else.
         optimizer: Holds the parameters of network and head.
     """
 
     Options: ClassVar[type[Section]]
     pursues_target: ClassVar[bool] = True
+    of_one_target: ClassVar[frozenset[str]] = frozenset()
     optimizer: Optimizer
 
     def __init__(self, task: Task, options: O) -> None:

@@ -62,6 +62,8 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
     whoever chooses λ.
     """
 
+    of_one_target = frozenset({"lambda_value"})
+
     @classmethod
     def check_target(cls, options: F, target_sparsity: float) -> None:
         """Refuses a target that has no λ."""

@@ -46,6 +46,15 @@ def pursues_target(name: str) -> bool:
     return _method(name).pursues_target
 
 
+def depends_on_target(name: str, option: str) -> bool:
+    """Whether the right value of a method's option is another one for every target.
+
+    Raises:
+        SparsifyError: The method is unknown.
+    """
+    return option in _method(name).of_one_target
+
+
 def option_names(name: str) -> list[str]:
     """The options of a method.
 
@@ -69,6 +78,16 @@ def method_options(recipe: Recipe) -> Section:
     options: Section = validate(method.Options, content, f"methods.{recipe.method}")
     method.check_target(options, recipe.target_sparsity)
     return options
+
+
+def with_all_options(recipe: Recipe) -> Recipe:
+    """The recipe with all options of its method, and none of others.
+
+    Raises:
+        SparsifyError: See `method_options`.
+    """
+    options = method_options(recipe).model_dump(mode="json")
+    return recipe.model_copy(update={"methods": {recipe.method: options}})
 
 
 def build_method(recipe: Recipe, task: Task) -> Method[Any]:

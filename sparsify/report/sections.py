@@ -146,15 +146,15 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
         if row["latency"]:
             cell = label(row["method"], row["target_sparsity"])
             measured.setdefault(cell, row | {"cell": cell})
-    if not measured:
-        return []
-    entries = list(measured.values())
-    machine = entries[0]["latency"]["machine"]
-    threads = sorted({line["threads"] for line in entries[0]["latency"]["rows"]})
+    kinds: dict[tuple[str, int], list[Row]] = {}
+    for entry in measured.values():
+        cpu = entry["latency"]["machine"]["cpu"]
+        for threads in sorted({line["threads"] for line in entry["latency"]["rows"]}):
+            kinds.setdefault((cpu, threads), []).append(entry)
     figures = []
-    for count in threads:
+    for (cpu, threads), entries in kinds.items():
 
-        def bars(entry: Row, count: int = count) -> list[Bar]:
+        def bars(entry: Row, threads: int = threads) -> list[Bar]:
             return [
                 (
                     "bar-pale" if line["artifact"] == "dense" else "bar-fill",
@@ -162,10 +162,10 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
                     f"{line['median_ms']:.2f} ms {line['engine']}, {line['artifact']}",
                 )
                 for line in entry["latency"]["rows"]
-                if line["threads"] == count and line["engine"] != _CONTEXT
+                if line["threads"] == threads and line["engine"] != _CONTEXT
             ]
 
-        about = f"Median of 2 s of speech on {machine['cpu']}; dense is the same without zeros."
-        title = f"Latency, {count} thread{'s' if count > 1 else ''}"
+        about = f"Median of 2 s of speech on {cpu}; dense is the same without zeros."
+        title = f"Latency, {threads} thread{'s' if threads > 1 else ''}"
         figures.append(figure(title, about, cost_bars(title, entries, bars, styles)))
     return figures

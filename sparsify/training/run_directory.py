@@ -45,7 +45,7 @@ class RunDirectory:
                 f"'{self.path}' holds a run already: continue it with --resume,"
                 " or choose another --output"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not (self.path.is_dir() and self._holds_nothing()):
             raise SparsifyError(f"'{self.path}' exists and is not empty: choose another --output")
         parent = self.path
         while not parent.exists():
@@ -54,6 +54,16 @@ class RunDirectory:
             raise SparsifyError(
                 f"cannot create '{self.path}': '{parent}' is not a writable directory"
             )
+
+    def _holds_nothing(self) -> bool:
+        """Whether the directory has no more than a process leaves that is killed in `create`."""
+        own = (self.start_file, self.checkpoint_file.parent)
+        return all(
+            path in own
+            or (path.is_file() and path.name.startswith("."))  # half written
+            or (path == self.metrics_file and not path.stat().st_size)
+            for path in self.path.rglob("*")
+        )
 
     def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
         """Creates the directory and writes the recipe.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparsify.artifact import load_artifact, save_model, weights_table
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_options
+from sparsify.methods.registry import with_all_options
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -89,7 +89,7 @@ def train(
     Raises:
         SparsifyError: Recipe, data or output are unusable, or training diverges.
     """
-    method_options(recipe)  # refuse a mistake before hours of loading
+    recipe = with_all_options(recipe)  # refuses a mistake before hours of loading
     run, together = RunDirectory(Path(output)), processes()
     recipe = recipe.in_pieces(together.count)
     if not resume:

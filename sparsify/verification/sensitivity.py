@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import numpy as np
 import torch
@@ -127,22 +128,35 @@ def layer_sensitivity(
 
 
 def sample_trials(trials: Trials, utterances: int, seed: int = 0) -> Trials:
-    """The trials among some of the utterances, drawn at random.
+    """The trials among some of the utterances, which are those of trials drawn at random.
+
+    Of a long list, hardly two utterances drawn at random would share a trial; so trials are drawn,
+    target and nontarget ones in turn, for as long as their utterances are no more than asked for.
 
     Args:
         trials: A trial list.
-        utterances: How many to draw; with fewer than that the list stays as it is.
+        utterances: How many there may be, two at least; with fewer the list stays as it is.
         seed: Of the draw.
     """
     count = len(trials.utterances)
     if count <= utterances:
         return trials
-    drawn = np.sort(np.random.default_rng(seed).choice(count, utterances, replace=False))
+    order = np.random.default_rng(seed).permutation(len(trials))
+    kinds = [order[trials.targets[order] == kind] for kind in (True, False)]
+    used: set[int] = set()
+    for drawn in chain.from_iterable(zip_longest(*kinds)):
+        if drawn is None:
+            continue
+        both = used | {int(trials.enrolment[drawn]), int(trials.test[drawn])}
+        if len(both) > utterances:
+            break
+        used = both
+    chosen = np.array(sorted(used))
     number = np.full(count, -1)
-    number[drawn] = np.arange(utterances)
+    number[chosen] = np.arange(len(chosen))
     kept = (number[trials.enrolment] >= 0) & (number[trials.test] >= 0)
     return Trials(
-        tuple(trials.utterances[index] for index in drawn),
+        tuple(trials.utterances[index] for index in chosen),
         number[trials.enrolment[kept]],
         number[trials.test[kept]],
         trials.targets[kept],

@@ -100,6 +100,20 @@ def test_another_recipe_is_refused(done):
     refused(compare("--output", output, "--set", "training.steps=9"), "another recipe")
 
 
+def test_a_test_set_more_keeps_those_there_were(done, speech):
+    output, _ = done
+    before = (output / "comparison.yaml").read_text()
+    more = ["--test", f"other={speech / 'trials.txt'}:{speech}"]
+    result = compare("--output", output, *more, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert [test["name"] for test in printed["test_sets"]] == ["test", "other"]
+    assert printed["standing"] == "test"
+    assert all(run["tests"].keys() == {"test", "other"} for run in printed["runs"])
+    refused(compare("--output", output, *more, *more), "same name")
+    (output / "comparison.yaml").write_text(before)
+
+
 def test_the_table_is_for_people(done):
     output, _ = done
     result = compare("--output", output)
@@ -222,6 +236,13 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
         (["--test", "cl-ean=a:b"], ["name"]),
         (["--test", "clean=nowhere.txt:b"], ["nowhere.txt"]),
         (["--recipe", "nosuch"], ["nosuch"]),
+        (["--set", "seed=7"], ["--set seed", "use --seeds"]),
+        (["--speakers", "nowhere.txt", "--test", "clean=nowhere.txt:b"], ["nowhere.txt"]),
+        (
+            ["--set", "augment.probability=0"]
+            + ["--fail-if", "gmp@0.9.validation.corrupted_eer_percent > 1"],
+            ["no metric 'validation.corrupted_eer_percent'"],
+        ),
         (["--set", "methods.gmp.begn=0"], ["did you mean 'begin'"]),
         (["--fail-if", "gmp@0.9.eer_percent >"], ["cannot be read"]),
         (["--fail-if", "gmp@0.91.eer_percent > 1"], ["did you mean 'gmp@0.9"]),

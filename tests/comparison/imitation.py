@@ -15,6 +15,8 @@ run = Path(options["--output"] if command == "train" else arguments[0])
 how = [command, run.name, "--resume" if "--resume" in arguments else "new"]
 with (book / "calls").open("a") as calls:
     calls.write(json.dumps([*how, os.getpid(), os.environ["OMP_NUM_THREADS"]]) + "\n")
+with (book / "arguments").open("a") as said:
+    said.write(" ".join(arguments) + "\n")
 if command == "train":
     run.mkdir(parents=True, exist_ok=True)
     if "--recipe" in options:

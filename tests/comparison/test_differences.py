@@ -1,5 +1,7 @@
 """Differences with paired intervals, against samples drawn by hand."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,9 @@ from sparsify.comparison.differences import differences
 from sparsify.comparison.tables import difference_text, is_clear
 
 
-def run(method, target, seed, eer, samples):
+def run(method, target, seed, eer, samples, trials="abc"):
     confidence = None if samples is None else {"resampled_eer_percent": list(samples)}
-    tests = {"clean": {"eer_percent": eer, "confidence": confidence}}
+    tests = {"clean": {"eer_percent": eer, "confidence": confidence, "trials_sha256": trials}}
     return {"method": method, "target_sparsity": target, "seed": seed, "tests": tests}
 
 
@@ -52,10 +54,25 @@ def test_what_a_seed_does_to_both_cancels():
     rows = [
         run(method, target, seed, 6.0 + seed + shift, np.full(100, 6.0 + seed + shift))
         for method, target, shift in (("dense", None, 0.0), ("gmp", 0.9, 0.25))
-        for seed in (0, 1, 2)
+        for seed in ((0, 1, 2) if target else (2, 0, 1))  # whatever their order
     ]
     row = pair(differences(rows, ["clean"]), "gmp", "dense")
     assert (row["low"], row["high"]) == pytest.approx((0.25, 0.25))
+
+
+def test_other_seeds_are_drawn_by_themselves():
+    """The interval of a difference of means of three and of two runs, by all their draws."""
+    rows = [run("gmp", 0.9, n, v, np.full(50_000, v)) for n, v in enumerate([1.0, 2.0, 6.0])]
+    rows += [run("rigl", 0.9, n, v, np.full(50_000, v)) for n, v in enumerate([4.0, 8.0])]
+    row = pair(differences(rows, ["clean"]), "gmp", "rigl")
+    every = [
+        np.mean(ours) - np.mean(theirs)
+        for ours in product([1.0, 2.0, 6.0], repeat=3)
+        for theirs in product([4.0, 8.0], repeat=2)
+    ]
+    low, high = np.percentile(every, [2.5, 97.5])
+    assert row["eer_percent"] == pytest.approx(-3)
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.35)
 
 
 def test_only_what_compares_is_compared():
@@ -65,7 +82,9 @@ def test_only_what_compares_is_compared():
         run("gmp", 0.9, 0, 7.0, rng.normal(7, 1, 50)),
         run("gmp", 0.95, 0, 7.0, rng.normal(7, 1, 50)),
         run("rigl", 0.95, 0, 7.0, None),  # not resampled
-        run("one-shot", 0.95, 0, 7.0, rng.normal(7, 1, 49)),  # on other speakers
+        run("one-shot", 0.95, 0, 7.0, rng.normal(7, 1, 50), "other trials"),
+        run("prox-sgd", 0.95, 0, 7.0, rng.normal(7, 1, 50)),  # seeds on different trials
+        run("prox-sgd", 0.95, 1, 7.0, rng.normal(7, 1, 50), "other trials"),
     ]
     found = differences(rows, ["clean"])
     assert {(r["method"], r["target_sparsity"], r["against"]) for r in found} == {

@@ -1,6 +1,6 @@
 import pytest
 
-from sparsify.comparison.plan import Plan, TestSet, grid, read_plan, shared_recipe
+from sparsify.comparison.plan import Plan, TestSet, Tuning, grid, read_plan, shared_recipe
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe
 
@@ -68,6 +68,48 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
     ):
         with pytest.raises(SparsifyError, match=words):
             check(**arguments)
+
+
+def test_a_test_set_is_checked_whole_before_the_first_training(tmp_path, caplog):
+    for name in "abc":
+        (tmp_path / f"{name}.wav").touch()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.wav").touch()
+
+    def check(lines, speakers=None):
+        (tmp_path / "trials.txt").write_text(lines)
+        if speakers is not None:
+            (tmp_path / "speakers").write_text(speakers)
+            speakers = str(tmp_path / "speakers")
+        test = TestSet(
+            name="clean",
+            trials=str(tmp_path / "trials.txt"),
+            audio_root=str(tmp_path),
+            speakers=speakers,
+        )
+        test.check()
+        return test
+
+    with pytest.raises(SparsifyError, match=r"test set 'clean': 1 of the 3 utterances .* no file"):
+        check("1 a b\n0 a absent\n")
+    # Nobody knows who speaks, so there are no intervals, which is no reason to refuse.
+    assert check("1 a b\n0 a c\n").speaker_problem() is not None
+    assert "test set 'clean': no confidence intervals: the speaker of utterance 'a'" in caplog.text
+    told = check("1 a b\n0 a c\n", "a one\nb one\nc two\n")
+    assert told.speaker_problem() is None
+    with pytest.raises(SparsifyError, match="test set 'clean': 1 of 2 trials contradict"):
+        check("1 a b\n0 a c\n", "a one\nb two\nc two\n")
+
+
+def test_a_lambda_for_several_targets_is_not_tuned_at_one():
+    recipe = Recipe(methods={"adabreg-fixed": {"lambda_value": 0.1}})
+    tuning = Tuning(method="adabreg-fixed", option="lambda_value", values=(0.1, 0.2))
+    runs = grid(["adabreg-fixed"], [0.9, 0.99], [0])
+    with pytest.raises(SparsifyError, match="no value is right for several targets"):
+        Plan(recipe=recipe, runs=tuple(runs), tests=(), tunings=(tuning,)).check()
+    Plan(recipe=recipe, runs=tuple(runs[:1]), tests=(), tunings=(tuning,)).check()
+    rate = Tuning(method="adabreg-fixed", option="lr", values=(0.1, 0.2))
+    Plan(recipe=recipe, runs=tuple(runs), tests=(), tunings=(rate,)).check()
 
 
 def test_a_run_knows_the_options_of_its_own_method_alone():

@@ -73,7 +73,7 @@ def test_means_are_those_of_the_runs(results):
 
 
 def test_gates_know_beforehand_what_there_will_be(results, comparison_plan):
-    before = expected_metrics(comparison_plan.runs, ["clean", "noisy"])
+    before = expected_metrics(comparison_plan.runs, ["clean", "noisy"], corrupted=True)
     after = gate_metrics(results["means"])
     assert before.keys() == after.keys()
     for cell, metrics in after.items():
@@ -168,6 +168,47 @@ def test_a_name_keeps_methods_apart_that_were_trained_in_another_way(results, tm
     gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     (said,) = caplog.messages
     assert "training.steps" in said
+
+
+def test_one_test_set_stands_for_all_runs(results, comparison, tmp_path):
+    """The first that all were evaluated on, whatever stood for them where they were made."""
+    other = [row | {"run": "x", **row["tests"]["noisy"]} for row in results["runs"][:1]]
+    swapped = {"runs": other, "standing": "noisy", "test_sets": results["test_sets"][::-1]}
+    (tmp_path / "a.json").write_text(to_json(results))
+    (tmp_path / "b.json").write_text(to_json(results | swapped))
+    whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
+    assert whole["standing"] == "clean"
+    assert all(row["eer_percent"] == row["tests"]["clean"]["eer_percent"] for row in whole["runs"])
+    untested = [row | {"run": "y", "tests": {}} for row in results["runs"][:1]]
+    (tmp_path / "b.json").write_text(to_json(results | {"runs": untested, "test_sets": []}))
+    whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
+    assert whole["standing"] == "validation"
+    assert all(row["eer_percent"] == row["validation"]["eer_percent"] for row in whole["runs"])
+
+
+def test_results_on_other_trials_are_not_mixed(results, tmp_path):
+    def on(trials):
+        rows = [
+            row | {"tests": {n: t | {"trials_sha256": trials} for n, t in row["tests"].items()}}
+            for row in results["runs"]
+        ]
+        return to_json(results | {"runs": rows})
+
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(on(name))
+    with pytest.raises(SparsifyError, match="different trials, both called 'clean'"):
+        gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
+
+
+def test_runs_that_differ_in_options_are_not_taken_for_seeds_in_silence(results, tmp_path, caplog):
+    assert results["runs"][-1]["options"]["initial_sparsity"] == 0.99  # with all defaults
+    rows = [row | {"options": row["options"] | {"lr": 0.123}} for row in results["runs"]]
+    (tmp_path / "a.json").write_text(to_json(results))
+    (tmp_path / "b.json").write_text(to_json(results | {"runs": rows}))
+    gather([Part(tmp_path / "a.json")])
+    assert not caplog.messages
+    gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
+    assert "the runs of linbreg@0.9 differ in lr" in caplog.text
 
 
 def test_runs_of_one_name_are_told_apart(results, tmp_path):

@@ -113,6 +113,29 @@ def test_an_interruption_ends_the_processes_and_is_resumed(book, plan, tmp_path)
     assert resumed == {name for _, name, *_ in started}
 
 
+def test_a_damaged_evaluation_is_made_again_and_a_damaged_run_stops_no_other(book, plan, tmp_path):
+    carry_out(plan, tmp_path / "out", jobs=1)
+    calls(book)
+    runs = tmp_path / "out" / "runs"
+    (runs / NAMES[0] / "evaluations" / "clean.json").write_text("")
+    (runs / NAMES[1] / "summary.json").write_text("")
+    failures = carry_out(plan, tmp_path / "out", jobs=1)
+    assert failures.keys() == {NAMES[1]}
+    assert "is damaged" in failures[NAMES[1]]
+    assert kinds(book) == [("evaluate", NAMES[0], "new")]
+
+
+def test_speakers_that_are_told_go_to_the_evaluation(book, plan, tmp_path):
+    (tmp_path / "speakers").write_text("a one\nb one\nc two\n")
+    given = plan.tests[0].model_copy(update={"speakers": str(tmp_path / "speakers")})
+    carry_out(plan, tmp_path / "out", jobs=1)
+    calls(book)
+    carry_out(plan.model_copy(update={"tests": (given,)}), tmp_path / "out", jobs=1)
+    assert {kind for kind, *_ in kinds(book)} == {"evaluate"}  # anew, as intervals are possible now
+    said = (book / "arguments").read_text().splitlines()[-1]
+    assert f"--confidence 95 --speakers {tmp_path / 'speakers'}" in said
+
+
 def test_a_killed_process_is_a_failure_that_tells_so(book, plan, tmp_path):
     (book / "slow").touch()
 
@@ -154,6 +177,14 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
     gpus = runner.visible_gpus()
     used = [runner._environment(slot, 3, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert used == ["2", "5", "2"]
+
+
+def test_latency_of_a_method_whose_first_seed_failed_is_that_of_another(book, plan, tmp_path):
+    several = plan.model_copy(update={"runs": tuple(grid(["dense"], [0.5], [3, 4]))})
+    (book / "broken").write_text("dense-seed3")
+    failures = carry_out(several, tmp_path / "out", jobs=1, measure_latency=True)
+    assert failures.keys() == {"dense-seed3"}
+    assert ("export", "dense-seed4", "new") in kinds(book)
 
 
 def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):

@@ -149,6 +149,21 @@ def test_every_chart_is_there(page):
         assert expected in names
 
 
+def test_latencies_of_several_machines_have_charts_of_their_own(results, tmp_path):
+    """Which were measured with other numbers of threads."""
+    rows = []
+    for row, (cpu, threads) in zip(results["runs"], [("one", 1), *[("two", 8)] * 5], strict=True):
+        line = {"engine": "onnxruntime", "artifact": "sparse", "threads": threads, "median_ms": 1}
+        rows.append(row | {"latency": {"machine": {"cpu": cpu}, "rows": [line]}})
+    path = tmp_path / "report.html"
+    write_report(results | {"runs": rows}, path)
+    text = path.read_text()
+    names = charts(Parts(text))
+    assert ("Latency, 1 thread" in names, "Latency, 8 threads" in names) == (True, True)
+    assert "2 s of speech on one" in text
+    assert "2 s of speech on two" in text
+
+
 def test_holds_the_data(page, results):
     scripts = Parts(page.read_text()).scripts
     data = json.loads(scripts[0])

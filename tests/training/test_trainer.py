@@ -10,10 +10,12 @@ import torch
 
 from sparsify import SparsifyError
 from sparsify.artifact import load_artifact, load_model, source_digest, weights_table
-from sparsify.recipe import load_recipe
+from sparsify.methods.registry import with_all_options
+from sparsify.recipe import Recipe, load_recipe
 from sparsify.speech.batches import training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.training.data import load_data
+from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 from sparsify.verification.evaluate import evaluate_features
 
@@ -45,6 +47,18 @@ def finished(tmp_path_factory):
     return output, train(tiny_recipe(), output)
 
 
+def test_what_was_killed_while_its_directory_was_made_can_be_begun_again(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.create(Recipe(), {"weight": torch.zeros(2)})
+    with pytest.raises(SparsifyError, match="holds a run already"):
+        run.check_free()
+    run.recipe_file.unlink()  # which is written last
+    run.check_free()
+    run.metrics_file.write_text("somebody's work")
+    with pytest.raises(SparsifyError, match="not empty"):
+        run.check_free()
+
+
 def test_run_directory_holds_what_was_promised(finished):
     output, summary = finished
     names = {path.name for path in output.iterdir()}
@@ -56,7 +70,10 @@ def test_run_directory_holds_what_was_promised(finished):
         "checkpoints",
     }
     assert json.loads((output / "summary.json").read_text()) == summary
-    assert load_recipe(output / "recipe.yaml") == tiny_recipe()
+    saved = load_recipe(output / "recipe.yaml")
+    assert saved == with_all_options(tiny_recipe())
+    # A default that changes one day does not change what this run was.
+    assert saved.methods["adabreg"]["initial_allocation"] == "erk"
     records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [2, 4, 6, 8, 10, 12]
     for record in records:
@@ -77,7 +94,7 @@ def test_summary_describes_the_delivered_model(finished):
     assert summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert abs(summary["sparsity"] - 0.9) < 0.001
     assert weights_table(artifact).at_least(0.9)
-    assert artifact.recipe == tiny_recipe()
+    assert artifact.recipe == with_all_options(tiny_recipe())
 
 
 def test_summary_eer_is_that_of_the_saved_file(finished):
