@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from sparsify.cli.training_display import describe
 from sparsify.comparison.runner import Progress as RunProgress
@@ -84,14 +85,19 @@ class LiveDisplay:
     def __init__(self, console: Console, title: str) -> None:
         self.title = title
         self.events = Events(console)
+        # Where the terminal is narrow, only the details are cut short.
+        whole = Column(no_wrap=True, min_width=7)
+        details = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False, table_column=whole),
+            BarColumn(12, table_column=Column(min_width=12)),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TimeRemainingColumn(table_column=whole),
+            TextColumn("{task.fields[detail]}", markup=False, table_column=details),
             console=console,
             transient=True,
+            expand=True,
         )
         self.everything: TaskID | None = None
         self.tasks: dict[str, TaskID] = {}

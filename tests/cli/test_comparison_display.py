@@ -1,0 +1,63 @@
+"""What a person sees while a comparison is at work."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sparsify.cli.comparison_display import LiveDisplay, comparison_display
+from sparsify.comparison.plan import grid
+from sparsify.comparison.runner import Progress
+
+RECORD = {
+    "step": 250,
+    "loss": 5.125,
+    "accuracy": 0.5,
+    "sparsity": 0.9,
+    "lambda": 0.264,
+    "eer_percent": 12.5,
+    "corrupted_eer_percent": 17.25,
+    "selected": True,
+}
+
+
+@pytest.fixture
+def runs():
+    first, second = grid(["adabreg"], [0.9, 0.95], [0])
+    running = Progress(first, 1000, "running", "training", RECORD)
+    return [running, Progress(second, 1000)]
+
+
+def console(width, *, terminal):
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_names_and_times_are_whole_in_terminals_of_any_width(runs, width):
+    screen = console(width, terminal=True)
+    display = LiveDisplay(screen, "all runs")
+    display.watch(runs)
+    screen.file.truncate(0)
+    screen.print(display.progress.get_renderable())
+    everything, one = screen.file.getvalue().lstrip("\0").splitlines()
+    assert "all runs" in everything
+    assert "0/2 runs" in everything
+    assert "adabreg-0.9-seed0 " in one
+    assert "0:00:00 left" in one
+    assert "250/1000" in one
+    assert len(one) <= width
+    assert ("17.25" in one) == (width == 160)
+
+
+def test_lines_tell_what_happens_where_there_is_no_terminal(runs):
+    screen = console(200, terminal=False)
+    with comparison_display(screen, "all runs") as watch:
+        watch(runs)
+        runs[0].state, runs[1].state, runs[1].error = "done", "failed", "it broke"
+        watch(runs)
+        watch(runs)
+    assert screen.file.getvalue().splitlines() == [
+        "adabreg-0.9-seed0: training",
+        "adabreg-0.9-seed0: done",
+        "adabreg-0.95-seed0: failed: it broke",
+    ]
