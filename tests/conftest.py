@@ -22,6 +22,9 @@ from sparsify.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.trainer import Observer, train
 
+# Threads of many small operations only get into each other's way where cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
 
