@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: a bar for it all, and a line per run at work."""
+"""What a person sees of a comparison: bars while it is at work, then tables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,23 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column
+from rich.table import Column, Table
 
+from sparsify.cli.display import out
 from sparsify.cli.training_display import describe
+from sparsify.comparison.results import Results
 from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
+from sparsify.comparison.tables import (
+    compared,
+    difference_text,
+    eer_text,
+    evaluation_sets,
+    percent,
+    references,
+    spread_text,
+    tuning_text,
+)
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 
@@ -127,3 +139,46 @@ def _figures(run: RunProgress) -> str:
     if run.doing != "training" or not run.record:
         return run.doing
     return f"{run.step}/{run.steps}  {describe(dict(run.record), live=True)}"
+
+
+def show_results(results: Results) -> None:
+    """Prints the means over seeds, the differences, and what was tuned."""
+    sets = evaluation_sets(results)
+    view = Table(box=None, pad_edge=False)
+    view.add_column("Method")
+    heads = ["Target", "Sparsity", *(f"EER {title} %" for title in sets.values()), "minDCF"]
+    for heading in (*heads, "Nonzero", "Training", "Seeds"):
+        view.add_column(heading, justify="right")
+    for entry in results["means"]:
+        metrics, target = entry["metrics"], entry["target_sparsity"]
+        view.add_row(
+            entry["method"],
+            "–" if target is None else percent(target),
+            f"{metrics['sparsity']['mean']:.3%}",
+            *(eer_text(metrics, name) for name in sets),
+            spread_text(metrics["min_dcf"], ".3f"),
+            f"{metrics['nonzero']['mean']:,.0f}",
+            f"{metrics['seconds']['mean']:,.0f} s",
+            str(len(entry["seeds"])),
+        )
+    out.print(view)
+    _show_differences(results)
+    for row in results["tuning"]:
+        out.print(f"\n{tuning_text(row)}", markup=False)
+
+
+def _show_differences(results: Results) -> None:
+    """What each method's EER is beside that of dense training or, without it, of the first."""
+    against = next(iter(references(results)), None)
+    if against is None:
+        return
+    tests = list(dict.fromkeys(row["test"] for row in results["differences"]))
+    view = Table(box=None, pad_edge=False)
+    view.add_column(f"Against {against}")
+    for heading in ("Target", *(f"EER {test}, points" for test in tests)):
+        view.add_column(heading, justify="right")
+    for method, target, by_test in compared(results, against):
+        texts = [difference_text(by_test[test]) if test in by_test else "–" for test in tests]
+        view.add_row(method, "–" if target is None else percent(target), *texts)
+    out.print()
+    out.print(view)

@@ -1,0 +1,160 @@
+"""The comparison that the options of `sparsify compare` describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from sparsify.comparison.plan import (
+    PLAN_FILE,
+    Cell,
+    Plan,
+    Scalar,
+    TestSet,
+    Tuning,
+    grid,
+    read_plan,
+    shared_recipe,
+)
+from sparsify.comparison.results import read_results
+from sparsify.errors import SparsifyError
+from sparsify.recipe import Recipe, load_recipe
+from sparsify.section import validate
+from sparsify.training.networks import network_assignments
+
+METHODS = ("dense", "adabreg", "linbreg", "gmp")
+TARGETS = (0.75, 0.9, 0.95, 0.99)
+SEEDS = (0,)
+OWN_OPTIONS = {"method": "--methods", "target_sparsity": "--targets", "seed": "--seeds"}
+
+
+def plan_of(output: Path, given: dict[str, Any]) -> Plan:
+    """The comparison in `output`, with what is given added; or a new one.
+
+    Args:
+        output: Folder of the comparison.
+        given: The options of the command by name.
+
+    Raises:
+        SparsifyError: An option is malformed, or does not fit what is in the folder.
+    """
+    saved = read_plan(output)
+    shared = ("recipe", "data", "model", "init_from", "assignments")
+    recipe = _recipe(given) if any(given[key] for key in shared) else None
+    if saved is None:
+        recipe = recipe or _recipe(given)
+    elif recipe is not None and recipe != saved.recipe:
+        raise SparsifyError(
+            f"the comparison in '{output}' has another recipe than given now"
+            f" ({PLAN_FILE} holds it): give another --output, or no recipe"
+        )
+    else:
+        recipe = saved.recipe
+    tests = _tests(given, saved.tests if saved else ())
+    before: Sequence[Cell] = saved.runs if saved else ()
+    runs = dict.fromkeys(before)
+    if saved is None or any(given[key] for key in ("methods", "targets", "seeds")):
+        methods = dict.fromkeys(cell.method for cell in before) or METHODS
+        targets = {cell.target_sparsity for cell in before} - {None} or TARGETS
+        seeds = {cell.seed for cell in before} or SEEDS
+        added = grid(
+            given["methods"] or list(methods),
+            given["targets"] or sorted(target for target in targets if target is not None),
+            given["seeds"] or sorted(seeds),
+        )
+        runs |= dict.fromkeys(added)
+    return Plan(
+        recipe=recipe,
+        runs=tuple(runs),
+        tests=tests,
+        tunings=_tunings(output, given["tunings"], saved),
+    )
+
+
+def _recipe(given: dict[str, Any]) -> Recipe:
+    data, recipe = given["data"], given["recipe"]
+    if recipe is None:
+        recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
+    changes = {} if data is None else {"data.path": data}
+    for assignment in given["assignments"]:
+        key = assignment.partition("=")[0].strip()
+        if key in OWN_OPTIONS:
+            raise SparsifyError(f"--set {key}: in a comparison use {OWN_OPTIONS[key]}")
+    network = network_assignments(given["model"], given["init_from"])
+    return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
+
+
+def _tunings(output: Path, given: Sequence[str], saved: Plan | None) -> tuple[Tuning, ...]:
+    """Those of the comparison so far, and new ones.
+
+    Raises:
+        SparsifyError: One is malformed, or changes a method that has results already.
+    """
+    tunings = {tuning.method: tuning for tuning in saved.tunings} if saved else {}
+    finished = {row["method"] for row in (read_results(output) or {}).get("runs", [])}
+    named = set()
+    for text in given:
+        tuning = _tuning(text)
+        method = tuning.method
+        if method in named:
+            raise SparsifyError(f"--tune '{text}': of each method one option can be tuned")
+        if method in finished and tunings.get(method) != tuning:
+            raise SparsifyError(
+                f"--tune '{text}': '{output}' has results of '{method}' with other options: give"
+                " another --output"
+            )
+        named.add(method)
+        tunings[method] = tuning
+    return tuple(tunings.values())
+
+
+def _tuning(text: str) -> Tuning:
+    name, equals, values = text.partition("=")
+    method, dot, option = (part.strip() for part in name.partition("."))
+    if not (equals and dot and method and option):
+        raise SparsifyError(f"--tune '{text}' is not of the form METHOD.OPTION=V,V,…")
+    tried = tuple(dict.fromkeys(_value(part.strip(), text) for part in values.split(",")))
+    if len(tried) < 2:
+        raise SparsifyError(f"--tune '{text}': give two or more different values to choose from")
+    return Tuning(method=method, option=option, values=tried)
+
+
+def _value(part: str, text: str) -> Scalar:
+    """A number or word, as YAML has it, with numbers such as 1e-3, which YAML takes for words."""
+    try:
+        value = yaml.safe_load(part)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, Scalar):
+        raise SparsifyError(f"--tune '{text}': '{part}' is neither a number nor a word")
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ...]:
+    """Those of the comparison so far, and new ones, which replace others of the same name."""
+    trials, root = given["trials"], given["audio_root"]
+    if (trials is None) != (root is None):
+        raise click.UsageError("--trials and --audio-root belong together.")
+    parts = [("test", trials, root)] if trials else []
+    for text in given["tests"]:
+        name, equals, rest = text.partition("=")
+        trials, colon, root = rest.rpartition(":")
+        if not (equals and colon):
+            raise SparsifyError(f"--test '{text}' is not of the form NAME=TRIALS:ROOT")
+        parts.append((name, trials, root))
+    added = [
+        validate(TestSet, {"name": name, "trials": trials, "audio_root": root}, "--test")
+        for name, trials, root in parts
+    ]
+    if len({test.name for test in added}) < len(added):
+        raise SparsifyError("two test sets have the same name: give each one of its own")
+    tests = {test.name: test for test in (*saved, *added)}
+    speakers = {"speakers": given["speakers"]} if given["speakers"] else {}
+    return tuple(test.model_copy(update=speakers) for test in tests.values())
