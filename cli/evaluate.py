@@ -118,6 +118,12 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
     help="Also give intervals of this level, by resampling the speakers.",
 )
 @click.option(
+    "--resampled",
+    is_flag=True,
+    help="For --confidence with --json: also the EER of every sample, to compare models on the same"
+    " trials sample by sample.",
+)
+@click.option(
     "--speakers",
     type=PATH,
     help="For --confidence: one 'utterance speaker' per line, where the first folder of a name is"
@@ -152,6 +158,7 @@ def evaluate_command(
     c_fa: float,
     corruption_seed: int | None,
     confidence: float | None,
+    resampled: bool,
     speakers: Path | None,
     det: Path | None,
     calibrate: Path | None,
@@ -168,17 +175,18 @@ def evaluate_command(
         raise click.UsageError("--score-norm needs --cohort.")
     if cohort is not None and not (score_norm or subtract_mean):
         raise click.UsageError("--cohort serves --subtract-mean or --score-norm: give one of them.")
-    if speakers is not None and confidence is None:
+    if confidence is None and speakers is not None:
         raise click.UsageError("--speakers serves --confidence: give that, too.")
+    if resampled and not (confidence and as_json):
+        raise click.UsageError("--resampled serves --confidence with --json: give both.")
     if det:
         check_det(det)
     if calibrate:
         check_calibration(calibrate)
     costs = [DetectionCost(p_target, c_miss, c_fa) for p_target in dict.fromkeys(p_targets)]
     trials = read_trials(trial_list, enroll)
-    sides = None
-    if confidence is not None:
-        sides = speaker_numbers(trials, read_speakers(speakers) if speakers else None)
+    known = read_speakers(speakers) if speakers else None
+    sides = None if confidence is None else speaker_numbers(trials, known)
 
     model = load_speaker_model(path, threads)
     start = time.perf_counter()
@@ -214,7 +222,7 @@ def evaluate_command(
                 "score_norm": score_norm,
                 "cohort_speakers": None if scoring.cohort is None else len(scoring.cohort),
                 "corruption_seed": corruption_seed,
-                "confidence": None if intervals is None else asdict(intervals),
+                "confidence": _confidence(intervals, resampled=resampled),
             }
         )
     else:
@@ -245,6 +253,15 @@ def _scoring(
             " give --subtract-mean a --cohort"
         )
     return Scoring(mean)
+
+
+def _confidence(intervals: Confidence | None, *, resampled: bool) -> dict[str, Any] | None:
+    if intervals is None:
+        return None
+    content = asdict(intervals)
+    if not resampled:  # a thousand numbers
+        del content["resampled_eer_percent"]
+    return content
 
 
 def _thresholds(points: OperatingPoints, costs: Sequence[DetectionCost]) -> dict[str, float]:

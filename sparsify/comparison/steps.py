@@ -62,7 +62,7 @@ def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator
 def _evaluation(run: RunDirectory, test: TestSet) -> Step:
     options = ["--trials", test.trials, "--audio-root", test.audio_root]
     if test.speaker_problem() is None:
-        options += ["--confidence", CONFIDENCE]
+        options += ["--confidence", CONFIDENCE, "--resampled"]
         if test.speakers is not None:
             options += ["--speakers", test.speakers]
 

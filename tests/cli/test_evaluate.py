@@ -255,7 +255,12 @@ def test_several_costs(folder):
 
 def test_confidence_intervals_enclose_the_rates(folder):
     result = evaluated(folder, "run", "--confidence", 95)
+    assert "resampled_eer_percent" not in result["confidence"]
     low, high = result["confidence"]["eer_percent"]
+    samples = evaluated(folder, "run", "--confidence", 95, "--resampled")["confidence"]
+    assert np.percentile(samples["resampled_eer_percent"], [2.5, 97.5]) == pytest.approx(
+        [low, high], abs=1e-3
+    )
     assert low <= result["eer_percent"] <= high
     assert low < high
     ((low, high),) = result["confidence"]["min_dcf"]
@@ -307,6 +312,7 @@ def test_the_model_is_read_once(folder, monkeypatch):
         ("run", ("--score-norm", "as-norm"), "--score-norm needs --cohort"),
         ("run", ("--cohort", "."), "--cohort serves"),
         ("run", ("--speakers", "x"), "--speakers serves --confidence"),
+        ("run", ("--confidence", "95", "--resampled"), "with --json"),
         ("run", ("--confidence", "95", "--speakers", "absent"), "no list of speakers 'absent'"),
         ("run", ("--enroll", "absent"), "no enrolment list 'absent'"),
         ("run", ("--det", "det.txt"), "must end in .csv"),

@@ -133,7 +133,7 @@ def test_speakers_that_are_told_go_to_the_evaluation(book, plan, tmp_path):
     carry_out(plan.model_copy(update={"tests": (given,)}), tmp_path / "out", jobs=1)
     assert {kind for kind, *_ in kinds(book)} == {"evaluate"}  # anew, as intervals are possible now
     said = (book / "arguments").read_text().splitlines()[-1]
-    assert f"--confidence 95 --speakers {tmp_path / 'speakers'}" in said
+    assert f"--confidence 95 --resampled --speakers {tmp_path / 'speakers'}" in said
 
 
 def test_a_killed_process_is_a_failure_that_tells_so(book, plan, tmp_path):
