@@ -168,7 +168,7 @@ def compare_command(
     report.html.
     """
     gates = [parse_gate(condition) for condition in conditions]
-    plan = plan_of(output, given)
+    plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]))
     names = [test.name for test in plan.tests]
     corrupted = plan.recipe.augment.probability > 0
     for gate in gates:  # a typo is found before hours of training
@@ -178,7 +178,6 @@ def compare_command(
             plan,
             output,
             jobs=jobs or _default_jobs(len(plan.runs), device),
-            command=shlex.join(["sparsify", *sys.argv[1:]]),
             device=device,
             measure_latency=measure_latency,
             display=partial(comparison_display, console),

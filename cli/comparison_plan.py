@@ -32,12 +32,13 @@ SEEDS = (0,)
 OWN_OPTIONS = {"method": "--methods", "target_sparsity": "--targets", "seed": "--seeds"}
 
 
-def plan_of(output: Path, given: dict[str, Any]) -> Plan:
+def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
     """The comparison in `output`, with what is given added; or a new one.
 
     Args:
         output: Folder of the comparison.
         given: The options of the command by name.
+        command: The call, remembered if it adds something.
 
     Raises:
         SparsifyError: An option is malformed, or does not fit what is in the folder.
@@ -67,12 +68,15 @@ def plan_of(output: Path, given: dict[str, Any]) -> Plan:
             given["seeds"] or sorted(seeds),
         )
         runs |= dict.fromkeys(added)
-    return Plan(
+    commands = saved.commands if saved else ()
+    plan = Plan(
         recipe=recipe,
         runs=tuple(runs),
         tests=tests,
         tunings=_tunings(output, given["tunings"], saved),
+        commands=commands,
     )
+    return plan if plan == saved else plan.model_copy(update={"commands": (*commands, command)})
 
 
 def _recipe(given: dict[str, Any]) -> Recipe:

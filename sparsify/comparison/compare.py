@@ -31,7 +31,6 @@ def compare(
     output: Path,
     *,
     jobs: int,
-    command: str,
     device: str = "auto",
     measure_latency: bool = False,
     display: Display = lambda _: nullcontext(ignore),
@@ -43,7 +42,6 @@ def compare(
         plan: What is compared.
         output: Folder of the comparison; what it holds already is not done again.
         jobs: Processes at a time.
-        command: What was called, for the record.
         device: For the trainings.
         measure_latency: Measure the latency of each model, too.
         display: Shows the progress of the trainings, first of those that tune the methods.
@@ -75,7 +73,7 @@ def compare(
         for name in track(done, "Reading results", len(done))
     ]
     failures |= fatal_failures(tuned)
-    results = summarise(plan, rows, tuned, failures, command)
+    results = summarise(plan, rows, tuned, failures)
     _write(output / RESULTS_FILE, to_json(results))
     _write(output / "results.csv", to_csv(results))
     _write(output / "results.md", to_markdown(results))

@@ -131,12 +131,14 @@ class Plan(Section):
         runs: What is trained, in this order.
         tests: What is evaluated; the first gives the figures that stand for a run.
         tunings: What is chosen before, at most one option of a method.
+        commands: The calls that made the plan what it is, for the record.
     """
 
     recipe: Recipe
     runs: tuple[Cell, ...]
     tests: tuple[TestSet, ...]
     tunings: tuple[Tuning, ...] = ()
+    commands: tuple[str, ...] = ()
 
     def recipe_of(self, cell: Cell) -> Recipe:
         """The recipe of one run, which knows no options of other methods."""

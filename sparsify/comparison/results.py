@@ -33,7 +33,6 @@ def summarise(
     rows: Sequence[Row],
     tuned: Sequence[Row],
     failures: Mapping[str, str],
-    command: str,
 ) -> Results:
     """The content of `results.json`.
 
@@ -42,12 +41,11 @@ def summarise(
         rows: Of the finished runs.
         tuned: What was chosen before them, and from what.
         failures: What went wrong, by the name of the run.
-        command: That made the results.
     """
     tests = [test.model_dump(mode="json") for test in plan.tests]
     recipe = plan.recipe.model_dump(mode="json")
     return _results(tests, recipe, rows) | {
-        "command": command,
+        "command": _AND.join(plan.commands),
         "tuning": list(tuned),
         "failures": dict(failures),
     }
@@ -88,8 +86,8 @@ def gather(parts: Sequence[Part]) -> Results:
         for key in ("runs", "tuning"):
             whole[key] += [each for each in other[key] if each not in whole[key]]
         whole["failures"] |= other["failures"]
-        commands = dict.fromkeys([*whole["command"].split(_AND), other["command"]])
-        whole["command"] = _AND.join(filter(None, commands))
+        commands = [each for r in (whole, other) for each in r["command"].split(_AND) if each]
+        whole["command"] = _AND.join(dict.fromkeys(commands))
         if not part.name and (keys := _different(whole["recipe"], other["recipe"])):
             logger.warning(
                 "'%s' was made with another recipe (%s): give it as NAME=%s to keep its methods"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -78,6 +79,21 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     again = compare("--output", output, "--json")
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["runs"] == json.loads(before)["runs"]
+
+
+def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch):
+    output, _ = done
+    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    before = (output / "comparison.yaml").read_text()
+    monkeypatch.setattr(sys, "argv", ["sparsify", "compare", "--seeds", "0"])
+    made = json.loads(compare("--output", output, "--seeds", 0, "--json").stdout)["command"]
+    assert "--seeds 0" not in made  # which was there
+    trials = f"again={speech / 'trials.txt'}:{speech}"
+    monkeypatch.setattr(sys, "argv", ["sparsify", "compare", "--test", "a b"])
+    compare("--output", output, "--test", trials)  # evaluates nothing, as there is no program
+    plan = yaml.safe_load((output / "comparison.yaml").read_text())
+    assert plan["commands"] == [made, "sparsify compare --test 'a b'"]
+    (output / "comparison.yaml").write_text(before)
 
 
 def test_gates_on_what_is_there(done, monkeypatch):

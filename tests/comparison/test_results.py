@@ -23,9 +23,7 @@ def results(comparison_plan, comparison, tuned):
         collect_run(comparison / "runs" / cell.name, ["clean", "noisy"])
         for cell in comparison_plan.runs
     ]
-    made = summarise(
-        comparison_plan, rows, tuned, {"gmp-0.9-seed0": "it broke"}, "sparsify compare"
-    )
+    made = summarise(comparison_plan, rows, tuned, {"gmp-0.9-seed0": "it broke"})
     made["test_sets"] = [{"name": "clean"}, {"name": "noisy"}]
     return made
 

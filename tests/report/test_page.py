@@ -108,7 +108,8 @@ def results(comparison_plan, comparison, tuned):
                 name: result | {"confidence": ends | {"resampled_eer_percent": samples}}
             }
     hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
-    made = summarise(comparison_plan, rows, tuned, hostile, "sparsify compare --output 'a & b'")
+    plan = comparison_plan.model_copy(update={"commands": ("sparsify compare --output 'a & b'",)})
+    made = summarise(plan, rows, tuned, hostile)
     found = differences(rows, ["clean", "noisy"])
     tests = [{"name": "clean"}, {"name": "noisy"}]
     return made | {"test_sets": tests, "standing": "clean", "differences": found}
@@ -209,9 +210,7 @@ def test_what_was_tuned_is_told(page):
 
 
 def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, tmp_path):
-    failed = summarise(
-        comparison_plan, [], [], {"dense-seed0": "no such folder"}, "sparsify compare"
-    )
+    failed = summarise(comparison_plan, [], [], {"dense-seed0": "no such folder"})
     write_report(failed, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "no such folder" in text
