@@ -81,6 +81,7 @@ def gather(parts: Sequence[Part]) -> Results:
     found = [_renamed(_found(part.path), part.name) for part in parts]
     whole = found[0]
     for part, other in zip(parts[1:], found[1:], strict=True):
+        mixed = by_cell(whole["runs"]).keys() & by_cell(other["runs"]).keys()
         names = {test["name"] for test in whole["test_sets"]}
         whole["test_sets"] += [test for test in other["test_sets"] if test["name"] not in names]
         for key in ("runs", "tuning"):
@@ -88,7 +89,7 @@ def gather(parts: Sequence[Part]) -> Results:
         whole["failures"] |= other["failures"]
         commands = [each for r in (whole, other) for each in r["command"].split(_AND) if each]
         whole["command"] = _AND.join(dict.fromkeys(commands))
-        if not part.name and (keys := _different(whole["recipe"], other["recipe"])):
+        if mixed and (keys := _different(whole["recipe"], other["recipe"])):
             logger.warning(
                 "'%s' was made with another recipe (%s): give it as NAME=%s to keep its methods"
                 " apart",
