@@ -23,7 +23,7 @@ from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.results import Part, gather
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_names, option_names, with_all_options
+from sparsify.methods.registry import method_names, option_names, same_training, with_all_options
 from sparsify.models.registry import model_names
 from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
@@ -197,16 +197,12 @@ def _resumed(
     ]
     # A run that several processes began has a micro-batch for each, whatever was given.
     pieces = saved.training.micro_batches
-    if given and not _same(_resolve(recipe, assignments, flags).in_pieces(pieces), saved):
+    if given and not same_training(_resolve(recipe, assignments, flags).in_pieces(pieces), saved):
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"
         )
     return saved
-
-
-def _same(recipe: Recipe, other: Recipe) -> bool:
-    return with_all_options(recipe) == with_all_options(other)
 
 
 def _report(summary: dict[str, Any]) -> None:

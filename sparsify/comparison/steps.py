@@ -13,7 +13,7 @@ from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
-from sparsify.methods.registry import with_all_options
+from sparsify.methods.registry import same_training
 from sparsify.training.run_directory import RunDirectory
 
 RUNS = "runs"
@@ -102,8 +102,7 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
     run = RunDirectory(output / RUNS / cell.name)
     if not run.recipe_file.is_file():
         return
-    # A default that has changed since is a difference, too, but not between two ways to say it.
-    if with_all_options(run.saved_recipe()) != with_all_options(plan.recipe_of(cell)):
+    if not same_training(run.saved_recipe(), plan.recipe_of(cell)):
         raise SparsifyError(
             f"'{run.path}' was trained with another recipe: give another --output, or delete it"
         )

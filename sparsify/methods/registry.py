@@ -90,6 +90,15 @@ def with_all_options(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"methods": {recipe.method: options}})
 
 
+def same_training(recipe: Recipe, other: Recipe) -> bool:
+    """Whether two recipes say the same, be it in other words: by defaults, or for other methods.
+
+    Raises:
+        SparsifyError: See `method_options`.
+    """
+    return with_all_options(recipe) == with_all_options(other)
+
+
 def build_method(recipe: Recipe, task: Task) -> Method[Any]:
     """Sets up the recipe's method for a network.
 
