@@ -44,8 +44,13 @@ def corrupt(rng: np.random.Generator, samples: Samples) -> Samples:
 
 def corrupt_utterance(samples: Samples, name: str, seed: int) -> Samples:
     """`corrupt` as the name of the utterance and the seed alone decide, whatever the order."""
+    return corrupt(utterance_rng(name, seed), samples)
+
+
+def utterance_rng(name: str, seed: int) -> np.random.Generator:
+    """The source of randomness that belongs to the utterance of this name."""
     digest = hashlib.sha256(name.encode()).digest()
-    return corrupt(np.random.default_rng([seed, int.from_bytes(digest[:8])]), samples)
+    return np.random.default_rng([seed, int.from_bytes(digest[:8])])
 
 
 def _shape(
