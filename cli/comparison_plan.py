@@ -17,6 +17,7 @@ from sparsify.comparison.plan import (
     TestSet,
     Tuning,
     grid,
+    model_digests,
     read_plan,
     shared_recipe,
 )
@@ -55,6 +56,13 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
         )
     else:
         recipe = saved.recipe
+    models = model_digests(recipe)
+    if saved is not None and saved.models != models:
+        changed = next(key for key in models if models[key] != saved.models.get(key))
+        raise SparsifyError(
+            f"{changed}: the model has changed since the comparison in '{output}' began: give"
+            " another --output, or the model of before"
+        )
     tests = _tests(given, saved.tests if saved else ())
     before: Sequence[Cell] = saved.runs if saved else ()
     runs = dict.fromkeys(before)
@@ -71,6 +79,7 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
     commands = saved.commands if saved else ()
     plan = Plan(
         recipe=recipe,
+        models=models,
         runs=tuple(runs),
         tests=tests,
         tunings=_tunings(output, given["tunings"], saved),
@@ -106,10 +115,10 @@ def _tunings(output: Path, given: Sequence[str], saved: Plan | None) -> tuple[Tu
         method = tuning.method
         if method in named:
             raise SparsifyError(f"--tune '{text}': of each method one option can be tuned")
-        if method in finished and tunings.get(method) != tuning:
+        if method in finished and not tuning.extends(tunings.get(method)):
             raise SparsifyError(
                 f"--tune '{text}': '{output}' has results of '{method}' with other options: give"
-                " another --output"
+                " another --output, or all values tried so far and more"
             )
         named.add(method)
         tunings[method] = tuning

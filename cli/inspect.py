@@ -176,18 +176,7 @@ def _as_json(
         "nonzero": table.nonzero,
         "bytes": artifact.path.stat().st_size,
         "zipped_bytes": zipped_bytes(artifact.path),
-        "layers": [
-            {
-                "name": layer.name,
-                "type": layer.type,
-                "shape": list(layer.shape),
-                "parameters": layer.parameters,
-                "nonzero": layer.nonzero,
-                "sparsity": layer.sparsity,
-                "prunable": layer.prunable,
-            }
-            for layer in layers
-        ],
+        "layers": [layer.to_json() for layer in layers],
     }
 
 

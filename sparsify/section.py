@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from sparsify.errors import SparsifyError, did_you_mean
@@ -20,6 +28,19 @@ class Section(BaseModel):
     """A part of a recipe: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `true` for a number, which pydantic takes for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if (
+            isinstance(value, bool)
+            and {int, float} & {kind, *get_args(kind)}
+            and bool not in get_args(kind)
+        ):
+            raise ValueError("true and false are no numbers")
+        return value
 
 
 S = TypeVar("S", bound=Section)

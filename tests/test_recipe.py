@@ -49,6 +49,7 @@ def test_assignments_and_changes_apply_in_order():
         ("training.batch_size=many", "training.batch_size"),
         ("augment.snr_db=[20, 0]", "must not exceed"),
         ("objective.margin_ramp=[0.5, 0.2]", "must not exceed"),
+        ("training.steps=true", "steps = True does not fit: true and false are no numbers"),
         ("training", "key=value"),
         ("name.x=1", "not a section"),
         ("training.steps=[", "YAML"),

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field
 from torch import Tensor, nn
 
+from sparsify.artifact import load_artifact, source_digest
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.base import Task
@@ -122,12 +123,21 @@ class Tuning(Section):
     option: str
     values: Annotated[tuple[Scalar, ...], Field(min_length=2)]
 
+    def extends(self, other: Tuning | None) -> bool:
+        """Whether all that was tried before is tried, and perhaps more."""
+        return (
+            other is not None
+            and (self.method, self.option) == (other.method, other.option)
+            and set(self.values) >= set(other.values)
+        )
+
 
 class Plan(Section):
     """A comparison.
 
     Attributes:
         recipe: What all runs share; its method, target and seed mean nothing.
+        models: Digests of the models that the recipe names, by its keys.
         runs: What is trained, in this order.
         tests: What is evaluated; the first gives the figures that stand for a run.
         tunings: What is chosen before, at most one option of a method.
@@ -135,6 +145,7 @@ class Plan(Section):
     """
 
     recipe: Recipe
+    models: Mapping[str, str] = {}
     runs: tuple[Cell, ...]
     tests: tuple[TestSet, ...]
     tunings: tuple[Tuning, ...] = ()
@@ -179,8 +190,7 @@ class Plan(Section):
         recipe = self.recipe
         for key, path in (
             ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
-            ("model.init_from", recipe.model.init_from),
-            ("distillation.teacher", recipe.distillation.teacher),
+            *_models(recipe).items(),
         ):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
@@ -254,6 +264,29 @@ def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int])
             for target in own
         ]
     return cells
+
+
+def model_digests(recipe: Recipe) -> dict[str, str]:
+    """What tells the models that a recipe names from others, by the keys that name them.
+
+    Raises:
+        SparsifyError: A model cannot be read.
+    """
+    digests = {}
+    for key, path in _models(recipe).items():
+        try:
+            digests[key] = source_digest(load_artifact(path).state)
+        except SparsifyError as error:
+            raise SparsifyError(f"{key}: {error}") from error
+    return digests
+
+
+def _models(recipe: Recipe) -> dict[str, str]:
+    named = {
+        "model.init_from": recipe.model.init_from,
+        "distillation.teacher": recipe.distillation.teacher,
+    }
+    return {key: path for key, path in named.items() if path is not None}
 
 
 def shared_recipe(recipe: Recipe) -> Recipe:

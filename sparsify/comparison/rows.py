@@ -74,17 +74,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "averaged_steps": average["steps"] if average and average["selected"] else None,
         "curves": read_curves(run),
         "latency": read_json(latency) if latency.is_file() else None,
-        "layers": [
-            {
-                "name": layer.name,
-                "type": layer.type,
-                "shape": list(layer.shape),
-                "parameters": layer.parameters,
-                "nonzero": layer.nonzero,
-                "sparsity": layer.sparsity,
-            }
-            for layer in weights_table(artifact).prunable
-        ],
+        "layers": [layer.to_json() for layer in weights_table(artifact).prunable],
     }
 
 

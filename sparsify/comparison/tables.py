@@ -125,7 +125,19 @@ def tuning_text(row: Row) -> str:
     return (
         f"{name} = {row['chosen']} was chosen{at}, seed {row['seed']},"
         f" by the mean EER on validation speech in percent, clean and corrupted: {tried}."
+        f"{at_the_edge(row)}"
     )
+
+
+def at_the_edge(row: Row) -> str:
+    """A sentence for a chosen number that was the smallest or largest of those tried."""
+    values, chosen = [each["value"] for each in row["tried"]], row["chosen"]
+    if any(isinstance(value, bool | str) for value in values):
+        return ""
+    for edge, which, others in ((min, "smallest", "smaller"), (max, "largest", "larger")):
+        if chosen == edge(values):
+            return f" It is the {which} value tried: a {others} one may do better."
+    return ""
 
 
 def spread(values: Sequence[float], form: str) -> str:

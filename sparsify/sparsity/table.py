@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,18 @@ class LayerSparsity:
     def sparsity(self) -> float:
         """Share of exact zeros, in [0, 1]."""
         return 1 - self.nonzero / self.parameters if self.parameters else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """`name type shape parameters nonzero sparsity prunable`, as all JSON of ours has them."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "shape": list(self.shape),
+            "parameters": self.parameters,
+            "nonzero": self.nonzero,
+            "sparsity": self.sparsity,
+            "prunable": self.prunable,
+        }
 
 
 @dataclass(frozen=True)

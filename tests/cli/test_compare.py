@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -179,8 +180,25 @@ def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch):
     assert again.exit_code == 0, again.output
     assert "was chosen at 50 %, seed 0" in again.stdout
     refused(compare("--output", output, "--tune", "linbreg.lr=1,2"), "results of 'linbreg'")
+    refused(compare("--output", output, "--tune", "linbreg.momentum=0.5,1.0"), "results of")
     plan = yaml.safe_load((output / "comparison.yaml").read_text())
     assert plan["tunings"][0]["values"] == [0.5, 1.0]
+
+
+def test_a_tuning_goes_on_with_more_values(recipe, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--recipe", recipe, "--methods", "linbreg", "--targets", "0.5", "--device", "cpu"]
+    first = compare(*arguments, "--tune", "linbreg.lr=1e30,1e-3", "--output", output)
+    assert first.exit_code == 0, first.output
+    done = output / "runs" / "linbreg-0.5-seed0-lr=0.001" / "summary.json"
+    before = done.stat().st_mtime_ns
+    more = compare("--output", output, "--tune", "linbreg.lr=0.001,0.5,1e30", "--device", "cpu")
+    assert more.exit_code == 0, more.output
+    assert done.stat().st_mtime_ns == before
+    results = json.loads((output / "results.json").read_text())
+    assert [each["value"] for each in results["tuning"][0]["tried"]] == [0.001, 0.5, 1e30]
+    chosen = results["tuning"][0]["chosen"]
+    assert [run["run"] for run in results["runs"]] == [f"linbreg-0.5-seed0-lr={chosen}"]
 
 
 def test_a_tuning_that_failed_leaves_the_others_and_can_be_replaced(recipe, tmp_path):
@@ -233,6 +251,20 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
     assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
 
 
+def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
+    trained, _ = done
+    output, model = tmp_path / "out", tmp_path / "model.safetensors"
+    shutil.copy(trained / "runs" / "dense-seed0" / "model.safetensors", model)
+    arguments = ["--recipe", recipe, "--init-from", model, "--methods", "gmp", "--targets", "0.6"]
+    result = compare(*arguments, "--output", output, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert compare("--output", output).exit_code == 0
+    shutil.copy(trained / "runs" / "linbreg-0.5-seed0" / "model.safetensors", model)
+    refused(compare("--output", output, "--seeds", "0,1"), "model.init_from", "has changed")
+    model.unlink()
+    refused(compare("--output", output), str(model))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -241,6 +273,7 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
         (["--methods", "dense", "--tune", "dense.lr=1e-3,0.001"], ["two or more different"]),
         (["--methods", "dense", "--tune", "dense.lr=1,,2"], ["'' is neither a number nor a word"]),
         (["--methods", "dense", "--tune", "dense.lr=[1,2]"], ["'[1' is neither a number"]),
+        (["--methods", "dense", "--tune", "dense.lr=true,0.1"], ["true and false are no numbers"]),
         (["--methods", "gmp", *(["--tune", "gmp.lr=1,2"] * 2)], ["one option can be tuned"]),
         (["--methods", "dense", "--tune", "gmp.lr=1,2"], ["'gmp' is not compared"]),
         (["--methods", "adabrag"], ["did you mean 'adabreg'"]),

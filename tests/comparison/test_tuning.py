@@ -60,6 +60,32 @@ def test_the_lowest_mean_error_on_validation_speakers_is_chosen(plan, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        (0.001, "smallest value tried: a smaller"),
+        (0.002, ""),
+        (0.004, "largest value tried: a larger"),
+    ],
+)
+def test_a_choice_at_the_edge_is_said_to_be_one(plan, tmp_path, best, words):
+    for value in LR.values:
+        finish(tmp_path, f"gmp-0.9-seed3-lr={value}", 0.9, 5.0 + (value != best), 8.0)
+    (row,) = tuning_rows(plan, tmp_path, {})
+    text = tuning_text(row)
+    assert words in text
+    assert ("It is the" in text) == bool(words)
+
+
+def test_the_best_of_words_is_at_no_edge(plan, tmp_path):
+    words = Tuning(method="gmp", option="allocation", values=("erk", "global"))
+    finish(tmp_path, "gmp-0.9-seed3-allocation=erk", 0.9, 5.0, 8.0)
+    finish(tmp_path, "gmp-0.9-seed3-allocation=global", 0.9, 6.0, 8.0)
+    (row,) = tuning_rows(plan.model_copy(update={"tunings": (words,)}), tmp_path, {})
+    assert row["chosen"] == "erk"
+    assert "It is the" not in tuning_text(row)
+
+
 def test_a_model_that_misses_its_target_is_not_chosen(plan, tmp_path):
     """As a λ that was fixed by hand may give; hairs are not split about it."""
     finish(tmp_path, "gmp-0.9-seed3-lr=0.001", 0.7, 1.0, 1.0)
