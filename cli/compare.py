@@ -28,7 +28,7 @@ from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate, parse_gate
 from sparsify.comparison.means import expected_metrics, gate_metrics
-from sparsify.comparison.results import Results
+from sparsify.comparison.results import RESULTS_FILE, Results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.recipe import recipe_names
@@ -174,15 +174,23 @@ def compare_command(
     for gate in gates:  # a typo is found before hours of training
         gate.check(expected_metrics(plan.runs, names, corrupted=corrupted))
     with _ended_like_interrupted():
-        results = compare(
-            plan,
-            output,
-            jobs=jobs or _default_jobs(len(plan.runs), device),
-            device=device,
-            measure_latency=measure_latency,
-            display=partial(comparison_display, console),
-            track=track,
-        )
+        try:
+            results = compare(
+                plan,
+                output,
+                jobs=jobs or _default_jobs(len(plan.runs), device),
+                device=device,
+                measure_latency=measure_latency,
+                display=partial(comparison_display, console),
+                track=track,
+            )
+        except KeyboardInterrupt:
+            folder = shlex.quote(str(output))
+            hint = f"sparsify compare --output {folder} goes on"
+            if (output / RESULTS_FILE).is_file():
+                hint += f", sparsify report {folder} shows what is complete"
+            console.print(hint, markup=False, soft_wrap=True)
+            raise
     write_report(results, output / REPORT_FILE)
     if as_json:
         emit_json(results)

@@ -16,17 +16,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 from sparsify.cli.display import out
 from sparsify.cli.training_display import describe
 from sparsify.comparison.results import Results
+from sparsify.comparison.rows import Row
 from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
 from sparsify.comparison.tables import (
     compared,
+    difference_notes,
     difference_text,
     eer_text,
     evaluation_sets,
+    is_clear,
     percent,
     references,
     spread_text,
@@ -178,7 +182,15 @@ def _show_differences(results: Results) -> None:
     for heading in ("Target", *(f"EER {test}, points" for test in tests)):
         view.add_column(heading, justify="right")
     for method, target, by_test in compared(results, against):
-        texts = [difference_text(by_test[test]) if test in by_test else "–" for test in tests]
+        texts = [_difference(by_test.get(test)) for test in tests]
         view.add_row(method, "–" if target is None else percent(target), *texts)
     out.print()
     out.print(view)
+    for note in difference_notes(results)[1:]:
+        out.print(note, markup=False, soft_wrap=True)
+
+
+def _difference(row: Row | None) -> Text:
+    if row is None:
+        return Text("–")
+    return Text(difference_text(row), style="bold" if is_clear(row) else "")

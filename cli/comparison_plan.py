@@ -21,7 +21,7 @@ from sparsify.comparison.plan import (
     read_plan,
     shared_recipe,
 )
-from sparsify.comparison.results import read_results
+from sparsify.comparison.results import differing_keys, read_results
 from sparsify.errors import SparsifyError
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.section import validate
@@ -50,9 +50,10 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
     if saved is None:
         recipe = recipe or _recipe(given)
     elif recipe is not None and recipe != saved.recipe:
+        keys = differing_keys(recipe.model_dump(), saved.recipe.model_dump()) or ["methods"]
         raise SparsifyError(
             f"the comparison in '{output}' has another recipe than given now"
-            f" ({PLAN_FILE} holds it): give another --output, or no recipe"
+            f" ({', '.join(keys)}; {PLAN_FILE} holds it): give another --output, or no recipe"
         )
     else:
         recipe = saved.recipe

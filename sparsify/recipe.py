@@ -10,7 +10,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, model_validator
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.recipe_sections import (
     AugmentSection,
     DataSection,
@@ -140,7 +140,8 @@ def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
             raise SparsifyError(f"recipe '{source}' is not UTF-8 text: {error}") from error
     else:
         raise SparsifyError(
-            f"no recipe '{source}': give a YAML file or one of {', '.join(recipe_names())}"
+            f"no recipe '{source}': give a YAML file or a shipped one,"
+            f" {did_you_mean(str(source), recipe_names())}"
         )
     content: Any = _parse(text, f"recipe '{source}'")
     if not isinstance(content, dict):

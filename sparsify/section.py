@@ -69,6 +69,9 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         given = "" if section_wide else f" = {first['input']!r} does not fit"
         value = f"{key}{given}: " if key else ""
         message = first["msg"].removeprefix("Value error, ").lower()
+        bounds, number = first.get("ctx", {}), first["input"]
+        if 1 in (bounds.get("lt"), bounds.get("le")) and not isinstance(number, str):
+            message += f" ({number:g} % is {number / 100:g})" if number <= 100 else ""
         raise SparsifyError(f"{where}: {value}{message}") from error
 
 

@@ -49,6 +49,8 @@ def test_assignments_and_changes_apply_in_order():
         ("training.batch_size=many", "training.batch_size"),
         ("augment.snr_db=[20, 0]", "must not exceed"),
         ("objective.margin_ramp=[0.5, 0.2]", "must not exceed"),
+        ("target_sparsity=90", r"should be less than 1 \(90 % is 0.9\)"),
+        ("augment.probability=1000", "less than or equal to 1$"),
         ("training.steps=true", "steps = True does not fit: true and false are no numbers"),
         ("training", "key=value"),
         ("name.x=1", "not a section"),
@@ -84,8 +86,10 @@ def test_malformed_file_is_named(content, tmp_path):
 
 
 def test_unknown_recipe_lists_the_shipped_ones():
-    with pytest.raises(SparsifyError, match="quickstart"):
+    with pytest.raises(SparsifyError, match=r"known: .*quickstart"):
         load_recipe("nosuch")
+    with pytest.raises(SparsifyError, match="did you mean 'quickstart'"):
+        load_recipe("quickstrat")
 
 
 def test_a_recipe_extends_another(tmp_path):

@@ -15,8 +15,8 @@ from sparsify.comparison.results import (
     to_json,
 )
 from sparsify.comparison.rows import Row, collect_run
-from sparsify.comparison.runner import Watch, carry_out, ignore
-from sparsify.comparison.steps import RUNS, is_complete
+from sparsify.comparison.runner import Watch, alone, carry_out, ignore
+from sparsify.comparison.steps import RUNS, check_recipe, is_complete
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.files import replacing
@@ -48,31 +48,45 @@ def compare(
         track: Shows the progress of reading the results.
 
     Returns:
-        The content of `results.json`; runs that failed are among its `failures`.
+        The content of `results.json`; runs that failed are among its `failures`. An interruption
+        leaves the results of what is complete.
 
     Raises:
         SparsifyError: The plan cannot be carried out here at all.
     """
     plan.check()
-    output.mkdir(parents=True, exist_ok=True)
-    plan.write(output)
-    before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
+    with alone(output):  # what is refused changes nothing
+        for cell in (*plan.runs, *tuning_plan(plan).runs):
+            check_recipe(plan, cell, output)
+        plan.write(output)
     tuned: list[Row] = []
     if plan.tunings:
         with display("tuning") as watch:
             failures = carry_out(tuning_plan(plan), output, jobs=jobs, device=device, watch=watch)
         tuned = tuning_rows(plan, output, failures)
         plan = tuned_plan(plan, tuned)
-    with display("all runs") as watch:
-        failures = carry_out(
-            plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
-        )
+    try:
+        with display("all runs") as watch:
+            failures = carry_out(
+                plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
+            )
+    except KeyboardInterrupt:
+        if any(is_complete(plan, cell, output) for cell in plan.runs):
+            _write_results(plan, output, tuned, fatal_failures(tuned), track)
+        raise
+    return _write_results(plan, output, tuned, failures | fatal_failures(tuned), track)
+
+
+def _write_results(
+    plan: Plan, output: Path, tuned: list[Row], failures: dict[str, str], track: Track
+) -> Results:
+    """The results of the runs that are complete, which they are written from, too."""
+    before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
     done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
     rows = [
         _row(plan, output, name, before.get(name))
         for name in track(done, "Reading results", len(done))
     ]
-    failures |= fatal_failures(tuned)
     results = summarise(plan, rows, tuned, failures)
     _write(output / RESULTS_FILE, to_json(results))
     _write(output / "results.csv", to_csv(results))

@@ -35,8 +35,9 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     Returns:
         For each test set and each two methods with the same target, or of which one knows no
         target: `test method against target_sparsity`, the difference `eer_percent` of the method
-        minus the other in points, and `low` and `high`, the ends of its interval. Runs that were
-        not resampled over the same speakers are in none.
+        minus the other in points, and `low` and `high`, the ends of its interval. Runs without
+        resampled EERs (see `unsampled`) are in none, and neither are methods that were evaluated on
+        other trials.
     """
     cells = by_cell(rows)
     found = []
@@ -50,8 +51,19 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
             gap, low, high = _difference(known[one], known[two])
             method, against, target = first["method"], second["method"], next(iter(targets), None)
             found.append(_entry(test, method, against, target, gap, low, high))
-            found.append(_entry(test, against, method, target, -gap, -high, -low))
+            found.append(_entry(test, against, method, target, 0 - gap, 0 - high, 0 - low))
     return found
+
+
+def unsampled(rows: Iterable[Row], tests: Sequence[str]) -> list[str]:
+    """Names of runs whose EER on a test set was not resampled, though that of others was."""
+    runs = list(rows)
+    sampled = {test for test in tests if any(_samples(row, test) for row in runs)}
+    return [
+        row["run"]
+        for row in runs
+        if any(test in row["tests"] and not _samples(row, test) for test in sampled)
+    ]
 
 
 def _entry(
@@ -86,15 +98,15 @@ class _Resampled:
 
 
 def _resampled(group: Sequence[Row], test: str) -> _Resampled | None:
-    """What is known of a cell, if all its runs have been resampled on the same trials."""
-    ordered = sorted(group, key=lambda row: row["seed"])
-    evaluations = [row["tests"].get(test, {}) for row in ordered]
-    samples = [(e.get("confidence") or {}).get("resampled_eer_percent") for e in evaluations]
+    """What is known of a cell from its runs that have been resampled, if on the same trials."""
+    ordered = sorted((row for row in group if _samples(row, test)), key=lambda row: row["seed"])
+    samples = [_samples(row, test) for row in ordered]
+    evaluations = [row["tests"][test] for row in ordered]
     trials = {
-        (e.get("trials_sha256"), e.get("trials"), len(own or ()))
+        (e.get("trials_sha256"), e.get("trials"), len(own))
         for e, own in zip(evaluations, samples, strict=True)
     }
-    if not all(samples) or len(trials) > 1:
+    if len(trials) != 1:
         return None
     return _Resampled(
         tuple(row["seed"] for row in ordered),
@@ -102,6 +114,12 @@ def _resampled(group: Sequence[Row], test: str) -> _Resampled | None:
         np.array(samples),
         trials.pop(),
     )
+
+
+def _samples(row: Row, test: str) -> Sequence[float]:
+    """The resampled EERs of a run on a test set, or nothing."""
+    confidence = row["tests"].get(test, {}).get("confidence") or {}
+    return confidence.get("resampled_eer_percent") or ()
 
 
 def _difference(one: _Resampled, two: _Resampled) -> tuple[float, float, float]:

@@ -24,6 +24,7 @@ from sparsify.methods.registry import (
 )
 from sparsify.recipe import Recipe
 from sparsify.section import OpenFraction, Section, validate
+from sparsify.speech._torchaudio import torchaudio_module
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.networks import build_network, starting_weights
 from sparsify.verification.embedding import locate
@@ -86,8 +87,9 @@ class TestSet(Section):
         Raises:
             SparsifyError: The list, an audio file or the list of speakers is missing or unusable.
         """
-        trials, root = read_trials(self.trials), Path(self.audio_root)
+        root = Path(self.audio_root)
         try:
+            trials = read_trials(self.trials)
             if not root.is_dir():
                 raise SparsifyError(f"there is no folder '{root}'")
             if not trials.targets.any() or trials.targets.all():
@@ -179,6 +181,7 @@ class Plan(Section):
             SparsifyError: A method, one of its options, the network, the model it starts from, a
                 trial list or a folder is unusable.
         """
+        torchaudio_module("functional")  # which may not fit the installed torch
         for name in self.recipe.methods:
             pursues_target(name)  # a name that is a typo
         for tuning in self.tunings:

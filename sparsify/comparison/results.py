@@ -89,7 +89,7 @@ def gather(parts: Sequence[Part]) -> Results:
         whole["failures"] |= other["failures"]
         commands = [each for r in (whole, other) for each in r["command"].split(_AND) if each]
         whole["command"] = _AND.join(dict.fromkeys(commands))
-        if mixed and (keys := _different(whole["recipe"], other["recipe"])):
+        if mixed and (keys := differing_keys(whole["recipe"], other["recipe"])):
             logger.warning(
                 "'%s' was made with another recipe (%s): give it as NAME=%s to keep its methods"
                 " apart",
@@ -106,6 +106,7 @@ def gather(parts: Sequence[Part]) -> Results:
     for name in tests:
         _check_same_trials(name, rows)
     _warn_of_options(rows)
+    _warn_of_gaps(tests, rows)
     standing = next((name for name in tests if all(name in r["tests"] for r in rows)), VALIDATION)
     for row in rows:
         figures = row[VALIDATION] if standing == VALIDATION else row["tests"][standing]
@@ -142,6 +143,20 @@ def _warn_of_options(rows: Sequence[Row]) -> None:
             )
 
 
+def _warn_of_gaps(tests: Sequence[str], rows: Sequence[Row]) -> None:
+    """Tells which means cannot be shown, for want of some of the runs."""
+    for cell, group in by_cell(rows).items():
+        for test in tests:
+            missing = [row["run"] for row in group if test not in row["tests"]]
+            if 0 < len(missing) < len(group):
+                logger.warning(
+                    "%s has no mean on '%s', on which %s was not evaluated",
+                    cell,
+                    test,
+                    ", ".join(missing),
+                )
+
+
 def _renamed(results: Results, name: str) -> Results:
     """The results with a name added to every method and run."""
     if not name:
@@ -163,8 +178,8 @@ def _renamed(results: Results, name: str) -> Results:
     }
 
 
-def _different(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys in which recipes differ, other than the options of methods."""
+def differing_keys(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which recipes differ, other than those in which runs of a comparison do."""
     found = []
     for section in sorted({*recipe, *other} - _OF_A_RUN):
         one, two = recipe.get(section), other.get(section)

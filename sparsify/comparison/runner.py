@@ -100,11 +100,10 @@ def carry_out(
     Raises:
         SparsifyError: A run directory holds another recipe, or somebody else works here.
     """
-    for folder in (RUNS, LOGS):
-        (output / folder).mkdir(parents=True, exist_ok=True)
+    (output / RUNS).mkdir(parents=True, exist_ok=True)
     for cell in plan.runs:
         check_recipe(plan, cell, output)
-    with _alone(output) as lock:
+    with alone(output) as lock:
         runner = _Runner(plan, output, lock, watch)
         runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
         if measure_latency:
@@ -252,8 +251,13 @@ def visible_gpus() -> list[str]:
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[IO[str]]:
-    """Holds a lock on the folder, together with the processes that inherit it."""
+def alone(output: Path) -> Iterator[IO[str]]:
+    """Holds a lock on the folder of a comparison, together with the processes that inherit it.
+
+    Raises:
+        SparsifyError: Somebody else works there.
+    """
+    (output / LOGS).mkdir(parents=True, exist_ok=True)
     with (output / LOGS / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

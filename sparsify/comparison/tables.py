@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from sparsify.comparison.differences import REFERENCE
+from sparsify.comparison.differences import REFERENCE, unsampled
 from sparsify.comparison.means import EER_HIGH, EER_LOW, metrics_of
 from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.results import Results
@@ -87,9 +87,23 @@ def compared(results: Results, against: str) -> list[tuple[str, float | None, di
 def difference_text(row: Row) -> str:
     """A difference with its interval, such as `−0.50 [−1.42, +0.38]`."""
     mean, low, high = (
-        f"{row[key]:+.2f}".replace("-", "−") for key in ("eer_percent", "low", "high")
+        # A zero has no sign of its own, and what rounds to it has none either.
+        f"{round(row[key], 2) + 0.0:+.2f}".replace("-", "−")
+        for key in ("eer_percent", "low", "high")
     )
     return f"{mean} [{low}, {high}]"
+
+
+def difference_notes(results: Results) -> list[str]:
+    """What must be known to read the differences, and which runs are in none."""
+    tests = [test["name"] for test in results["test_sets"]]
+    missing = unsampled(results["runs"], tests)
+    if not missing:
+        return [DIFFERENCES]
+    return [
+        DIFFERENCES,
+        f"In no difference, for want of resampled EERs: {', '.join(missing)}.",
+    ]
 
 
 def is_clear(row: Row) -> bool:
@@ -100,15 +114,15 @@ def is_clear(row: Row) -> bool:
 def evaluation_sets(results: Results) -> dict[str, str]:
     """The metric of the EER on each evaluation set, with the set's title.
 
-    The test sets or, where there are none, validation speech, clean and corrupted.
+    The test sets or, where there are none, validation speech, clean and corrupted; but none of
+    which no method has a mean, as when only some of its runs were evaluated on it.
     """
-    if results["test_sets"]:
-        return {f"{test['name']}.eer_percent": test["name"] for test in results["test_sets"]}
-    sets = {f"{VALIDATION}.eer_percent": "validation"}
-    corrupted = f"{VALIDATION}.corrupted_eer_percent"
-    if any(corrupted in entry["metrics"] for entry in results["means"]):
-        sets[corrupted] = "validation, corrupted"
-    return sets
+    sets = {f"{test['name']}.eer_percent": test["name"] for test in results["test_sets"]} or {
+        f"{VALIDATION}.eer_percent": "validation",
+        f"{VALIDATION}.corrupted_eer_percent": "validation, corrupted",
+    }
+    known = {metric for entry in results["means"] for metric in entry["metrics"]}
+    return {metric: title for metric, title in sets.items() if metric in known}
 
 
 def tuning_text(row: Row) -> str:
@@ -186,7 +200,7 @@ def _differences_markdown(results: Results) -> list[str]:
             text = difference_text(by_test[test]) if test in by_test else "–"
             cells.append(f"**{text}**" if test in by_test and is_clear(by_test[test]) else text)
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, f"\n{DIFFERENCES}"]
+    return [*lines, *(f"\n{note}" for note in difference_notes(results))]
 
 
 def _plain(value: Row | float | str | None) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -23,7 +24,8 @@ from sparsify.report.plot import (
     rectangle,
 )
 
-_DODGE = 7.0  # between methods at the same target
+_DODGE = 7.0  # between methods at the same target, at most
+_CROWD = 0.6  # share of the room between two targets that the methods at one may take
 _WIDE = 4.0  # ratio of largest to smallest EER from which the axis is logarithmic
 _CAP = 3.5  # half the width of a seed bar's end
 
@@ -66,8 +68,11 @@ def accuracy_panel(
         if entry["target_sparsity"] is None:
             append(drawing, _reference(entry, metric, frame, styles))
     methods = list(dict.fromkeys(entry["method"] for entry in sparse))
+    places = sorted(frame.at_x(target) for target in {*targets})
+    room = min((right - left for left, right in pairwise(places)), default=frame.width)
+    dodge = min(_DODGE, _CROWD * room / max(len(methods), 1))
     for number, method in enumerate(methods):
-        shift = _DODGE * (number - (len(methods) - 1) / 2)
+        shift = dodge * (number - (len(methods) - 1) / 2)
         own = sorted(
             (entry for entry in sparse if entry["method"] == method),
             key=lambda entry: entry["target_sparsity"],

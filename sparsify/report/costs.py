@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.rows import Row
 from sparsify.report.markup import append
-from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
+from sparsify.report.plot import Style, label, line, method_group, rectangle, room_for, svg
 
-_NAMES = 118.0
+_NAMES = 118.0  # at least
 _BARS = 280.0
 _VALUES = 150.0
 _ROW = 22.0
@@ -35,18 +35,19 @@ def cost_bars(
     bars = [bars_of(entry) for entry in entries]
     longest = max((length for each in bars for _, length, _ in each), default=0) or 1.0
     row = _ROW * max(len(each) for each in bars) * (0.8 if len(bars[0]) > 1 else 1)
-    drawing = svg(_NAMES + _BARS + _VALUES, row * len(entries) + 8, title)
+    left = room_for((entry["cell"] for entry in entries), _NAMES)
+    drawing = svg(left + _BARS + _VALUES, row * len(entries) + 8, title)
     for number, (entry, own) in enumerate(zip(entries, bars, strict=True)):
         top = number * row + 4
-        parts = [label(entry["cell"], _NAMES - 10, top + row / 2 - 1, "head", "end")]
+        parts = [label(entry["cell"], left - 10, top + row / 2 - 1, "head", "end")]
         thick = (row - 6) / len(own)
         for place, (kind, length, text) in enumerate(own):
             y = top + place * thick
             extent = _BARS * length / longest
             tip = f"{entry['cell']}\n{text}"
-            shape = rectangle(_NAMES, y, max(extent, 1.0), thick - 1.5, kind, tip)
-            value = label(text, _NAMES + extent + 6, y + thick / 2 - 0.5, "tick", "start")
+            shape = rectangle(left, y, max(extent, 1.0), thick - 1.5, kind, tip)
+            value = label(text, left + extent + 6, y + thick / 2 - 0.5, "tick", "start")
             parts += [shape, value]
         append(drawing, method_group(entry["method"], styles[entry["method"]], *parts))
-    append(drawing, line(_NAMES, 0, _NAMES, row * len(entries) + 2, "axis"))
+    append(drawing, line(left, 0, left, row * len(entries) + 2, "axis"))
     return drawing

@@ -7,13 +7,19 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import difference_text, is_clear, percent, references
+from sparsify.comparison.tables import (
+    difference_notes,
+    difference_text,
+    is_clear,
+    percent,
+    references,
+)
 from sparsify.report.axes import Axis, linear_axis
 from sparsify.report.document import choice, figure, section
 from sparsify.report.markup import append, element
-from sparsify.report.plot import Style, label, line, marker, method_group, svg
+from sparsify.report.plot import Style, label, line, marker, method_group, room_for, svg
 
-_NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0
+_NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0  # the first at least
 _TOP, _HEAD, _ROW = 18.0, 24.0, 20.0
 _CAP = 3.0  # half the height of an interval's end
 
@@ -49,7 +55,8 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
             "Difference in EER",
             "In points, with 95 % intervals over test speakers and seeds that are drawn for both"
             " methods alike; left of the line is better. Filled markers: the interval leaves out"
-            " zero. With one seed it does not know what another training would give.",
+            " zero. With one seed it does not know what another training would give."
+            + "".join(f" {note}" for note in difference_notes(results)[1:]),
             *choice("Compared with", charts),
         ),
     )
@@ -60,28 +67,29 @@ def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis
     targets = dict.fromkeys(row["target_sparsity"] for row in entries)
     groups = {target: [r for r in entries if r["target_sparsity"] == target] for target in targets}
     bottom = _TOP + _HEAD * len(groups) + _ROW * len(entries) + 4
-    drawing = svg(_NAMES + _PLOT + _VALUES, bottom + 16, title)
+    left = room_for((row["method"] for row in entries), _NAMES)
+    drawing = svg(left + _PLOT + _VALUES, bottom + 16, title)
 
     def at(value: float) -> float:
-        return _NAMES + axis.share(value) * _PLOT
+        return left + axis.share(value) * _PLOT
 
     for value, text in axis.ticks:
         kind = "target" if value == 0 else "grid"
         append(drawing, line(at(value), _TOP, at(value), bottom, kind))
         append(drawing, label(text, at(value), bottom + 9, "tick", "middle"))
-    append(drawing, label("points of EER", _NAMES + _PLOT, 8, "title", "end"))
+    append(drawing, label("points of EER", left + _PLOT, 8, "title", "end"))
     y = _TOP
     for target, group in sorted(groups.items(), key=lambda item: item[0] or 0.0):
         if target is not None:
             append(drawing, label(percent(target), 2, y + _HEAD / 2 + 2, "head", "start"))
         y += _HEAD
         for row in group:
-            append(drawing, _line(row, y + _ROW / 2, at, styles[row["method"]]))
+            append(drawing, _line(row, y + _ROW / 2, left, at, styles[row["method"]]))
             y += _ROW
     return drawing
 
 
-def _line(row: Row, y: float, at: Callable[[float], float], style: Style) -> Element:
+def _line(row: Row, y: float, left: float, at: Callable[[float], float], style: Style) -> Element:
     low, high = at(row["low"]), at(row["high"])
     text = difference_text(row)
     tip = f"{row['method']} minus {row['against']}\n{text} points"
@@ -91,9 +99,9 @@ def _line(row: Row, y: float, at: Callable[[float], float], style: Style) -> Ele
     return method_group(
         row["method"],
         style,
-        label(row["method"], _NAMES - 10, y, "layer", "end"),
+        label(row["method"], left - 10, y, "layer", "end"),
         line(low, y, high, y, "bar"),
         *(line(end, y - _CAP, end, y + _CAP, "bar") for end in (low, high)),
         dot,
-        label(text, _NAMES + _PLOT + 10, y, "tick", "start"),
+        label(text, left + _PLOT + 10, y, "tick", "start"),
     )

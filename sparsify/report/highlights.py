@@ -72,7 +72,8 @@ def _of_many(results: Results) -> list[tuple[str, str, str]]:
             (
                 "Lowest EER of a sparse model",
                 f"{_eer(best):.2f} %",
-                f"{best['cell']}, mean of {_seeds(best)} on {results['standing']}{against}",
+                f"{best['cell']}, the best of {len(sparse)} on {results['standing']},"
+                f" mean of {_seeds(best)}{against}",
             )
         )
     if dense is not None and sparse:
@@ -92,7 +93,7 @@ def _of_many(results: Results) -> list[tuple[str, str, str]]:
                 (
                     "Sparsest as good as dense",
                     percent(top["target_sparsity"]),
-                    f"{top['method']}: {', '.join(figures)}",
+                    f"{top['method']}, by the means: {', '.join(figures)}",
                 )
             )
     if sparse:

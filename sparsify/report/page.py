@@ -76,7 +76,7 @@ def _facts(rows: Sequence[Row]) -> list[str]:
     if rows:
         first = rows[0]
         facts.append(f"{first['model']}, {first['parameters']:,} parameters")
-        facts.append(f"{first['steps']:,} steps")
+        facts.append(f"{' or '.join(f'{n:,}' for n in sorted({r['steps'] for r in rows}))} steps")
         facts.append(f"trained on {'/'.join(Path(first['data']).parts[-2:])}")
         facts += sorted({row["device"] for row in rows})[:2]
     return facts

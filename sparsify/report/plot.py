@@ -11,6 +11,7 @@ from sparsify.comparison.differences import REFERENCE
 from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 
+_LETTER = 7.2  # width of one of those that name a row, at most
 MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
 _COLOURS = 8  # in the style sheet
 
@@ -32,6 +33,11 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
         for n, method in enumerate(others)
     }
     return styles | {REFERENCE: Style("var(--reference)", "circle")}
+
+
+def room_for(names: Iterable[str], least: float) -> float:
+    """The width that the names of rows need beside a plot."""
+    return max([least, *(_LETTER * len(name) + 14 for name in names)])
 
 
 @dataclass(frozen=True)

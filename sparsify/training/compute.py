@@ -49,7 +49,8 @@ class Compute:
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
         isa = torch.backends.cpu.get_cpu_capability()
-        return f"{self.device.type} ({isa}), {self.threads} threads, {self.precision}"
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"{self.device.type} ({isa}), {threads}, {self.precision}"
 
 
 def choose_compute(

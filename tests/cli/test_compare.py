@@ -1,5 +1,6 @@
 """`sparsify compare` and `sparsify report` as a user runs them."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -114,7 +115,35 @@ def test_gates_on_what_is_there(done, monkeypatch):
 
 def test_another_recipe_is_refused(done):
     output, _ = done
-    refused(compare("--output", output, "--set", "training.steps=9"), "another recipe")
+    other = compare("--output", output, "--set", "training.steps=9")
+    refused(other, "another recipe", "training.steps")
+
+
+def test_what_is_refused_changes_nothing(done):
+    output, _ = done
+    before = (output / "comparison.yaml").read_text()
+    with (output / "logs" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(compare("--output", output, "--seeds", 7), "at work in")
+    assert (output / "comparison.yaml").read_text() == before
+
+
+def test_an_interruption_leaves_the_results_of_what_is_complete(done, monkeypatch):
+    output, _ = done
+    before = json.loads((output / "results.json").read_text())
+    plan = (output / "comparison.yaml").read_text()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["sparsify.comparison.compare"], "carry_out", interrupted)
+    (output / "results.json").unlink()
+    result = compare("--output", output, "--seeds", "0,1")
+    assert result.exit_code == 130
+    assert f"sparsify compare --output {output} goes on" in result.stderr
+    assert f"sparsify report {output}" in result.stderr
+    assert json.loads((output / "results.json").read_text())["means"] == before["means"]
+    (output / "comparison.yaml").write_text(plan)
 
 
 def test_a_test_set_more_keeps_those_there_were(done, speech):
@@ -277,13 +306,14 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
         (["--methods", "gmp", *(["--tune", "gmp.lr=1,2"] * 2)], ["one option can be tuned"]),
         (["--methods", "dense", "--tune", "gmp.lr=1,2"], ["'gmp' is not compared"]),
         (["--methods", "adabrag"], ["did you mean 'adabreg'"]),
-        (["--targets", "0.9,1.5"], ["target_sparsity"]),
+        (["--targets", "0.9,1.5"], ["target_sparsity", "1.5 % is 0.015"]),
+        (["--targets", "0.9,95"], ["target_sparsity", "95 % is 0.95"]),
         (["--targets", "0.9,x"], ["not a list of numbers"]),
         (["--seeds", "1.5"], ["not a list of whole numbers"]),
         (["--trials", "trials.txt"], ["belong together"]),
         (["--test", "clean"], ["NAME=TRIALS:ROOT"]),
         (["--test", "cl-ean=a:b"], ["name"]),
-        (["--test", "clean=nowhere.txt:b"], ["nowhere.txt"]),
+        (["--test", "clean=nowhere.txt:b"], ["test set 'clean'", "nowhere.txt"]),
         (["--recipe", "nosuch"], ["nosuch"]),
         (["--set", "seed=7"], ["--set seed", "use --seeds"]),
         (["--speakers", "nowhere.txt", "--test", "clean=nowhere.txt:b"], ["nowhere.txt"]),

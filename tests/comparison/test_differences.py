@@ -5,14 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sparsify.comparison.differences import differences
+from sparsify.comparison.differences import differences, unsampled
 from sparsify.comparison.tables import difference_text, is_clear
 
 
 def run(method, target, seed, eer, samples, trials="abc"):
     confidence = None if samples is None else {"resampled_eer_percent": list(samples)}
     tests = {"clean": {"eer_percent": eer, "confidence": confidence, "trials_sha256": trials}}
-    return {"method": method, "target_sparsity": target, "seed": seed, "tests": tests}
+    name = f"{method}-{seed}"
+    return {"run": name, "method": method, "target_sparsity": target, "seed": seed, "tests": tests}
 
 
 def pair(found, method, against):
@@ -73,6 +74,29 @@ def test_other_seeds_are_drawn_by_themselves():
     low, high = np.percentile(every, [2.5, 97.5])
     assert row["eer_percent"] == pytest.approx(-3)
     assert (row["low"], row["high"]) == pytest.approx((low, high))
+
+
+def test_runs_without_samples_are_left_out_and_named():
+    rng = np.random.default_rng(0)
+    rows = [
+        run(method, target, seed, eer + seed, rng.normal(eer + seed, 1, 50) if seed else None)
+        for method, target, eer in (("dense", None, 6.0), ("gmp", 0.9, 5.0))
+        for seed in (0, 1, 2)
+    ]
+    rows[0]["tests"]["clean"]["eer_percent"] = 1000.0
+    kept = [row for row in rows if row["seed"]]
+    assert differences(rows, ["clean"]) == differences(kept, ["clean"])
+    assert pair(differences(rows, ["clean"]), "gmp", "dense")["eer_percent"] == pytest.approx(-1)
+    assert unsampled(rows, ["clean"]) == ["dense-0", "gmp-0"]
+    assert unsampled([row for row in rows if not row["seed"]], ["clean"]) == []  # nothing was
+
+
+def test_no_difference_has_no_sign():
+    rows = [run(method, 0.9, 0, 7.0, np.full(50, 7.0)) for method in ("gmp", "rigl")]
+    for row in differences(rows, ["clean"]):
+        assert difference_text(row) == "+0.00 [+0.00, +0.00]"
+    tiny = {"eer_percent": -0.001, "low": -0.0049, "high": 0.0}
+    assert difference_text(tiny) == "+0.00 [+0.00, +0.00]"
 
 
 def test_only_what_compares_is_compared():

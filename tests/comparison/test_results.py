@@ -13,7 +13,7 @@ from sparsify.comparison.differences import differences
 from sparsify.comparison.means import expected_metrics, gate_metrics, means
 from sparsify.comparison.results import Part, gather, summarise, to_json
 from sparsify.comparison.rows import collect_run
-from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.comparison.tables import evaluation_sets, to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
 
@@ -116,6 +116,21 @@ def test_a_run_that_is_not_complete_is_no_result(comparison, tmp_path):
     (run / "recipe.yaml").write_bytes((source / "recipe.yaml").read_bytes())
     with pytest.raises(SparsifyError, match="not complete"):
         collect_run(run)
+
+
+def test_a_test_set_that_some_runs_lack_has_no_mean(results, tmp_path, caplog):
+    """A mean over other seeds than its neighbours' would mislead."""
+    runs = [
+        row | {"tests": {k: v for k, v in row["tests"].items() if k != "noisy" or row["seed"]}}
+        for row in results["runs"]
+    ]
+    file = tmp_path / "results.json"
+    file.write_text(to_json(results | {"runs": runs}))
+    whole = gather([Part(file)])
+    assert list(evaluation_sets(whole).values()) == ["clean"]
+    assert list(evaluation_sets(results).values()) == ["clean", "noisy"]
+    assert "dense has no mean on 'noisy', on which dense-seed0 was not evaluated" in caplog.text
+    assert "EER noisy" not in to_markdown(whole).splitlines()[0]
 
 
 def test_means_are_in_order_whatever_the_order_of_the_runs(results):
