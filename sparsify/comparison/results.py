@@ -131,9 +131,11 @@ def _check_same_trials(test: str, rows: Sequence[Row]) -> None:
 def _warn_of_options(rows: Sequence[Row]) -> None:
     """Tells which runs count as seeds of one another and differ in more than the seed."""
     for cell, group in by_cell(rows).items():
+        # Rows of an older version lack what was not said in the recipe.
         options = [row["options"] for row in group if "options" in row]
-        keys = {key for own in options for key in own}
-        differing = [k for k in sorted(keys) if any(o.get(k) != options[0].get(k) for o in options)]
+        keys = sorted({key for own in options for key in own})
+        known = {key: [own[key] for own in options if key in own] for key in keys}
+        differing = [key for key in keys if any(value != known[key][0] for value in known[key])]
         if differing:
             logger.warning(
                 "the runs of %s differ in %s: give those of one kind as NAME=PATH to keep them"

@@ -219,6 +219,9 @@ def test_runs_that_differ_in_options_are_not_taken_for_seeds_in_silence(results,
     (tmp_path / "a.json").write_text(to_json(results))
     (tmp_path / "b.json").write_text(to_json(results | {"runs": rows}))
     gather([Part(tmp_path / "a.json")])
+    brief = [row | {"options": {"lr": row["options"]["lr"]}} for row in results["runs"]]
+    (tmp_path / "brief.json").write_text(to_json(results | {"runs": brief}))
+    gather([Part(tmp_path / "a.json"), Part(tmp_path / "brief.json")])
     assert not caplog.messages
     gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     assert "the runs of linbreg@0.9 differ in lr" in caplog.text
