@@ -147,16 +147,19 @@ def _warn_of_options(rows: Sequence[Row]) -> None:
 
 def _warn_of_gaps(tests: Sequence[str], rows: Sequence[Row]) -> None:
     """Tells which means cannot be shown, for want of some of the runs."""
-    for cell, group in by_cell(rows).items():
-        for test in tests:
-            missing = [row["run"] for row in group if test not in row["tests"]]
-            if 0 < len(missing) < len(group):
-                logger.warning(
-                    "%s has no mean on '%s', on which %s was not evaluated",
-                    cell,
-                    test,
-                    ", ".join(missing),
-                )
+    cells = by_cell(rows)
+    for test in tests:
+        partly = [
+            cell
+            for cell, group in cells.items()
+            if 0 < sum(test in row["tests"] for row in group) < len(group)
+        ]
+        if partly:
+            logger.warning(
+                "no mean on '%s' for %s: some of the runs were not evaluated on it",
+                test,
+                ", ".join(partly),
+            )
 
 
 def _renamed(results: Results, name: str) -> Results:
