@@ -77,7 +77,7 @@ def write_conditions(test: Path, voices: Path, output: Path) -> None:
         SparsifyError: There is no audio, or a file cannot be read.
     """
     names = sorted(
-        path.relative_to(test) for path in test.rglob("*") if path.suffix in AUDIO_SUFFIXES
+        path.relative_to(test) for path in test.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES
     )
     if not names:
         raise SparsifyError(f"no audio under '{test}': give the folder of a test set")

@@ -26,11 +26,11 @@ from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
 from sparsify.comparison.tables import (
     compared,
-    difference_notes,
     difference_text,
     eer_text,
     evaluation_sets,
     is_clear,
+    left_out,
     percent,
     references,
     spread_text,
@@ -186,7 +186,7 @@ def _show_differences(results: Results) -> None:
         view.add_row(method, "–" if target is None else percent(target), *texts)
     out.print()
     out.print(view)
-    for note in difference_notes(results)[1:]:
+    if note := left_out(results):
         out.print(note, markup=False, soft_wrap=True)
 
 

@@ -80,7 +80,7 @@ def compare(
 def _write_results(
     plan: Plan, output: Path, tuned: list[Row], failures: dict[str, str], track: Track
 ) -> Results:
-    """The results of the runs that are complete, which they are written from, too."""
+    """Writes the results of the runs that are complete, in every form, and returns them."""
     before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
     done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
     rows = [

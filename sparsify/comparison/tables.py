@@ -94,16 +94,12 @@ def difference_text(row: Row) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def difference_notes(results: Results) -> list[str]:
-    """What must be known to read the differences, and which runs are in none."""
-    tests = [test["name"] for test in results["test_sets"]]
-    missing = unsampled(results["runs"], tests)
-    if not missing:
-        return [DIFFERENCES]
-    return [
-        DIFFERENCES,
-        f"In no difference, for want of resampled EERs: {', '.join(missing)}.",
-    ]
+def left_out(results: Results) -> str | None:
+    """Which runs are in no difference, and why; `None` if there are none."""
+    missing = unsampled(results["runs"], [test["name"] for test in results["test_sets"]])
+    return (
+        f"In no difference, for want of resampled EERs: {', '.join(missing)}." if missing else None
+    )
 
 
 def is_clear(row: Row) -> bool:
@@ -139,19 +135,8 @@ def tuning_text(row: Row) -> str:
     return (
         f"{name} = {row['chosen']} was chosen{at}, seed {row['seed']},"
         f" by the mean EER on validation speech in percent, clean and corrupted: {tried}."
-        f"{at_the_edge(row)}"
+        f"{_at_the_edge(row)}"
     )
-
-
-def at_the_edge(row: Row) -> str:
-    """A sentence for a chosen number that was the smallest or largest of those tried."""
-    values, chosen = [each["value"] for each in row["tried"]], row["chosen"]
-    if any(isinstance(value, bool | str) for value in values):
-        return ""
-    for edge, which, others in ((min, "smallest", "smaller"), (max, "largest", "larger")):
-        if chosen == edge(values):
-            return f" It is the {which} value tried: a {others} one may do better."
-    return ""
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -200,7 +185,19 @@ def _differences_markdown(results: Results) -> list[str]:
             text = difference_text(by_test[test]) if test in by_test else "–"
             cells.append(f"**{text}**" if test in by_test and is_clear(by_test[test]) else text)
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, *(f"\n{note}" for note in difference_notes(results))]
+    notes = [DIFFERENCES, left_out(results)]
+    return [*lines, *(f"\n{note}" for note in notes if note)]
+
+
+def _at_the_edge(row: Row) -> str:
+    """A sentence for a chosen number that was the smallest or largest of those tried."""
+    values, chosen = [each["value"] for each in row["tried"]], row["chosen"]
+    if any(isinstance(value, bool | str) for value in values):
+        return ""
+    for edge, which, others in ((min, "smallest", "smaller"), (max, "largest", "larger")):
+        if chosen == edge(values):
+            return f" It is the {which} value tried: a {others} one may do better."
+    return ""
 
 
 def _plain(value: Row | float | str | None) -> object:

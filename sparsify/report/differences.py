@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import (
-    difference_notes,
     difference_text,
     is_clear,
+    left_out,
     percent,
     references,
 )
@@ -56,7 +56,7 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
             "In points, with 95 % intervals over test speakers and seeds that are drawn for both"
             " methods alike; left of the line is better. Filled markers: the interval leaves out"
             " zero. With one seed it does not know what another training would give."
-            + "".join(f" {note}" for note in difference_notes(results)[1:]),
+            f" {left_out(results) or ''}",
             *choice("Compared with", charts),
         ),
     )
