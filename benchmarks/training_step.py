@@ -58,6 +58,7 @@ class Stepper:
         loss, _ = self.head(embeddings.float(), labels)
         self.method.optimizer.zero_grad()
         loss.backward()
+        self.method.mask_gradients()
         nn.utils.clip_grad_norm_(self.parameters, 5.0)
         self.method.step()
 

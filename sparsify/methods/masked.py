@@ -69,16 +69,15 @@ class MaskedMethod(Method[O], Generic[O]):
         super().load_state_dict(state)
         self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
 
-    def _update(self) -> None:
-        # With masked gradients, moments of pruned weights stay zero and do not disturb the step.
-        self._mask_gradients()
-        self.optimizer.step()
-        self._apply_masks()
-
-    def _mask_gradients(self) -> None:
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of masked weights."""
         for weight, mask in zip(self.weights, self.masks, strict=True):
             if weight.grad is not None:
                 weight.grad.masked_fill_(~mask, 0.0)
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self._apply_masks()
 
     def _kept(self, sparsity: float) -> int:
         return self.size - zeros_wanted(self.size, sparsity)
@@ -158,6 +157,23 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
         super()._update()
         if self.steps_done == self.pruning_step:
             self._prune_once()
+
+    def _scores(self) -> list[Tensor]:
+        """Magnitudes; those of zeros lie below, in the order of their gradients."""
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad.abs() for w in self.weights]
+        largest = max(float(gradient.max()) for gradient in gradients) or 1.0
+        return [
+            torch.where(weight != 0, weight.abs(), gradient / largest - 1)
+            for weight, gradient in zip(self.weights, gradients, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _revive(self) -> None:
+        """Brings weights of the support that are zero to life, by a step along their gradients."""
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            if weight.grad is not None:
+                step = weight.grad * self.optimizer.param_groups[0]["lr"]
+                weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
 
     def _prune_once(self) -> None:
         self._choose_support()

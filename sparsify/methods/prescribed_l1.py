@@ -15,7 +15,7 @@ from sparsify.optim.prescribed import LambdaSearch, order_statistic
 from sparsify.optim.regularizers import L1
 from sparsify.sparsity.allocation import Allocation, layer_counts
 
-_TOLERANCE = 0.001
+_TOLERANCE = 0.01
 _NO_LAMBDA = 1e-30  # a scale of zero is refused
 
 
@@ -57,8 +57,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         super().__init__(task, options, [*groups, *rest], FixedLambda(1.0))
         self.blocks = self.optimizer.param_groups[: len(blocks)]
         self.searches = [
-            LambdaSearch(nonzero, round(_TOLERANCE * sum(w.numel() for w in block)))
-            for nonzero, block in zip(self._prescribed(), blocks, strict=True)
+            LambdaSearch(nonzero, round(_TOLERANCE * nonzero)) for nonzero in self._prescribed()
         ]
         self.averaged = min(options.averaged, max(self.pruning_step // (options.rounds + 1), 1))
         self.round_length = max((self.pruning_step - self.averaged) // options.rounds, 1)
@@ -83,7 +82,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         """That of any such method, what is known of λ, and the gradients summed so far."""
         return {
             **super().state_dict(),
-            "bounds": [(search.lower, search.upper) for search in self.searches],
+            "known": [(search.lower, search.upper, search.before) for search in self.searches],
             "sums": [total.clone() for total in self.sums.values()],
         }
 
@@ -91,8 +90,8 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         """Restores `state_dict()`."""
         super().load_state_dict(state)
         self.blocks = self.optimizer.param_groups[: len(self.searches)]  # which are new
-        for search, bounds in zip(self.searches, state["bounds"], strict=True):
-            search.lower, search.upper = bounds
+        for search, known in zip(self.searches, state["known"], strict=True):
+            search.lower, search.upper, search.before = known
         for total, saved in zip(self.sums.values(), state["sums"], strict=True):
             total.copy_(saved)
 
@@ -113,7 +112,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         if done >= self.options.rounds or -left % self.round_length >= self.averaged:
             return
         for weight, total in self.sums.items():
-            if weight.grad is not None:  # that of masked weights is masked
+            if weight.grad is not None:
                 total.add_(weight.grad, alpha=1 / self.averaged)
         if left == 0:
             self._begin_round(first=done == 0)

@@ -44,8 +44,7 @@ P = TypeVar("P", bound=ProximalOptions)
 class ProximalMethod(PrunedOnce[P], Generic[P]):
     """ProxSGD until the landing, which keeps the largest weights and lifts the penalty.
 
-    If too few weights are nonzero by then, those where the gradient is largest join them, by a step
-    along it.
+    If too few weights are nonzero by then, those where the gradient is largest join them.
     """
 
     _REVIVES = True
@@ -76,20 +75,7 @@ class ProximalMethod(PrunedOnce[P], Generic[P]):
         """Chooses the weights that stay, brings those of them to life that are zero."""
         self._lift_penalty()
         self._prune(self.target_sparsity, allocation)
-        with torch.no_grad():
-            for weight, mask in zip(self.weights, self.masks, strict=True):
-                if weight.grad is not None:
-                    step = weight.grad * self.optimizer.param_groups[0]["lr"]
-                    weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
-
-    def _scores(self) -> list[Tensor]:
-        """Magnitudes; those of zeros lie below, in the order of their gradients."""
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad.abs() for w in self.weights]
-        largest = max(float(gradient.max()) for gradient in gradients) or 1.0
-        return [
-            torch.where(weight != 0, weight.abs(), gradient / largest - 1)
-            for weight, gradient in zip(self.weights, gradients, strict=True)
-        ]
+        self._revive()
 
 
 class ProxSGDOptions(ProximalOptions):

@@ -34,9 +34,14 @@ class ReWAOptions(DenseOptions):
 
 
 class ReWA(PrunedOnce[ReWAOptions]):
-    """AdamW on the roots of the weights (arXiv 2605.25134), and a quantile as the threshold."""
+    """AdamW on the roots of the weights (arXiv 2605.25134), and a quantile as the threshold.
+
+    A long training may leave fewer weights than the target: what has become so small that its power
+    is zero stays so. Then those where the gradient is largest join them at the landing.
+    """
 
     Options = ReWAOptions
+    optimizer: ReWAAdamW
 
     def __init__(self, task: Task, options: ReWAOptions) -> None:
         prunable = list(prunable_parameters(task.network, task.ignore).values())
@@ -62,3 +67,5 @@ class ReWA(PrunedOnce[ReWAOptions]):
 
     def _choose_support(self) -> None:
         self._prune(self.target_sparsity, "global")
+        self._revive()
+        self.optimizer.reset_latents()

@@ -37,9 +37,10 @@ class RigLOptions(DenseOptions):
 class RigL(MaskedMethod[RigLOptions]):
     """Drops small weights and grows others where the dense gradient is largest (Evci et al. 2020).
 
-    Every layer keeps its number of connections. As in the paper's Algorithm 1, a step that moves
-    connections does not move weights, and a connection that is dropped and grown in the same step
-    keeps its weight. From a trained network it starts with the largest weights.
+    Every layer keeps its number of connections. As in the paper's Algorithm 1, whose steps t count
+    from 0, a step that moves connections does not move weights, and a connection that is dropped
+    and grown in the same step keeps its weight. From a trained network it starts with the largest
+    weights.
     """
 
     Options = RigLOptions
@@ -71,15 +72,23 @@ class RigL(MaskedMethod[RigLOptions]):
     def finish(self) -> None:
         """Nothing to do: the number of connections never changes."""
 
+    def mask_gradients(self) -> None:
+        """Zeroes those of masked weights, but where they decide which connections grow."""
+        if not self._moves(self.steps_done):
+            super().mask_gradients()
+
+    def _moves(self, t: int) -> bool:
+        return t % self.options.every == 0 and 0 < t < self.last_move
+
     def _update(self) -> None:
-        if self.steps_done % self.options.every == 0 and self.steps_done < self.last_move:
-            self._move_connections()
+        if self._moves(self.steps_done - 1):
+            self._move_connections(self.steps_done - 1)
         else:
             super()._update()
 
     @torch.no_grad()
-    def _move_connections(self) -> None:
-        cosine = math.cos(math.pi * self.steps_done / self.last_move)
+    def _move_connections(self, t: int) -> None:
+        cosine = math.cos(math.pi * t / self.last_move)
         share = self.options.moved / 2 * (1 + cosine)
         self.masks = [
             mask if weight.grad is None else _moved(weight, weight.grad, mask, share)

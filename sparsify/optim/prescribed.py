@@ -11,6 +11,7 @@ from torch import Tensor
 _RISE = 2.0
 _FALL = 10.0
 _NARROW = 1.001
+_SETTLED = 0.9
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -20,25 +21,28 @@ class LambdaSearch:
 
     At a minimiser `|∂_jL| = λ` where `w_j ≠ 0` and `|∂_jL| ≤ λ` elsewhere. With too few nonzeros
     the next λ is the order statistic of `|∂L|` that leaves exactly the prescribed number of weights
-    above it. With too many all their gradients tie at λ and say nothing; then, and where the order
-    statistic contradicts what is known, λ is bisected, or doubled while nothing bounds it. So the
-    search wants to begin on the sparse side. λ falls at most tenfold at once, since the gradients
-    of a network that λ has emptied vanish.
+    above it. With too many all their gradients tie at λ and say nothing; then λ is bisected, or
+    doubled while nothing bounds it. So the search wants to begin on the sparse side. λ falls at
+    most tenfold at once, since the gradients of a network that λ has emptied vanish.
 
-    With one λ for each layer there is one search for each. What a search knows ages, as the others
-    go on: when the interval has become narrow without success, its older end is forgotten.
+    A minimisation may have been cut short. While the nonzeros, too many, still become much fewer,
+    λ stays. What a search knows ages, as the network and, with one λ and one search for each layer,
+    the others go on: a λ that once left too many nonzeros is forgotten where the order statistic
+    lies below it, and one that left too few when the interval has become narrow without success.
 
     Attributes:
         nonzero: The prescribed number.
         tolerance: By how much it may be missed.
         lower: The last λ with too many nonzeros, unless forgotten.
         upper: The last λ with too few nonzeros, unless forgotten.
+        before: How many were nonzero after the last minimisation.
     """
 
     nonzero: int
     tolerance: int = 0
     lower: float = 0.0
     upper: float = math.inf
+    before: int = 0
 
     def next(self, lam: float, gradients: Tensor, nonzero: int) -> float:
         """λ for the next minimisation, or the same one where the prescribed number is met.
@@ -48,19 +52,19 @@ class LambdaSearch:
             gradients: `∂L` of all weights at its solution.
             nonzero: How many of them are nonzero there.
         """
+        falling, self.before = nonzero < _SETTLED * self.before, nonzero
         if abs(nonzero - self.nonzero) <= self.tolerance:
             return lam
-        if nonzero < self.nonzero:
-            self.upper, self.lower = lam, self.lower if self.lower * _NARROW < lam else 0.0
-            wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
-        else:
+        if nonzero > self.nonzero:
+            if falling:
+                return lam
             self.lower, self.upper = lam, self.upper if self.upper > lam * _NARROW else math.inf
-            wanted = lam
-        if self.lower < wanted < self.upper:
-            return wanted
-        if math.isinf(self.upper):
-            return self.lower * _RISE
-        return math.sqrt(self.lower * self.upper) if self.lower else self.upper / _RISE
+            return math.sqrt(lam * self.upper) if math.isfinite(self.upper) else lam * _RISE
+        self.upper = lam
+        wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
+        if wanted <= self.lower:
+            self.lower = 0.0
+        return wanted if wanted < lam else math.sqrt(max(self.lower, lam / _FALL) * lam)
 
 
 def order_statistic(gradients: Tensor, free: int) -> float:

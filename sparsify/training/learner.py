@@ -203,6 +203,7 @@ class Learner:
 
     def _apply_gradients(self) -> None:
         self._check_all_learn()
+        self.method.mask_gradients()
         self.scaler.unscale_(self.method.optimizer)
         norm = nn.utils.clip_grad_norm_(
             [*self.network.parameters(), *self.objective.parameters()],

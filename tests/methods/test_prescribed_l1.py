@@ -1,5 +1,7 @@
 """Prescribed ℓ1 as a method: on lasso its λ and its support are those of scikit-learn."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,7 @@ def _train(method, loss, first, last):
     for _ in range(first, last):
         method.optimizer.zero_grad()
         loss().backward()
+        method.mask_gradients()
         method.step()
 
 
@@ -83,3 +86,33 @@ def test_every_layer_has_its_lambda_and_its_number(allocation):
         assert (gradient <= lam * (1 + 1e-6)).all()
     first, second = (block["lambda_scale"] for block in method.blocks)
     assert first != second
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+@pytest.mark.parametrize("stop", [10, 100, 150, 230])
+def test_resumes_in_the_middle_of_a_round(stop, start):
+    """In the first average, in the average that ends the first round, and between two."""
+    x, y = _problem()
+    inputs, outputs = torch.from_numpy(x), torch.from_numpy(y)
+
+    def begun():
+        network = nn.Linear(FEATURES, 1, bias=False, dtype=torch.float64)
+        nn.init.constant_(network.weight, start)
+        return network, _method(network, 0.75, rounds=10)
+
+    def train(network, method, first, last):
+        def loss():
+            return (network(inputs)[:, 0] - outputs).square().mean() / 2
+
+        _train(method, loss, first, last)
+
+    network, method = begun()
+    train(network, method, 0, stop)
+    weights, state = copy.deepcopy([network.state_dict(), method.state_dict()])
+    train(network, method, stop, 600)
+    again, resumed = begun()
+    again.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    train(again, resumed, stop, 600)
+    assert resumed.lam == method.lam
+    assert torch.equal(again.weight, network.weight)

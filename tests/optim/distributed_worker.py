@@ -84,6 +84,9 @@ def train(model, optimizer, steps, seed=0, part=None):
             x = x[part * BATCH : (part + 1) * BATCH]
         optimizer.zero_grad()
         (model(x) - x[:, 0, :6]).square().mean().backward()
+        if getattr(optimizer, "landed", False):
+            optimizer.mask_gradients()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
         yield
 

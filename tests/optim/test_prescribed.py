@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Lasso, LogisticRegression
 
 from sparsify.optim.prescribed import LambdaSearch, order_statistic
@@ -128,6 +130,38 @@ def test_one_lambda_for_each_block():
 def test_order_statistic_leaves_so_many_above(free):
     values = torch.tensor([[0.5, -3.0, 2.0], [-1.0, 0.25, 4.0]])
     assert int((values.abs() > order_statistic(values, free)).sum()) == free
+
+
+def test_lambda_stays_while_the_number_still_falls():
+    """What was cut short is no evidence that λ is too small."""
+    search, gradients = LambdaSearch(100), torch.rand(1000)
+    assert search.next(0.3, gradients, 800) > 0.3
+    assert search.next(0.6, gradients, 600) == 0.6
+    assert search.next(0.6, gradients, 580) > 0.6
+
+
+def test_a_network_that_changes_makes_old_knowledge_void():
+    search = LambdaSearch(100)
+    assert search.next(0.3, torch.zeros(1000), 150) == 0.6  # 0.3 was too small at that time
+    gradients = torch.linspace(0, 0.25, 1000)
+    lam = search.next(0.6, gradients, 50)
+    assert lam == order_statistic(gradients, 100) < 0.3
+    assert search.next(lam, gradients, 100) == lam
+
+
+@settings(max_examples=200)
+@given(
+    threshold=st.floats(1e-4, 1e4),
+    start=st.floats(1e-4, 1e4),
+    bias=st.floats(0.1, 3.0),
+)
+def test_brackets_any_threshold(threshold, start, bias):
+    """Fewer weights than 10 of 100 from a λ on, more below it; gradients mislead by a factor."""
+    search, lam = LambdaSearch(10, tolerance=1), start
+    for _ in range(80):
+        nonzero = min(100, int(10 * threshold / lam + 0.5))
+        lam = search.next(lam, torch.full((100,), bias * threshold), nonzero)
+    assert abs(min(100, int(10 * threshold / lam + 0.5)) - 10) <= 1
 
 
 def test_within_tolerance_lambda_stays():

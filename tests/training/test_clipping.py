@@ -1,0 +1,92 @@
+"""Clipping bounds the gradient of what is trained, whatever the gradients of held zeros are."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from sparsify.methods.registry import method_names, pursues_target
+from sparsify.recipe import load_recipe
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.training.compute import choose_compute
+from sparsify.training.distributed import Processes
+from sparsify.training.learner import Learner
+
+SPARSE = [name for name in method_names() if pursues_target(name)]
+OPTIONS = {
+    "adabreg-fixed": {"lambda_value": 0.1},
+    "linbreg-fixed": {"lambda_value": 0.1},
+    "gmp": {"every": 1},
+    "rigl": {"every": 3},
+}
+CLIP = 1e-3  # which the gradient exceeds in every step
+
+
+def _learner(method):
+    recipe = load_recipe(
+        "quickstart",
+        [
+            "model.name=resnet34",
+            "model.options={channels: 4, embedding_dim: 16}",
+            "training.steps=8",
+            "training.batch_size=4",
+            f"training.gradient_clip={CLIP}",
+        ],
+        {"method": method, "target_sparsity": 0.5, f"methods.{method}": OPTIONS.get(method, {})},
+    )
+    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4)
+
+
+def _batch(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(4, 4000, generator=generator), torch.arange(4)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_huge_gradients_of_held_zeros_change_nothing(name):
+    learner = _learner(name)
+    step = 0
+    while not learner.method.settled or step < 7:
+        step += 1
+        learner.update(step, _batch(step))
+    disturbed = copy.deepcopy(learner)
+    for weight in prunable_parameters(disturbed.network).values():
+        weight.register_hook(partial(torch.Tensor.masked_fill, mask=weight == 0, value=1e6))
+    for each in (learner, disturbed):
+        each.update(8, _batch(8))
+    for own, other in zip(
+        learner.network.parameters(), disturbed.network.parameters(), strict=True
+    ):
+        assert torch.equal(own, other)
+
+
+def test_a_pruned_network_trains_as_under_torch_s_masks():
+    learner = _learner("one-shot")
+    for step in range(1, 5):
+        learner.update(step, _batch(step))
+    twin = copy.deepcopy(learner)
+    optimizer = twin.method.optimizer
+    layers = [m for m in twin.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        weight = layer.weight
+        prune.custom_from_mask(layer, "weight", weight.detach() != 0)
+        assert layer.weight_orig is weight  # which the optimizer goes on moving
+    parameters = [*twin.network.parameters(), *twin.objective.parameters()]
+    for step in range(5, 9):
+        learner.update(step, _batch(step))
+        twin._schedule(step)
+        twin.network.train()
+        optimizer.zero_grad()
+        waveforms, labels = _batch(step)
+        (feats,) = twin.features(waveforms)
+        twin.objective(twin.network(feats), labels, None)["loss"].backward()
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+    own = dict(learner.network.named_parameters())
+    for layer in layers:
+        prune.remove(layer, "weight")
+    for name, trained in twin.network.named_parameters():
+        torch.testing.assert_close(own[name], trained, rtol=0, atol=1e-6)
