@@ -16,9 +16,9 @@ class _ReWA(Optimizer):
     """Steps of another optimizer on `y`, where the weight is `x = sign(y)·|y|^K`.
 
     `y` follows `∂L/∂x·u/(u + ε)·|y|^M` with `u = K·|y|^(K−1)`, and the weight decay is that of `y`.
-    A small weight hardly moves, since the power makes little of a step of `y`, but decays as fast as
-    a large one. So weights that the loss does not need become tiny; they become exactly zero by a
-    threshold, which is left to the caller.
+    A small weight hardly moves, since the power makes little of a step of `y`, but decays as fast
+    as a large one. So weights that the loss does not need become tiny; they become exactly zero by
+    a threshold, which is left to the caller.
 
     With K = 1, M = 0 and ε = 0 a group moves as in the plain optimizer. Each group may have its own
     `power`, `gradient_power` and `smoothing`; biases and norms usually stay plain.
