@@ -20,6 +20,7 @@ _COLUMNS = (
     "corrupted_eer_percent",
     "loss",
     "weight_norm",
+    "gradient_norm",
 )
 
 

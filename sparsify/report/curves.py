@@ -70,6 +70,13 @@ QUANTITIES = (
         "‖w‖",
         linear_axis,
     ),
+    Quantity(
+        "gradient_norm",
+        "Norm of the gradient",
+        "Before clipping, of all that is trained; logarithmic.",
+        "‖∇‖",
+        log_axis,
+    ),
     Quantity("loss", "Training loss", "It rises where the margin does.", "loss", linear_axis),
 )
 

@@ -106,7 +106,8 @@ class Learner:
             batch: Waveforms and labels of this process's places.
 
         Returns:
-            Means of the objective's values over the pieces, 0-dim.
+            Means of the objective's values over the pieces, and the norm of the gradient before it
+            is clipped; all 0-dim.
         """
         self._schedule(step)
         self.network.train()
@@ -129,8 +130,7 @@ class Learner:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.pieces
         self.seed(step, 0)  # the same in all processes, for a method that draws
-        self._apply_gradients()
-        return sums
+        return sums | {"gradient_norm": self._apply_gradients()}
 
     def features(self, waveforms: Tensor) -> Iterator[Tensor]:
         """Features `(B / pieces, T, F)` of the pieces of a batch of waveforms."""
@@ -201,7 +201,7 @@ class Learner:
             return self.model.no_sync()
         return nullcontext()
 
-    def _apply_gradients(self) -> None:
+    def _apply_gradients(self) -> Tensor:
         self._check_all_learn()
         self.method.mask_gradients()
         self.scaler.unscale_(self.method.optimizer)
@@ -214,6 +214,7 @@ class Learner:
         else:
             self.method.step()
         self.scaler.update()
+        return norm
 
     def _check_all_learn(self) -> None:
         if self.processes.count == 1:

@@ -60,6 +60,7 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         )
     weights = prunable_parameters(learner.network, learner.recipe.model.ignore).values()
     distillation = {"distillation": means["distillation"]} if "distillation" in means else {}
+    gradient = means["gradient_norm"]
     return {
         "step": step,
         "epoch": epoch,
@@ -70,6 +71,7 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         "sparsity_target": learner.method.sparsity_target(step),
         "lambda": learner.method.lam,
         "weight_norm": float(nn.utils.get_total_norm([weight.detach() for weight in weights])),
+        "gradient_norm": gradient if math.isfinite(gradient) else None,
         "lr": learner.method.optimizer.param_groups[0]["lr"],
         "margin": learner.margin,
     }

@@ -25,7 +25,7 @@ OPTIONS = {
 CLIP = 1e-3  # which the gradient exceeds in every step
 
 
-def _learner(method):
+def _learner(method, clip=CLIP):
     recipe = load_recipe(
         "quickstart",
         [
@@ -33,7 +33,7 @@ def _learner(method):
             "model.options={channels: 4, embedding_dim: 16}",
             "training.steps=8",
             "training.batch_size=4",
-            f"training.gradient_clip={CLIP}",
+            f"training.gradient_clip={clip}",
         ],
         {"method": method, "target_sparsity": 0.5, f"methods.{method}": OPTIONS.get(method, {})},
     )
@@ -61,6 +61,17 @@ def test_huge_gradients_of_held_zeros_change_nothing(name):
         learner.network.parameters(), disturbed.network.parameters(), strict=True
     ):
         assert torch.equal(own, other)
+
+
+def test_the_norm_is_that_of_what_is_trained():
+    learner = _learner("one-shot", clip=1e9)
+    for step in range(1, 7):
+        norm = learner.update(step, _batch(step))["gradient_norm"]
+    network = learner.network
+    gradients = [p.grad for p in (*network.parameters(), *learner.objective.parameters())]
+    assert norm == pytest.approx(sum(float(g.square().sum()) for g in gradients) ** 0.5)
+    for weight in prunable_parameters(network).values():
+        assert not weight.grad[weight == 0].any()
 
 
 def test_a_pruned_network_trains_as_under_torch_s_masks():
