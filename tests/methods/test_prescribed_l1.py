@@ -35,7 +35,6 @@ def _train(method, loss, first, last):
     for _ in range(first, last):
         method.optimizer.zero_grad()
         loss().backward()
-        method.mask_gradients()
         method.step()
 
 

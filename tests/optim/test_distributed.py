@@ -14,6 +14,7 @@ CHECKS = {
         "ddp",
         "fsdp",
         "fsdp_other_ways",
+        "clipping",
         "ties",
         "communication",
         "state_ddp",
