@@ -54,13 +54,26 @@ def test_zeros_and_the_rest_are_clipped_like_two_networks(seed, scale, max_norm)
         torch.testing.assert_close(other.grad, own.grad)
 
 
-@pytest.mark.parametrize("where", ["weight", "zero", "other"])
-def test_an_overflow_is_told(where):
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [(where, torch.inf) for where in ("weight", "zero", "other")]
+    + [(where, torch.nan) for where in ("weight", "other")]
+    + [("zero", -torch.inf)],
+)
+def test_an_overflow_is_told_and_one_of_zeros_spoils_nothing_else(where, value):
     weights, others = _parameters(0, 1.0)
     zero = weights[0] == 0
-    broken = others[0].grad.flatten() if where == "other" else weights[0].grad
-    broken[{"weight": ~zero, "zero": zero, "other": ...}[where]] = torch.inf
+    broken = others[0].grad if where == "other" else weights[0].grad
+    broken[{"weight": ~zero, "zero": zero, "other": ...}[where]] = value
+    expected, plain = _parameters(0, 1.0)
+    clip_gradients(expected, plain, 1.0)
     assert not clip_gradients(weights, others, 1.0).isfinite()
+    if where == "zero":
+        for own, other in zip((*weights, *others), (*expected, *plain), strict=True):
+            alive = (own != 0) | (own.shape == (3,))
+            torch.testing.assert_close(own.grad[alive], other.grad[alive])
+    else:
+        assert not all(p.grad.isfinite().all() for p in (*weights, *others))
 
 
 def test_parameters_without_gradients_are_left_alone():
