@@ -17,16 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.methods.base import Task
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
 from sparsify.models.registry import build_model
-from sparsify.optim.clipping import clip_gradients
 from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.recipe import Recipe, load_recipe
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.speech.batches import CropBatches, training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
@@ -51,10 +49,7 @@ class Stepper:
         options = AdaBregOptions.model_validate(recipe.methods["adabreg"] | {"ramp": 0})
         self.method = AdaBregMethod(task, options)
         self.forward = compiled(network, self.compute) if compile_ else network
-        weights = prunable_parameters(network)
-        self.weights = list(weights.values())
-        self.others = [p for name, p in network.named_parameters() if name not in weights]
-        self.others += self.head.parameters()
+        self.parameters = [*network.parameters(), *self.head.parameters()]
 
     def __call__(self, feats: Tensor, labels: Tensor) -> None:
         """One step."""
@@ -63,7 +58,8 @@ class Stepper:
         loss, _ = self.head(embeddings.float(), labels)
         self.method.optimizer.zero_grad()
         loss.backward()
-        clip_gradients(self.weights, self.others, 5.0)
+        self.method.mask_gradients()
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
         self.method.step()
 
 

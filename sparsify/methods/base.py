@@ -42,8 +42,9 @@ class Task:
 class Method(ABC, Generic[O]):
     """One way to get sparse.
 
-    The trainer computes gradients, sets the learning rate of `optimizer` as a multiple of what it
-    finds there, and calls `step` once per batch and `finish` after the last one.
+    The trainer sets the learning rate of `optimizer` as a multiple of what it finds there. For
+    every batch it computes gradients, calls `mask_gradients`, clips what is left, and calls `step`;
+    after the last it calls `finish`.
 
     Attributes:
         Options: The method's section of a recipe.
@@ -85,6 +86,13 @@ class Method(ABC, Generic[O]):
     def rounds(self) -> int:
         """How many trainings share the steps, each going on from the end of the one before."""
         return 1
+
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of weights that the next step holds at zero.
+
+        Before clipping: of a very sparse network they are the largest by orders of magnitude, and
+        would leave nothing of the others.
+        """
 
     def step(self) -> None:
         """Updates the weights from the gradients of the batch just seen."""

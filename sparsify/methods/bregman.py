@@ -195,6 +195,10 @@ class BregmanMethod(Method[B], Generic[B]):
         """Whether the optimizer has landed."""
         return self.optimizer.landed
 
+    def mask_gradients(self) -> None:
+        """Zeroes those of the zeros that landing holds."""
+        self.optimizer.mask_gradients()
+
     def finish(self) -> None:
         """Lands if the landing step lies behind the last step."""
         if not self.optimizer.landed:

@@ -69,16 +69,15 @@ class MaskedMethod(Method[O], Generic[O]):
         super().load_state_dict(state)
         self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
 
-    def _update(self) -> None:
-        # With masked gradients, moments of pruned weights stay zero and do not disturb the step.
-        self._mask_gradients()
-        self.optimizer.step()
-        self._apply_masks()
-
-    def _mask_gradients(self) -> None:
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of masked weights."""
         for weight, mask in zip(self.weights, self.masks, strict=True):
             if weight.grad is not None:
                 weight.grad.masked_fill_(~mask, 0.0)
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self._apply_masks()
 
     def _kept(self, sparsity: float) -> int:
         return self.size - zeros_wanted(self.size, sparsity)

@@ -112,7 +112,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         if done >= self.options.rounds or -left % self.round_length >= self.averaged:
             return
         for weight, total in self.sums.items():
-            if weight.grad is not None:  # that of masked weights is masked
+            if weight.grad is not None:
                 total.add_(weight.grad, alpha=1 / self.averaged)
         if left == 0:
             self._begin_round(first=done == 0)

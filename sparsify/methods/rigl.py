@@ -72,10 +72,17 @@ class RigL(MaskedMethod[RigLOptions]):
     def finish(self) -> None:
         """Nothing to do: the number of connections never changes."""
 
+    def mask_gradients(self) -> None:
+        """Zeroes those of masked weights, but where they decide which connections grow."""
+        if not self._moves(self.steps_done):
+            super().mask_gradients()
+
+    def _moves(self, t: int) -> bool:
+        return t % self.options.every == 0 and 0 < t < self.last_move
+
     def _update(self) -> None:
-        t = self.steps_done - 1
-        if t % self.options.every == 0 and 0 < t < self.last_move:
-            self._move_connections(t)
+        if self._moves(self.steps_done - 1):
+            self._move_connections(self.steps_done - 1)
         else:
             super()._update()
 

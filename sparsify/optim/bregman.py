@@ -140,6 +140,17 @@ class BregmanOptimizer(SparseOptimizer):
         return quantile(groups, sparsity, guess=self._lam if on_host and self._lam > 0 else None)
 
     @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of weights that landing holds at zero; before it, does nothing.
+
+        A step ignores them. Call it before clipping, which does not, and would shrink the others.
+        """
+        for _, parameter in self._regularised():
+            mask = self.state.get(parameter, {}).get("mask")
+            if mask is not None and parameter.grad is not None:
+                local(parameter.grad).masked_fill_(~local(mask), 0.0)
+
+    @torch.no_grad()
     def reset_duals(self) -> None:
         """Starts the duals anew from the present weights, `v = w/δ + λ·∂R(w)`.
 

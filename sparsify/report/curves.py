@@ -73,7 +73,7 @@ QUANTITIES = (
     Quantity(
         "gradient_norm",
         "Norm of the gradient",
-        "Before clipping, without that of zero weights; logarithmic.",
+        "Before clipping, of all that is trained; logarithmic.",
         "‖∇‖",
         log_axis,
     ),

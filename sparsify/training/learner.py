@@ -14,9 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.methods.registry import build_method
-from sparsify.optim.clipping import clip_gradients
 from sparsify.recipe import Recipe
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.speech.batches import Batch
 from sparsify.speech.features import Filterbank
@@ -98,10 +96,6 @@ class Learner:
         self.scaler = compute.scaler()
         self.overflows = 0
         self.speakers = speakers
-        prunable = prunable_parameters(self.network, recipe.model.ignore)
-        self._prunable = list(prunable.values())
-        self._others = [p for name, p in self.network.named_parameters() if name not in prunable]
-        self._others += self.objective.parameters()
         self._peaks = [group["lr"] for group in self.method.optimizer.param_groups]
 
     def update(self, step: int, batch: Batch) -> dict[str, Tensor]:
@@ -112,8 +106,8 @@ class Learner:
             batch: Waveforms and labels of this process's places.
 
         Returns:
-            Means of the objective's values over the pieces, and the norm of the gradient, but for
-            that of zero weights, before it is clipped; all 0-dim.
+            Means of the objective's values over the pieces, and the norm of the gradient before it
+            is clipped; all 0-dim.
         """
         self._schedule(step)
         self.network.train()
@@ -209,8 +203,12 @@ class Learner:
 
     def _apply_gradients(self) -> Tensor:
         self._check_all_learn()
+        self.method.mask_gradients()
         self.scaler.unscale_(self.method.optimizer)
-        norm = clip_gradients(self._prunable, self._others, self.recipe.training.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(
+            [*self.network.parameters(), *self.objective.parameters()],
+            self.recipe.training.gradient_clip,
+        )
         if self.scaler.is_enabled() and not norm.isfinite():
             self.overflows += 1  # the scale was too large; the next one is smaller
         else:

@@ -34,6 +34,7 @@ def _backward(network, head, step):
 def _train(network, head, method, first=0, last=STEPS):
     for step in range(first, last):
         _backward(network, head, step)
+        method.mask_gradients()
         method.step()
 
 

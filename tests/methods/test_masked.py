@@ -44,6 +44,7 @@ def _run(network, head, method, first=0, last=STEPS):
         method.optimizer.zero_grad()
         loss = nn.functional.cross_entropy(head(network(x)), x[:, 0, :4].argmax(1))
         loss.backward()
+        method.mask_gradients()
         method.step()
 
 

@@ -35,6 +35,7 @@ def _train(method, loss, first, last):
     for _ in range(first, last):
         method.optimizer.zero_grad()
         loss().backward()
+        method.mask_gradients()
         method.step()
 
 

@@ -252,6 +252,23 @@ def test_landing_is_exact_and_held(kind, regularizer, largest_group):
     assert not any(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
 
 
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+def test_only_gradients_of_held_zeros_are_masked(kind):
+    model = _network()
+    optimizer = kind(parameter_groups(model), lr=0.05, lambda_rule=QuantileLambda(0.5))
+    optimizer.mask_gradients()
+    _train(model, optimizer, 10)
+    before = [p.grad.clone() for p in model.parameters()]
+    optimizer.mask_gradients()  # the duals of zeros move
+    assert all(torch.equal(p.grad, b) for p, b in zip(model.parameters(), before, strict=True))
+    optimizer.land(0.5)
+    optimizer.mask_gradients()
+    for parameter, gradient in zip(model.parameters(), before, strict=True):
+        held = (parameter == 0) if parameter.dim() > 1 else torch.zeros_like(parameter, dtype=bool)
+        assert held.any() == (parameter.dim() > 1)
+        assert torch.equal(parameter.grad, gradient.masked_fill(held, 0.0))
+
+
 @pytest.mark.parametrize("sparsity", [0.5, 0.9])
 def test_landing_is_exact_where_thresholds_are_equal(sparsity):
     model = _network()

@@ -14,7 +14,6 @@ CHECKS = {
         "ddp",
         "fsdp",
         "fsdp_other_ways",
-        "clipping",
         "ties",
         "communication",
         "state_ddp",
