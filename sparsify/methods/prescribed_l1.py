@@ -112,7 +112,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         if done >= self.options.rounds or -left % self.round_length >= self.averaged:
             return
         for weight, total in self.sums.items():
-            if weight.grad is not None:
+            if weight.grad is not None:  # that of masked weights is masked
                 total.add_(weight.grad, alpha=1 / self.averaged)
         if left == 0:
             self._begin_round(first=done == 0)
@@ -121,10 +121,11 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         for block, search in zip(self.blocks, self.searches, strict=True):
             weights = block["params"]
             gradients = torch.cat([self.sums[weight].flatten() for weight in weights])
+            nonzero = int(sum(weight.count_nonzero() for weight in weights))
             if first:
+                search.before = nonzero
                 block["lambda_scale"] = order_statistic(gradients, search.nonzero)
             else:
-                nonzero = int(sum(weight.count_nonzero() for weight in weights))
                 block["lambda_scale"] = search.next(block["lambda_scale"], gradients, nonzero)
         for total in self.sums.values():
             total.zero_()

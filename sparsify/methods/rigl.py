@@ -49,6 +49,7 @@ class RigL(MaskedMethod[RigLOptions]):
         optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
         super().__init__(task, options, optimizer)
         self.last_move = options.end * task.steps
+        self.dense_gradients: list[Tensor | None] = []
         if task.pretrained:
             self._prune(task.target_sparsity, options.allocation)
             return
@@ -73,9 +74,12 @@ class RigL(MaskedMethod[RigLOptions]):
         """Nothing to do: the number of connections never changes."""
 
     def mask_gradients(self) -> None:
-        """Zeroes those of masked weights, but where they decide which connections grow."""
-        if not self._moves(self.steps_done):
-            super().mask_gradients()
+        """Zeroes those of masked weights; keeps them where they decide which connections grow."""
+        if self._moves(self.steps_done):
+            self.dense_gradients = [
+                None if w.grad is None else w.grad.clone() for w in self.weights
+            ]
+        super().mask_gradients()
 
     def _moves(self, t: int) -> bool:
         return t % self.options.every == 0 and 0 < t < self.last_move
@@ -83,6 +87,7 @@ class RigL(MaskedMethod[RigLOptions]):
     def _update(self) -> None:
         if self._moves(self.steps_done - 1):
             self._move_connections(self.steps_done - 1)
+            self.dense_gradients = []
         else:
             super()._update()
 
@@ -91,8 +96,10 @@ class RigL(MaskedMethod[RigLOptions]):
         cosine = math.cos(math.pi * t / self.last_move)
         share = self.options.moved / 2 * (1 + cosine)
         self.masks = [
-            mask if weight.grad is None else _moved(weight, weight.grad, mask, share)
-            for weight, mask in zip(self.weights, self.masks, strict=True)
+            mask if gradient is None else _moved(weight, gradient, mask, share)
+            for weight, gradient, mask in zip(
+                self.weights, self.dense_gradients, self.masks, strict=True
+            )
         ]
         self._apply_masks()
 

@@ -27,8 +27,8 @@ class LambdaSearch:
 
     A minimisation may have been cut short. While the nonzeros, too many, still become much fewer,
     λ stays. What a search knows ages, as the network and, with one λ and one search for each layer,
-    the others go on: a λ that once left too many nonzeros is forgotten where the order statistic
-    lies below it, and one that left too few when the interval has become narrow without success.
+    the others go on: when the interval has become narrow without success, its older end is
+    forgotten, and a λ that once left too many nonzeros also where the order statistic lies below.
 
     Attributes:
         nonzero: The prescribed number.
@@ -62,7 +62,7 @@ class LambdaSearch:
             return math.sqrt(lam * self.upper) if math.isfinite(self.upper) else lam * _RISE
         self.upper = lam
         wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
-        if wanted <= self.lower:
+        if wanted <= self.lower or self.lower * _NARROW >= lam:
             self.lower = 0.0
         return wanted if wanted < lam else math.sqrt(max(self.lower, lam / _FALL) * lam)
 

@@ -203,7 +203,7 @@ class Learner:
 
     def _apply_gradients(self) -> Tensor:
         self._check_all_learn()
-        self.method.mask_gradients()
+        self.method.mask_gradients()  # before it is looked whether any has overflowed
         self.scaler.unscale_(self.method.optimizer)
         norm = nn.utils.clip_grad_norm_(
             [*self.network.parameters(), *self.objective.parameters()],

@@ -47,7 +47,7 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
     Args:
         learner: After the step.
         step: Its number.
-        means: Of the objective's values since the last record.
+        means: Of what the updates gave since the last record.
         epoch: Passes over the training utterances so far.
 
     Raises:

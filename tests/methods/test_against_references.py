@@ -121,7 +121,11 @@ def test_rewa_meets_a_target_below_what_has_vanished(target):
     method.optimizer.reset_latents()
     _train(network, head, method, 40, 44)
     assert sparsity_table(network).sparsity == pytest.approx(0.9, abs=0.01)
+    vanished = [weight == 0 for weight in method.weights]
     _train(network, head, method, 44, 45)
+    for weight, gone in zip(method.weights, vanished, strict=True):
+        back = gone & (weight != 0)
+        assert torch.equal(weight[back].sign(), -weight.grad[back].sign())
     zeros = [weight == 0 for weight in method.weights]
     assert sum(int(zero.sum()) for zero in zeros) == round(target * method.size)
     revived = [weight.detach().clone() for weight in method.weights]

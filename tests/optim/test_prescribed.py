@@ -149,6 +149,14 @@ def test_a_network_that_changes_makes_old_knowledge_void():
     assert search.next(lam, gradients, 100) == lam
 
 
+def test_a_bound_that_has_aged_does_not_hold_lambda():
+    search, lam = LambdaSearch(100), 1.0
+    lam = search.next(lam, torch.zeros(1000), 200)
+    for _ in range(25):
+        lam = search.next(lam, torch.full((1000,), 5.0), 50)
+    assert lam < 0.5
+
+
 @settings(max_examples=200)
 @given(
     threshold=st.floats(1e-4, 1e4),

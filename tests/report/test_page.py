@@ -9,11 +9,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from sparsify.comparison.curves import read_curves
 from sparsify.comparison.differences import differences
 from sparsify.comparison.results import Part, gather, summarise
 from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv
+from sparsify.report.curves import QUANTITIES
 from sparsify.report.page import write_report
+from sparsify.training.run_directory import RunDirectory
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -254,3 +257,9 @@ def test_works_in_a_browser(page, browser, tmp_path, width):
     assert title
     seen = json.loads(title[1])
     assert seen == [True] * 12
+
+
+def test_every_quantity_of_a_run_is_drawn(tmp_path):
+    columns = [quantity.column for quantity in QUANTITIES]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1} | dict.fromkeys(columns, 0.5)))
+    assert set(read_curves(RunDirectory(tmp_path))) == {"step", *columns}

@@ -14,6 +14,7 @@ from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
+from sparsify.training.reports import step_record
 
 SPARSE = [name for name in method_names() if pursues_target(name)]
 OPTIONS = {
@@ -63,15 +64,40 @@ def test_huge_gradients_of_held_zeros_change_nothing(name):
         assert torch.equal(own, other)
 
 
-def test_the_norm_is_that_of_what_is_trained():
-    learner = _learner("one-shot", clip=1e9)
-    for step in range(1, 7):
-        norm = learner.update(step, _batch(step))["gradient_norm"]
+@pytest.mark.parametrize("name", ["one-shot", "gmp", "rigl"])
+def test_the_norm_is_that_of_what_is_trained(name):
+    learner = _learner(name, clip=1e9)
     network = learner.network
-    gradients = [p.grad for p in (*network.parameters(), *learner.objective.parameters())]
-    assert norm == pytest.approx(sum(float(g.square().sum()) for g in gradients) ** 0.5)
+    for step in range(1, 9):
+        norm = learner.update(step, _batch(step))["gradient_norm"]
+        gradients = [p.grad for p in (*network.parameters(), *learner.objective.parameters())]
+        assert norm == pytest.approx(sum(float(g.square().sum()) for g in gradients) ** 0.5)
     for weight in prunable_parameters(network).values():
         assert not weight.grad[weight == 0].any()
+
+
+def test_a_norm_that_is_not_finite_is_none():
+    learner = _learner("dense")
+    learner.update(1, _batch(1))
+    record = step_record(learner, 1, {"loss": 1.0, "gradient_norm": float("inf")}, 0.5)
+    assert record["gradient_norm"] is None
+
+
+@pytest.mark.parametrize("name", ["one-shot", "rigl"])
+def test_what_overflows_behind_held_zeros_is_no_overflow(name):
+    learner = _learner(name)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for step in range(1, 9):
+        if step == 4:
+            for place, weight in enumerate(learner.method.weights):
+                weight.register_hook(_overflow(learner.method, place))
+        learner.update(step, _batch(step))
+    assert learner.overflows == 0
+    assert learner.scaler.get_scale() == 8.0
+
+
+def _overflow(method, place):
+    return lambda gradient: gradient.masked_fill(~method.masks[place], torch.inf)
 
 
 def test_a_pruned_network_trains_as_under_torch_s_masks():

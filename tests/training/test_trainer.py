@@ -79,6 +79,7 @@ def test_run_directory_holds_what_was_promised(finished):
     for record in records:
         expected = {"step", "epoch", "loss", "accuracy", "sparsity", "lambda", "lr", "margin"}
         assert expected <= record.keys()
+        assert record["gradient_norm"] > 0
         validated = record["step"] % 4 == 0
         assert ("eer_percent" in record) == validated
         assert ("corrupted_eer_percent" in record) == validated
