@@ -51,6 +51,8 @@ def assert_same_run(run, other):
     assert len(metrics(run)) == len(metrics(other)) == 10
     for record, expected in zip(metrics(run), metrics(other), strict=True):
         # λ, of order 1e-6, is one dual: a sum of gradients, each rounded relative to the largest.
+        # Behind channels without inputs, batch norm makes rounding larger in the gradient.
+        assert record.pop("gradient_norm") == pytest.approx(expected.pop("gradient_norm"), rel=0.1)
         assert record == pytest.approx(expected, rel=1e-4, abs=1e-9)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (run, other)]
     for key in ("selected_step", "sparsity", "eer_percent", "average"):
