@@ -37,10 +37,11 @@ class RigLOptions(DenseOptions):
 class RigL(MaskedMethod[RigLOptions]):
     """Drops small weights and grows others where the dense gradient is largest (Evci et al. 2020).
 
-    Every layer keeps its number of connections. As in the paper's Algorithm 1, whose steps t count
-    from 0, a step that moves connections does not move weights, and a connection that is dropped
-    and grown in the same step keeps its weight. From a trained network it starts with the largest
-    weights.
+    Every layer keeps its number of connections. As in the paper's Algorithm 1, a step that moves
+    connections does not move weights, and a connection that is dropped and grown in the same step
+    keeps its weight. Steps t count from 0, and the first moves nothing, so that what is logged and
+    validated after a multiple of ΔT steps has not just lost weights. From a trained network it
+    starts with the largest weights.
     """
 
     Options = RigLOptions

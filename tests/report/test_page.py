@@ -259,7 +259,7 @@ def test_works_in_a_browser(page, browser, tmp_path, width):
     assert seen == [True] * 12
 
 
-def test_every_quantity_of_a_run_is_drawn(tmp_path):
+def test_results_keep_every_quantity_that_is_drawn(tmp_path):
     columns = [quantity.column for quantity in QUANTITIES]
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1} | dict.fromkeys(columns, 0.5)))
     assert set(read_curves(RunDirectory(tmp_path))) == {"step", *columns}
