@@ -28,7 +28,7 @@ from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate, parse_gate
 from sparsify.comparison.means import expected_metrics, gate_metrics
-from sparsify.comparison.results import RESULTS_FILE, Results
+from sparsify.comparison.results import Results, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.recipe import recipe_names
@@ -187,8 +187,9 @@ def compare_command(
         except KeyboardInterrupt:
             folder = shlex.quote(str(output))
             hint = f"sparsify compare --output {folder} goes on"
-            if (output / RESULTS_FILE).is_file():
-                hint += f", sparsify report {folder} shows what is complete"
+            if (complete := read_results(output)) is not None:
+                write_report(complete, output / REPORT_FILE)
+                hint += f", {output / REPORT_FILE} shows what is complete"
             console.print(hint, markup=False, soft_wrap=True)
             raise
     write_report(results, output / REPORT_FILE)
@@ -208,13 +209,25 @@ def _default_jobs(runs: int, device: str) -> int:
 
 @contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
-    """Being terminated stops the runs as Ctrl-C does, so that none goes on alone."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    """Being terminated stops the runs as Ctrl-C does, so that none goes on alone.
+
+    What was told to ignore a signal, as by nohup, goes on doing so.
+    """
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+        elif number == signal.SIGINT:
+            # Shells do this to what they start in the background. The runs, which are ended by this
+            # signal, would inherit ignoring it, but not a handler that does nothing.
+            signal.signal(number, lambda *_: None)
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -226,9 +239,9 @@ def _check(results: Results, gates: Sequence[Gate]) -> None:
         for name, error in failures.items():
             reasons.setdefault(error.partition(" (")[0], []).append(name)
         told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
-        runs = len(results["runs"]) + len(failures)
+        runs = len({row["run"] for row in results["runs"]} | failures.keys())
         raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
-    metrics = gate_metrics(results["means"])
+    metrics = gate_metrics(results["runs"])
     failed = [gate for gate in gates if gate.holds(metrics)]
     if failed:
         told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)

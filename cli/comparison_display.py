@@ -24,10 +24,12 @@ from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
+from sparsify.comparison.steps import TRAINING
 from sparsify.comparison.tables import (
     compared,
     difference_text,
     eer_text,
+    emptied_layers,
     evaluation_sets,
     is_clear,
     left_out,
@@ -140,7 +142,7 @@ class LiveDisplay:
 
 
 def _figures(run: RunProgress) -> str:
-    if run.doing != "training" or not run.record:
+    if run.doing != TRAINING or not run.record:
         return run.doing
     return f"{run.step}/{run.steps}  {describe(dict(run.record), live=True)}"
 
@@ -167,6 +169,8 @@ def show_results(results: Results) -> None:
         )
     out.print(view)
     _show_differences(results)
+    for sentence in emptied_layers(results):
+        out.print(f"\n{sentence}", markup=False, soft_wrap=True)
     for row in results["tuning"]:
         out.print(f"\n{tuning_text(row)}", markup=False)
 

@@ -50,7 +50,9 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
     if saved is None:
         recipe = recipe or _recipe(given)
     elif recipe is not None and recipe != saved.recipe:
-        keys = differing_keys(recipe.model_dump(), saved.recipe.model_dump()) or ["methods"]
+        keys = differing_keys(recipe.model_dump(), saved.recipe.model_dump()) or [
+            key for key in ("methods", "name") if getattr(recipe, key) != getattr(saved.recipe, key)
+        ]
         raise SparsifyError(
             f"the comparison in '{output}' has another recipe than given now"
             f" ({', '.join(keys)}; {PLAN_FILE} holds it): give another --output, or no recipe"

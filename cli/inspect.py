@@ -25,7 +25,7 @@ from sparsify.cli.options import PATH
 from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
 from sparsify.files import check_writable, zipped_bytes
 from sparsify.report.sensitivity import write_sensitivity_report
-from sparsify.sparsity.table import LayerSparsity, SparsityTable
+from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
 from sparsify.verification.sensitivity import LEVELS
 
 BY_SENSITIVITY = "sensitivity"
@@ -205,6 +205,9 @@ def _show(
     _add_row(view, "Prunable", "", "", table.prunable)
     _add_row(view, "Whole model", "", "", table.layers)
     out.print(view)
+    if table.emptied:
+        text = no_weight_left(table.emptied)
+        out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
     size, zipped = artifact.path.stat().st_size, zipped_bytes(artifact.path)
     out.print(
         f"\n{artifact.path}: {artifact.format}, {artifact.layout} layout,"

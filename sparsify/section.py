@@ -68,10 +68,11 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         section_wide = isinstance(first["input"], Mapping)
         given = "" if section_wide else f" = {first['input']!r} does not fit"
         value = f"{key}{given}: " if key else ""
-        message = first["msg"].removeprefix("Value error, ").lower()
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         bounds, number = first.get("ctx", {}), first["input"]
         if 1 in (bounds.get("lt"), bounds.get("le")) and not isinstance(number, str):
-            message += f" ({number:g} % is {number / 100:g})" if number <= 100 else ""
+            message += f" ({number:g} % is {number / 100:g})" if 1 < number < 100 else ""
         raise SparsifyError(f"{where}: {value}{message}") from error
 
 

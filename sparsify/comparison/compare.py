@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from sparsify.comparison.plan import Plan
+from sparsify.comparison.plan import PLAN_FILE, Plan
 from sparsify.comparison.results import (
     RESULTS_FILE,
     Results,
@@ -16,9 +16,10 @@ from sparsify.comparison.results import (
 )
 from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.runner import Watch, alone, carry_out, ignore
-from sparsify.comparison.steps import RUNS, check_recipe, is_complete
+from sparsify.comparison.steps import LOGS, RUNS, check_recipe, evaluated
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
+from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
 
@@ -54,6 +55,7 @@ def compare(
     Raises:
         SparsifyError: The plan cannot be carried out here at all.
     """
+    _check_output(output)
     plan.check()
     with alone(output):  # what is refused changes nothing
         for cell in (*plan.runs, *tuning_plan(plan).runs):
@@ -71,32 +73,50 @@ def compare(
                 plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
             )
     except KeyboardInterrupt:
-        if any(is_complete(plan, cell, output) for cell in plan.runs):
-            _write_results(plan, output, tuned, fatal_failures(tuned), track)
+        rows, _ = _collect(plan, output, track)
+        if rows:
+            _write_results(output, summarise(plan, rows, tuned, fatal_failures(tuned)))
         raise
-    return _write_results(plan, output, tuned, failures | fatal_failures(tuned), track)
+    rows, damaged = _collect(plan, output, track)
+    failures = damaged | failures | fatal_failures(tuned)
+    return _write_results(output, summarise(plan, rows, tuned, failures))
 
 
-def _write_results(
-    plan: Plan, output: Path, tuned: list[Row], failures: dict[str, str], track: Track
-) -> Results:
-    """Writes the results of the runs that are complete, in every form, and returns them."""
+def _check_output(output: Path) -> None:
+    """Refuses a folder in which somebody keeps something else."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise SparsifyError(f"'{output}' is a file: choose another --output")
+    own = any((output / name).exists() for name in (PLAN_FILE, RUNS, LOGS))
+    if not own and any(output.iterdir()):
+        raise SparsifyError(f"'{output}' exists and is not empty: choose another --output")
+
+
+def _collect(plan: Plan, output: Path, track: Track) -> tuple[list[Row], dict[str, str]]:
+    """The rows of the runs that have figures, and what is wrong with others."""
     before = {row["run"]: row for row in (read_results(output) or {}).get("runs", [])}
-    done = [cell.name for cell in plan.runs if is_complete(plan, cell, output)]
-    rows = [
-        _row(plan, output, name, before.get(name))
-        for name in track(done, "Reading results", len(done))
-    ]
-    results = summarise(plan, rows, tuned, failures)
+    rows, damaged = [], {}
+    for cell in track(plan.runs, "Reading results", len(plan.runs)):
+        try:
+            if (tests := evaluated(plan, cell, output)) is not None:
+                rows.append(_row(output, cell.name, tests, before.get(cell.name)))
+        except SparsifyError as error:
+            damaged[cell.name] = str(error)
+    return rows, damaged
+
+
+def _write_results(output: Path, results: Results) -> Results:
+    """Writes results in every form, and returns them."""
     _write(output / RESULTS_FILE, to_json(results))
     _write(output / "results.csv", to_csv(results))
     _write(output / "results.md", to_markdown(results))
     return results
 
 
-def _row(plan: Plan, output: Path, name: str, before: Row | None) -> Row:
+def _row(output: Path, name: str, tests: list[str], before: Row | None) -> Row:
     """The row of a run; the one it had is good as long as no file of the run is newer."""
-    run, tests = output / RUNS / name, [test.name for test in plan.tests]
+    run = output / RUNS / name
     if before is not None and list(before["tests"]) == tests:
         changed = max(file.stat().st_mtime for file in run.rglob("*.json"))
         if changed < (output / RESULTS_FILE).stat().st_mtime:

@@ -141,7 +141,13 @@ def _kind(node: ast.expr, figures: Mapping[str, Figure], text: str) -> type:
         return all(_kind(part, figures, text) is kind for part in parts)
 
     match node:
-        case ast.BoolOp(values=values) if all_are(bool, *values):
+        case ast.BoolOp(values=values):
+            for part in values:
+                if not all_are(bool, part):
+                    raise SparsifyError(
+                        f"gate '{text}': '{_shown(part, figures)}' is a number and no condition:"
+                        f" {_FORM}"
+                    )
             return bool
         case ast.Compare(left=left, ops=ops, comparators=others):
             if all(type(op) in _COMPARISONS for op in ops) and all_are(float, left, *others):
@@ -155,10 +161,15 @@ def _kind(node: ast.expr, figures: Mapping[str, Figure], text: str) -> type:
             return float
         case ast.Name(id=name) if name in figures:
             return float
-    wrong = ast.unparse(node)
+    raise SparsifyError(f"gate '{text}': '{_shown(node, figures)}' does not belong there: {_FORM}")
+
+
+def _shown(node: ast.expr, figures: Mapping[str, Figure]) -> str:
+    """A part of a gate as it was given."""
+    shown = ast.unparse(node)
     for name, figure in figures.items():
-        wrong = wrong.replace(name, f"{figure.cell}.{figure.metric}")
-    raise SparsifyError(f"gate '{text}': '{wrong}' does not belong there: {_FORM}")
+        shown = shown.replace(name, f"{figure.cell}.{figure.metric}")
+    return shown
 
 
 def _value(node: ast.expr, values: Mapping[str, float]) -> Any:

@@ -82,16 +82,23 @@ def metric_names(tests: Sequence[str], *, corrupted: bool) -> list[str]:
     return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
 
 
-def gate_metrics(entries: Iterable[Row]) -> dict[str, dict[str, float]]:
+def gate_metrics(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Means over seeds as gates see them: by `adabreg@0.9` and the like, then by metric.
 
+    A sparsity within one weight of the target, as near as it can be, is the target there.
+
     Args:
-        entries: What `means` gave.
+        rows: Of the runs.
     """
-    return {
-        entry["cell"]: {name: spread["mean"] for name, spread in entry["metrics"].items()}
-        for entry in entries
-    }
+    cells, found = by_cell(rows), {}
+    for entry in means(rows):
+        figures = {name: spread["mean"] for name, spread in entry["metrics"].items()}
+        target, layers = entry["target_sparsity"], cells[entry["cell"]][0]["layers"]
+        weights = sum(layer["parameters"] for layer in layers)
+        if target is not None and abs(figures["sparsity"] - target) * weights < 1:
+            figures["sparsity"] = target
+        found[entry["cell"]] = figures
+    return found
 
 
 def expected_metrics(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from sparsify.artifact import load_artifact, source_digest
@@ -76,10 +76,18 @@ class TestSet(Section):
 
     __test__ = False  # no test case, whatever pytest makes of the name
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    name: str
     trials: str
     audio_root: str
     speakers: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_an_identifier(cls, name: str) -> str:
+        """Gates and files are named after it."""
+        if not (name.isascii() and name.isidentifier()):
+            raise ValueError("give a name of letters, digits and _, a letter first")
+        return name
 
     def check(self) -> None:
         """Refuses what could not be evaluated, and warns where there will be no intervals.
@@ -182,6 +190,12 @@ class Plan(Section):
                 trial list or a folder is unusable.
         """
         torchaudio_module("functional")  # which may not fit the installed torch
+        for name, cells in _by_name(self.runs).items():
+            if len(cells) > 1:
+                both = " and ".join(str(cell.target_sparsity) for cell in cells)
+                raise SparsifyError(
+                    f"the targets {both} are too close to tell apart ('{name}'): take one"
+                )
         for name in self.recipe.methods:
             pursues_target(name)  # a name that is a typo
         for tuning in self.tunings:
@@ -249,6 +263,13 @@ def label(method: str, target: float | None) -> str:
     return method if target is None else f"{method}@{target:g}"
 
 
+def _by_name(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    named: dict[str, list[Cell]] = {}
+    for cell in cells:
+        named.setdefault(cell.name, []).append(cell)
+    return named
+
+
 def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
     """All runs, seed by seed, so that a first result for everything comes early.
 
@@ -307,10 +328,14 @@ def read_plan(folder: Path) -> Plan | None:
     file = folder / PLAN_FILE
     if not file.is_file():
         return None
+    mend = "delete it and say all options of the comparison again; what is trained is kept"
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SparsifyError(
-            f"'{file}' is damaged: delete it and say all options of the comparison again"
-        ) from error
-    return validate(Plan, content, f"'{file}'")
+        raise SparsifyError(f"'{file}' is damaged: {mend}") from error
+    if not isinstance(content, dict):
+        raise SparsifyError(f"'{file}' is damaged: {mend}")
+    try:
+        return validate(Plan, content, f"'{file}'")
+    except SparsifyError as error:
+        raise SparsifyError(f"{error}: {mend}") from error

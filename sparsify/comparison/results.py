@@ -72,7 +72,8 @@ def gather(parts: Sequence[Part]) -> Results:
     validation speakers if there is none.
 
     Args:
-        parts: What to join; the recipe is that of the first, and what is given twice counts once.
+        parts: What to join; the recipe is that of the first. A training that is in several parts
+            counts once, with the test sets of all.
 
     Raises:
         SparsifyError: A run is not complete, results are missing or damaged, or test sets of one
@@ -80,12 +81,13 @@ def gather(parts: Sequence[Part]) -> Results:
     """
     found = [_renamed(_found(part.path), part.name) for part in parts]
     whole = found[0]
+    known = [(whole["recipe"], row) for row in whole["runs"]]
     for part, other in zip(parts[1:], found[1:], strict=True):
         mixed = by_cell(whole["runs"]).keys() & by_cell(other["runs"]).keys()
         names = {test["name"] for test in whole["test_sets"]}
         whole["test_sets"] += [test for test in other["test_sets"] if test["name"] not in names]
-        for key in ("runs", "tuning"):
-            whole[key] += [each for each in other[key] if each not in whole[key]]
+        known += _added(known, other, part.path)
+        whole["tuning"] += [each for each in other["tuning"] if each not in whole["tuning"]]
         whole["failures"] |= other["failures"]
         commands = [each for r in (whole, other) for each in r["command"].split(_AND) if each]
         whole["command"] = _AND.join(dict.fromkeys(commands))
@@ -97,7 +99,7 @@ def gather(parts: Sequence[Part]) -> Results:
                 ", ".join(keys),
                 part.path,
             )
-    rows = whole["runs"]
+    rows = whole["runs"] = [row for _, row in known]
     for name, number in Counter(row["run"] for row in rows).items():
         same = [row for row in rows if row["run"] == name]
         for count, row in enumerate(same if number > 1 else [], start=1):
@@ -112,6 +114,43 @@ def gather(parts: Sequence[Part]) -> Results:
         figures = row[VALIDATION] if standing == VALIDATION else row["tests"][standing]
         row |= {key: figures[key] for key in ("eer_percent", "min_dcf")}
     return whole | {"standing": standing} | _derived(rows, whole["test_sets"])
+
+
+def _added(
+    known: Sequence[tuple[Mapping[str, Any], Row]], part: Results, path: Path
+) -> list[tuple[Mapping[str, Any], Row]]:
+    """The runs of a part that are not known, with its recipe.
+
+    One that is gets the test sets that the other was evaluated on, if it is the same network.
+    """
+    added = []
+    for row in part["runs"]:
+        same = [mine for recipe, mine in known if _same_training(recipe, mine, part["recipe"], row)]
+        if not same:
+            added.append((part["recipe"], row))
+        elif same[0][VALIDATION] == row[VALIDATION]:
+            for name in row["tests"]:
+                _check_same_trials(name, [same[0], row])
+            same[0]["tests"] = same[0]["tests"] | row["tests"]
+        else:  # on another machine, or by another version
+            logger.warning(
+                "'%s' in '%s' repeats a run of another part and has other figures: it is left out",
+                row["run"],
+                path,
+            )
+    return added
+
+
+def _same_training(
+    recipe: Mapping[str, Any], row: Row, other_recipe: Mapping[str, Any], other: Row
+) -> bool:
+    """Whether two runs are the same training, perhaps done twice."""
+    keys = ("method", "target_sparsity", "seed", "options")  # rows of older versions lack options
+    return (
+        "options" in row
+        and all(row[key] == other.get(key) for key in keys)
+        and not differing_keys(recipe, other_recipe)
+    )
 
 
 def _check_same_trials(test: str, rows: Sequence[Row]) -> None:
@@ -271,5 +310,7 @@ def read_results(folder: Path) -> Results | None:
     file = folder / RESULTS_FILE
     if not file.is_file():
         return None
-    results: Results = read_json(file)
+    results = read_json(file)
+    if not isinstance(results, dict):
+        raise SparsifyError(f"'{file}' is damaged: delete it")
     return results if results.get("format_version") == FORMAT_VERSION else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from sparsify.comparison.plan import Cell, Plan
 from sparsify.comparison.steps import (
     LOGS,
     RUNS,
+    TRAINING,
     Step,
     check_recipe,
     latency_step,
@@ -33,6 +35,8 @@ from sparsify.comparison.steps import (
 )
 from sparsify.errors import SparsifyError
 from sparsify.speech.parallel import available_cores
+
+logger = logging.getLogger(__name__)
 
 # -P: what lies in the current folder must not stand in for an installed module.
 COMMAND = (sys.executable, "-P", "-m", "sparsify")
@@ -107,9 +111,9 @@ def carry_out(
         runner = _Runner(plan, output, lock, watch)
         runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
         if measure_latency:
-            trained = [each.cell for each in runner.progress if each.state != "failed"]
-            first = {cell.label: cell for cell in reversed(trained)}
-            runner.work(1, lambda cell: latency_step(first[cell.label], output))
+            trained = [each for each in runner.progress if each.state != "failed"]
+            first = {each.cell.label: each for each in reversed(trained)}
+            runner.work(1, lambda cell: latency_step(cell, output), list(first.values()))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 
@@ -124,9 +128,14 @@ class _Runner:
         self.watch = watch
         self.gpus = visible_gpus()
 
-    def work(self, jobs: int, missing: Callable[[Cell], Iterator[Step]]) -> None:
-        """Takes the missing steps of every run that has not failed."""
-        waiting = [each for each in self.progress if each.state != "failed"]
+    def work(
+        self,
+        jobs: int,
+        missing: Callable[[Cell], Iterator[Step]],
+        among: Sequence[Progress] | None = None,
+    ) -> None:
+        """Takes the missing steps of all runs, or of some."""
+        waiting = list(self.progress if among is None else among)
         for each in waiting:
             each.state = "waiting"
         active: dict[int, _Run] = {}
@@ -178,12 +187,16 @@ class _Run:
         self.progress.record = _last_record(self.metrics) or self.progress.record
         if code is None:
             return True
+        assert self.step is not None
+        said = self.log.read_bytes()[self.said_before :].decode("utf-8", errors="replace")
+        for warning in dict.fromkeys(_told(said, "Warning: ")):
+            logger.warning("%s: %s", self.progress.cell.name, warning)
         if code != 0:
             self.progress.state = "failed"
-            self.progress.error = _reason(self.log, self.said_before, code)
+            during = "" if self.step.doing == TRAINING else f"{self.step.doing}: "
+            self.progress.error = during + _reason(said, self.log, code)
             self._forget_print()
             return False
-        assert self.step is not None
         self.step.keep(json.loads(self.printed.read_text("utf-8")))
         self._next()
         return self.process is not None
@@ -281,10 +294,15 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
     return record
 
 
-def _reason(log: Path, said_before: int, code: int) -> str:
+def _reason(said: str, log: Path, code: int) -> str:
     """The sentence that a failed command ended with."""
-    lines = log.read_bytes()[said_before:].decode("utf-8", errors="replace").splitlines()
-    told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     if code < 0:
         return f"ended by signal {signal.Signals(-code).name}, see {log}"
+    told = [*_told(said, "Failed: "), *_told(said, "Error: ")]
     return f"{told[-1]} ({log})" if told else f"exit code {code}, see {log}"
+
+
+def _told(said: str, level: str) -> list[str]:
+    """The lines of a log that begin in a certain way, without their beginning."""
+    lines = (line for line in said.splitlines() if line.startswith(level))
+    return [line.removeprefix(level) for line in lines]

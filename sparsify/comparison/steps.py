@@ -18,6 +18,7 @@ from sparsify.training.run_directory import RunDirectory
 
 RUNS = "runs"
 LOGS = "logs"
+TRAINING = "training"
 CONFIDENCE = "95"
 
 
@@ -36,10 +37,18 @@ class Step:
     keep: Callable[[Any], None]
 
 
-def is_complete(plan: Plan, cell: Cell, output: Path) -> bool:
-    """Whether a run is trained and evaluated."""
+def evaluated(plan: Plan, cell: Cell, output: Path) -> list[str] | None:
+    """The test sets that a trained run was evaluated on.
+
+    `None` if it is not trained, or lacks the first test set, whose figures stand for a run.
+
+    Raises:
+        SparsifyError: The run is damaged.
+    """
     run = RunDirectory(output / RUNS / cell.name)
-    return run.summary() is not None and all(_is_evaluated(run, test) for test in plan.tests)
+    done = [test.name for test in plan.tests if _is_evaluated(run, test)]
+    standing = done[:1] == [test.name for test in plan.tests[:1]]
+    return done if run.summary() is not None and standing else None
 
 
 def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator[Step]:
@@ -53,7 +62,7 @@ def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator
             recipe.write_text(plan.recipe_of(cell).to_yaml(), "utf-8")
             start = ["--recipe", str(recipe)]
         options = ["--output", str(run.path), "--device", device, "--json"]
-        yield Step("training", ["train", *start, *options], lambda summary: None)
+        yield Step(TRAINING, ["train", *start, *options], lambda summary: None)
     for test in plan.tests:
         if not _is_evaluated(run, test):
             yield _evaluation(run, test)
@@ -100,9 +109,11 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
         SparsifyError: It was trained with another recipe.
     """
     run = RunDirectory(output / RUNS / cell.name)
-    if not run.recipe_file.is_file():
+    try:
+        recipe = run.saved_recipe()
+    except SparsifyError:  # there is none, or its training will say what is wrong
         return
-    if not same_training(run.saved_recipe(), plan.recipe_of(cell)):
+    if not same_training(recipe, plan.recipe_of(cell)):
         raise SparsifyError(
             f"'{run.path}' was trained with another recipe: give another --output, or delete it"
         )

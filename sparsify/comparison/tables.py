@@ -12,6 +12,7 @@ from sparsify.comparison.means import EER_HIGH, EER_LOW, metrics_of
 from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
+from sparsify.sparsity.table import no_weight_left
 
 INTERVALS = (
     "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"
@@ -61,6 +62,7 @@ def to_markdown(results: Results) -> str:
     if any(interval_text(entry["metrics"], name) for entry in results["means"] for name in sets):
         lines.append(f"\n{INTERVALS}")
     lines += _differences_markdown(results)
+    lines += [f"\n{sentence}" for sentence in emptied_layers(results)]
     lines += [f"\n{tuning_text(row)}" for row in results["tuning"]]
     lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
     return "\n".join(lines) + "\n"
@@ -100,6 +102,16 @@ def left_out(results: Results) -> str | None:
     return (
         f"In no difference, for want of resampled EERs: {', '.join(missing)}." if missing else None
     )
+
+
+def emptied_layers(results: Results) -> list[str]:
+    """A sentence for each run that has lost all weights of a layer."""
+    sentences = []
+    for row in results["runs"]:
+        names = [layer["name"] for layer in row["layers"] if not layer["nonzero"]]
+        if names:
+            sentences.append(f"{row['run']}: {no_weight_left(names)}.")
+    return sentences
 
 
 def is_clear(row: Row) -> bool:

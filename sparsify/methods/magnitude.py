@@ -53,7 +53,7 @@ class GMPOptions(DenseOptions):
     Attributes:
         begin: Share of training after which pruning starts.
         end: Share of training at which the target is reached.
-        every: Steps between two prunings.
+        every: Steps between two prunings; the last is at `end`.
         allocation: As in one-shot pruning.
     """
 
@@ -86,6 +86,7 @@ class GMP(MaskedMethod[GMPOptions]):
 
     def _update(self) -> None:
         super()._update()
-        step, every = self.steps_done, self.options.every
-        if step % every == 0 and self.schedule.begin < step <= self.schedule.end + every:
-            self._prune(self.schedule(step), self.options.allocation)
+        step, schedule = self.steps_done, self.schedule
+        due = step % self.options.every == 0 or step == schedule.end
+        if due and schedule.begin < step <= schedule.end:
+            self._prune(schedule(step), self.options.allocation)

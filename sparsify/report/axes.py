@@ -83,7 +83,9 @@ def sparsity_axis(values: Iterable[float], marked: Iterable[float] = ()) -> Axis
     low, high = (_emptiness(end(known)) for end in (min, max))
     low, high = max(0.0, low - 0.15), high + 0.1
     marks = sorted(marked) or [s for s in _SPARSITIES if low <= _emptiness(s) <= high]
-    return Axis(_emptiness, low, high, tuple((mark, f"{100 * mark:g}") for mark in marks))
+    if len(marks) < 2:
+        marks += [end(known) for end in (min, max)]
+    return Axis(_emptiness, low, high, tuple((mark, f"{100 * mark:.5g}") for mark in marks))
 
 
 def step_axis(last: float) -> Axis:

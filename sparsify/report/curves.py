@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -150,4 +151,6 @@ def _panel(
 
 def _points(curve: Curves, column: str, frame: Frame) -> list[tuple[float, float]]:
     pairs = zip(curve["step"], curve[column], strict=True)
-    return [frame.at(x, y) for x, y in pairs if x is not None and y is not None]
+    known = ((x, y) for x, y in pairs if x is not None and y is not None)
+    # A logarithmic axis has no place for zero, such as λ after a landing.
+    return [frame.at(x, y) for x, y in known if math.isfinite(frame.y.transform(y))]

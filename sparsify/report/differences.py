@@ -19,7 +19,7 @@ from sparsify.report.document import choice, figure, section
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Style, label, line, marker, method_group, room_for, svg
 
-_NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0  # the first at least
+_NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0  # the first and the last at least
 _TOP, _HEAD, _ROW = 18.0, 24.0, 20.0
 _CAP = 3.0  # half the height of an interval's end
 
@@ -68,7 +68,8 @@ def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis
     groups = {target: [r for r in entries if r["target_sparsity"] == target] for target in targets}
     bottom = _TOP + _HEAD * len(groups) + _ROW * len(entries) + 4
     left = room_for((row["method"] for row in entries), _NAMES)
-    drawing = svg(left + _PLOT + _VALUES, bottom + 16, title)
+    right = room_for((difference_text(row) for row in entries), _VALUES)
+    drawing = svg(left + _PLOT + right, bottom + 16, title)
 
     def at(value: float) -> float:
         return left + axis.share(value) * _PLOT

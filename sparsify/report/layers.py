@@ -56,6 +56,8 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
             tip = f"{where}\n{sparsity:.2%} of {size:,} weights are zero"
             colour = f"h{_colour(1 - sparsity)}"
             append(drawing, rectangle(place, y, wide - 1, _ROW - 1, colour, tip))
+            if sparsity == 1:
+                append(drawing, label("0", place + wide / 2, y + _ROW / 2, "on-dark", "middle"))
     width = f"{x + 4:.0f}px"
     return element("div", drawing, class_="fixed", style=f"--natural:{width}")
 

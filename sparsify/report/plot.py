@@ -18,18 +18,23 @@ _COLOURS = 8  # in the style sheet
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn everywhere: a colour of the style sheet and a marker."""
+    """How a method is drawn everywhere: a colour of the style sheet, a marker and a dash."""
 
     colour: str
     marker: str
+    dash: str = "none"
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     """A style for each method; the dense reference is grey."""
     others = [method for method in dict.fromkeys(methods) if method != REFERENCE]
     styles = {
-        # From the ninth on colours come again, with other markers.
-        method: Style(f"var(--s{n % _COLOURS})", MARKERS[(n + n // _COLOURS) % len(MARKERS)])
+        # From the ninth on colours come again, with other markers and dashed lines.
+        method: Style(
+            f"var(--s{n % _COLOURS})",
+            MARKERS[(n + n // _COLOURS) % len(MARKERS)],
+            "6 3" if n >= _COLOURS else "none",
+        )
         for n, method in enumerate(others)
     }
     return styles | {REFERENCE: Style("var(--reference)", "circle")}
@@ -131,7 +136,8 @@ def polyline(points: Sequence[tuple[float, float]], kind: str, colour: str) -> E
 
 def method_group(method: str, style: Style, *children: Element) -> Element:
     """What a method shows; hidden when the reader hides the method."""
-    return element("g", *children, data_method=method, style=f"--c:{style.colour}")
+    look = f"--c:{style.colour};--dash:{style.dash}"
+    return element("g", *children, data_method=method, style=look)
 
 
 def marker(kind: str, x: float, y: float, size: float, tip: str | None = None) -> Element:

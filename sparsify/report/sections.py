@@ -46,7 +46,7 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
         heat = figure(
             "Layer-wise sparsity",
             "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
-            " darker is sparser.",
+            " darker is sparser, and 0 is a layer without a weight.",
             heat_legend(),
             element("div", layer_heatmap(sparse), class_="scroll"),
         )

@@ -53,6 +53,13 @@ class LayerSparsity:
         }
 
 
+def no_weight_left(names: Sequence[str], most: int = 4) -> str:
+    """A clause that names layers without a weight, such as `SparsityTable.emptied`."""
+    shown = names if len(names) <= most + 1 else [*names[:most], f"{len(names) - most} more layers"]
+    *first, last = shown
+    return f"no weight is left in {', '.join(first)}{' and ' if first else ''}{last}"
+
+
 @dataclass(frozen=True)
 class SparsityTable:
     """The parameters of a deployed network, one row each, with totals."""
@@ -68,6 +75,11 @@ class SparsityTable:
     def sparsity(self) -> float:
         """Share of exact zeros among the prunable parameters."""
         return _share_of_zeros(self.prunable)
+
+    @property
+    def emptied(self) -> tuple[str, ...]:
+        """Names of the prunable parameters of which nothing is left."""
+        return tuple(layer.name for layer in self.prunable if not layer.nonzero)
 
     @property
     def global_sparsity(self) -> float:

@@ -31,7 +31,10 @@ def network_assignments(model: str | None, init_from: str | None) -> list[str]:
     named = {} if model is None else {"model.name": model, "model.options": {}}
     if init_from is None:
         return _assignments(named)
-    artifact = load_artifact(init_from)
+    try:
+        artifact = load_artifact(init_from)
+    except SparsifyError as error:
+        raise SparsifyError(f"--init-from: {error}") from error
     known = artifact.architecture
     changes: dict[str, Any] = {"model.init_from": init_from, **named}
     if known is not None:

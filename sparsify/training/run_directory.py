@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ class RunDirectory:
         self.model_file = path / MODEL_FILE
         self.checkpoint_file = path / "checkpoints" / "last.pt"
         self.start_file = path / "checkpoints" / "start.pt"
+        self.lock_file = path / "checkpoints" / "lock"
 
     def check_free(self) -> None:
         """Checks that a new run can be created here, without creating anything.
@@ -57,7 +61,7 @@ class RunDirectory:
 
     def _holds_nothing(self) -> bool:
         """Whether the directory has no more than a process leaves that is killed in `create`."""
-        own = (self.start_file, self.checkpoint_file.parent)
+        own = (self.start_file, self.checkpoint_file.parent, self.lock_file)
         return all(
             path in own
             or (path.is_file() and path.name.startswith("."))  # half written
@@ -65,8 +69,29 @@ class RunDirectory:
             for path in self.path.rglob("*")
         )
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Creates the directory, and keeps other trainings away from it within the block.
+
+        Raises:
+            SparsifyError: Another training is at work here, or the directory cannot be created.
+        """
+        try:
+            self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
+        with self.lock_file.open("w") as lock:
+            try:
+                # Unlike flock's, this lock ends with this very process, whatever it has forked.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise SparsifyError(
+                    f"another training is at work in '{self.path}': wait for it or end it"
+                ) from error
+            yield
+
     def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
-        """Creates the directory and writes the recipe.
+        """Writes the recipe of a new run into the directory.
 
         Args:
             recipe: Of the run.
@@ -76,10 +101,6 @@ class RunDirectory:
         Raises:
             SparsifyError: The directory cannot be written.
         """
-        try:
-            self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
         if start is not None:
             self._store(self.start_file, start)
         _write(self.metrics_file, "")
@@ -89,11 +110,14 @@ class RunDirectory:
         """The recipe of the run that is here.
 
         Raises:
-            SparsifyError: There is no run here.
+            SparsifyError: There is no run here, or it is damaged.
         """
         if not self.recipe_file.is_file():
             raise SparsifyError(f"nothing to resume: '{self.path}' holds no run")
-        return load_recipe(self.recipe_file)
+        try:
+            return load_recipe(self.recipe_file)
+        except SparsifyError as error:
+            raise SparsifyError(f"{error}: restore it, or delete '{self.path}'") from error
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a record to the metrics."""
@@ -101,7 +125,15 @@ class RunDirectory:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records so far; a line that a crash cut short is left out."""
+        """The records so far; a line that a crash cut short is left out.
+
+        Raises:
+            SparsifyError: The file is gone.
+        """
+        if not self.metrics_file.is_file():
+            raise SparsifyError(
+                f"'{self.metrics_file}' is gone: restore it, or delete '{self.path}' and train anew"
+            )
         records = []
         for line in self.metrics_file.read_text("utf-8").splitlines():
             try:
@@ -185,8 +217,10 @@ class RunDirectory:
         return content
 
     def _store(self, path: Path, content: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()  # writing to a file, torch.save has no words for a full disk
+        torch.save(dict(content), buffer)
         with replacing(path) as temporary:
-            torch.save(dict(content), temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def _load(self, path: Path, remedy: str) -> dict[str, Any] | None:
         if not path.is_file():

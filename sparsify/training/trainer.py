@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from sparsify.methods.registry import with_all_options
 from sparsify.progress import Track, silent
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import no_weight_left
 from sparsify.speech.batches import Batch, training_batches
 from sparsify.speech.corpus import Corpus
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
@@ -102,9 +104,10 @@ def train(
     if together.count > 1:
         together.check_same(_digest(data.train), "the training utterances")
     learner = Learner(recipe, compute, together, len(data.train.speakers), start)
-    if not resume and together.main:
-        run.create(recipe, start)
-    return Trainer(learner, data, run, observer or Observer()).run_all()
+    with run.locked() if together.main else nullcontext():
+        if not resume and together.main:
+            run.create(recipe, start)
+        return Trainer(learner, data, run, observer or Observer()).run_all()
 
 
 class Trainer:
@@ -262,8 +265,11 @@ class Trainer:
         figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
+        table = weights_table(artifact)
+        if table.emptied:
+            logger.warning(no_weight_left(table.emptied))
         skipped = len(self.data.skipped) + len(broken | self.data.cache.broken.digests)
-        summary = run_summary(self.learner, weights_table(artifact), figures, skipped) | {
+        summary = run_summary(self.learner, table, figures, skipped) | {
             "epochs": self._epochs(self.steps),
             "seconds": round(self.seconds, 2),
             "data_wait_seconds": round(self.data_wait, 2),

@@ -4,6 +4,7 @@ import fcntl
 import json
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -113,10 +114,19 @@ def test_gates_on_what_is_there(done, monkeypatch):
     refused(typo, "did you mean 'eer_percent'")
 
 
-def test_another_recipe_is_refused(done):
+def test_another_recipe_is_refused(done, recipe):
     output, _ = done
     other = compare("--output", output, "--set", "training.steps=9")
     refused(other, "another recipe", "training.steps")
+    other = compare("--output", output, "--recipe", recipe, "--set", "name=other")
+    refused(other, "another recipe", "(name;")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear")
+    refused(compare("--methods", "dense", "--output", tmp_path), "exists and is not empty")
+    refused(compare("--methods", "dense", "--output", tmp_path / "thesis.tex"), "is a file")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_is_refused_changes_nothing(done):
@@ -128,7 +138,7 @@ def test_what_is_refused_changes_nothing(done):
     assert (output / "comparison.yaml").read_text() == before
 
 
-def test_an_interruption_leaves_the_results_of_what_is_complete(done, monkeypatch):
+def test_an_interruption_leaves_the_results_of_what_is_complete(done, speech, monkeypatch):
     output, _ = done
     before = json.loads((output / "results.json").read_text())
     plan = (output / "comparison.yaml").read_text()
@@ -141,9 +151,57 @@ def test_an_interruption_leaves_the_results_of_what_is_complete(done, monkeypatc
     result = compare("--output", output, "--seeds", "0,1")
     assert result.exit_code == 130
     assert f"sparsify compare --output {output} goes on" in result.stderr
-    assert f"sparsify report {output}" in result.stderr
+    assert "report.html shows what is complete" in result.stderr
+    assert json.loads((output / "results.json").read_text())["means"] == before["means"]
+    more = f"more={speech / 'trials.txt'}:{speech}"
+    assert compare("--output", output, "--test", more).exit_code == 130
     assert json.loads((output / "results.json").read_text())["means"] == before["means"]
     (output / "comparison.yaml").write_text(plan)
+
+
+def test_a_damaged_run_takes_no_other_with_it(done, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+    for name in ("recipe.yaml", "metrics.jsonl", "model.safetensors", "summary.json"):
+        file = output / "runs" / "dense-seed0" / name
+        whole = file.read_bytes()
+        file.write_bytes(b"{")
+        if name == "metrics.jsonl":
+            file.unlink()
+        (output / "results.json").unlink()
+        result = compare("--output", output)
+        assert result.exit_code == 1, name
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("Failed: 1 of 2 runs failed: dense-seed0: "), name
+        assert name in last
+        rows = json.loads((output / "results.json").read_text())["runs"]
+        assert [row["run"] for row in rows] == ["linbreg-0.5-seed0"], name
+        file.write_bytes(whole)
+    (output / "results.json").write_text("[]")
+    refused(compare("--output", output), "results.json", "is damaged: delete it")
+    (output / "results.json").unlink()
+    (output / "comparison.yaml").write_text("")
+    refused(compare("--output", output), "comparison.yaml", "delete it and say all options")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_signals_that_were_to_be_ignored_are(number, done, monkeypatch):
+    """As nohup and shells with a background job have it; SIGINT ends the runs all the same."""
+    seen = {}
+
+    def carried_out(*_, **__):
+        seen["handler"] = signal.getsignal(number)
+        signal.raise_signal(number)
+        return {}
+
+    monkeypatch.setattr(sys.modules["sparsify.comparison.compare"], "carry_out", carried_out)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert compare("--output", done[0]).exit_code == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert (seen["handler"] is signal.SIG_IGN) == (number != signal.SIGINT)
 
 
 def test_a_test_set_more_keeps_those_there_were(done, speech):
@@ -312,7 +370,12 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
         (["--seeds", "1.5"], ["not a list of whole numbers"]),
         (["--trials", "trials.txt"], ["belong together"]),
         (["--test", "clean"], ["NAME=TRIALS:ROOT"]),
-        (["--test", "cl-ean=a:b"], ["name"]),
+        (["--test", "cl-ean=a:b"], ["name", "letters, digits and _"]),
+        (
+            ["--targets", "0.9,1"],
+            ["target_sparsity = 1.0 does not fit: input should be less than 1"],
+        ),
+        (["--targets", "0.3,0.30000000000000004"], ["too close to tell apart"]),
         (["--test", "clean=nowhere.txt:b"], ["test set 'clean'", "nowhere.txt"]),
         (["--recipe", "nosuch"], ["nosuch"]),
         (["--set", "seed=7"], ["--set seed", "use --seeds"]),
@@ -324,6 +387,7 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
         ),
         (["--set", "methods.gmp.begn=0"], ["did you mean 'begin'"]),
         (["--fail-if", "gmp@0.9.eer_percent >"], ["cannot be read"]),
+        (["--fail-if", "gmp@0.9.eer_percent > 1 and 3"], ["'3' is a number and no condition"]),
         (["--fail-if", "gmp@0.91.eer_percent > 1"], ["did you mean 'gmp@0.9"]),
     ],
 )

@@ -72,10 +72,29 @@ def test_means_are_those_of_the_runs(results):
 
 def test_gates_know_beforehand_what_there_will_be(results, comparison_plan):
     before = expected_metrics(comparison_plan.runs, ["clean", "noisy"], corrupted=True)
-    after = gate_metrics(results["means"])
+    after = gate_metrics(results["runs"])
     assert before.keys() == after.keys()
     for cell, metrics in after.items():
         assert metrics.keys() == before[cell].keys()
+
+
+def test_a_gate_takes_the_nearest_count_of_zeros_for_the_target(results):
+    """Counts are whole, as `inspect --min-sparsity` knows, too."""
+    near, far = (results["runs"][-1] | {"sparsity": 0.9 - gap} for gap in (2e-5, 0.01))
+    weights = sum(layer["parameters"] for layer in near["layers"])
+    assert 1 / weights > 2e-5
+    assert gate_metrics([near])["linbreg@0.9"]["sparsity"] == 0.9
+    assert gate_metrics([far])["linbreg@0.9"]["sparsity"] == 0.89
+
+
+def test_layers_that_have_lost_all_weights_are_named(results):
+    row = results["runs"][-1]
+    layers = [layer | {"nonzero": 0} for layer in row["layers"][:6]] + row["layers"][6:]
+    told = to_markdown(results | {"runs": [row | {"layers": layers}]})
+    names = [layer["name"] for layer in layers]
+    expected = f"{', '.join(names[:4])} and 2 more layers"
+    assert f"\n{row['run']}: no weight is left in {expected}.\n" in told
+    assert "no weight is left" not in to_markdown(results | {"runs": results["runs"][:1]})
 
 
 def test_csv_has_every_run_with_every_number(results):
@@ -188,14 +207,14 @@ def test_a_name_keeps_methods_apart_that_were_trained_in_another_way(results, tm
 
 def test_one_test_set_stands_for_all_runs(results, comparison, tmp_path):
     """The first that all were evaluated on, whatever stood for them where they were made."""
-    other = [row | {"run": "x", **row["tests"]["noisy"]} for row in results["runs"][:1]]
+    other = [row | {"run": "x", "seed": 7, **row["tests"]["noisy"]} for row in results["runs"][:1]]
     swapped = {"runs": other, "standing": "noisy", "test_sets": results["test_sets"][::-1]}
     (tmp_path / "a.json").write_text(to_json(results))
     (tmp_path / "b.json").write_text(to_json(results | swapped))
     whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     assert whole["standing"] == "clean"
     assert all(row["eer_percent"] == row["tests"]["clean"]["eer_percent"] for row in whole["runs"])
-    untested = [row | {"run": "y", "tests": {}} for row in results["runs"][:1]]
+    untested = [row | {"run": "y", "seed": 8, "tests": {}} for row in results["runs"][:1]]
     (tmp_path / "b.json").write_text(to_json(results | {"runs": untested, "test_sets": []}))
     whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     assert whole["standing"] == "validation"
@@ -231,12 +250,33 @@ def test_runs_that_differ_in_options_are_not_taken_for_seeds_in_silence(results,
 
 
 def test_runs_of_one_name_are_told_apart(results, tmp_path):
-    other = results | {"runs": [row | {"eer_percent": 50.0} for row in results["runs"][:1]]}
+    other = results | {"recipe": results["recipe"] | {"training": {}}, "runs": results["runs"][:1]}
     (tmp_path / "a.json").write_text(to_json(results))
     (tmp_path / "b.json").write_text(to_json(other))
     parts = [Part(tmp_path / "a.json"), Part(tmp_path / "b.json")]
     names = [row["run"] for row in gather(parts)["runs"]]
     assert len(names) == len(set(names)) == len(results["runs"]) + 1
+
+
+def test_a_training_that_is_in_two_comparisons_counts_once(results, tmp_path, caplog):
+    """As dense does, which every comparison trains; its evaluations on other test sets count."""
+    parts = []
+    for name, test in (("a", "clean"), ("b", "noisy")):
+        rows = [
+            row | {"seconds": row["seconds"] + len(parts), "tests": {test: row["tests"][test]}}
+            for row in results["runs"]
+        ]
+        tests = {"runs": rows, "test_sets": [{"name": test}]}
+        (tmp_path / f"{name}.json").write_text(to_json(results | tests))
+        parts.append(Part(tmp_path / f"{name}.json"))
+    whole = gather(parts)
+    assert whole["means"] == results["means"]
+    assert not caplog.messages
+    better = [row | {"validation": {"eer_percent": 0.0, "min_dcf": 0.0}} for row in rows[:1]]
+    (tmp_path / "b.json").write_text(to_json(results | {"runs": better}))
+    again = gather(parts)
+    assert [row["run"] for row in again["runs"]] == [row["run"] for row in results["runs"]]
+    assert "repeats a run of another part and has other figures" in caplog.text
 
 
 def test_differences_are_told_against_dense(results):

@@ -125,6 +125,18 @@ def test_a_damaged_evaluation_is_made_again_and_a_damaged_run_stops_no_other(boo
     assert kinds(book) == [("evaluate", NAMES[0], "new")]
 
 
+def test_a_damaged_recipe_stops_no_other_run(book, plan, tmp_path):
+    carry_out(plan, tmp_path / "out", jobs=1)
+    (tmp_path / "out" / "runs" / NAMES[0] / "recipe.yaml").write_text("{")
+    assert carry_out(plan, tmp_path / "out", jobs=1) == {}  # it is trained, and needs none
+
+
+def test_warnings_of_a_run_are_passed_on(book, plan, tmp_path, caplog):
+    (book / "broken").write_text(NAMES[0])
+    carry_out(plan, tmp_path / "out", jobs=1)
+    assert caplog.messages == [f"{NAMES[0]}: odd"]
+
+
 def test_speakers_that_are_told_go_to_the_evaluation(book, plan, tmp_path):
     (tmp_path / "speakers").write_text("a one\nb one\nc two\n")
     given = plan.tests[0].model_copy(update={"speakers": str(tmp_path / "speakers")})
@@ -185,6 +197,14 @@ def test_latency_of_a_method_whose_first_seed_failed_is_that_of_another(book, pl
     failures = carry_out(several, tmp_path / "out", jobs=1, measure_latency=True)
     assert failures.keys() == {"dense-seed3"}
     assert ("export", "dense-seed4", "new") in kinds(book)
+
+
+def test_a_latency_that_fails_is_told_of_the_model_that_was_measured(book, plan, tmp_path):
+    several = plan.model_copy(update={"runs": tuple(grid(["dense"], [0.5], [3, 4]))})
+    (book / "unequal").touch()
+    failures = carry_out(several, tmp_path / "out", jobs=1, measure_latency=True)
+    assert failures.keys() == {"dense-seed3"}
+    assert failures["dense-seed3"].startswith("measuring latency: the exported network differs")
 
 
 def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):

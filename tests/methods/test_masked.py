@@ -131,6 +131,13 @@ def test_one_shot_prunes_a_trained_network_at_once():
     assert (method.rounds, _setup("one-shot")[2].rounds) == (1, 2)
 
 
+def test_gmp_is_at_its_target_when_the_ramp_ends():
+    """Also where the end lies between two regular prunings."""
+    setup = _setup("gmp", {"begin": 0.1, "end": 0.55, "every": 20})
+    _run(*setup, last=33)
+    assert sparsity_table(setup[0]).sparsity == pytest.approx(0.8, abs=1e-3)
+
+
 @pytest.mark.parametrize("allocation", ["uniform", "erk"])
 @pytest.mark.parametrize("name", ["gmp", "one-shot", "rigl", "prescribed-l1"])
 def test_layers_get_their_shares(name, allocation):

@@ -57,3 +57,4 @@ def test_ticks_are_what_a_person_would_choose():
     ]  # fmt: skip
     assert [text for _, text in step_axis(5000).ticks] == ["0", "1k", "2k", "3k", "4k", "5k"]
     assert [text for _, text in sparsity_axis([], [0.99, 0.75]).ticks] == ["75", "99"]
+    assert [text for _, text in sparsity_axis([0.892, 0.9]).ticks] == ["90", "89.2", "90"]

@@ -12,6 +12,8 @@ def test_methods_can_be_told_apart():
         assert styles[one].colour != styles[other].colour
     assert len({(style.colour, style.marker) for style in styles.values()}) == 17
     assert len({styles[method].marker for method in methods[:8]}) == 8
+    lines = {(style.colour, style.dash) for style in styles.values()}
+    assert len(lines) == 17  # lines have no markers
 
 
 @pytest.mark.parametrize("kind", MARKERS)

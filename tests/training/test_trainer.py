@@ -1,14 +1,18 @@
 """Whole training runs on synthetic speakers, small enough for a test."""
 
+import errno
 import json
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sparsify import SparsifyError
+from sparsify import SparsifyError, sparsity_table
 from sparsify.artifact import load_artifact, load_model, source_digest, weights_table
 from sparsify.methods.registry import with_all_options
 from sparsify.recipe import Recipe, load_recipe
@@ -49,7 +53,8 @@ def finished(tmp_path_factory):
 
 def test_what_was_killed_while_its_directory_was_made_can_be_begun_again(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    run.create(Recipe(), {"weight": torch.zeros(2)})
+    with run.locked():
+        run.create(Recipe(), {"weight": torch.zeros(2)})
     with pytest.raises(SparsifyError, match="holds a run already"):
         run.check_free()
     run.recipe_file.unlink()  # which is written last
@@ -204,6 +209,39 @@ def test_unwritable_output_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SparsifyError, match="not a writable directory"):
         train(tiny_recipe(), tmp_path / "file" / "run")
+
+
+def test_two_trainings_in_one_directory_are_refused(finished):
+    output, _ = finished
+    hold = (
+        "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    lock = RunDirectory(output).lock_file
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(SparsifyError, match="another training is at work"):
+            train(tiny_recipe(), output, resume=True)
+        other.stdin.close()
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SparsifyError, match=r"last\.pt': No space left on device"):
+        train(tiny_recipe(), tmp_path / "run")
+
+
+def test_layers_that_lose_all_weights_are_named(tmp_path, caplog):
+    recipe = tiny_recipe(method="gmp", target_sparsity=0.999)
+    summary = train(recipe, tmp_path / "run")
+    table = sparsity_table(load_artifact(summary["output"]).build())
+    (warning,) = [text for text in caplog.messages if "no weight is left in" in text]
+    assert table.emptied[0] in warning
 
 
 def test_damaged_checkpoint_is_named(tmp_path, stop_at):
