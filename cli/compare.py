@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import click
 
 from sparsify.cli.comparison_display import comparison_display, show_results
+from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.comparison_plan import METHODS, SEEDS, TARGETS, plan_of
 from sparsify.cli.display import (
-    GateError,
     console,
     emit_json,
     json_option,
@@ -26,9 +26,9 @@ from sparsify.cli.display import (
 )
 from sparsify.cli.options import PATH, device_option, set_option
 from sparsify.comparison.compare import compare
-from sparsify.comparison.gates import Gate, parse_gate
-from sparsify.comparison.means import expected_metrics, gate_metrics
-from sparsify.comparison.results import Results, read_results
+from sparsify.comparison.gates import Gate
+from sparsify.comparison.means import expected_metrics
+from sparsify.comparison.results import read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.recipe import recipe_names
@@ -140,14 +140,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     is_flag=True,
     help="Measure latencies, too, of the first seed.",
 )
-@click.option(
-    "--fail-if",
-    "conditions",
-    multiple=True,
-    metavar="CONDITION",
-    help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
-    " repeated.",
-)
+@fail_if_option
 @json_option
 @verbosity_options
 def compare_command(
@@ -156,7 +149,7 @@ def compare_command(
     jobs: int | None,
     device: str,
     measure_latency: bool,
-    conditions: Sequence[str],
+    gates: Sequence[Gate],
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -167,7 +160,6 @@ def compare_command(
     seeds may be added to one at any time. Writes results.json, results.csv, results.md and
     report.html.
     """
-    gates = [parse_gate(condition) for condition in conditions]
     plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]))
     names = [test.name for test in plan.tests]
     corrupted = plan.recipe.augment.probability > 0
@@ -198,7 +190,7 @@ def compare_command(
     else:
         show_results(results)
         out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
-    _check(results, gates)
+    check_results(results, gates)
 
 
 def _default_jobs(runs: int, device: str) -> int:
@@ -229,20 +221,3 @@ def _ended_like_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _check(results: Results, gates: Sequence[Gate]) -> None:
-    """Failed runs, and gates that are not passed, in one sentence."""
-    failures = results["failures"]
-    if failures:
-        reasons: dict[str, list[str]] = {}
-        for name, error in failures.items():
-            reasons.setdefault(error.partition(" (")[0], []).append(name)
-        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
-        runs = len({row["run"] for row in results["runs"]} | failures.keys())
-        raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
-    metrics = gate_metrics(results["runs"])
-    failed = [gate for gate in gates if gate.holds(metrics)]
-    if failed:
-        told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
-        raise GateError(told)

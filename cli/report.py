@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.display import emit_json, json_option, out, verbosity_options
 from sparsify.cli.options import PATH
+from sparsify.comparison.gates import Gate
+from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Part, gather, to_json
 from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
@@ -27,6 +31,7 @@ TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
       sparsify report comparison results.json --output both.html
       sparsify report monday tuesday --output results.json
       sparsify report scratch from-dense=other --output both.html   # gmp, gmp-from-dense …
+      sparsify report results.json --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
     """,
 )
 @click.argument("paths", nargs=-1, required=True, metavar="[NAME=]PATH...")
@@ -37,9 +42,12 @@ TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
     show_default=True,
     help="The file to write: a page (.html), or what compare writes (.json, .csv, .md).",
 )
+@fail_if_option
 @json_option
 @verbosity_options
-def report_command(*, paths: tuple[str, ...], output: Path, as_json: bool) -> None:
+def report_command(
+    *, paths: tuple[str, ...], output: Path, gates: Sequence[Gate], as_json: bool
+) -> None:
     """Write one page, or one table, about finished runs.
 
     A PATH is a run directory, the folder of a comparison or its results.json, wherever it was made;
@@ -53,6 +61,9 @@ def report_command(*, paths: tuple[str, ...], output: Path, as_json: bool) -> No
         )
     check_writable(output)
     results = gather([_part(path) for path in paths])
+    known = gate_metrics(results["runs"])
+    for gate in gates:
+        gate.check(known)
     if output.suffix in TEXTS:
         with replacing(output) as file:
             file.write_text(TEXTS[output.suffix](results), "utf-8")
@@ -62,6 +73,8 @@ def report_command(*, paths: tuple[str, ...], output: Path, as_json: bool) -> No
         emit_json({"path": str(output), "runs": len(results["runs"])})
     else:
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+    if gates:
+        check_results(results, gates)
 
 
 def _part(text: str) -> Part:

@@ -429,6 +429,24 @@ def test_report_writes_what_compare_wrote(name, done, tmp_path):
     assert file.read_text("utf-8") == (comparison / name).read_text("utf-8")
 
 
+def test_report_decides_gates_without_runs_and_data(done, tmp_path):
+    content = json.loads((done[0] / "results.json").read_text()) | {"failures": {}}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+
+    def report(gate):
+        page = tmp_path / "page.html"
+        arguments = [tmp_path / "results.json", "--output", page, "--fail-if", gate]
+        return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+    assert report("linbreg@0.5.sparsity < 0.5").exit_code == 0
+    failed = report("linbreg@0.5.nonzero > 0")
+    assert failed.exit_code == 1
+    assert "linbreg@0.5.nonzero > 0 holds" in failed.stderr
+    refused(report("linbreg@0.6.nonzero > 0"), "nothing was compared as 'linbreg@0.6'")
+    (tmp_path / "results.json").write_text(json.dumps(content | {"failures": {"a": "b"}}))
+    assert "1 of 3 runs failed" in report("linbreg@0.5.sparsity < 0.5").stderr
+
+
 def test_report_of_no_known_format_is_refused(done, tmp_path):
     file = tmp_path / "results.xml"
     refused(CliRunner().invoke(main, ["report", str(done[0]), "--output", str(file)]), ".csv")

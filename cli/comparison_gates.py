@@ -1,0 +1,44 @@
+"""`--fail-if`: conditions on the results of a comparison, as an option and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from sparsify.cli.display import GateError
+from sparsify.comparison.gates import Gate, parse_gate
+from sparsify.comparison.means import gate_metrics
+from sparsify.comparison.results import Results
+
+fail_if_option = click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    callback=lambda _context, _parameter, texts: [parse_gate(text) for text in texts],
+    metavar="CONDITION",
+    help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
+    " repeated.",
+)
+
+
+def check_results(results: Results, gates: Sequence[Gate]) -> None:
+    """Failed runs, and gates that are not passed, in one sentence.
+
+    Raises:
+        GateError: There are such.
+        SparsifyError: A gate refers to what there is not, or cannot be computed.
+    """
+    failures = results["failures"]
+    if failures:
+        reasons: dict[str, list[str]] = {}
+        for name, error in failures.items():
+            reasons.setdefault(error.partition(" (")[0], []).append(name)
+        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+        runs = len({row["run"] for row in results["runs"]} | failures.keys())
+        raise GateError(f"{len(failures)} of {runs} runs failed: {told}")
+    metrics = gate_metrics(results["runs"])
+    failed = [gate for gate in gates if gate.holds(metrics)]
+    if failed:
+        told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
+        raise GateError(told)
