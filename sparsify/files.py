@@ -1,14 +1,19 @@
-"""Files that appear complete or not at all, and what they weigh."""
+"""Files that appear complete or not at all, that one process works on, and what they weigh."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from sparsify.errors import SparsifyError
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 
@@ -46,6 +51,29 @@ def replacing(path: Path) -> Iterator[Path]:
         raise SparsifyError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def holds_alone(file: IO[str], lock: Callable[[IO[str], int], object]) -> bool:
+    """Takes a lock on an open file; false if another process has it.
+
+    Where the file system knows no locks, as on some clusters, that is logged, and work goes on.
+
+    Args:
+        file: Open for writing.
+        lock: `fcntl.flock`, whose locks are inherited by processes, or `fcntl.lockf`, whose are
+            not.
+    """
+    try:
+        lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        logger.warning(
+            "'%s' cannot be locked (%s): see to it that nothing else works there",
+            file.name,
+            error.strerror,
+        )
+    return True
 
 
 def zipped_bytes(path: Path) -> int:

@@ -1,9 +1,11 @@
+import errno
+import os
 import zlib
 
 import pytest
 
 from sparsify.errors import SparsifyError
-from sparsify.files import check_writable, replacing, zipped_bytes
+from sparsify.files import check_writable, holds_alone, replacing, zipped_bytes
 
 
 def test_replacing_puts_the_whole_file_into_place(tmp_path):
@@ -50,3 +52,17 @@ def test_zipped_bytes_is_the_size_of_a_deflated_file(tmp_path, size):
     path = tmp_path / "file"
     path.write_bytes(b"0123" * (size // 4) + bytes(size % 4))
     assert zipped_bytes(path) == len(zlib.compress(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("number", "held"), [(errno.EAGAIN, False), (errno.EACCES, False), (errno.ENOSYS, True)]
+)
+def test_a_lock_is_held_unless_somebody_else_has_it(number, held, tmp_path, caplog):
+    """A file system without locks stops no work."""
+
+    def lock(*_):
+        raise OSError(number, os.strerror(number))
+
+    with (tmp_path / "lock").open("w") as file:
+        assert holds_alone(file, lock) is held
+    assert ("cannot be locked" in caplog.text) is held

@@ -34,6 +34,7 @@ from sparsify.comparison.steps import (
     missing_steps,
 )
 from sparsify.errors import SparsifyError
+from sparsify.files import holds_alone
 from sparsify.speech.parallel import available_cores
 
 logger = logging.getLogger(__name__)
@@ -272,13 +273,11 @@ def alone(output: Path) -> Iterator[IO[str]]:
     """
     (output / LOGS).mkdir(parents=True, exist_ok=True)
     with (output / LOGS / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not holds_alone(lock, fcntl.flock):
             raise SparsifyError(
                 f"another comparison, or a training that one left behind, is at work in '{output}':"
                 " wait for it or end it"
-            ) from error
+            )
         yield lock
 
 

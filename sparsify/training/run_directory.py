@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sparsify.artifact import MODEL_FILE
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.files import holds_alone, replacing
 from sparsify.recipe import Recipe, load_recipe
 
 
@@ -81,13 +81,11 @@ class RunDirectory:
         except OSError as error:
             raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
         with self.lock_file.open("w") as lock:
-            try:
-                # Unlike flock's, this lock ends with this very process, whatever it has forked.
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
+            # This kind of lock ends with this very process, whatever it has forked.
+            if not holds_alone(lock, fcntl.lockf):
                 raise SparsifyError(
                     f"another training is at work in '{self.path}': wait for it or end it"
-                ) from error
+                )
             yield
 
     def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
