@@ -36,7 +36,7 @@ class RunDirectory:
         self.model_file = path / MODEL_FILE
         self.checkpoint_file = path / "checkpoints" / "last.pt"
         self.start_file = path / "checkpoints" / "start.pt"
-        self.lock_file = path / "checkpoints" / "lock"
+        self.lock_file = path / ".lock"
 
     def check_free(self) -> None:
         """Checks that a new run can be created here, without creating anything.
@@ -61,10 +61,10 @@ class RunDirectory:
 
     def _holds_nothing(self) -> bool:
         """Whether the directory has no more than a process leaves that is killed in `create`."""
-        own = (self.start_file, self.checkpoint_file.parent, self.lock_file)
+        own = (self.start_file, self.checkpoint_file.parent)
         return all(
             path in own
-            or (path.is_file() and path.name.startswith("."))  # half written
+            or (path.is_file() and path.name.startswith("."))  # half written, or the lock
             or (path == self.metrics_file and not path.stat().st_size)
             for path in self.path.rglob("*")
         )
@@ -77,7 +77,7 @@ class RunDirectory:
             SparsifyError: Another training is at work here, or the directory cannot be created.
         """
         try:
-            self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+            self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
         with self.lock_file.open("w") as lock:
@@ -86,7 +86,10 @@ class RunDirectory:
                 raise SparsifyError(
                     f"another training is at work in '{self.path}': wait for it or end it"
                 )
-            yield
+            try:
+                yield
+            finally:
+                self.lock_file.unlink(missing_ok=True)
 
     def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
         """Writes the recipe of a new run into the directory.
