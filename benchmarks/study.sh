@@ -58,13 +58,14 @@ part adaptive --seeds 0 --targets 0.9 --methods adabreg \
 half="--set training.steps=500"
 part dense $half --seeds 0,1,2 --methods dense
 for seed in 0 1 2; do
-    from="--init-from $output/dense/runs/dense-seed$seed"
+    start=$output/dense/runs/dense-seed$seed
     if [ "$seed" = 0 ]; then
-        part from-dense-0 $half $from --seeds 0 --targets 0.9 --methods gmp,adabreg \
+        part from-dense-0 $half --init-from "$start" --seeds 0 --targets 0.9 --methods gmp,adabreg \
             --tune gmp.lr=0.001,0.002,0.004 --tune adabreg.lr=0.0015,0.003,0.006
-        part from-dense-0 $half $from --seeds 0 --targets 0.75,0.9,0.95,0.99 --methods gmp
+        part from-dense-0 $half --init-from "$start" --seeds 0 --targets 0.75,0.9,0.95,0.99 \
+            --methods gmp
     else
-        part "from-dense-$seed" $half $from --seeds "$seed" --targets 0.9,0.95 \
+        part "from-dense-$seed" $half --init-from "$start" --seeds "$seed" --targets 0.9,0.95 \
             --methods gmp --set methods.gmp.lr=0.002
     fi
 done
