@@ -1,4 +1,4 @@
-"""`sparsify compare` and `sparsify report` as a user runs them."""
+"""`sparsify compare` as a user runs it."""
 
 import fcntl
 import json
@@ -24,14 +24,6 @@ OUTPUTS = ("results.json", "results.csv", "results.md", "report.html", "comparis
 
 def compare(*arguments):
     return CliRunner().invoke(main, ["compare", *map(str, arguments)])
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    message = result.stderr.splitlines()[-1]
-    assert message.startswith("Error: ")
-    for word in words:
-        assert str(word) in message
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +91,7 @@ def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch
     (output / "comparison.yaml").write_text(before)
 
 
-def test_gates_on_what_is_there(done, monkeypatch):
+def test_gates_on_what_is_there(done, monkeypatch, refused):
     output, _ = done
     monkeypatch.setattr(runner, "COMMAND", ("no such program",))
     passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.499")
@@ -114,7 +106,7 @@ def test_gates_on_what_is_there(done, monkeypatch):
     refused(typo, "did you mean 'eer_percent'")
 
 
-def test_another_recipe_is_refused(done, recipe):
+def test_another_recipe_is_refused(done, recipe, refused):
     output, _ = done
     other = compare("--output", output, "--set", "training.steps=9")
     refused(other, "another recipe", "training.steps")
@@ -122,14 +114,14 @@ def test_another_recipe_is_refused(done, recipe):
     refused(other, "another recipe", "(name;")
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
+def test_a_folder_of_something_else_is_refused(tmp_path, refused):
     (tmp_path / "thesis.tex").write_text("dear")
     refused(compare("--methods", "dense", "--output", tmp_path), "exists and is not empty")
     refused(compare("--methods", "dense", "--output", tmp_path / "thesis.tex"), "is a file")
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_refused_changes_nothing(done):
+def test_what_is_refused_changes_nothing(done, refused):
     output, _ = done
     before = (output / "comparison.yaml").read_text()
     with (output / "logs" / "lock").open("w") as lock:
@@ -159,7 +151,7 @@ def test_an_interruption_leaves_the_results_of_what_is_complete(done, speech, mo
     (output / "comparison.yaml").write_text(plan)
 
 
-def test_a_damaged_run_takes_no_other_with_it(done, tmp_path):
+def test_a_damaged_run_takes_no_other_with_it(done, tmp_path, refused):
     output = tmp_path / "out"
     shutil.copytree(done[0], output)
     for name in ("recipe.yaml", "metrics.jsonl", "model.safetensors", "summary.json"):
@@ -204,7 +196,7 @@ def test_signals_that_were_to_be_ignored_are(number, done, monkeypatch):
     assert (seen["handler"] is signal.SIG_IGN) == (number != signal.SIGINT)
 
 
-def test_a_test_set_more_keeps_those_there_were(done, speech):
+def test_a_test_set_more_keeps_those_there_were(done, speech, refused):
     output, _ = done
     before = (output / "comparison.yaml").read_text()
     more = ["--test", f"other={speech / 'trials.txt'}:{speech}"]
@@ -245,7 +237,7 @@ def test_grows_and_reports_failures(done, tmp_path, monkeypatch):
     Plan.model_validate(plan).write(output)
 
 
-def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch):
+def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch, refused):
     output = tmp_path / "out"
     arguments = ["--recipe", recipe, "--methods", "linbreg", "--targets", "0.5", "--jobs", 2]
     tuning = ["--tune", "linbreg.lr=0.5,1.0"]
@@ -288,7 +280,7 @@ def test_a_tuning_goes_on_with_more_values(recipe, tmp_path):
     assert [run["run"] for run in results["runs"]] == [f"linbreg-0.5-seed0-lr={chosen}"]
 
 
-def test_a_tuning_that_failed_leaves_the_others_and_can_be_replaced(recipe, tmp_path):
+def test_a_tuning_that_failed_leaves_the_others_and_can_be_replaced(recipe, tmp_path, refused):
     output = tmp_path / "out"
     arguments = ["--methods", "dense,linbreg", "--targets", "0.5", "--device", "cpu"]
     failed = compare(
@@ -303,7 +295,7 @@ def test_a_tuning_that_failed_leaves_the_others_and_can_be_replaced(recipe, tmp_
     refused(compare("--output", output, "--tune", "dense.lr=0.1,0.2"), "results of 'dense'")
 
 
-def test_a_method_that_cannot_start_from_the_model_is_refused_at_once(done, recipe, tmp_path):
+def test_a_method_that_cannot_start_from_the_model_is_refused(done, recipe, tmp_path, refused):
     trained, _ = done
     sparse = trained / "runs" / "linbreg-0.5-seed0"
     arguments = ["--recipe", recipe, "--init-from", sparse, "--output", tmp_path / "out"]
@@ -311,20 +303,7 @@ def test_a_method_that_cannot_start_from_the_model_is_refused_at_once(done, reci
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_result_is_said_to_be_none(recipe, tmp_path):
-    (tmp_path / "other.jsonl").write_text("{}\n{}\n")
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "comparison.yaml").write_text("{}")
-    for path, words in (
-        (tmp_path / "other.jsonl", "not the results.json"),
-        (tmp_path / "begun", "has no results yet"),
-        (tmp_path / "nothing", "there is no"),
-    ):
-        page = tmp_path / "report.html"
-        refused(CliRunner().invoke(main, ["report", str(path), "--output", str(page)]), words)
-
-
-def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
+def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused):
     trained, _ = done
     model = trained / "runs" / "dense-seed0"
     output = tmp_path / "out"
@@ -338,7 +317,7 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path):
     assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
 
 
-def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
+def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path, refused):
     trained, _ = done
     output, model = tmp_path / "out", tmp_path / "model.safetensors"
     shutil.copy(trained / "runs" / "dense-seed0" / "model.safetensors", model)
@@ -391,34 +370,10 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path):
         (["--fail-if", "gmp@0.91.eer_percent > 1"], ["did you mean 'gmp@0.9"]),
     ],
 )
-def test_wrong_usage_is_one_sentence(arguments, words, tmp_path):
+def test_wrong_usage_is_one_sentence(arguments, words, tmp_path, refused):
     output = tmp_path / "out"
     refused(compare("--methods", "gmp", *arguments, "--output", output), *words)
     assert not (output / "runs").exists()
-
-
-def test_report_of_runs(comparison, tmp_path):
-    page = tmp_path / "report.html"
-    runs = [str(comparison / "runs" / name) for name in ("dense-seed0", "linbreg-0.9-seed1")]
-    result = CliRunner().invoke(main, ["report", *runs, "--output", str(page), "--json"])
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"path": str(page), "runs": 2}
-    assert "linbreg" in page.read_text()
-    refused(CliRunner().invoke(main, ["report", str(tmp_path), "--output", str(page)]), tmp_path)
-
-
-def test_report_keeps_parts_with_a_name_apart(comparison, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("lr=2").symlink_to(comparison / "runs" / "linbreg-0.9-seed1")  # a path, not a name
-    paths = [str(comparison / "runs" / "linbreg-0.9-seed0"), "lr=2", f"fine-tuned={Path('lr=2')}"]
-    result = CliRunner().invoke(main, ["report", *paths, "--output", "results.json"])
-    assert result.exit_code == 0, result.output
-    means = json.loads(Path("results.json").read_text())["means"]
-    assert [(entry["cell"], entry["seeds"]) for entry in means] == [
-        ("linbreg@0.9", [0, 1]),
-        ("linbreg-fine-tuned@0.9", [1]),
-    ]
-    refused(CliRunner().invoke(main, ["report", "name=absent", "--output", "x.md"]), "'absent'")
 
 
 @pytest.mark.parametrize("name", ["results.json", "results.csv", "results.md"])
@@ -427,30 +382,6 @@ def test_report_writes_what_compare_wrote(name, done, tmp_path):
     result = CliRunner().invoke(main, ["report", str(comparison), "--output", str(file)])
     assert result.exit_code == 0, result.output
     assert file.read_text("utf-8") == (comparison / name).read_text("utf-8")
-
-
-def test_report_decides_gates_without_runs_and_data(done, tmp_path):
-    content = json.loads((done[0] / "results.json").read_text()) | {"failures": {}}
-    (tmp_path / "results.json").write_text(json.dumps(content))
-
-    def report(gate):
-        page = tmp_path / "page.html"
-        arguments = [tmp_path / "results.json", "--output", page, "--fail-if", gate]
-        return CliRunner().invoke(main, ["report", *map(str, arguments)])
-
-    assert report("linbreg@0.5.sparsity < 0.5").exit_code == 0
-    failed = report("linbreg@0.5.nonzero > 0")
-    assert failed.exit_code == 1
-    assert "linbreg@0.5.nonzero > 0 holds" in failed.stderr
-    refused(report("linbreg@0.6.nonzero > 0"), "nothing was compared as 'linbreg@0.6'")
-    (tmp_path / "results.json").write_text(json.dumps(content | {"failures": {"a": "b"}}))
-    assert "1 of 3 runs failed" in report("linbreg@0.5.sparsity < 0.5").stderr
-
-
-def test_report_of_no_known_format_is_refused(done, tmp_path):
-    file = tmp_path / "results.xml"
-    refused(CliRunner().invoke(main, ["report", str(done[0]), "--output", str(file)]), ".csv")
-    assert not file.exists()
 
 
 def test_documented_options_exist():

@@ -47,15 +47,6 @@ def speech(tmp_path):
     return write_speech(tmp_path / "speech")
 
 
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.stderr
-    message = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(message) == 1
-    for word in words:
-        assert str(word) in message[0]
-
-
 def test_json_is_all_there_is_on_stdout(tmp_path):
     result = run("--output", tmp_path / "run", "--target-sparsity", 0.75, "--json")
     assert result.exit_code == 0, result.output
@@ -74,7 +65,7 @@ def test_quiet_says_nothing_but_the_result(tmp_path):
     assert "Saved to" in result.stdout
 
 
-def test_resume_takes_the_saved_recipe(tmp_path):
+def test_resume_takes_the_saved_recipe(tmp_path, refused):
     assert run("--output", tmp_path / "run").exit_code == 0
     again = CliRunner().invoke(main, ["train", "--output", str(tmp_path / "run"), "--resume"])
     assert again.exit_code == 0
@@ -99,7 +90,7 @@ def test_other_rates_and_channels_are_handled(tmp_path):
     assert json.loads(result.stdout)["skipped"] == 0
 
 
-def test_broken_files_are_skipped_or_refused(speech, tmp_path):
+def test_broken_files_are_skipped_or_refused(speech, tmp_path, refused):
     (speech / "spk0" / "bad.wav").write_text("no audio")
     whole = (speech / "spk1" / "0.wav").read_bytes()
     (speech / "spk1" / "cut.wav").write_bytes(whole[: len(whole) // 2])
@@ -114,7 +105,7 @@ def test_broken_files_are_skipped_or_refused(speech, tmp_path):
     assert not (tmp_path / "strict").exists()
 
 
-def test_bad_data_is_named(tmp_path, speech):
+def test_bad_data_is_named(tmp_path, speech, refused):
     output = tmp_path / "run"
     refused(run("--data", tmp_path / "nosuch", "--output", output), "nosuch")
     (tmp_path / "empty").mkdir()
@@ -151,12 +142,12 @@ def test_bad_data_is_named(tmp_path, speech):
         (["--resume"], ["nothing to resume"]),
     ],
 )
-def test_wrong_usage_is_one_sentence(arguments, words, tmp_path):
+def test_wrong_usage_is_one_sentence(arguments, words, tmp_path, refused):
     refused(run("--output", tmp_path / "run", *arguments), *words)
     assert not (tmp_path / "run").exists()
 
 
-def test_existing_output_is_refused(tmp_path):
+def test_existing_output_is_refused(tmp_path, refused):
     (tmp_path / "notes.txt").write_text("keep")
     refused(run("--output", tmp_path), "not empty")
     (tmp_path / "file").write_text("")
@@ -235,7 +226,7 @@ def write_manifest(path, speech, missing=()):
     return path
 
 
-def test_dry_run_leaves_out_files_that_are_missing(speech, tmp_path):
+def test_dry_run_leaves_out_files_that_are_missing(speech, tmp_path, refused):
     gone = [Path("speech/spk0/gone.wav"), Path("speech/alone/1.wav"), Path("speech/spk1/gone.wav")]
     manifest = write_manifest(tmp_path / "list.csv", speech, gone)
     arguments = ["--dry-run", "--data", manifest, "--output", tmp_path / "run"]
@@ -261,7 +252,7 @@ def test_dry_run_looks_at_a_sample_of_many_files(speech, tmp_path, monkeypatch):
     assert first["utterances"] + first["validation_utterances"] == 24 - first["files_missing"]
 
 
-def test_dry_run_tells_the_share_of_a_process(monkeypatch, tmp_path):
+def test_dry_run_tells_the_share_of_a_process(monkeypatch, tmp_path, refused):
     def estimate(**settings):
         content = json.loads(run("--dry-run", "--json", **settings).stdout)
         kept = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
@@ -277,14 +268,14 @@ def test_dry_run_tells_the_share_of_a_process(monkeypatch, tmp_path):
     refused(run("--dry-run", **{"training.batch_size": 9}), "2 processes cannot share")
 
 
-def test_dry_run_refuses_what_the_run_would(tmp_path):
+def test_dry_run_refuses_what_the_run_would(tmp_path, refused):
     (tmp_path / "notes.txt").write_text("keep")
     refused(run("--dry-run", "--output", tmp_path), "not empty")
     (tmp_path / "recipe.yaml").write_text("{}")
     refused(run("--dry-run", "--output", tmp_path), "holds a run already", "--resume")
 
 
-def test_dry_run_knows_mistakes(tmp_path):
+def test_dry_run_knows_mistakes(tmp_path, refused):
     refused(run("--dry-run", "--data", tmp_path / "nosuch"), "nosuch")
     refused(run("--dry-run", "--init-from", "nowhere"), "nowhere")
 
@@ -297,7 +288,7 @@ def test_another_model_does_not_inherit_the_recipes_options(monkeypatch):
     assert resolved["model"]["options"] == {}
 
 
-def test_starts_from_another_model(tmp_path):
+def test_starts_from_another_model(tmp_path, refused):
     """A dense model becomes sparse, and that one sparser, with the weights it has."""
     dense, first, second = (tmp_path / name for name in ("dense", "first", "second"))
     assert run("--method", "dense", "--output", dense).exit_code == 0

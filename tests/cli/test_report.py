@@ -1,0 +1,75 @@
+"""`sparsify report` as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sparsify.cli.main import main
+
+
+def report(*arguments):
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+def test_a_page_of_runs(comparison, tmp_path, refused):
+    page = tmp_path / "report.html"
+    runs = [comparison / "runs" / name for name in ("dense-seed0", "linbreg-0.9-seed1")]
+    result = report(*runs, "--output", page, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"path": str(page), "runs": 2}
+    assert "linbreg" in page.read_text()
+    refused(report(tmp_path, "--output", page), tmp_path)
+
+
+def test_parts_with_a_name_are_kept_apart(comparison, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    Path("lr=2").symlink_to(comparison / "runs" / "linbreg-0.9-seed1")  # a path, not a name
+    paths = [comparison / "runs" / "linbreg-0.9-seed0", "lr=2", f"fine-tuned={Path('lr=2')}"]
+    result = report(*paths, "--output", "results.json")
+    assert result.exit_code == 0, result.output
+    means = json.loads(Path("results.json").read_text())["means"]
+    assert [(entry["cell"], entry["seeds"]) for entry in means] == [
+        ("linbreg@0.9", [0, 1]),
+        ("linbreg-fine-tuned@0.9", [1]),
+    ]
+    refused(report("name=absent", "--output", "x.md"), "'absent'")
+
+
+def test_gates_are_decided_without_runs_and_data(comparison, tmp_path, refused):
+    results = tmp_path / "results.json"
+    assert report(comparison / "runs" / "linbreg-0.5-seed0", "--output", results).exit_code == 0
+
+    def gated(condition):
+        return report(results, "--output", tmp_path / "page.html", "--fail-if", condition)
+
+    assert gated("linbreg@0.5.sparsity < 0.5").exit_code == 0
+    failed = gated("linbreg@0.5.nonzero > 0")
+    assert failed.exit_code == 1
+    assert "linbreg@0.5.nonzero > 0 holds" in failed.stderr
+    refused(gated("linbreg@0.6.nonzero > 0"), "nothing was compared as 'linbreg@0.6'")
+    content = json.loads(results.read_text())
+    results.write_text(json.dumps(content | {"failures": {"a": "b"}}))
+    assert "1 of 2 runs failed" in gated("linbreg@0.5.sparsity < 0.5").stderr
+
+
+def test_a_file_of_no_known_format_is_refused(comparison, tmp_path, refused):
+    file = tmp_path / "results.xml"
+    refused(report(comparison / "runs" / "dense-seed0", "--output", file), ".csv")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other.jsonl", "not the results.json"),
+        ("begun", "has no results yet"),
+        ("nothing", "there is no"),
+    ],
+)
+def test_what_is_no_result_is_said_to_be_none(name, words, tmp_path, refused):
+    (tmp_path / "other.jsonl").write_text("{}\n{}\n")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "comparison.yaml").write_text("{}")
+    refused(report(tmp_path / name, "--output", tmp_path / "report.html"), words)
