@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study of docs/study.md: some seventy trainings of a small network, about ten hours on two cores.
+# The study of docs/study.md: some ninety trainings of a small network, about twelve hours on two cores.
 # What is complete is not repeated, so the same call goes on after a stop.
 #
 #   sh benchmarks/study.sh SPEECH OUTPUT [OPTION_OF_COMPARE...]
