@@ -17,17 +17,18 @@ from sparsify.methods.rigl import RigL
 from sparsify.recipe import Recipe
 from sparsify.section import Section, validate
 
+# In the order in which charts give them colours.
 _METHODS: dict[str, type[Method[Any]]] = {
     "adabreg": AdaBregMethod,
     "linbreg": LinBregMethod,
-    "adabreg-fixed": AdaBregFixed,
-    "linbreg-fixed": LinBregFixed,
     "gmp": GMP,
     "one-shot": OneShot,
     "rigl": RigL,
-    "prox-sgd": ProxSGDMethod,
-    "prescribed-l1": PrescribedL1,
     "rewa": ReWA,
+    "prescribed-l1": PrescribedL1,
+    "adabreg-fixed": AdaBregFixed,
+    "linbreg-fixed": LinBregFixed,
+    "prox-sgd": ProxSGDMethod,
     "dense": Dense,
 }
 

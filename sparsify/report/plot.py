@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.differences import REFERENCE
+from sparsify.methods.registry import method_names
 from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 
@@ -26,8 +28,17 @@ class Style:
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for each method; the dense reference is grey."""
+    """A style for each method, as far as possible the same on every page.
+
+    The dense reference is grey, the first registered methods have colours of their own, and others
+    take what is free.
+    """
     others = [method for method in dict.fromkeys(methods) if method != REFERENCE]
+    colours = [name for name in method_names() if name != REFERENCE][:_COLOURS]
+    free = (n for n in count() if n >= len(colours) or colours[n] not in others)
+    numbers = {
+        method: colours.index(method) if method in colours else next(free) for method in others
+    }
     styles = {
         # From the ninth on colours come again, with other markers and dashed lines.
         method: Style(
@@ -35,7 +46,7 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
             MARKERS[(n + n // _COLOURS) % len(MARKERS)],
             "6 3" if n >= _COLOURS else "none",
         )
-        for n, method in enumerate(others)
+        for method, n in numbers.items()
     }
     return styles | {REFERENCE: Style("var(--reference)", "circle")}
 

@@ -16,6 +16,12 @@ def test_methods_can_be_told_apart():
     assert len(lines) == 17  # lines have no markers
 
 
+def test_a_method_looks_the_same_on_every_page():
+    alone = styles_of(["gmp"])["gmp"]
+    assert styles_of(["dense", "adabreg", "gmp", "prox-sgd"])["gmp"] == alone
+    assert styles_of(["another", "gmp"])["gmp"] == alone
+
+
 @pytest.mark.parametrize("kind", MARKERS)
 def test_markers_lie_where_they_should(kind):
     drawn = marker(kind, 50, 80, 5)
