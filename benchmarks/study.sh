@@ -47,6 +47,9 @@ part scratch --seeds 0 --targets 0.9,0.95 \
 part scratch --seeds 0 --targets 0.75,0.99 --methods adabreg,linbreg,gmp
 part scratch --seeds 1,2 --targets 0.9,0.95 --methods dense,adabreg,linbreg,gmp
 
+# Dense training with AdamW's usual decay, which validation speakers did not choose.
+part little-decay --seeds 0,1,2 --methods dense --set methods.dense.weight_decay=0.0001
+
 # A λ for each layer.
 part l1-layers --seeds 0 --targets 0.9,0.95 --methods prescribed-l1 \
     --set methods.prescribed-l1.allocation=erk
