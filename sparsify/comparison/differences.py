@@ -23,10 +23,11 @@ LEVEL = 95.0  # percent, of the intervals
 def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     """The difference in EER of every two methods at the same target, on every test set.
 
-    A two-way bootstrap: a replicate draws test speakers, the same ones for both methods, and seeds,
-    the same ones for methods that were trained with the same; a method's EER is its mean over the
-    seeds that were drawn. With one seed the interval knows nothing of what another training would
-    give.
+    A two-way bootstrap: a replicate draws test speakers and seeds, the same ones for both methods;
+    a method's EER is its mean over the seeds that were drawn. Runs with a seed that the other
+    method lacks are left out, since a seed is a split of the speakers, too, and easy or hard for
+    both. Methods with no seed in common have theirs drawn apart. With one seed the interval knows
+    nothing of what another training would give.
 
     Args:
         rows: Of the runs.
@@ -34,8 +35,9 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
 
     Returns:
         For each test set and each two methods with the same target, or of which one knows no
-        target: `test method against target_sparsity`, the difference `eer_percent` of the method
-        minus the other in points, and `low` and `high`, the ends of its interval. Runs without
+        target: `test method against target_sparsity`, `seeds` (those in common; `None` if there are
+        none), the difference `eer_percent` of the method minus the other in points, and `low` and
+        `high`, the ends of its interval. Runs without
         resampled EERs (see `unsampled`) are in none, and neither are methods that were evaluated on
         other trials.
     """
@@ -48,10 +50,10 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
             targets = {row["target_sparsity"] for row in (first, second)} - {None}
             if len(targets) > 1 or known[one].trials != known[two].trials:
                 continue
-            gap, low, high = _difference(known[one], known[two])
+            seeds, gap, low, high = _difference(known[one], known[two])
             method, against, target = first["method"], second["method"], next(iter(targets), None)
-            found.append(_entry(test, method, against, target, gap, low, high))
-            found.append(_entry(test, against, method, target, 0 - gap, 0 - high, 0 - low))
+            found.append(_entry(test, method, against, target, seeds, gap, low, high))
+            found.append(_entry(test, against, method, target, seeds, 0 - gap, 0 - high, 0 - low))
     return found
 
 
@@ -67,13 +69,21 @@ def unsampled(rows: Iterable[Row], tests: Sequence[str]) -> list[str]:
 
 
 def _entry(
-    test: str, method: str, against: str, target: float | None, gap: float, low: float, high: float
+    test: str,
+    method: str,
+    against: str,
+    target: float | None,
+    seeds: list[int] | None,
+    gap: float,
+    low: float,
+    high: float,
 ) -> Row:
     return {
         "test": test,
         "method": method,
         "against": against,
         "target_sparsity": target,
+        "seeds": seeds,
         "eer_percent": gap,
         "low": low,
         "high": high,
@@ -86,13 +96,13 @@ class _Resampled:
 
     Attributes:
         seeds: Of its runs, in order.
-        eer_percent: The mean over its runs.
+        eer_percents: Of each run.
         rates: Of each run in every replicate, `(seeds, replicates)`.
         trials: What tells the trials and their samples from others.
     """
 
     seeds: tuple[int, ...]
-    eer_percent: float
+    eer_percents: NDArray[np.float64]
     rates: NDArray[np.float64]
     trials: tuple[object, ...]
 
@@ -110,7 +120,7 @@ def _resampled(group: Sequence[Row], test: str) -> _Resampled | None:
         return None
     return _Resampled(
         tuple(row["seed"] for row in ordered),
-        float(np.mean([evaluation["eer_percent"] for evaluation in evaluations])),
+        np.array([evaluation["eer_percent"] for evaluation in evaluations]),
         np.array(samples),
         trials.pop(),
     )
@@ -122,13 +132,28 @@ def _samples(row: Row, test: str) -> Sequence[float]:
     return confidence.get("resampled_eer_percent") or ()
 
 
-def _difference(one: _Resampled, two: _Resampled) -> tuple[float, float, float]:
-    """The difference in points, and the ends of its interval."""
+def _difference(one: _Resampled, two: _Resampled) -> tuple[list[int] | None, float, float, float]:
+    """The seeds in common, the difference in points, and the ends of its interval."""
+    common = sorted({*one.seeds} & {*two.seeds})
+    if common:
+        one, two = _with_seeds(one, common), _with_seeds(two, common)
     paired = one.seeds == two.seeds
     samples = _drawn(one.rates, 0) - _drawn(two.rates, 0 if paired else 1)
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(samples, [tail, 100 - tail])
-    return one.eer_percent - two.eer_percent, float(low), float(high)
+    gap = float(one.eer_percents.mean() - two.eer_percents.mean())
+    return common or None, gap, float(low), float(high)
+
+
+def _with_seeds(cell: _Resampled, seeds: Sequence[int]) -> _Resampled:
+    """What is known of the runs with these seeds."""
+    kept = [index for index, seed in enumerate(cell.seeds) if seed in seeds]
+    return _Resampled(
+        tuple(cell.seeds[index] for index in kept),
+        cell.eer_percents[kept],
+        cell.rates[kept],
+        cell.trials,
+    )
 
 
 def _drawn(rates: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -20,8 +20,8 @@ INTERVALS = (
 )
 DIFFERENCES = (
     "Differences in EER in points, with 95 % intervals over test speakers and seeds that are drawn"
-    " for both methods alike; in bold, the interval leaves out zero. With one seed they do not know"
-    " what another training would give."
+    " for both methods alike, of the seeds that both have; in bold, the interval leaves out zero."
+    " With one seed they do not know what another training would give."
 )
 _NAMES = ("run", "method", "target_sparsity", "seed")
 

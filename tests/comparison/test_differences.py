@@ -42,7 +42,7 @@ def test_seeds_add_their_spread_as_a_bootstrap_of_their_mean_has_it():
     """Without speakers' noise the interval is that of the mean of three draws out of three."""
     means = [6.0, 7.0, 8.0]
     rows = [run("gmp", 0.9, seed, eer, np.full(20_000, eer)) for seed, eer in enumerate(means)]
-    rows += [run("dense", None, 0, 7.0, np.full(20_000, 7.0))]
+    rows += [run("dense", None, 3, 7.0, np.full(20_000, 7.0))]
     row = pair(differences(rows, ["clean"]), "gmp", "dense")
     assert row["eer_percent"] == pytest.approx(0)
     # All 27 draws: a mean of 6 or of 8 has probability 1/27, more than 2.5 %.
@@ -61,10 +61,22 @@ def test_what_a_seed_does_to_both_cancels():
     assert (row["low"], row["high"]) == pytest.approx((0.25, 0.25))
 
 
-def test_other_seeds_are_drawn_by_themselves():
+def test_seeds_that_only_one_method_has_are_left_out():
+    """What a seed does is the same for both, so the third run says nothing of the difference."""
+    rng = np.random.default_rng(0)
+    ours = [run("gmp", 0.9, seed, 5.0 + seed, rng.normal(5.0 + seed, 1, 50)) for seed in (2, 0, 1)]
+    theirs = [run("rigl", 0.9, seed, 5.5, rng.normal(5.5, 1, 50)) for seed in (1, 3, 2)]
+    shared = [row for row in ours + theirs if row["seed"] in (1, 2)]
+    row = pair(differences([*ours, *theirs], ["clean"]), "gmp", "rigl")
+    assert row == pair(differences(shared, ["clean"]), "gmp", "rigl")
+    assert row["eer_percent"] == pytest.approx((6.0 + 7.0) / 2 - 5.5)
+    assert row["seeds"] == [1, 2]
+
+
+def test_without_a_common_seed_they_are_drawn_by_themselves():
     """The interval of a difference of means of three and of two runs, by all their draws."""
     rows = [run("gmp", 0.9, n, v, np.full(50_000, v)) for n, v in enumerate([1.0, 2.0, 6.0])]
-    rows += [run("rigl", 0.9, n, v, np.full(50_000, v)) for n, v in enumerate([4.0, 8.0])]
+    rows += [run("rigl", 0.9, n, v, np.full(50_000, v)) for n, v in ((3, 4.0), (4, 8.0))]
     row = pair(differences(rows, ["clean"]), "gmp", "rigl")
     every = [
         np.mean(ours) - np.mean(theirs)
@@ -74,6 +86,7 @@ def test_other_seeds_are_drawn_by_themselves():
     low, high = np.percentile(every, [2.5, 97.5])
     assert row["eer_percent"] == pytest.approx(-3)
     assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert row["seeds"] is None
 
 
 def test_runs_without_samples_are_left_out_and_named():
