@@ -27,7 +27,7 @@ part() { # FOLDER OPTION...
 
 # Tuning, at 90 % with the first seed; the recipe has the best of all that was tried. Every method gets
 # three learning rates, a factor of two or three apart and one more where the best was at the edge.
-# AdamW's usual decay of 0.0001 does nothing in 1000 steps, so its users get others.
+# The default decay of 0.0001 does nothing in 1000 steps, so its users get others.
 part rates --seeds 0 --targets 0.9 --methods dense,gmp,one-shot,rigl \
     --set methods.dense.weight_decay=0.0001 --set methods.gmp.weight_decay=0.0001 \
     --set methods.rigl.weight_decay=0.0001 \
@@ -47,12 +47,8 @@ part scratch --seeds 0 --targets 0.9,0.95 \
 part scratch --seeds 0 --targets 0.75,0.99 --methods adabreg,linbreg,gmp
 part scratch --seeds 1,2 --targets 0.9,0.95 --methods dense,adabreg,linbreg,gmp
 
-# Dense training with AdamW's usual decay, which validation speakers did not choose.
+# Dense training with the default decay, which validation speakers did not choose.
 part little-decay --seeds 0,1,2 --methods dense --set methods.dense.weight_decay=0.0001
-
-# A λ for each layer.
-part l1-layers --seeds 0 --targets 0.9,0.95 --methods prescribed-l1 \
-    --set methods.prescribed-l1.allocation=erk
 
 # The rules for λ.
 part fixed --seeds 0 --targets 0.9 --methods adabreg-fixed \
@@ -64,14 +60,11 @@ part adaptive --seeds 0 --targets 0.9 --methods adabreg \
 half="--set training.steps=500"
 part dense $half --seeds 0,1,2 --methods dense
 for seed in 0 1 2; do
-    start=$output/dense/runs/dense-seed$seed
+    set -- $half --init-from "$output/dense/runs/dense-seed$seed" --seeds "$seed" --methods gmp
+    targets=0.9,0.95
     if [ "$seed" = 0 ]; then
-        part from-dense-0 $half --init-from "$start" --seeds 0 --targets 0.9 --methods gmp,adabreg \
-            --tune gmp.lr=0.001,0.002,0.004 --tune adabreg.lr=0.0015,0.003,0.006
-        part from-dense-0 $half --init-from "$start" --seeds 0 --targets 0.75,0.9,0.95,0.99 \
-            --methods gmp
-    else
-        part "from-dense-$seed" $half --init-from "$start" --seeds "$seed" --targets 0.9,0.95 \
-            --methods gmp --set methods.gmp.lr=0.002
+        part from-dense-rates "$@" --targets 0.9 --tune gmp.lr=0.001,0.002,0.004
+        targets=0.75,0.9,0.95,0.99
     fi
+    part "from-dense-$seed" "$@" --targets "$targets" --set methods.gmp.lr=0.002
 done
