@@ -18,10 +18,11 @@ from sparsify.comparison.rows import Row
 
 REFERENCE = "dense"  # what the others are compared with, where it was trained
 LEVEL = 95.0  # percent, of the intervals
+OVERALL = "mean of all"  # test sets; no name of a test set has spaces
 
 
 def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
-    """The difference in EER of every two methods at the same target, on every test set.
+    """The difference in EER of every two methods at the same target, on every test set and overall.
 
     A two-way bootstrap: a replicate draws test speakers and seeds, the same ones for both methods;
     a method's EER is its mean over the seeds that were drawn. Runs with a seed that the other
@@ -34,17 +35,19 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
         tests: Names of the test sets.
 
     Returns:
-        For each test set and each two methods with the same target, or of which one knows no
-        target: `test method against target_sparsity`, `seeds` (those in common; `None` if there are
-        none), the difference `eer_percent` of the method minus the other in points, and `low` and
-        `high`, the ends of its interval. Runs without
-        resampled EERs (see `unsampled`) are in none, and neither are methods that were evaluated on
-        other trials.
+        For each test set, for the mean of all (`OVERALL`) where there are several, and for each two
+        methods with the same target, or of which one knows no target: `test method against
+        target_sparsity`, `seeds` (those in common; `None` if there are none), the difference
+        `eer_percent` of the method minus the other in points, and `low` and `high`, the ends of its
+        interval. Runs without resampled EERs (see `unsampled`) are in none, and neither are methods
+        that were evaluated on other trials. In the mean of all a replicate draws the same speakers
+        from sets with the same trials.
     """
     cells = by_cell(rows)
+    sets = {test: [test] for test in tests} | ({OVERALL: tests} if len(tests) > 1 else {})
     found = []
-    for test in tests:
-        known = {name: rates for name in cells if (rates := _resampled(cells[name], test))}
+    for test, meant in sets.items():
+        known = {name: rates for name in cells if (rates := _resampled(cells[name], meant))}
         for one, two in combinations(known, 2):
             first, second = cells[one][0], cells[two][0]
             targets = {row["target_sparsity"] for row in (first, second)} - {None}
@@ -98,7 +101,7 @@ class _Resampled:
         seeds: Of its runs, in order.
         eer_percents: Of each run.
         rates: Of each run in every replicate, `(seeds, replicates)`.
-        trials: What tells the trials and their samples from others.
+        trials: What tells those of each test set and their samples from others.
     """
 
     seeds: tuple[int, ...]
@@ -107,23 +110,30 @@ class _Resampled:
     trials: tuple[object, ...]
 
 
-def _resampled(group: Sequence[Row], test: str) -> _Resampled | None:
-    """What is known of a cell from its runs that have been resampled, if on the same trials."""
-    ordered = sorted((row for row in group if _samples(row, test)), key=lambda row: row["seed"])
-    samples = [_samples(row, test) for row in ordered]
-    evaluations = [row["tests"][test] for row in ordered]
-    trials = {
-        (e.get("trials_sha256"), e.get("trials"), len(own))
-        for e, own in zip(evaluations, samples, strict=True)
-    }
+def _resampled(group: Sequence[Row], tests: Sequence[str]) -> _Resampled | None:
+    """What is known of a cell from its runs that have been resampled, if on the same trials.
+
+    Of several test sets it is the mean.
+    """
+    ordered = sorted(
+        (row for row in group if all(_samples(row, test) for test in tests)),
+        key=lambda row: row["seed"],
+    )
+    trials = {tuple(_trials(row, test) for test in tests) for row in ordered}
     if len(trials) != 1:
         return None
     return _Resampled(
         tuple(row["seed"] for row in ordered),
-        np.array([evaluation["eer_percent"] for evaluation in evaluations]),
-        np.array(samples),
+        np.array([[row["tests"][t]["eer_percent"] for t in tests] for row in ordered]).mean(axis=1),
+        np.array([[_samples(row, test) for test in tests] for row in ordered]).mean(axis=1),
         trials.pop(),
     )
+
+
+def _trials(row: Row, test: str) -> tuple[object, ...]:
+    """What tells the trials of a run and their samples from others."""
+    evaluation = row["tests"][test]
+    return evaluation.get("trials_sha256"), evaluation.get("trials"), len(_samples(row, test))
 
 
 def _samples(row: Row, test: str) -> Sequence[float]:

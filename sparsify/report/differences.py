@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.tables import (
+    compared,
     difference_text,
     is_clear,
     left_out,
@@ -26,19 +27,19 @@ _CAP = 3.0  # half the height of an interval's end
 
 def differences_section(results: Results, styles: Mapping[str, Style]) -> Element | None:
     """A chart per test set, against each method that others can be compared with."""
-    found = results["differences"]
-    tests = list(dict.fromkeys(row["test"] for row in found))
+    tests = list(dict.fromkeys(row["test"] for row in results["differences"]))
     charts = {}
     for against in references(results):
-        own = [row for row in found if row["against"] == against]
-        axis = linear_axis([0.0, *(row[end] for row in own for end in ("low", "high"))])
+        own = [by_test for _, _, by_test in compared(results, against)]
+        ends = (row[end] for each in own for row in each.values() for end in ("low", "high"))
+        axis = linear_axis([0.0, *ends])
         panels = [
             element(
                 "div",
                 element("h4", test),
                 _chart(
                     f"EER compared with {against}, {test}",
-                    [row for row in own if row["test"] == test],
+                    [by_test[test] for by_test in own if test in by_test],
                     styles,
                     axis,
                 ),

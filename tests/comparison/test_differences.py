@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sparsify.comparison.differences import differences, unsampled
+from sparsify.comparison.differences import OVERALL, differences, unsampled
 from sparsify.comparison.tables import difference_text, is_clear
 
 
@@ -16,8 +16,9 @@ def run(method, target, seed, eer, samples, trials="abc"):
     return {"run": name, "method": method, "target_sparsity": target, "seed": seed, "tests": tests}
 
 
-def pair(found, method, against):
-    (row,) = (r for r in found if (r["method"], r["against"]) == (method, against))
+def pair(found, method, against, test="clean"):
+    wanted = (method, against, test)
+    (row,) = (r for r in found if (r["method"], r["against"], r["test"]) == wanted)
     return row
 
 
@@ -102,6 +103,25 @@ def test_runs_without_samples_are_left_out_and_named():
     assert pair(differences(rows, ["clean"]), "gmp", "dense")["eer_percent"] == pytest.approx(-1)
     assert unsampled(rows, ["clean"]) == ["dense-0", "gmp-0"]
     assert unsampled([row for row in rows if not row["seed"]], ["clean"]) == []  # nothing was
+
+
+def test_the_mean_of_all_test_sets_is_compared_like_one():
+    """By hand, sample by sample; runs that lack one of the sets are not in it."""
+    rng = np.random.default_rng(0)
+    rows = [run(method, 0.9, 0, 0, rng.normal(size=99)) for method in ("gmp", "rigl", "rewa")]
+    noisy = rng.normal(size=(2, 99))
+    for row, eer, samples in zip(rows, (3.0, 1.0), noisy, strict=False):
+        row["tests"] |= run("", 0.9, 0, eer, samples)["tests"] | {"noisy": row["tests"]["clean"]}
+    found = differences(rows, ["clean", "noisy"])
+    row = pair(found, "gmp", "rigl", OVERALL)
+    gmp, rigl = (
+        np.mean([test["confidence"]["resampled_eer_percent"] for test in r["tests"].values()], 0)
+        for r in rows[:2]
+    )
+    low, high = np.percentile(gmp - rigl, [2.5, 97.5])
+    assert (row["eer_percent"], row["low"], row["high"]) == pytest.approx((1.0, low, high))
+    assert [r["method"] for r in found if r["test"] == OVERALL] == ["gmp", "rigl"]
+    assert OVERALL not in {r["test"] for r in differences(rows, ["clean"])}
 
 
 def test_no_difference_has_no_sign():

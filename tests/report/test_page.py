@@ -15,7 +15,9 @@ from sparsify.comparison.results import Part, gather, summarise
 from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv
 from sparsify.report.curves import QUANTITIES
+from sparsify.report.differences import differences_section
 from sparsify.report.page import write_report
+from sparsify.report.plot import styles_of
 from sparsify.training.run_directory import RunDirectory
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -137,6 +139,7 @@ def test_every_chart_is_there(page):
         "EER against sparsity, clean",
         "EER against sparsity, noisy",
         "EER compared with dense, clean",
+        "EER compared with dense, mean of all",
         "Sparsity over training, target 50 %",
         "Sparsity over training, target 90 %",
         "Regularisation weight λ over training, target 90 %",
@@ -151,6 +154,28 @@ def test_every_chart_is_there(page):
         "Latency, 1 thread",
     ):
         assert expected in names
+
+
+def test_every_target_has_the_methods_in_the_same_order():
+    """That of the table, whatever that of the runs: here they come in turn from the two ends."""
+    methods, ends = ("dense", "rigl", "adabreg"), {"eer_percent": -1.0, "low": -2.0, "high": 0.0}
+    results = {
+        "means": [{"method": method} for method in methods],
+        "differences": [
+            {"test": "clean", "method": m, "against": "dense", "target_sparsity": target} | ends
+            for target, order in ((0.9, methods[1:]), (0.5, methods[:0:-1]))
+            for m in order
+        ],
+        "runs": [],
+        "test_sets": [],
+    }
+    drawn = differences_section(results, styles_of(methods))
+    texts = [
+        text
+        for each in drawn.iter("text")
+        if (text := each.text) and text in ("50 %", "90 %", *methods)
+    ]
+    assert texts == ["50 %", "rigl", "adabreg", "90 %", "rigl", "adabreg"]
 
 
 def test_latencies_of_several_machines_have_charts_of_their_own(results, tmp_path):
