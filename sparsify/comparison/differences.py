@@ -37,11 +37,11 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     Returns:
         For each test set, for the mean of all (`OVERALL`) where there are several, and for each two
         methods with the same target, or of which one knows no target: `test method against
-        target_sparsity`, `seeds` (those in common; `None` if there are none), the difference
-        `eer_percent` of the method minus the other in points, and `low` and `high`, the ends of its
-        interval. Runs without resampled EERs (see `unsampled`) are in none, and neither are methods
-        that were evaluated on other trials. In the mean of all a replicate draws the same speakers
-        from sets with the same trials.
+        target_sparsity`, `seeds` (those in common; `None` if there are none), and of the method
+        minus the other in points `by_seed` (for each of these; `None`, too), the difference
+        `eer_percent`, and `low` and `high`, the ends of its interval. Runs without resampled EERs
+        (see `unsampled`) are in none, and neither are methods that were evaluated on other trials.
+        In the mean of all a replicate draws the same speakers from sets with the same trials.
     """
     cells = by_cell(rows)
     sets = {test: [test] for test in tests} | ({OVERALL: tests} if len(tests) > 1 else {})
@@ -53,10 +53,10 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
             targets = {row["target_sparsity"] for row in (first, second)} - {None}
             if len(targets) > 1 or known[one].trials != known[two].trials:
                 continue
-            seeds, gap, low, high = _difference(known[one], known[two])
-            method, against, target = first["method"], second["method"], next(iter(targets), None)
-            found.append(_entry(test, method, against, target, seeds, gap, low, high))
-            found.append(_entry(test, against, method, target, seeds, 0 - gap, 0 - high, 0 - low))
+            target, gap = next(iter(targets), None), _difference(known[one], known[two])
+            for method, against, own in ((first, second, gap), (second, first, _reversed(gap))):
+                names = {"method": method["method"], "against": against["method"]}
+                found.append({"test": test, **names, "target_sparsity": target, **own})
     return found
 
 
@@ -69,28 +69,6 @@ def unsampled(rows: Iterable[Row], tests: Sequence[str]) -> list[str]:
         for row in runs
         if any(test in row["tests"] and not _samples(row, test) for test in sampled)
     ]
-
-
-def _entry(
-    test: str,
-    method: str,
-    against: str,
-    target: float | None,
-    seeds: list[int] | None,
-    gap: float,
-    low: float,
-    high: float,
-) -> Row:
-    return {
-        "test": test,
-        "method": method,
-        "against": against,
-        "target_sparsity": target,
-        "seeds": seeds,
-        "eer_percent": gap,
-        "low": low,
-        "high": high,
-    }
 
 
 @dataclass(frozen=True)
@@ -142,8 +120,8 @@ def _samples(row: Row, test: str) -> Sequence[float]:
     return confidence.get("resampled_eer_percent") or ()
 
 
-def _difference(one: _Resampled, two: _Resampled) -> tuple[list[int] | None, float, float, float]:
-    """The seeds in common, the difference in points, and the ends of its interval."""
+def _difference(one: _Resampled, two: _Resampled) -> Row:
+    """One minus the other, in points: what `differences` tells of them."""
     common = sorted({*one.seeds} & {*two.seeds})
     if common:
         one, two = _with_seeds(one, common), _with_seeds(two, common)
@@ -151,8 +129,25 @@ def _difference(one: _Resampled, two: _Resampled) -> tuple[list[int] | None, flo
     samples = _drawn(one.rates, 0) - _drawn(two.rates, 0 if paired else 1)
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(samples, [tail, 100 - tail])
-    gap = float(one.eer_percents.mean() - two.eer_percents.mean())
-    return common or None, gap, float(low), float(high)
+    return {
+        "seeds": common or None,
+        "by_seed": (one.eer_percents - two.eer_percents).tolist() if common else None,
+        "eer_percent": float(one.eer_percents.mean() - two.eer_percents.mean()),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def _reversed(gap: Row) -> Row:
+    """The other minus the one; a zero keeps no sign."""
+    by_seed = gap["by_seed"]
+    return {
+        "seeds": gap["seeds"],
+        "by_seed": by_seed and [0 - each for each in by_seed],
+        "eer_percent": 0 - gap["eer_percent"],
+        "low": 0 - gap["high"],
+        "high": 0 - gap["low"],
+    }
 
 
 def _with_seeds(cell: _Resampled, seeds: Sequence[int]) -> _Resampled:

@@ -88,12 +88,13 @@ def compared(results: Results, against: str) -> list[tuple[str, float | None, di
 
 def difference_text(row: Row) -> str:
     """A difference with its interval, such as `−0.50 [−1.42, +0.38]`."""
-    mean, low, high = (
-        # A zero has no sign of its own, and what rounds to it has none either.
-        f"{round(row[key], 2) + 0.0:+.2f}".replace("-", "−")
-        for key in ("eer_percent", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"
+    return f"{signed(row['eer_percent'])} [{signed(row['low'])}, {signed(row['high'])}]"
+
+
+def signed(points: float) -> str:
+    """A difference in points, such as `−0.50`."""
+    # A zero has no sign of its own, and what rounds to it has none either.
+    return f"{round(points, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def left_out(results: Results) -> str | None:

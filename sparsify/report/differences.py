@@ -14,6 +14,7 @@ from sparsify.comparison.tables import (
     left_out,
     percent,
     references,
+    signed,
 )
 from sparsify.report.axes import Axis, linear_axis
 from sparsify.report.document import choice, figure, section
@@ -96,6 +97,11 @@ def _line(row: Row, y: float, left: float, at: Callable[[float], float], style: 
     low, high = at(row["low"]), at(row["high"])
     text = difference_text(row)
     tip = f"{row['method']} minus {row['against']}\n{text} points"
+    if row["by_seed"]:
+        tip += "\n" + ", ".join(
+            f"seed {seed}: {signed(gap)}"
+            for seed, gap in zip(row["seeds"], row["by_seed"], strict=True)
+        )
     dot = marker(style.marker, at(row["eer_percent"]), y, 4.6, tip)
     if not is_clear(row):
         dot.set("class", "marker hollow")

@@ -71,7 +71,9 @@ def test_seeds_that_only_one_method_has_are_left_out():
     row = pair(differences([*ours, *theirs], ["clean"]), "gmp", "rigl")
     assert row == pair(differences(shared, ["clean"]), "gmp", "rigl")
     assert row["eer_percent"] == pytest.approx((6.0 + 7.0) / 2 - 5.5)
-    assert row["seeds"] == [1, 2]
+    assert (row["seeds"], row["by_seed"]) == ([1, 2], [6.0 - 5.5, 7.0 - 5.5])
+    reversed_row = pair(differences([*ours, *theirs], ["clean"]), "rigl", "gmp")
+    assert reversed_row["by_seed"] == [5.5 - 6.0, 5.5 - 7.0]
 
 
 def test_without_a_common_seed_they_are_drawn_by_themselves():
@@ -87,7 +89,7 @@ def test_without_a_common_seed_they_are_drawn_by_themselves():
     low, high = np.percentile(every, [2.5, 97.5])
     assert row["eer_percent"] == pytest.approx(-3)
     assert (row["low"], row["high"]) == pytest.approx((low, high))
-    assert row["seeds"] is None
+    assert (row["seeds"], row["by_seed"]) == (None, None)
 
 
 def test_runs_without_samples_are_left_out_and_named():
