@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study of docs/study.md: some ninety trainings of a small network, about twelve hours on two cores.
+# The study of docs/study.md: some 110 trainings of a small network, about twelve hours on two cores.
 # What is complete is not repeated, so the same call goes on after a stop.
 #
 #   sh benchmarks/study.sh SPEECH OUTPUT [OPTION_OF_COMPARE...]
@@ -26,8 +26,9 @@ part() { # FOLDER OPTION...
 }
 
 # Tuning, at 90 % with the first seed; the recipe has the best of all that was tried. Every method gets
-# three learning rates, a factor of two or three apart and one more where the best was at the edge.
-# The default decay of 0.0001 does nothing in 1000 steps, so its users get others.
+# three learning rates, a factor of two or three apart, and two values or more of another option; one
+# more of either where the best was at the edge. The default decay of 0.0001 does nothing in 1000
+# steps, so its users get others.
 part rates --seeds 0 --targets 0.9 --methods dense,gmp,one-shot,rigl \
     --set methods.dense.weight_decay=0.0001 --set methods.gmp.weight_decay=0.0001 \
     --set methods.rigl.weight_decay=0.0001 \
@@ -36,11 +37,14 @@ part rates --seeds 0 --targets 0.9 --methods dense,gmp,one-shot,rigl \
 part decay --seeds 0 --targets 0.9 --methods dense,gmp,one-shot,rigl \
     --tune dense.weight_decay=0.3,1,3 --tune gmp.weight_decay=0.3,1,3 \
     --tune one-shot.weight_decay=0.3,1 --tune rigl.weight_decay=1,3
-part schedule --seeds 0 --targets 0.9 --methods adabreg,gmp \
-    --tune adabreg.every=1,10 --tune gmp.end=0.4,0.8
+part less-decay --seeds 0 --targets 0.9,0.95 --methods rewa --set methods.rewa.latent_decay=0.1 \
+    --tune rewa.latent_lr=0.01,0.02,0.04
+part schedule --seeds 0 --targets 0.9 --methods adabreg,linbreg,gmp,prescribed-l1 \
+    --tune adabreg.every=1,10 --tune linbreg.every=1,10 --tune gmp.end=0.4,0.8 \
+    --tune prescribed-l1.allocation=uniform,erk
 part scratch --seeds 0 --targets 0.9 --methods adabreg,linbreg,rewa,prescribed-l1 \
     --tune adabreg.lr=0.003,0.006,0.012 --tune linbreg.lr=1,2,4 \
-    --tune rewa.latent_lr=0.01,0.02,0.04 --tune prescribed-l1.lr=0.1,0.3,1
+    --tune rewa.latent_decay=0.03,0.1,0.3,1 --tune prescribed-l1.lr=0.1,0.3,1
 
 part scratch --seeds 0 --targets 0.9,0.95 \
     --methods dense,adabreg,linbreg,gmp,one-shot,rigl,rewa,prescribed-l1
@@ -52,19 +56,26 @@ part little-decay --seeds 0,1,2 --methods dense --set methods.dense.weight_decay
 
 # The rules for λ.
 part fixed --seeds 0 --targets 0.9 --methods adabreg-fixed \
-    --set methods.adabreg-fixed.lr=0.006 --tune adabreg-fixed.lambda_value=0.15,0.25,0.4
+    --set methods.adabreg-fixed.lr=0.006 --tune adabreg-fixed.lambda_value=0.08,0.15,0.25,0.4
 part adaptive --seeds 0 --targets 0.9 --methods adabreg \
     --set methods.adabreg.lambda_rule=adaptive
 
-# Half of the steps for a dense network, half to make it sparse.
+# Half of the steps for a dense network, half to make it sparse, at rates of their own.
 half="--set training.steps=500"
 part dense $half --seeds 0,1,2 --methods dense
 for seed in 0 1 2; do
-    set -- $half --init-from "$output/dense/runs/dense-seed$seed" --seeds "$seed" --methods gmp
+    set -- $half --init-from "$output/dense/runs/dense-seed$seed" --seeds "$seed"
     targets=0.9,0.95
     if [ "$seed" = 0 ]; then
-        part from-dense-rates "$@" --targets 0.9 --tune gmp.lr=0.001,0.002,0.004
+        part from-dense-rates "$@" --targets 0.9 --methods gmp --tune gmp.lr=0.001,0.002,0.004
+        part from-dense-adabreg "$@" --targets 0.9,0.95 --methods adabreg \
+            --tune adabreg.lr=0.0015,0.003,0.006
+        part from-dense-linbreg "$@" --targets 0.9,0.95 --methods linbreg \
+            --tune linbreg.lr=0.5,1,2,4
         targets=0.75,0.9,0.95,0.99
+    else
+        part "from-dense-adabreg-$seed" "$@" --targets 0.9 --methods adabreg \
+            --set methods.adabreg.lr=0.003
     fi
-    part "from-dense-$seed" "$@" --targets "$targets" --set methods.gmp.lr=0.002
+    part "from-dense-$seed" "$@" --targets "$targets" --methods gmp --set methods.gmp.lr=0.002
 done
