@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study of docs/study.md: some 110 trainings of a small network, about twelve hours on two cores.
+# The study of docs/study.md: some 110 trainings of a small network, about fifteen hours on two cores.
 # What is complete is not repeated, so the same call goes on after a stop.
 #
 #   sh benchmarks/study.sh SPEECH OUTPUT [OPTION_OF_COMPARE...]
@@ -26,8 +26,8 @@ part() { # FOLDER OPTION...
 }
 
 # Tuning, at 90 % with the first seed; the recipe has the best of all that was tried. Every method gets
-# three learning rates, a factor of two or three apart, and two values or more of another option; one
-# more of either where the best was at the edge. The default decay of 0.0001 does nothing in 1000
+# three learning rates, a factor of two or three apart, and two values or more of another option; some
+# one more where the best was at the edge. The default decay of 0.0001 does nothing in 1000
 # steps, so its users get others.
 part rates --seeds 0 --targets 0.9 --methods dense,gmp,one-shot,rigl \
     --set methods.dense.weight_decay=0.0001 --set methods.gmp.weight_decay=0.0001 \

@@ -169,11 +169,17 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
 
     @torch.no_grad()
     def _revive(self) -> None:
-        """Brings weights of the support that are zero to life, by a step along their gradients."""
+        """Brings weights of the support that are zero to life, by a step along their gradients.
+
+        Without a gradient, as in a unit that nothing listens to, they become too small to change
+        any output: the target counts them.
+        """
+        largest = max(float(weight.abs().max()) for weight in self.weights) or 1.0
         for weight, mask in zip(self.weights, self.masks, strict=True):
             if weight.grad is not None:
                 step = weight.grad * self.optimizer.param_groups[0]["lr"]
                 weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
+            weight.masked_fill_(mask & (weight == 0), torch.finfo(weight.dtype).eps * largest)
 
     def _prune_once(self) -> None:
         self._choose_support()

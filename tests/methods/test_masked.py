@@ -58,6 +58,28 @@ def _sparse_network(sparsity):
     return network
 
 
+@pytest.mark.parametrize("name", ["prox-sgd", "prescribed-l1", "rewa"])
+def test_what_gets_no_gradient_is_revived_too(name):
+    """Units that hear nothing and are not heard: their weights are needed to meet the target."""
+    network, head, method = _setup(name, target=0.2)
+    _run(network, head, method, 0, 44)
+    with torch.no_grad():
+        network[0].weight[6:], network[1].bias[6:] = 0.0, -1.0
+        network[4].weight[:, 24:] = 0.0
+        for weight in method.weights:
+            for value in method.optimizer.state[weight].values():
+                if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                    value[weight == 0] = 0.0
+    if name == "rewa":
+        method.optimizer.reset_latents()
+    size = sum(weight.numel() for weight in method.weights)
+    _run(network, head, method, 44, 45)
+    assert method.settled
+    for last in (45, STEPS):
+        _run(network, head, method, 45, last)
+        assert sum(int(zero.sum()) for zero in _zeros(network)) == round(0.2 * size)
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_settled_zeros_stay_positive_zero_under_momentum_decay_and_averaging(name):
     options = {"gmp": {"weight_decay": 0.1, "end": 0.3, "every": 5}, "rigl": {"every": 5}}
