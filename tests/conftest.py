@@ -29,6 +29,11 @@ hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None
 hypothesis.settings.load_profile("sparsify")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fuzz 5000` gives each reader that many damaged inputs."""
+    parser.addoption("--fuzz", type=int, default=200, help="damaged inputs a reader")
+
+
 @pytest.fixture(autouse=True)
 def _reproducible() -> Iterator[None]:
     torch.set_num_threads(1)
