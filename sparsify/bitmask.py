@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
+from sparsify.plain import MOST_DIMENSIONS, check_shape
+
+_INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,15 @@ def unpack(packed: Packed) -> Tensor:
     Raises:
         SparsifyError: The three parts contradict each other.
     """
-    shape = [int(size) for size in packed.shape.reshape(-1)]
+    sizes, bits = packed.shape, packed.bitmask
+    if bits.dtype != torch.uint8 or sizes.dtype not in _INTEGERS or sizes.numel() > MOST_DIMENSIONS:
+        raise SparsifyError(
+            f"a bitmask must be uint8 with a shape of a few integers, got {bits.dtype} with"
+            f" {sizes.numel()} of {sizes.dtype}"
+        )
+    shape = sizes.reshape(-1).tolist()
+    check_shape("it", shape)
     elements = math.prod(shape)
-    bits = packed.bitmask
-    if min(shape, default=0) < 0 or bits.dtype != torch.uint8:
-        raise SparsifyError(f"a bitmask must be uint8 with a shape of sizes, got shape {shape}")
     if bits.shape != ((elements + 7) // 8,):
         raise SparsifyError(f"a bitmask of {bits.numel()} bytes does not fit shape {shape}")
     mask = np.unpackbits(bits.numpy(), bitorder="little")

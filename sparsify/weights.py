@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from onnx import numpy_helper
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsify.bitmask import Packed, unpack
 from sparsify.errors import SparsifyError
+from sparsify.onnx_tensors import read_onnx
+from sparsify.plain import damaged, plain
+from sparsify.seals import is_intact, onnx_entries, tensor_entries
+from sparsify.state_dicts import read_state_dict
 
 ONNX_PREFIX = "sparsify."
-_NESTINGS = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
-# What unpickling bytes that are no pickle can end in.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
+_PARTS = ("compressed", "bitmask", "shape")
 
 
 @dataclass(frozen=True)
@@ -44,19 +31,22 @@ class Weights:
         tensors: Dense tensors by name.
         metadata: Strings by key; in ONNX files the prefix `sparsify.` of our keys is removed.
         operators: In ONNX files, the operator that consumes each tensor, such as `Conv`.
+        intact: Whether the file is as sparsify wrote it; `None` where it has no seal.
     """
 
     format: str
     tensors: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
     operators: Mapping[str, str] = field(default_factory=dict)
+    intact: bool | None = None
 
 
 def read_weights(path: Path) -> Weights:
     """Reads a `.safetensors`, `.onnx`, `.pt`, `.pth` or `.ckpt` file.
 
     Raises:
-        SparsifyError: The file is missing, damaged, or of another kind.
+        SparsifyError: The file is missing, damaged, of another kind, or would take more memory
+            than its size can explain.
     """
     if not path.is_file():
         raise SparsifyError(f"no such file: '{path}'")
@@ -68,121 +58,67 @@ def read_weights(path: Path) -> Weights:
             f"'{path}' is not a model: give a run directory, .safetensors, .onnx or .pt file"
         )
     try:
+        if path.stat().st_size > _memory():
+            raise SparsifyError(f"'{path}' is larger than the memory of this machine")
         return reader(path)
     except OSError as error:
         subject = error.filename or path
         raise SparsifyError(f"cannot read '{subject}': {error.strerror or error}") from error
 
 
-def _damaged(path: Path, error: Exception) -> SparsifyError:
-    reason = str(error).strip().partition("\n")[0]
-    return SparsifyError(f"'{path}' is damaged or not a {path.suffix} file: {reason}")
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {name: _plain(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            stored = {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-    try:
-        return Weights("safetensors", _unpacked(stored), metadata)
+        tensors = _unpacked(stored)
+    except (SafetensorError, MemoryError) as error:
+        raise damaged(path, error) from error
     except SparsifyError as error:
-        raise SparsifyError(f"'{path}': {error}") from error
+        raise SparsifyError(f"'{path}' is damaged: {error}") from error
+    intact = is_intact(metadata, tensor_entries(metadata, tensors), path)
+    return Weights("safetensors", tensors, metadata, intact=intact)
 
 
 def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with those in the bitmask layout made dense."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         base, _, part = name.rpartition(".")
-        parts = [stored.get(f"{base}.{other}") for other in ("compressed", "bitmask", "shape")]
-        compressed, bitmask, shape = parts
-        if part not in ("compressed", "bitmask", "shape") or (
-            compressed is None or bitmask is None or shape is None
-        ):
+        packed = [stored[each] for p in _PARTS if (each := f"{base}.{p}") in stored]
+        if part not in _PARTS or len(packed) < len(_PARTS):
             tensors[name] = tensor
-        elif part == "compressed":
+        elif base in stored:
+            raise SparsifyError(f"tensor '{base}' is in it twice, with and without its zeros")
+        elif part == _PARTS[0]:
             try:
-                tensors[base] = unpack(Packed(compressed, bitmask, shape))
+                tensors[base] = unpack(Packed(*packed))
             except SparsifyError as error:
                 raise SparsifyError(f"tensor '{base}': {error}") from error
     return tensors
 
 
 def _pt(path: Path) -> Weights:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except _PICKLE_ERRORS as error:
-        raise _damaged(path, error) from error
-    for nesting in _NESTINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(nesting), Mapping):
-            content = content[nesting]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
-        raise SparsifyError(
-            f"'{path}' does not hold a state dict: save it with torch.save(model.state_dict(), …)"
-        )
-    tensors = {name: tensor.detach() for name, tensor in content.items()}
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    if any(tensor.is_meta for tensor in tensors.values()):
-        raise SparsifyError(f"'{path}' holds names and shapes without values: save the weights too")
-    return Weights("pt", {name: _plain(tensor) for name, tensor in tensors.items()})
+    return Weights("pt", read_state_dict(path))
 
 
 def _onnx(path: Path) -> Weights:
-    try:
-        model = onnx.load(path)
-        tensors = {t.name: _tensor(numpy_helper.to_array(t)) for t in model.graph.initializer}
-        tensors |= {t.values.name: _densified(t) for t in model.graph.sparse_initializer}
-        tensors |= {
-            node.output[0]: _tensor(numpy_helper.to_array(attribute.t))
-            for node in model.graph.node
-            if node.op_type == "Constant"
-            for attribute in node.attribute
-            if attribute.name == "value"
-        }
-    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise _damaged(path, error) from error
-    if not model.graph.node:
-        raise SparsifyError(f"'{path}' is damaged or not a .onnx file: it has no graph")
-    properties = {p.key: p.value for p in model.metadata_props}
-    own = {
-        key.removeprefix(ONNX_PREFIX): value
-        for key, value in properties.items()
-        if key.startswith(ONNX_PREFIX)
+    content = read_onnx(path)
+    own = own_metadata(content.model)
+    intact = is_intact(own, onnx_entries(own, content.model), path)
+    others = {k: v for k, v in content.properties.items() if not k.startswith(ONNX_PREFIX)}
+    return Weights("onnx", content.tensors, {**others, **own}, content.operators, intact)
+
+
+def own_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """What sparsify wrote into the metadata of a model, without the prefix."""
+    return {
+        entry.key.removeprefix(ONNX_PREFIX): entry.value
+        for entry in model.metadata_props
+        if entry.key.startswith(ONNX_PREFIX)
     }
-    others = {k: v for k, v in properties.items() if not k.startswith(ONNX_PREFIX)}
-    operators = {name: node.op_type for node in model.graph.node for name in node.input}
-    return Weights("onnx", tensors, {**others, **own}, operators)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A dense tensor of a type that can be counted and computed with."""
-    if tensor.layout is not torch.strided:
-        tensor = tensor.to_dense()
-    small_float = tensor.is_floating_point() and tensor.element_size() < 2
-    return tensor.float() if small_float else tensor
-
-
-def _densified(sparse: onnx.SparseTensorProto) -> Tensor:
-    """A sparse initializer (COO, indices linear or one row per value) with its zeros."""
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), dtype=values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return _tensor(dense)
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    if array.dtype.isbuiltin != 1:
-        # bfloat16, float8 and int4 are no numpy types of their own; float32 holds all their values.
-        array = array.astype(np.float32)
-    return torch.from_numpy(array.copy())

@@ -1,0 +1,87 @@
+"""What readers of model files share: how large a file may become, and tensors to compute with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+
+_FREE = 1 << 30  # bytes that even a tiny file may become
+_TIMES = 64  # its own size that a file may become
+MOST_DIMENSIONS = 16
+_COUNTED = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
+    *(torch.complex128, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}  # int64 holds them, or at least their bits
+
+
+class Room:
+    """How many bytes the tensors of a file may take, zeros and repetitions written out.
+
+    A file of a kilobyte can describe a sparse or repeated tensor of a terabyte.
+
+    Args:
+        stored: Bytes that are on disk.
+    """
+
+    def __init__(self, stored: int) -> None:
+        self._left = max(_FREE, _TIMES * stored)
+
+    def take(self, what: str, shape: Sequence[int], item_bytes: int) -> None:
+        """Notes a tensor before it is made.
+
+        Raises:
+            SparsifyError: It is no shape, or there is no room for it.
+        """
+        check_shape(what, shape)
+        needed = math.prod(shape) * item_bytes
+        if needed > self._left:
+            raise SparsifyError(
+                f"{what} would take {needed} bytes once written out, which is absurd for a file of"
+                " that size"
+            )
+        self._left -= needed
+
+
+def check_shape(what: str, shape: Sequence[int]) -> None:
+    """Refuses a shape that no tensor can have.
+
+    Raises:
+        SparsifyError: It has a negative size, or too many sizes, or is too large to be indexed.
+    """
+    if len(shape) > MOST_DIMENSIONS:
+        raise SparsifyError(f"{what} has {len(shape)} dimensions")
+    if min(shape, default=0) < 0 or math.prod(max(size, 1) for size in shape) >= 2**62:
+        raise SparsifyError(f"{what} cannot have shape {list(shape)}")
+
+
+def plain(name: str, tensor: Tensor) -> Tensor:
+    """A dense tensor of a type that can be counted and computed with.
+
+    Raises:
+        SparsifyError: There is none for this type.
+    """
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.dtype in _UNSIGNED:
+        return tensor.to(torch.int64)
+    packs_several = tensor.dtype is torch.float4_e2m1fn_x2
+    if tensor.is_floating_point() and tensor.element_size() < 2 and not packs_several:
+        return tensor.float()
+    if tensor.dtype not in _COUNTED:
+        raise SparsifyError(f"tensor '{name}' has the type {tensor.dtype}, which cannot be counted")
+    return tensor.resolve_conj().resolve_neg()
+
+
+def damaged(path: Path, error: BaseException) -> SparsifyError:
+    """The sentence for a file that a library could not read."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return SparsifyError(f"'{path}' is damaged or not a {path.suffix} file: {reason[:300]}")
