@@ -24,7 +24,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
-from sparsify.cli.options import PATH, device_option, set_option
+from sparsify.cli.options import PATH, device_option, set_option, trust_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import expected_metrics
@@ -141,6 +141,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     help="Measure latencies, too, of the first seed.",
 )
 @fail_if_option
+@trust_option
 @json_option
 @verbosity_options
 def compare_command(
@@ -150,6 +151,7 @@ def compare_command(
     device: str,
     measure_latency: bool,
     gates: Sequence[Gate],
+    trust: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -160,7 +162,7 @@ def compare_command(
     seeds may be added to one at any time. Writes results.json, results.csv, results.md and
     report.html.
     """
-    plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]))
+    plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]), trust=trust)
     names = [test.name for test in plan.tests]
     corrupted = plan.recipe.augment.probability > 0
     for gate in gates:  # a typo is found before hours of training
@@ -173,6 +175,7 @@ def compare_command(
                 jobs=jobs or _default_jobs(len(plan.runs), device),
                 device=device,
                 measure_latency=measure_latency,
+                trust=trust,
                 display=partial(comparison_display, console),
                 track=track,
             )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from sparsify.comparison.plan import (
     PLAN_FILE,
@@ -22,7 +21,9 @@ from sparsify.comparison.plan import (
     shared_recipe,
 )
 from sparsify.comparison.results import differing_keys, read_results
+from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
+from sparsify.models.registry import require_trust
 from sparsify.recipe import Recipe, load_recipe
 from sparsify.section import validate
 from sparsify.training.networks import network_assignments
@@ -33,22 +34,25 @@ SEEDS = (0,)
 OWN_OPTIONS = {"method": "--methods", "target_sparsity": "--targets", "seed": "--seeds"}
 
 
-def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
+def plan_of(output: Path, given: dict[str, Any], command: str, *, trust: bool) -> Plan:
     """The comparison in `output`, with what is given added; or a new one.
 
     Args:
         output: Folder of the comparison.
         given: The options of the command by name.
         command: The call, remembered if it adds something.
+        trust: Whether files may name code as a network: the plan in `output`, and models that the
+            recipe names.
 
     Raises:
-        SparsifyError: An option is malformed, or does not fit what is in the folder.
+        SparsifyError: An option is malformed, or does not fit what is in the folder, or a file
+            names code and is not trusted.
     """
     saved = read_plan(output)
     shared = ("recipe", "data", "model", "init_from", "assignments")
-    recipe = _recipe(given) if any(given[key] for key in shared) else None
+    recipe = _recipe(given, trust=trust) if any(given[key] for key in shared) else None
     if saved is None:
-        recipe = recipe or _recipe(given)
+        recipe = recipe or _recipe(given, trust=trust)
     elif recipe is not None and recipe != saved.recipe:
         keys = differing_keys(recipe.model_dump(), saved.recipe.model_dump()) or [
             key for key in ("methods", "name") if getattr(recipe, key) != getattr(saved.recipe, key)
@@ -57,9 +61,10 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
             f"the comparison in '{output}' has another recipe than given now"
             f" ({', '.join(keys)}; {PLAN_FILE} holds it): give another --output, or no recipe"
         )
-    else:
+    elif recipe is None:
         recipe = saved.recipe
-    models = model_digests(recipe)
+        require_trust(recipe.model.name, f"'{output / PLAN_FILE}'", trust=trust)
+    models = model_digests(recipe, trust=trust)
     if saved is not None and saved.models != models:
         changed = next(key for key in models if models[key] != saved.models.get(key))
         raise SparsifyError(
@@ -91,7 +96,7 @@ def plan_of(output: Path, given: dict[str, Any], command: str) -> Plan:
     return plan if plan == saved else plan.model_copy(update={"commands": (*commands, command)})
 
 
-def _recipe(given: dict[str, Any]) -> Recipe:
+def _recipe(given: dict[str, Any], *, trust: bool) -> Recipe:
     data, recipe = given["data"], given["recipe"]
     if recipe is None:
         recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
@@ -100,7 +105,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
         key = assignment.partition("=")[0].strip()
         if key in OWN_OPTIONS:
             raise SparsifyError(f"--set {key}: in a comparison use {OWN_OPTIONS[key]}")
-    network = network_assignments(given["model"], given["init_from"])
+    network = network_assignments(given["model"], given["init_from"], trust=trust)
     return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
 
 
@@ -141,10 +146,7 @@ def _tuning(text: str) -> Tuning:
 
 def _value(part: str, text: str) -> Scalar:
     """A number or word, as YAML has it, with numbers such as 1e-3, which YAML takes for words."""
-    try:
-        value = yaml.safe_load(part)
-    except yaml.YAMLError:
-        value = None
+    value = parse_yaml(part, f"--tune '{text}'")
     if not isinstance(value, Scalar):
         raise SparsifyError(f"--tune '{text}': '{part}' is neither a number nor a word")
     try:

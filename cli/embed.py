@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
-from sparsify.cli.options import PATH, threads_option
+from sparsify.cli.options import PATH, threads_option, trust_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.speech.layouts import list_speech
@@ -44,6 +44,7 @@ from sparsify.verification.tables import EmbeddingTable, check_table, write_tabl
     help="Exit with code 0 although some utterances could not be embedded.",
 )
 @threads_option
+@trust_option
 @json_option
 @verbosity_options
 def embed_command(
@@ -54,6 +55,7 @@ def embed_command(
     output: Path,
     skip_broken: bool,
     threads: int | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Write the speaker embeddings of utterances.
@@ -67,7 +69,7 @@ def embed_command(
     check_table(output)
     utterances, skipped = _gather(inputs, list_file)
     count = len(utterances) + len(skipped)
-    model = load_speaker_model(path, threads)
+    model = load_speaker_model(path, threads, trust=trust)
     start = time.perf_counter()
     recordings = utterance_recordings(utterances.values(), model.front_end.sample_rate)
     rows = {}

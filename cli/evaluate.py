@@ -19,7 +19,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
-from sparsify.cli.options import PATH, threads_option
+from sparsify.cli.options import PATH, threads_option, trust_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
@@ -141,6 +141,7 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
     type=click.FloatRange(0, 100),
     help="Exit with code 1 when the EER in percent is higher.",
 )
+@trust_option
 @json_option
 @verbosity_options
 def evaluate_command(
@@ -164,6 +165,7 @@ def evaluate_command(
     calibrate: Path | None,
     threads: int | None,
     max_eer: float | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Measure EER and minDCF on a trial list.
@@ -188,7 +190,7 @@ def evaluate_command(
     known = read_speakers(speakers) if speakers else None
     sides = None if confidence is None else speaker_numbers(trials, known)
 
-    model = load_speaker_model(path, threads)
+    model = load_speaker_model(path, threads, trust=trust)
     start = time.perf_counter()
     embeddings = trial_embeddings(
         model.embedder,

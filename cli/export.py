@@ -21,7 +21,7 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
-from sparsify.cli.options import PATH
+from sparsify.cli.options import PATH, trust_option
 from sparsify.exporters.export import ExportReport, Format, ParityError, export_artifact
 
 
@@ -59,6 +59,7 @@ from sparsify.exporters.export import ExportReport, Format, ParityError, export_
 )
 @click.option("--benchmark", "measure", is_flag=True, help="Measure the latency, too.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@trust_option
 @json_option
 @verbosity_options
 def export_command(
@@ -70,6 +71,7 @@ def export_command(
     tolerance: float,
     measure: bool,
     force: bool,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Write a deployable file and prove it equal to the model.
@@ -78,7 +80,7 @@ def export_command(
     with those of the model in PyTorch, on several lengths and batch sizes; when they differ, no
     file is left and the exit code is 1.
     """
-    artifact = load_artifact(path)
+    artifact = load_artifact(path, trust=trust)
     try:
         report = export_artifact(
             artifact, output, format_, layout, tolerance=tolerance, force=force
@@ -87,7 +89,9 @@ def export_command(
         if as_json:
             emit_json(_as_json(error.report, None))
         raise GateError(str(error)) from error
-    result = benchmark(load_artifact(output), track=track) if measure else None
+    result = None
+    if measure:
+        result = benchmark(load_artifact(output, trust=trust), track=track)
     if as_json:
         emit_json(_as_json(report, result))
         return

@@ -21,7 +21,7 @@ from sparsify.cli.display import (
     out,
     verbosity_options,
 )
-from sparsify.cli.options import PATH
+from sparsify.cli.options import PATH, trust_option
 from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
 from sparsify.files import check_writable, zipped_bytes
 from sparsify.report.sensitivity import write_sensitivity_report
@@ -35,6 +35,7 @@ FOR_SENSITIVITY = {
     "levels": "--level",
     "utterances": "--utterances",
     "report": "--report",
+    "trust": "--trust",
 }
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,
@@ -111,6 +112,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     type=PATH,
     help="For --sensitivity: also write an HTML page with a heat map.",
 )
+@trust_option
 @json_option
 @verbosity_options
 def inspect_command(
@@ -126,6 +128,7 @@ def inspect_command(
     levels: Sequence[float],
     utterances: int,
     report: Path | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Show where a model is sparse, layer by layer.
@@ -145,7 +148,7 @@ def inspect_command(
     if sort == BY_SENSITIVITY and not sensitive:
         raise click.UsageError("--sort sensitivity needs --sensitivity.")
     order = SORTS.get(sort or "")
-    artifact = load_artifact(path)
+    artifact = load_artifact(path, trust=trust)
     table = weights_table(artifact)
     layers = sorted(table.layers, key=order) if order else table.layers
     sensitivity = None

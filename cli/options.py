@@ -14,6 +14,11 @@ threads_option = click.option(
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Import and run the code that the file names as its network (module:factory).",
+)
 set_option = click.option(
     "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
 )

@@ -18,13 +18,13 @@ from sparsify.cli.display import (
     track,
     verbosity_options,
 )
-from sparsify.cli.options import PATH, device_option, set_option
+from sparsify.cli.options import PATH, device_option, set_option, trust_option
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.results import Part, gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, option_names, same_training, with_all_options
-from sparsify.models.registry import model_names
+from sparsify.models.registry import model_names, require_trust
 from sparsify.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.distributed import Joined
@@ -90,6 +90,7 @@ Examples:
 @click.option("--resume", is_flag=True, help="Continue the run in --output from its checkpoint.")
 @click.option("--strict", is_flag=True, help="Stop at a broken audio file instead of skipping it.")
 @device_option
+@trust_option
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -105,6 +106,7 @@ def train_command(
     resume: bool,
     strict: bool,
     device: Literal["auto", "cpu", "cuda"],
+    trust: bool,
     dry_run: bool,
     as_json: bool,
     **flags: Any,
@@ -118,15 +120,17 @@ def train_command(
             console.quiet = True
             LOGGER.setLevel(max(LOGGER.level, logging.WARNING))
         if resume:
-            resolved = together.from_main(lambda: _resumed(output, recipe, assignments, flags))
+            resolved = together.from_main(
+                lambda: _resumed(output, recipe, assignments, flags, trust)
+            )
         else:
-            resolved = _resolve(recipe, assignments, flags)
+            resolved = _resolve(recipe, assignments, flags, trust)
         if dry_run:
             if together.main:
                 resolved = with_all_options(resolved)
                 if not resume:
                     RunDirectory(output).check_free()
-                foreseen = preview(resolved, device=device, strict=strict, track=track)
+                foreseen = preview(resolved, device=device, strict=strict, trust=trust, track=track)
                 content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
                 emit_json(content) if as_json else show_preview(out, resolved, foreseen)
             return
@@ -142,6 +146,7 @@ def train_command(
                     device=device,
                     resume=resume,
                     strict=strict,
+                    trust=trust,
                     observer=observer,
                     track=track,
                 )
@@ -151,7 +156,9 @@ def train_command(
             emit_json(summary) if as_json else _report(summary)
 
 
-def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> Recipe:
+def _resolve(
+    recipe: str | None, assignments: Sequence[str], flags: dict[str, Any], trust: bool
+) -> Recipe:
     changes = {
         key: flags[flag]
         for flag, key in (
@@ -162,7 +169,10 @@ def _resolve(recipe: str | None, assignments: Sequence[str], flags: dict[str, An
         )
         if flags[flag] is not None
     }
-    assignments = [*network_assignments(flags["model"], flags["init_from"]), *assignments]
+    assignments = [
+        *network_assignments(flags["model"], flags["init_from"], trust=trust),
+        *assignments,
+    ]
     if recipe is None:
         synthetic = changes.get("data.path", "synthetic") == "synthetic"
         recipe = "quickstart" if synthetic else "speech-mini"
@@ -185,7 +195,11 @@ def _check_lambda_rule(method: str) -> None:
 
 
 def _resumed(
-    output: Path, recipe: str | None, assignments: Sequence[str], flags: dict[str, Any]
+    output: Path,
+    recipe: str | None,
+    assignments: Sequence[str],
+    flags: dict[str, Any],
+    trust: bool,
 ) -> Recipe:
     """The saved recipe; options given again must agree with it."""
     saved = RunDirectory(output).saved_recipe()
@@ -197,7 +211,9 @@ def _resumed(
     ]
     # A run that several processes began has a micro-batch for each, whatever was given.
     pieces = saved.training.micro_batches
-    if given and not same_training(_resolve(recipe, assignments, flags).in_pieces(pieces), saved):
+    if not given:
+        require_trust(saved.model.name, f"'{output}'", trust=trust)
+    elif not same_training(_resolve(recipe, assignments, flags, trust).in_pieces(pieces), saved):
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"

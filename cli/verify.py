@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, verbosity_options
-from sparsify.cli.options import PATH, threads_option
+from sparsify.cli.options import PATH, threads_option, trust_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
@@ -45,6 +45,7 @@ from sparsify.verification.scoring import Scoring
     "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
 )
 @threads_option
+@trust_option
 @json_option
 @verbosity_options
 def verify_command(
@@ -57,6 +58,7 @@ def verify_command(
     operating_point: str | None,
     require_match: bool,
     threads: int | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Score two recordings and say whether the speaker is the same.
@@ -71,7 +73,7 @@ def verify_command(
         raise click.UsageError("--threshold and --at exclude each other.")
     if threshold is not None and not math.isfinite(threshold):
         raise click.UsageError(f"--threshold must be a number, got {threshold}.")
-    model = load_speaker_model(path, threads)
+    model = load_speaker_model(path, threads, trust=trust)
     scoring = Scoring()
     if threshold is None:
         found = _calibration(model, calibration)

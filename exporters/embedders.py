@@ -146,41 +146,35 @@ class SpeakerModel:
         return mean
 
 
-def load_speaker_model(path: str | Path, threads: int | None = None) -> SpeakerModel:
+def load_speaker_model(
+    path: str | Path, threads: int | None = None, *, trust: bool = False
+) -> SpeakerModel:
     """A network from disk with what is known of its features; the file is read once.
 
     Args:
         path: A run directory or artifact; an `.onnx` need not be ours.
         threads: Threads per call; the runtime's default if not given.
+        trust: Whether code that the file names as its network may be imported and run.
 
     Raises:
-        SparsifyError: The file cannot be read, does not embed features, or says that it expects
-            features that are not computed here.
+        SparsifyError: The file cannot be read, does not embed features, names code and is not
+            trusted, or says that it expects features that are not computed here.
     """
-    artifact = load_artifact(path)
+    artifact = load_artifact(path, trust=trust)
     front_end = _expected_front_end(artifact)
     network = network_of(artifact, threads)
     return SpeakerModel(artifact, lambda feats: network(feats[None])[0], front_end)
 
 
-def load_network(path: str | Path, threads: int | None = None) -> Network:
-    """A network from disk: `.onnx` in onnxruntime, any other artifact in PyTorch.
+def network_of(artifact: Artifact, threads: int | None = None) -> Network:
+    """The network of an artifact: `.onnx` in onnxruntime, any other in PyTorch.
 
     Args:
-        path: A run directory or artifact; an `.onnx` need not be ours.
+        artifact: What was read; an `.onnx` need not be ours.
         threads: Threads per call; the runtime's default if not given.
 
     Raises:
-        SparsifyError: The file cannot be read or does not embed features.
-    """
-    return network_of(load_artifact(path), threads)
-
-
-def network_of(artifact: Artifact, threads: int | None = None) -> Network:
-    """`load_network` of an artifact that has been read.
-
-    Raises:
-        SparsifyError: The file does not embed features.
+        SparsifyError: The file does not embed features, or names code and is not trusted.
     """
     if artifact.format == "onnx":
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
@@ -189,7 +183,7 @@ def network_of(artifact: Artifact, threads: int | None = None) -> Network:
 
 def _expected_front_end(artifact: Artifact) -> FrontEnd:
     """The features the model expects; for files that are not ours, those of sherpa-onnx."""
-    if artifact.architecture is not None:
+    if artifact.metadata.get("framework") == "sparsify" or artifact.architecture is not None:
         return artifact.front_end
     stated = {key: text for key, text in artifact.metadata.items() if key == "sample_rate"}
     front_end = validate(FrontEnd, stated, f"metadata of '{artifact.path}'")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sparsify.artifact import Artifact, Layout, load_artifact, weights_table
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_network, torch_network
+from sparsify.exporters.embedders import network_of, torch_network
 from sparsify.exporters.onnx import export_onnx
 from sparsify.exporters.parity import Parity, compare
 from sparsify.exporters.safetensors import export_safetensors
@@ -95,10 +95,10 @@ def export_artifact(
             export_onnx(artifact, temporary)
         else:
             export_safetensors(artifact, temporary, layout)
-        written = load_artifact(temporary)
+        written = load_artifact(temporary, trust=artifact.trusted)
         parity = compare(
             torch_network(artifact.build()),
-            load_network(temporary),
+            network_of(written),
             bins=artifact.front_end.num_mel_bins,
             tolerance=tolerance,
         )

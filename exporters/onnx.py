@@ -25,8 +25,9 @@ from sparsify.artifact import Artifact, canonical_state, provenance
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.recipe_sections import FrontEnd
+from sparsify.seals import onnx_entries, seal
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.weights import ONNX_PREFIX
+from sparsify.weights import ONNX_PREFIX, own_metadata
 
 # What the exporter's operators are written for, so that no version conversion touches the graph.
 # The file format of the same release is all it needs, and what onnxruntime reads since 1.14;
@@ -58,16 +59,12 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     model.load_state_dict(state)
     proto = _graph(model, artifact)
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
-    metadata = _runtime_metadata(proto, artifact.front_end) | {
-        f"{ONNX_PREFIX}{key}": value
-        for key, value in (
-            provenance(model, artifact.front_end, artifact.recipe) | artifact.measured
-        ).items()
-    }
-    metadata[f"{ONNX_PREFIX}nonzero"] = json.dumps(
+    own = provenance(model, artifact.front_end, artifact.recipe) | artifact.measured
+    own["nonzero"] = json.dumps(
         {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
     )
-    onnx.helper.set_model_props(proto, metadata)
+    onnx.helper.set_model_props(proto, _runtime_metadata(proto, artifact.front_end))
+    _seal(proto, own)
     onnx.checker.check_model(proto, full_check=True)
     _write(proto, output)
 
@@ -83,7 +80,18 @@ def replace_weights(source: Path, output: Path, tensors: Mapping[str, Tensor]) -
         if initializer.name in tensors:
             values = tensors[initializer.name].numpy()
             initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+    own = own_metadata(proto)
+    if own:
+        _seal(proto, own)
     _write(proto, output)
+
+
+def _seal(proto: onnx.ModelProto, own: Mapping[str, str]) -> None:
+    """Gives a graph our metadata, with a seal of both."""
+    sealed = {**own, **seal(onnx_entries(own, proto))}
+    others = {p.key: p.value for p in proto.metadata_props if not p.key.startswith(ONNX_PREFIX)}
+    properties = others | {f"{ONNX_PREFIX}{key}": value for key, value in sealed.items()}
+    onnx.helper.set_model_props(proto, properties)
 
 
 def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:

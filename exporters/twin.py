@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sparsify.artifact import Artifact, weights_table, write_artifact
+from sparsify.artifact import Artifact, copy_artifact, weights_table
 from sparsify.exporters.onnx import replace_weights
 
 _FALLBACK_SCALE = 0.01
@@ -27,9 +28,7 @@ def write_dense_twin(artifact: Artifact, output: Path) -> None:
     if artifact.format == "onnx":
         replace_weights(artifact.path, output, dense)
         return
-    model = artifact.build()
-    model.load_state_dict(dense, strict=False)
-    write_artifact(model, output, artifact.front_end, artifact.recipe, "dense")
+    copy_artifact(replace(artifact, state=artifact.state | dense), output, "dense")
 
 
 def _dense_weights(artifact: Artifact) -> dict[str, Tensor]:

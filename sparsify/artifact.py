@@ -2,17 +2,18 @@
 
 A `.safetensors` artifact has string metadata: `format_version`, `framework` (`sparsify`),
 `architecture` and `front_end` (JSON), `recipe` (YAML, when known), `sparsity` (prunable),
-`global_sparsity`, `layout`, `source_digest` and, after a training, `embedding_mean` (JSON: mean
-embedding of the training utterances, float32). An ONNX export carries the same keys with the
-prefix `sparsify.`.
+`global_sparsity`, `layout`, `source_digest`, the seal (see `sparsify.seals`) and, after a training,
+`embedding_mean` (JSON: mean embedding of the training utterances, float32). Of a network that is
+not ours `parameter_kinds` tells what its parameters are (JSON: type and prunability by name), so
+that reading the file takes no foreign code. An ONNX export carries the same keys with the prefix
+`sparsify.`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,20 +22,28 @@ from typing import Literal
 
 import safetensors.torch
 import torch
-import yaml
 from torch import Tensor, nn
 
 from sparsify.bitmask import pack
+from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.models import speechbrain, wespeaker
 from sparsify.models.foreign import UnsupportedModelError
-from sparsify.models.registry import Architecture, architecture_of, build_model
+from sparsify.models.registry import Architecture, architecture_of, require_trust
 from sparsify.recipe import Recipe, parse_recipe
 from sparsify.recipe_sections import FrontEnd
+from sparsify.seals import COUNTER, damaged, seal, source_digest, tensor_entries
 from sparsify.section import validate
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import SparsityTable, sparsity_table, table_from_tensors
+from sparsify.sparsity.table import (
+    Kind,
+    SparsityTable,
+    parameter_kinds,
+    sparsity_table,
+    table_from_tensors,
+    table_of,
+)
 from sparsify.weights import Weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -43,8 +52,8 @@ Layout = Literal["dense", "bitmask"]
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
-_COUNTER = "num_batches_tracked"
 _MEAN = "embedding_mean"
+_KINDS = "parameter_kinds"
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Artifact:
         front_end: The features the network expects; the default where they are not known.
         metadata: All strings the file carries.
         operators: In ONNX files, the operator that consumes each tensor.
-        obstacle: Why another toolkit's network, though known, cannot be rebuilt.
+        obstacle: Why the network, though known, cannot be rebuilt.
+        trusted: Whether the file may name code that building the network imports and runs.
     """
 
     path: Path
@@ -70,6 +80,7 @@ class Artifact:
     metadata: dict[str, str]
     operators: Mapping[str, str] = field(default_factory=dict)
     obstacle: str | None = None
+    trusted: bool = False
 
     @cached_property
     def recipe(self) -> Recipe | None:
@@ -77,11 +88,7 @@ class Artifact:
         text = self.metadata.get("recipe")
         if text is None or self.architecture is None:
             return None
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SparsifyError(f"the recipe in '{self.path}' is not valid YAML") from error
-        return parse_recipe(content, str(self.path))
+        return parse_recipe(parse_yaml(text, f"the recipe in '{self.path}'"), str(self.path))
 
     @property
     def layout(self) -> str:
@@ -98,11 +105,21 @@ class Artifact:
         """Patterns of parameter names that were protected from pruning."""
         return self.recipe.model.ignore if self.recipe else ()
 
+    def check_trust(self) -> None:
+        """Refuses a file that names code as its network, unless it is trusted.
+
+        Raises:
+            SparsifyError: It does.
+        """
+        if self.architecture is not None:
+            require_trust(self.architecture.name, f"'{self.path}'", trust=self.trusted)
+
     def build(self) -> nn.Module:
         """The network with these weights, on the CPU, in eval mode.
 
         Raises:
-            SparsifyError: The file does not say which network it is, or its tensors do not fit.
+            SparsifyError: The file does not say which network it is, its tensors do not fit, or it
+                names code and is not trusted.
         """
         if self.architecture is None:
             raise SparsifyError(
@@ -110,9 +127,38 @@ class Artifact:
                 or f"'{self.path}' does not say which network it is: build that with"
                 " sparsify.build_model, load the state dict and use sparsify.save_model"
             )
-        model = build_model(self.architecture.name, **self.architecture.options)
+        self.check_trust()
+        if not self.architecture.is_code:
+            self._check_fit(self.architecture.outline(), self.architecture.name)
+        model = self.architecture.build()
         self.load_into(model)
         return model.eval()
+
+    def kinds(self) -> dict[str, Kind] | None:
+        """What each parameter is, by name, without building anything; `None` if that is not known.
+
+        Raises:
+            SparsifyError: The tensors do not fit the architecture.
+        """
+        if self.architecture is None:
+            return None
+        if not self.architecture.is_code:
+            network = self.architecture.outline()
+            self._check_fit(network, self.architecture.name)
+            return parameter_kinds(network, self.ignore)
+        text = self.metadata.get(_KINDS)
+        if text is None:
+            return None
+        listed = parse_json(text, f"{_KINDS} of '{self.path}'")
+        try:
+            kinds = {
+                str(name): Kind(str(type_), bool(may)) for name, (type_, may) in listed.items()
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SparsifyError(f"'{self.path}' has damaged metadata: {error!r}") from error
+        if missing := kinds.keys() - self.state.keys():
+            raise SparsifyError(f"'{self.path}' has damaged metadata: no tensor '{min(missing)}'")
+        return kinds
 
     def load_into(self, model: nn.Module, front_end: FrontEnd | None = None) -> None:
         """Gives a network these weights.
@@ -126,24 +172,7 @@ class Artifact:
         """
         if self.obstacle:
             raise SparsifyError(self.obstacle)
-        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
-        # ONNX has no use for batch norm's counter, and neither has a network in eval mode.
-        wrong = [
-            name
-            for name, shape in expected.items()
-            if found.get(name) != shape and not (name not in found and name.endswith(_COUNTER))
-        ]
-        # An ONNX graph has constants beside the parameters.
-        state = self.state if self.architecture else wespeaker.without_head(self.state)
-        extra = [] if self.format == "onnx" else sorted(state.keys() - expected.keys())
-        if wrong or extra:
-            holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
-            raise SparsifyError(
-                f"'{self.path}'{holds} does not fit the architecture"
-                f" '{architecture_of(model).name}': tensor '{(wrong + extra)[0]}' is missing,"
-                " unknown or has another shape"
-            )
+        self._check_fit(model, architecture_of(model).name)
         if self.architecture and front_end not in (None, self.front_end):
             logger.warning(
                 "'%s' was trained with other features: %s, now %s",
@@ -151,13 +180,39 @@ class Artifact:
                 self.front_end,
                 front_end,
             )
-        model.load_state_dict({name: self.state[name] for name in found}, strict=False)
+        known = model.state_dict().keys() & self.state.keys()
+        model.load_state_dict({name: self.state[name] for name in known}, strict=False)
+
+    def _check_fit(self, model: nn.Module, name: str) -> None:
+        """Refuses tensors that are not those of a network, whose architecture has a name."""
+        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
+        # ONNX has no use for batch norm's counter, and neither has a network in eval mode.
+        wrong = [
+            name
+            for name, shape in expected.items()
+            if found.get(name) != shape and not (name not in found and name.endswith(COUNTER))
+        ]
+        # An ONNX graph has constants beside the parameters.
+        state = self.state if self.architecture else wespeaker.without_head(self.state)
+        extra = [] if self.format == "onnx" else sorted(state.keys() - expected.keys())
+        if wrong or extra:
+            holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
+            raise SparsifyError(
+                f"'{self.path}'{holds} does not fit the architecture '{name}': tensor"
+                f" '{(wrong + extra)[0]}' is missing, unknown or has another shape"
+            )
 
 
-def load_artifact(path: str | Path) -> Artifact:
+def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     """Reads a run directory, `.safetensors` (either layout), `.onnx` or `.pt` state dict.
 
     Also WeSpeaker's and SpeechBrain's models, see `sparsify.models.wespeaker` and `.speechbrain`.
+    A file of ours that another tool has changed is read as one that is not ours.
+
+    Args:
+        path: The file or run directory.
+        trust: Whether `build` may import and run code that the file names as its network.
 
     Raises:
         SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
@@ -169,7 +224,7 @@ def load_artifact(path: str | Path) -> Artifact:
     if weights.metadata.get("framework") != "sparsify" and weights.format != "onnx":
         return _foreign_artifact(file, weights)
     architecture, front_end = _parse(weights.metadata, file)
-    return Artifact(
+    artifact = Artifact(
         file,
         weights.format,
         weights.tensors,
@@ -177,16 +232,35 @@ def load_artifact(path: str | Path) -> Artifact:
         front_end,
         weights.metadata,
         weights.operators,
+        trusted=trust,
     )
+    intact = _is_intact_unsealed(artifact) if weights.intact is None else weights.intact
+    if intact or architecture is None:
+        return artifact
+    logger.warning(
+        "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
+        " not ours",
+        file,
+    )
+    obstacle = (
+        f"'{file}' has been changed by another tool since sparsify wrote it: its network cannot be"
+        " rebuilt, take the file from before"
+    )
+    return replace(artifact, architecture=None, obstacle=obstacle)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     """A ready network from anything that `load_artifact` reads, on the CPU, in eval mode.
 
+    Args:
+        path: The file or run directory.
+        trust: Whether code that the file names as its network may be imported and run.
+
     Raises:
-        SparsifyError: The file cannot be read or does not say which network it is.
+        SparsifyError: The file cannot be read, does not say which network it is, or names code and
+            is not trusted.
     """
-    return load_artifact(path).build()
+    return load_artifact(path, trust=trust).build()
 
 
 def save_model(
@@ -231,12 +305,30 @@ def write_artifact(
     Raises:
         SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
     """
+    metadata = provenance(model, front_end, recipe) | {"layout": layout, **extra}
+    _write(path, canonical_state(model), prunable_parameters(model), metadata)
+
+
+def copy_artifact(artifact: Artifact, path: Path, layout: Layout) -> None:
+    """Writes a `.safetensors` artifact in a layout, without building its network.
+
+    Raises:
+        SparsifyError: The tensors do not fit the architecture, or the file cannot be written.
+    """
+    state = {name: _canonical(tensor) for name, tensor in artifact.state.items()}
+    prunable = [layer.name for layer in weights_table(artifact).prunable]
+    _write(path, state, prunable, artifact.metadata | {"layout": layout})
+
+
+def _write(
+    path: Path, state: Mapping[str, Tensor], prunable: Iterable[str], metadata: dict[str, str]
+) -> None:
     if path.suffix != ".safetensors":
         raise SparsifyError(f"cannot write '{path}': the name must end in .safetensors")
-    metadata = provenance(model, front_end, recipe) | {"layout": layout, **extra}
-    stored = canonical_state(model)
-    if layout == "bitmask":
-        for name in prunable_parameters(model):
+    metadata = metadata | seal(tensor_entries(metadata, state))
+    stored = dict(state)
+    if metadata["layout"] == "bitmask":
+        for name in prunable:
             if bool((stored[name] == 0).any()):
                 packed = pack(stored.pop(name))
                 stored |= {f"{name}.{part}": tensor for part, tensor in vars(packed).items()}
@@ -251,7 +343,8 @@ def provenance(model: nn.Module, front_end: FrontEnd, recipe: Recipe | None) -> 
         SparsifyError: The model does not know its architecture, or that is not JSON.
     """
     architecture = architecture_of(model)
-    table = sparsity_table(model, recipe.model.ignore if recipe else ())
+    ignore = recipe.model.ignore if recipe else ()
+    table = sparsity_table(model, ignore)
     try:
         description = json.dumps(asdict(architecture))
     except TypeError as error:
@@ -267,6 +360,8 @@ def provenance(model: nn.Module, front_end: FrontEnd, recipe: Recipe | None) -> 
         "global_sparsity": repr(table.global_sparsity),
         "source_digest": source_digest(canonical_state(model)),
     }
+    if architecture.is_code:
+        metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
     return metadata | ({"recipe": recipe.to_yaml()} if recipe else {})
 
 
@@ -275,37 +370,23 @@ def canonical_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: _canonical(tensor) for name, tensor in model.state_dict().items()}
 
 
-def source_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state: traces an export to its model, in whatever format and layout.
-
-    Covers names, types, shapes and values in order of the names. Batch norm's counters, which have
-    no part in an embedding and do not survive ONNX, are left out.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if name.endswith(_COUNTER):
-            continue
-        tensor = state[name].contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def weights_table(artifact: Artifact) -> SparsityTable:
     """The layer-wise sparsity of a file.
 
-    For our artifacts: exactly the trainable parameters of the network. For other files: the float
-    tensors that are not batch-norm statistics, prunable by `prunable_tensor`.
+    For our artifacts: exactly the trainable parameters of the network, which is not built. For
+    other files: the float tensors that are not batch-norm statistics, prunable by
+    `prunable_tensor`.
 
     Raises:
         SparsifyError: The tensors do not fit the architecture.
     """
-    if artifact.architecture is None:
-        table = table_from_tensors(artifact.state, artifact.operators)
-        if not table.parameters:
-            raise SparsifyError(f"'{artifact.path}' holds no float weights that could be counted")
-        return table
-    return sparsity_table(artifact.build(), artifact.ignore)
+    kinds = artifact.kinds()
+    if kinds is not None:
+        return table_of(kinds, artifact.state)
+    table = table_from_tensors(artifact.state, artifact.operators)
+    if not table.parameters:
+        raise SparsifyError(f"'{artifact.path}' holds no float weights that could be counted")
+    return table
 
 
 def _reproducible(content: bytes) -> bytes:
@@ -351,16 +432,38 @@ def _foreign_artifact(file: Path, weights: Weights) -> Artifact:
     )
 
 
+def _is_intact_unsealed(artifact: Artifact) -> bool:
+    """Whether a file of ours without a seal, from an earlier version, is as it was written.
+
+    Raises:
+        SparsifyError: It is damaged.
+    """
+    architecture, digest = artifact.architecture, artifact.metadata.get("source_digest")
+    if architecture is None or architecture.is_code or digest is None:
+        return True
+    expected = architecture.outline().state_dict()
+    state = {name: tensor for name, tensor in artifact.state.items() if name in expected}
+    if source_digest(state) == digest:
+        return True
+    if all(
+        name.endswith(COUNTER)
+        or (name in state and (t.shape, t.dtype) == (state[name].shape, state[name].dtype))
+        for name, t in expected.items()
+    ):
+        raise damaged(artifact.path)
+    return False
+
+
 def _parse(metadata: Mapping[str, str], path: Path) -> tuple[Architecture | None, FrontEnd]:
     if metadata.get("framework") != "sparsify":
         return None, FrontEnd()
     try:
         version = int(metadata["format_version"])
-        architecture = Architecture(**json.loads(metadata["architecture"]))
+        architecture = Architecture(**parse_json(metadata["architecture"], "its architecture"))
         if not isinstance(architecture.name, str) or not isinstance(architecture.options, dict):
             raise TypeError("architecture must have a name and options")
-        front_end = json.loads(metadata["front_end"])
-    except (KeyError, TypeError, ValueError) as error:
+        front_end = parse_json(metadata["front_end"], "its front end")
+    except (KeyError, TypeError, ValueError, SparsifyError) as error:
         raise SparsifyError(f"'{path}' has damaged metadata: {error!r}") from error
     if version > FORMAT_VERSION:
         raise SparsifyError(f"'{path}' has format version {version}: update sparsify to read it")

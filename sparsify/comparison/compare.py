@@ -34,6 +34,7 @@ def compare(
     jobs: int,
     device: str = "auto",
     measure_latency: bool = False,
+    trust: bool = False,
     display: Display = lambda _: nullcontext(ignore),
     track: Track = silent,
 ) -> Results:
@@ -45,6 +46,8 @@ def compare(
         jobs: Processes at a time.
         device: For the trainings.
         measure_latency: Measure the latency of each model, too.
+        trust: Whether the file of a teacher may name code as its network. The network of the recipe
+            is the caller's choice.
         display: Shows the progress of the trainings, first of those that tune the methods.
         track: Shows the progress of reading the results.
 
@@ -64,13 +67,21 @@ def compare(
     tuned: list[Row] = []
     if plan.tunings:
         with display("tuning") as watch:
-            failures = carry_out(tuning_plan(plan), output, jobs=jobs, device=device, watch=watch)
+            failures = carry_out(
+                tuning_plan(plan), output, jobs=jobs, device=device, trust=trust, watch=watch
+            )
         tuned = tuning_rows(plan, output, failures)
         plan = tuned_plan(plan, tuned)
     try:
         with display("all runs") as watch:
             failures = carry_out(
-                plan, output, jobs=jobs, device=device, measure_latency=measure_latency, watch=watch
+                plan,
+                output,
+                jobs=jobs,
+                device=device,
+                measure_latency=measure_latency,
+                trust=trust,
+                watch=watch,
             )
     except KeyboardInterrupt:
         rows, _ = _collect(plan, output, track)

@@ -12,7 +12,8 @@ import yaml
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from sparsify.artifact import load_artifact, source_digest
+from sparsify.artifact import load_artifact
+from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.base import Task
@@ -23,6 +24,7 @@ from sparsify.methods.registry import (
     pursues_target,
 )
 from sparsify.recipe import Recipe
+from sparsify.seals import source_digest
 from sparsify.section import OpenFraction, Section, validate
 from sparsify.speech._torchaudio import torchaudio_module
 from sparsify.training.data import SYNTHETIC
@@ -290,16 +292,23 @@ def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int])
     return cells
 
 
-def model_digests(recipe: Recipe) -> dict[str, str]:
+def model_digests(recipe: Recipe, *, trust: bool) -> dict[str, str]:
     """What tells the models that a recipe names from others, by the keys that name them.
 
+    Args:
+        recipe: Of the comparison.
+        trust: Whether the file of a teacher may name code as its network.
+
     Raises:
-        SparsifyError: A model cannot be read.
+        SparsifyError: A model cannot be read, or names code and is not trusted.
     """
     digests = {}
     for key, path in _models(recipe).items():
         try:
-            digests[key] = source_digest(load_artifact(path).state)
+            artifact = load_artifact(path, trust=trust)
+            if path == recipe.distillation.teacher:
+                artifact.check_trust()
+            digests[key] = source_digest(artifact.state)
         except SparsifyError as error:
             raise SparsifyError(f"{key}: {error}") from error
     return digests
@@ -330,12 +339,7 @@ def read_plan(folder: Path) -> Plan | None:
         return None
     mend = "delete it and say all options of the comparison again; what is trained is kept"
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SparsifyError(f"'{file}' is damaged: {mend}") from error
-    if not isinstance(content, dict):
-        raise SparsifyError(f"'{file}' is damaged: {mend}")
-    try:
+        content = parse_yaml(read_text(file, MOST_YAML_BYTES), f"'{file}'")
         return validate(Plan, content, f"'{file}'")
     except SparsifyError as error:
         raise SparsifyError(f"{error}: {mend}") from error

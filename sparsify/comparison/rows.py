@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact import Artifact, load_artifact, weights_table, write_artifact
+from sparsify.artifact import Artifact, copy_artifact, load_artifact, weights_table
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION
 from sparsify.errors import SparsifyError
@@ -107,8 +107,7 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
     """Bytes of the model file as it is, zipped, and in the bitmask layout."""
     with TemporaryDirectory() as folder:
         packed = Path(folder) / "bitmask.safetensors"
-        recipe, measured = artifact.recipe, artifact.measured
-        write_artifact(artifact.build(), packed, artifact.front_end, recipe, "bitmask", measured)
+        copy_artifact(artifact, packed, "bitmask")
         return {
             "bytes": artifact.path.stat().st_size,
             "zipped_bytes": zipped_bytes(artifact.path),

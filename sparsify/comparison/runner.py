@@ -86,6 +86,7 @@ def carry_out(
     jobs: int,
     device: str = "auto",
     measure_latency: bool = False,
+    trust: bool = False,
     watch: Watch = ignore,
 ) -> dict[str, str]:
     """Trains and evaluates what is missing.
@@ -97,6 +98,7 @@ def carry_out(
         device: For the trainings.
         measure_latency: Measure the latency of one model per method and target once all are
             trained, one at a time.
+        trust: Whether the file of a teacher may name code as its network.
         watch: Called several times a second with the progress of all runs.
 
     Returns:
@@ -110,11 +112,11 @@ def carry_out(
         check_recipe(plan, cell, output)
     with alone(output) as lock:
         runner = _Runner(plan, output, lock, watch)
-        runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device))
+        runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device, trust=trust))
         if measure_latency:
             trained = [each for each in runner.progress if each.state != "failed"]
             first = {each.cell.label: each for each in reversed(trained)}
-            runner.work(1, lambda cell: latency_step(cell, output), list(first.values()))
+            runner.work(1, lambda cell: latency_step(plan, cell, output), list(first.values()))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 

@@ -14,6 +14,7 @@ from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.registry import same_training
+from sparsify.models.registry import names_code
 from sparsify.training.run_directory import RunDirectory
 
 RUNS = "runs"
@@ -51,7 +52,9 @@ def evaluated(plan: Plan, cell: Cell, output: Path) -> list[str] | None:
     return done if run.summary() is not None and standing else None
 
 
-def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator[Step]:
+def missing_steps(
+    plan: Plan, cell: Cell, output: Path, device: str, *, trust: bool = False
+) -> Iterator[Step]:
     """The steps of a run that have left no file yet, in their order."""
     run = RunDirectory(output / RUNS / cell.name)
     if run.summary() is None:
@@ -62,13 +65,14 @@ def missing_steps(plan: Plan, cell: Cell, output: Path, device: str) -> Iterator
             recipe.write_text(plan.recipe_of(cell).to_yaml(), "utf-8")
             start = ["--recipe", str(recipe)]
         options = ["--output", str(run.path), "--device", device, "--json"]
+        options += ["--trust"] if trust else _trusted(plan)
         yield Step(TRAINING, ["train", *start, *options], lambda summary: None)
     for test in plan.tests:
         if not _is_evaluated(run, test):
-            yield _evaluation(run, test)
+            yield _evaluation(plan, run, test)
 
 
-def _evaluation(run: RunDirectory, test: TestSet) -> Step:
+def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Step:
     options = ["--trials", test.trials, "--audio-root", test.audio_root]
     if test.speaker_problem() is None:
         options += ["--confidence", CONFIDENCE, "--resampled"]
@@ -82,12 +86,12 @@ def _evaluation(run: RunDirectory, test: TestSet) -> Step:
 
     return Step(
         f"evaluating on {test.name}",
-        ["evaluate", str(run.path), *options, "--json", "--quiet"],
+        ["evaluate", str(run.path), *options, *_trusted(plan), "--json", "--quiet"],
         keep,
     )
 
 
-def latency_step(cell: Cell, output: Path) -> Iterator[Step]:
+def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
     """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
     run = output / RUNS / cell.name
     if (run / LATENCY_FILE).is_file():
@@ -99,7 +103,8 @@ def latency_step(cell: Cell, output: Path) -> Iterator[Step]:
         model.unlink()
 
     options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
-    yield Step("measuring latency", ["export", str(run), *options, "--json", "--quiet"], keep)
+    options += [*_trusted(plan), "--json", "--quiet"]
+    yield Step("measuring latency", ["export", str(run), *options], keep)
 
 
 def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
@@ -117,6 +122,11 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
         raise SparsifyError(
             f"'{run.path}' was trained with another recipe: give another --output, or delete it"
         )
+
+
+def _trusted(plan: Plan) -> list[str]:
+    """The flag for files of runs whose network is code, which the plan, and so the user, names."""
+    return ["--trust"] if names_code(plan.recipe.model.name) else []
 
 
 def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:

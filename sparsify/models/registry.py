@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from sparsify.errors import SparsifyError, did_you_mean
@@ -28,19 +29,48 @@ _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "resnet293": partial(ResNet, blocks=(10, 20, 64, 3), bottleneck=True),
 }
 
+_MOST_SHOWN = 200  # characters of options in an error
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """What `build_model` needs to build the same network again.
+    """What it takes to build the same network again.
 
     Attributes:
-        name: A registered name, or for a user's own network `module:factory`, a `torch.nn.Module`
-            class or a function annotated to return one.
+        name: A registered name, or for a user's own network `module:factory`.
         options: Keyword arguments of the factory; must be JSON values.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether building it imports and calls code that is not ours."""
+        return names_code(self.name)
+
+    def outline(self) -> nn.Module:
+        """The network of a registered name without values, on the device `meta`.
+
+        Takes no memory, so that options from a file can be checked before they are obeyed.
+
+        Raises:
+            SparsifyError: The name is none of ours, or an option does not fit.
+        """
+        if self.is_code:
+            raise SparsifyError(f"'{self.name}' is code: its outline is not known")
+        with torch.device("meta"):
+            return _build(self)
+
+    def build(self) -> nn.Module:
+        """The network with random weights; of `module:factory`, this runs that code.
+
+        Raises:
+            SparsifyError: The name is unknown or an option does not fit.
+        """
+        model = _build(self)
+        model.architecture = self  # type: ignore[assignment]
+        return model
 
 
 def model_names() -> list[str]:
@@ -48,24 +78,41 @@ def model_names() -> list[str]:
     return sorted(_FACTORIES)
 
 
-def build_model(name: str, **options: Any) -> nn.Module:
+def names_code(name: str) -> bool:
+    """Whether the name of an architecture is `module:factory`."""
+    return ":" in name
+
+
+def require_trust(name: str, source: str, *, trust: bool) -> None:
+    """Refuses to run code that only a file has named.
+
+    Args:
+        name: Of an architecture.
+        source: Where it was read, such as "'run/recipe.yaml'".
+        trust: Whether the user has said that this file may name code.
+
+    Raises:
+        SparsifyError: The name is `module:factory`, and nobody but the file vouches for it.
+    """
+    if names_code(name) and not trust:
+        raise SparsifyError(
+            f"{source} names code for its network, '{name}', which would be imported and run: add"
+            " --trust (in Python trust=True) if you trust whoever made the file"
+        )
+
+
+def build_model(name: str, /, **options: Any) -> nn.Module:
     """Builds a network that maps features `(B, T, 80)` to embeddings `(B, D)`.
 
     Args:
-        name: A registered name (`model_names()`) or `module:factory`.
+        name: A registered name (`model_names()`), or `module:factory` for a network of your own:
+            anything that returns a `torch.nn.Module` when called.
         **options: Keyword arguments of the factory.
 
     Raises:
         SparsifyError: The name is unknown or an option does not fit.
     """
-    factory = _factory(name)
-    try:
-        inspect.signature(factory).bind(**options)
-        model = factory(**options)
-    except (TypeError, ValueError, RuntimeError, LookupError) as error:
-        raise SparsifyError(f"model '{name}' cannot be built with {options}: {error}") from error
-    model.architecture = Architecture(name, options)  # type: ignore[assignment]
-    return model
+    return Architecture(name, options).build()
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -83,10 +130,27 @@ def architecture_of(model: nn.Module) -> Architecture:
     return architecture
 
 
-def _factory(name: str) -> Callable[..., nn.Module]:
+def _build(architecture: Architecture) -> nn.Module:
+    name, options = architecture.name, architecture.options
+    factory = _factory(name)
+    try:
+        inspect.signature(factory).bind(**options)
+        model = factory(**options)
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())[:_MOST_SHOWN]
+        raise SparsifyError(f"model '{name}' cannot be built with {given}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise SparsifyError(
+            f"'{name}' made no network but a {type(model).__name__}: name a torch.nn.Module class,"
+            " or a function that returns one"
+        )
+    return model
+
+
+def _factory(name: str) -> Callable[..., Any]:
     if name in _FACTORIES:
         return _FACTORIES[name]
-    if ":" not in name:
+    if not names_code(name):
         raise SparsifyError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
     module_name, _, attribute = name.partition(":")
     try:
@@ -95,20 +159,6 @@ def _factory(name: str) -> Callable[..., nn.Module]:
         raise SparsifyError(
             f"cannot import model '{name}' (is its folder on PYTHONPATH?): {error}"
         ) from error
-    if not _makes_networks(factory):
-        raise SparsifyError(
-            f"'{name}' does not make networks: name a torch.nn.Module class, or a function that is"
-            " annotated to return one"
-        )
+    if not callable(factory):
+        raise SparsifyError(f"'{name}' cannot be called: name a class or a function")
     return factory
-
-
-def _makes_networks(factory: object) -> bool:
-    """Whether it is safe to call: names come from files too, and must not run just anything."""
-    made = factory
-    if inspect.isfunction(factory):
-        try:
-            made = inspect.signature(factory, eval_str=True).return_annotation
-        except NameError:  # an annotation that only a type checker can resolve
-            return False
-    return inspect.isclass(made) and issubclass(made, nn.Module)

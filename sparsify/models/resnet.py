@@ -12,6 +12,8 @@ from sparsify.models.layers import AttentiveStatisticsPooling, StatisticsPooling
 
 Pooling = Literal["statistics", "attentive"]
 
+MOST_BLOCKS = 256  # of a stage; what a file asks for must not take for ever
+
 
 class Projection(nn.Conv2d):
     """A 1×1 convolution, which in training leaves out what the stride skips beforehand.
@@ -84,7 +86,7 @@ class ResNet(nn.Module):
             learnt weights.
 
     Raises:
-        ValueError: A size is not positive, or the pooling unknown.
+        ValueError: A size is not positive, a stage is deeper than any, or the pooling unknown.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class ResNet(nn.Module):
             raise ValueError(
                 "channels, feature_dim, embedding_dim and four blocks must be positive"
             )
+        if max(blocks) > MOST_BLOCKS:
+            raise ValueError(f"a stage has at most {MOST_BLOCKS} blocks: {blocks}")
         if pooling not in ("statistics", "attentive"):
             raise ValueError(f"pooling must be 'statistics' or 'attentive': {pooling!r}")
         kind = Bottleneck if bottleneck else BasicBlock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,8 +123,15 @@ class SparsityTable:
         return "\n".join(lines)
 
 
-def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTable:
-    """Counts the exact zeros of every trainable parameter of a network.
+class Kind(NamedTuple):
+    """What a parameter is: the class of the layer that owns it, and whether it may be pruned."""
+
+    type: str
+    prunable: bool
+
+
+def parameter_kinds(model: nn.Module, ignore: Sequence[str] = ()) -> dict[str, Kind]:
+    """The kind of every trainable parameter of a network, by name.
 
     Args:
         model: The embedding network, without its training head.
@@ -136,17 +143,40 @@ def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTabl
         for module in model.modules()
         for parameter in module.parameters(recurse=False)
     }
+    return {
+        name: Kind(owners[id(parameter)], id(parameter) in prunable)
+        for name, parameter in model.named_parameters()
+    }
+
+
+def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTable:
+    """Counts the exact zeros of every trainable parameter of a network.
+
+    Args:
+        model: The embedding network, without its training head.
+        ignore: Glob patterns of parameter names that are protected from pruning.
+    """
+    return table_of(parameter_kinds(model, ignore), dict(model.named_parameters()))
+
+
+def table_of(kinds: Mapping[str, Kind], tensors: Mapping[str, Tensor]) -> SparsityTable:
+    """Counts the exact zeros of tensors of which each kind is known.
+
+    Args:
+        kinds: Of what is counted, by name.
+        tensors: Tensors by name, others among them.
+    """
     return SparsityTable(
         tuple(
             LayerSparsity(
                 name=name,
-                type=owners[id(parameter)],
-                shape=tuple(parameter.shape),
-                parameters=parameter.numel(),
-                nonzero=int(torch.count_nonzero(parameter.detach())),
-                prunable=id(parameter) in prunable,
+                type=kind.type,
+                shape=tuple(tensors[name].shape),
+                parameters=tensors[name].numel(),
+                nonzero=int(torch.count_nonzero(tensors[name].detach())),
+                prunable=kind.prunable,
             )
-            for name, parameter in model.named_parameters()
+            for name, kind in kinds.items()
         )
     )
 
@@ -158,20 +188,12 @@ def table_from_tensors(tensors: Mapping[str, Tensor], types: Mapping[str, str]) 
         tensors: Tensors by name; batch-norm statistics are left out by their names.
         types: What uses each tensor, by name; unknown where missing.
     """
-    return SparsityTable(
-        tuple(
-            LayerSparsity(
-                name=name,
-                type=types.get(name, ""),
-                shape=tuple(tensor.shape),
-                parameters=tensor.numel(),
-                nonzero=int(torch.count_nonzero(tensor)),
-                prunable=prunable_tensor(tensor),
-            )
-            for name, tensor in tensors.items()
-            if tensor.is_floating_point() and not name.endswith(_BUFFERS)
-        )
-    )
+    kinds = {
+        name: Kind(types.get(name, ""), prunable_tensor(tensor))
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not name.endswith(_BUFFERS)
+    }
+    return table_of(kinds, tensors)
 
 
 def _share_of_zeros(layers: Sequence[LayerSparsity]) -> float:

@@ -19,16 +19,17 @@ class Teacher:
         front_end: The features that it is given.
         embedding_dim: Size of the embeddings of the network that learns.
         compute: Where and how precisely it computes.
+        trust: Whether the file may name code as its network.
 
     Raises:
         SparsifyError: The model cannot be read, or expects other features, or has embeddings of
-            another size.
+            another size, or names code and is not trusted.
     """
 
     def __init__(
-        self, path: str, front_end: FrontEnd, embedding_dim: int, compute: Compute
+        self, path: str, front_end: FrontEnd, embedding_dim: int, compute: Compute, *, trust: bool
     ) -> None:
-        artifact = load_artifact(path)
+        artifact = load_artifact(path, trust=trust)
         self._network = artifact.build()
         if artifact.front_end != front_end:
             raise SparsifyError(

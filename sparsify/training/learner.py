@@ -41,6 +41,7 @@ class Learner:
         processes: Which of those that train together this one is.
         speakers: Number of training speakers.
         start: State dict of the network to start from; first random weights without.
+        trust: Whether the file of the teacher may name code as its network.
 
     Attributes:
         network: The embedding network.
@@ -59,6 +60,8 @@ class Learner:
         processes: Processes,
         speakers: int,
         start: Mapping[str, Tensor] | None = None,
+        *,
+        trust: bool = False,
     ) -> None:
         self.recipe = recipe
         self.compute = compute
@@ -71,7 +74,9 @@ class Learner:
         size, distillation = embedding_dim(network, recipe), recipe.distillation
         self.teacher = None
         if distillation.teacher is not None:
-            self.teacher = Teacher(distillation.teacher, recipe.front_end, size, compute)
+            self.teacher = Teacher(
+                distillation.teacher, recipe.front_end, size, compute, trust=trust
+            )
         classifier = None
         if distillation.labels:
             classifier = AAMSoftmax(size, speakers * len(recipe.speeds), recipe.objective.scale)

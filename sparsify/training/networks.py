@@ -17,22 +17,27 @@ from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
 
-def network_assignments(model: str | None, init_from: str | None) -> list[str]:
+def network_assignments(
+    model: str | None, init_from: str | None, *, trust: bool = False
+) -> list[str]:
     """The `key=value` pairs of a recipe that a choice of network stands for.
 
     Args:
         model: Name of an architecture, whose options are its defaults.
         init_from: A model to start from; its network and front end go with it, as far as it knows
             them and `model` is no other.
+        trust: Whether `init_from` may name code as its network; `model` may anyway.
 
     Raises:
-        SparsifyError: `init_from` cannot be read.
+        SparsifyError: `init_from` cannot be read, or names code and is not trusted.
     """
     named = {} if model is None else {"model.name": model, "model.options": {}}
     if init_from is None:
         return _assignments(named)
     try:
-        artifact = load_artifact(init_from)
+        artifact = load_artifact(init_from, trust=trust)
+        if model is None:
+            artifact.check_trust()
     except SparsifyError as error:
         raise SparsifyError(f"--init-from: {error}") from error
     known = artifact.architecture

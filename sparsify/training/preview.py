@@ -33,6 +33,7 @@ def preview(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     strict: bool = False,
+    trust: bool = False,
     track: Track = silent,
 ) -> dict[str, Any]:
     """Describes a run without writing anything.
@@ -45,6 +46,7 @@ def preview(
         recipe: What would be trained.
         device: Where.
         strict: Treat unusable audio files as errors instead of leaving them out.
+        trust: Whether the file of a teacher may name code as its network.
         track: Shows the progress of reading.
 
     Returns:
@@ -65,7 +67,7 @@ def preview(
     warn_of_long_crops(recipe, train)
     share = _share(recipe, together)
     start = starting_weights(share)
-    learner = Learner(share, compute, Processes(), len(train.speakers), start)
+    learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
         "data": {

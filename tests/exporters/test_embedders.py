@@ -4,10 +4,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from sparsify.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import (
-    load_network,
     load_speaker_model,
+    network_of,
     onnx_network,
     torch_network,
 )
@@ -38,7 +39,7 @@ def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
 
 def test_networks_embed_batches(artifacts):
     feats = np.random.default_rng(0).normal(size=(3, 57, 80)).astype(np.float32)
-    embeddings = load_network(artifacts["onnx"], 1)(feats)
+    embeddings = network_of(load_artifact(artifacts["onnx"]), 1)(feats)
     embed = load_speaker_model(artifacts["onnx"], 1).embedder
     np.testing.assert_allclose(embeddings, [embed(each) for each in feats], atol=1e-5)
 

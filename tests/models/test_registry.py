@@ -1,5 +1,6 @@
 """Networks by name, and what happens to names that are none."""
 
+import resource
 import sys
 import types
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsify import SparsifyError, build_model
-from sparsify.models.registry import architecture_of
+from sparsify.models.registry import Architecture, architecture_of
 
 
 def test_registry_names_what_is_wrong():
@@ -30,18 +31,47 @@ def test_users_own_factory():
     assert architecture_of(model).options == {"in_features": 3, "out_features": 2}
 
 
-def test_only_what_makes_networks_is_called(monkeypatch):
+def test_any_factory_that_the_user_names_will_do(monkeypatch):
     module = types.ModuleType("own_networks")
-
-    def annotated(width: int) -> nn.Linear:
-        return nn.Linear(width, 2)
-
-    def silent(width):
-        raise AssertionError("must not be called")
-
-    module.annotated, module.silent = annotated, silent
+    module.silent = lambda width: nn.Linear(width, 2)
+    module.number = lambda: 3
+    module.text = "x"
     monkeypatch.setitem(sys.modules, "own_networks", module)
-    assert build_model("own_networks:annotated", width=3).in_features == 3
-    for name in ("own_networks:silent", "os:system", "os:sep", "subprocess:Popen"):
-        with pytest.raises(SparsifyError, match="does not make networks"):
-            build_model(name)
+    assert build_model("own_networks:silent", width=3).in_features == 3
+    with pytest.raises(SparsifyError, match="made no network but a int"):
+        build_model("own_networks:number")
+    with pytest.raises(SparsifyError, match="cannot be called"):
+        build_model("own_networks:text")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ecapa-tdnn", {"channels": 8 * 10**9}),
+        ("ecapa-tdnn", {"channels": 8 * 10**30}),
+        ("ecapa-tdnn", {"name": "ecapa-tdnn"}),
+        ("ecapa-tdnn", {"self": 1}),
+        ("resnet34", {"blocks": [10**9] * 4}),
+        ("resnet34", {"blocks": "four"}),
+        ("resnet34", {"channels": None}),
+    ],
+)
+def test_outlines_take_no_memory_and_odd_options_are_sentences(name, options):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        outline = Architecture(name, options).outline()
+    except SparsifyError as error:
+        assert "cannot be built" in str(error)  # noqa: PT017
+    else:
+        assert all(parameter.is_meta for parameter in outline.parameters())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+def test_outlines_have_the_shapes_of_networks():
+    for name in ("ecapa-tdnn", "resnet18"):
+        architecture = Architecture(name, {"channels": 16})
+        shapes, expected = (
+            {key: tensor.shape for key, tensor in network.state_dict().items()}
+            for network in (architecture.outline(), architecture.build())
+        )
+        assert shapes == expected

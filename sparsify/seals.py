@@ -1,0 +1,119 @@
+"""Whether a file still is what was written: digests of its content, in its metadata.
+
+A seal is two SHA-256 digests. `structure_digest` covers what there is, such as the names, types and
+shapes of tensors and the keys of metadata; `content_digest` covers the values, too. With the same
+structure and other values a file is damaged. With another structure it is another tool's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+import torch
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+
+STRUCTURE, CONTENT = KEYS = ("structure_digest", "content_digest")
+COUNTER = "num_batches_tracked"
+"""How the names of batch norm's counters end."""
+_LENGTH = 8  # bytes of a length
+
+Entry: TypeAlias = tuple[str, bytes | memoryview]
+"""A part of a file: what it is, and its value."""
+
+
+def seal(entries: Iterable[Entry]) -> dict[str, str]:
+    """The seal of a file of these entries, as metadata."""
+    structure, content = hashlib.sha256(), hashlib.sha256()
+    for description, value in entries:
+        name = description.encode("utf-8", "surrogatepass")
+        framed = len(name).to_bytes(_LENGTH) + name
+        structure.update(framed)
+        content.update(framed + memoryview(value).nbytes.to_bytes(_LENGTH))
+        content.update(value)
+    return {STRUCTURE: structure.hexdigest(), CONTENT: content.hexdigest()}
+
+
+def is_intact(metadata: Mapping[str, str], entries: Iterable[Entry], path: Path) -> bool | None:
+    """Whether a file is as it was written; `None` if it has no seal.
+
+    Args:
+        metadata: The file's, in which its seal is.
+        entries: What the file holds now.
+        path: The file.
+
+    Raises:
+        SparsifyError: It is damaged.
+    """
+    if not set(KEYS) <= metadata.keys():
+        return None
+    found = seal(entries)
+    if found[STRUCTURE] != metadata[STRUCTURE]:
+        return False
+    if found[CONTENT] != metadata[CONTENT]:
+        raise damaged(path)
+    return True
+
+
+def damaged(path: Path) -> SparsifyError:
+    """The error of a file whose values have changed."""
+    return SparsifyError(
+        f"'{path}' is damaged: its values are not those that were written, restore it or make it"
+        " again"
+    )
+
+
+def tensor_entries(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Iterator[Entry]:
+    """Of a `.safetensors` file: the metadata besides a seal, and the dense tensors."""
+    yield from _metadata_entries(metadata)
+    for name in sorted(tensors):
+        yield _tensor_entry(name, tensors[name])
+
+
+def onnx_entries(metadata: Mapping[str, str], model: onnx.ModelProto) -> Iterator[Entry]:
+    """Of an `.onnx` file: our own metadata besides a seal, the graph and its operator sets."""
+    yield from _metadata_entries(metadata)
+    graph = model.graph
+    parts: list[object] = [(each.domain, each.version) for each in model.opset_import]
+    parts += [_outline(tensor) for tensor in graph.initializer]
+    parts += [
+        (node.op_type, node.domain, node.name, *node.input, *node.output)
+        + tuple((each.name, each.type, _outline(each.t)) for each in node.attribute)
+        for node in graph.node
+    ]
+    parts += [each.SerializeToString(deterministic=True) for each in (*graph.input, *graph.output)]
+    yield repr(parts), graph.SerializeToString(deterministic=True)
+
+
+def source_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state: traces an export to its model, in whatever format and layout.
+
+    Covers names, types, shapes and values in order of the names. Batch norm's counters, which have
+    no part in an embedding and do not survive ONNX, are left out.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.endswith(COUNTER):
+            description, value = _tensor_entry(name, state[name])
+            digest.update(description.encode())
+            digest.update(value)
+    return digest.hexdigest()
+
+
+def _metadata_entries(metadata: Mapping[str, str]) -> Iterator[Entry]:
+    for key in sorted(metadata.keys() - set(KEYS)):
+        yield f"metadata {key}", metadata[key].encode("utf-8", "surrogatepass")
+
+
+def _tensor_entry(name: str, tensor: Tensor) -> Entry:
+    values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0", values
+
+
+def _outline(tensor: onnx.TensorProto) -> tuple[object, ...]:
+    return tensor.name, tensor.data_type, *tensor.dims
