@@ -1,14 +1,25 @@
 """The one exception that stands for bad input, and the hint that mends a misspelt name."""
 
 import difflib
+import unicodedata
 from collections.abc import Collection
+
+_LONGEST = 500  # characters of a sentence
+_END = 150  # of them from its end, where it says how to mend what is wrong
 
 
 class SparsifyError(Exception):
     """Bad input, described in one sentence: what is wrong, where, and how to mend it.
 
-    The command line prints the sentence and exits with code 2.
+    The command line prints the sentence and exits with code 2. Names and values in it may come from
+    anybody's file: lines are joined, control characters replaced, and what is too long is left out.
     """
+
+    def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST:
+            sentence = f"{sentence[: _LONGEST - _END]} … {sentence[-_END:]}"
+        line = " ".join(part.strip() for part in sentence.splitlines())
+        super().__init__("".join("?" if unicodedata.category(c)[0] == "C" else c for c in line))
 
 
 class FailedElsewhereError(SparsifyError):
@@ -17,5 +28,5 @@ class FailedElsewhereError(SparsifyError):
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """A question with the nearest known name, or the list of all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:_LONGEST], known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"

@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, model_validator
 
+from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.recipe_sections import (
     AugmentSection,
@@ -20,7 +21,9 @@ from sparsify.recipe_sections import (
     ObjectiveSection,
     TrainingSection,
 )
-from sparsify.section import OpenFraction, Options, Section, validate
+from sparsify.section import OpenFraction, Options, Section, shown, validate
+
+_MOST_GENERATIONS = 16  # of recipes that extend each other
 
 
 class Recipe(Section):
@@ -102,7 +105,7 @@ def load_recipe(
         key, separator, value = assignment.partition("=")
         if not separator:
             raise SparsifyError(f"'{assignment}' is not of the form key=value")
-        _assign(content, key.strip(), _parse(value, f"the value of '{key.strip()}'"))
+        _assign(content, key.strip(), parse_yaml(value, f"the value of '{key.strip()}'"))
     for key, value in (changes or {}).items():
         _assign(content, key, value)
     return parse_recipe(content, str(source))
@@ -130,39 +133,39 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
-    path = Path(source)
+    path, what = Path(source), f"recipe '{source}'"
     if str(source) in recipe_names():
         text = resources.files("sparsify.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
-    elif path.is_file():
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise SparsifyError(f"recipe '{source}' is not UTF-8 text: {error}") from error
     else:
-        raise SparsifyError(
-            f"no recipe '{source}': give a YAML file or a shipped one,"
-            f" {did_you_mean(str(source), recipe_names())}"
-        )
-    content: Any = _parse(text, f"recipe '{source}'")
+        text = _text(path)
+    content: Any = parse_yaml(text, what)
     if not isinstance(content, dict):
-        raise SparsifyError(f"recipe '{source}' must be a mapping of keys to values")
+        raise SparsifyError(f"{what} must be a mapping of keys to values")
     parent: Any = content.pop("extends", None)
     if parent is None:
         return content
-    if str(parent) not in recipe_names():
-        parent = path.parent / str(parent)
+    if not isinstance(parent, str):
+        raise SparsifyError(f"{what} extends {shown(parent)}: name a recipe or a file")
+    if parent not in recipe_names():
+        parent = path.parent / parent
     family = (*children, str(source))
     if str(parent) in family:
-        raise SparsifyError(f"recipe '{source}' extends itself, by way of '{parent}'")
+        raise SparsifyError(f"{what} extends itself, by way of '{parent}'")
+    if len(family) >= _MOST_GENERATIONS:
+        raise SparsifyError(f"{what} is the {len(family)}th of recipes that extend each other")
     return _merged(_read(parent, family), dict(content))
 
 
-def _parse(text: str, what: str) -> Any:
+def _text(path: Path) -> str:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise SparsifyError(f"{what} is not valid YAML: {problem}") from error
+        if path.is_file():
+            return read_text(path, MOST_YAML_BYTES)
+    except OSError as error:
+        raise SparsifyError(f"cannot read recipe '{path}': {error.strerror}") from error
+    raise SparsifyError(
+        f"no recipe '{path}': give a YAML file or a shipped one,"
+        f" {did_you_mean(str(path), recipe_names())}"
+    )
 
 
 def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:

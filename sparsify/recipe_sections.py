@@ -35,8 +35,8 @@ class FrontEnd(Section):
     """
 
     preset: Literal["sherpa", "wespeaker", "speechbrain"] = "sherpa"
-    sample_rate: int = Field(default=16000, ge=8000)
-    num_mel_bins: int = Field(default=80, ge=8)
+    sample_rate: int = Field(default=16000, ge=8000, le=384_000)
+    num_mel_bins: int = Field(default=80, ge=8, le=1024)
 
 
 class ModelSection(Section):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -20,8 +23,18 @@ from sparsify.errors import SparsifyError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-# As they are read back from a saved recipe, so that it equals the one that was saved.
-Options = Annotated[dict[str, Any], AfterValidator(to_jsonable_python)]
+_TOO_LARGE = 1 << 53  # numbers from here on are not exact everywhere
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _jsonable(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as they are read back from a saved recipe, so that it equals the one saved."""
+    plain: dict[str, Any] = to_jsonable_python(options)
+    json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()
+    return plain
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_jsonable)]
 
 
 class Section(BaseModel):
@@ -31,8 +44,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses `true` for a number, which pydantic takes for 1."""
+    def _is_a_setting(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `true` for a number, which pydantic takes for 1, and values beyond all use."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if (
             isinstance(value, bool)
@@ -40,8 +53,17 @@ class Section(BaseModel):
             and bool not in get_args(kind)
         ):
             raise ValueError("true and false are no numbers")
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            raise ValueError("the number is too large")
+        if isinstance(value, bytes):
+            raise ValueError("binary data belong into no setting")
+        if isinstance(value, str) and _UNWRITABLE.search(value):
+            raise ValueError("it has a character that no file can hold")
         return value
 
+
+_SHORTENER = reprlib.Repr()
+_SHORTENER.maxstring = _SHORTENER.maxother = _SHORTENER.maxlong = 80
 
 S = TypeVar("S", bound=Section)
 
@@ -55,7 +77,7 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         path = [str(part) for part in first["loc"]]
         key = ".".join(path)
         if first["type"] == "extra_forbidden":
@@ -66,18 +88,31 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
             mend = f": --set {where}.{key}=… gives it" if where.startswith("methods.") else ""
             raise SparsifyError(f"{where}: '{key}' is missing and has no default{mend}") from error
         section_wide = isinstance(first["input"], Mapping)
-        given = "" if section_wide else f" = {first['input']!r} does not fit"
+        given = "" if section_wide else f" = {shown(first['input'])} does not fit"
         value = f"{key}{given}: " if key else ""
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         bounds, number = first.get("ctx", {}), first["input"]
-        if 1 in (bounds.get("lt"), bounds.get("le")) and not isinstance(number, str):
+        if 1 in (bounds.get("lt"), bounds.get("le")) and isinstance(number, (int, float)):
             message += f" ({number:g} % is {number / 100:g})" if 1 < number < 100 else ""
         raise SparsifyError(f"{where}: {value}{message}") from error
 
 
+def shown(value: Any) -> str:
+    """A value from a file as a sentence can show it."""
+    return _SHORTENER.repr(value)
+
+
 def _suggestion(section: type[Section], path: list[str]) -> str:
-    node: Any = section
+    node = section
     for part in path[:-1]:
-        node = node.model_fields[part].annotation
+        if part in node.model_fields:  # the others are places in a list and keys of a mapping
+            node = _section_in(node.model_fields[part].annotation) or node
     return did_you_mean(path[-1], list(node.model_fields))
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, by itself or in a list or mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _section_in(each))), None)

@@ -1,10 +1,14 @@
 """Recipes: shipped ones load, mistakes become sentences, the resolved form is stable."""
 
+import contextlib
+import itertools
+
 import pytest
 
 from sparsify import SparsifyError
 from sparsify.methods.registry import method_options
-from sparsify.recipe import load_recipe, recipe_names
+from sparsify.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from sparsify.section import Section
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -115,3 +119,76 @@ def test_a_circle_of_recipes_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: nosuch.yaml", "utf-8")
     with pytest.raises(SparsifyError, match="nosuch"):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_recipes_that_extend_each_other_without_end_are_refused(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml", "utf-8")
+    with pytest.raises(SparsifyError, match="16th of recipes that extend"):
+        load_recipe(tmp_path / "0.yaml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name: &a " + "[" * 5000 + "]" * 5000,
+        "a: &a [x, x]\n"
+        + "\n".join(
+            f"{c}: &{c} [*{b}, *{b}]" for b, c in itertools.pairwise("abcdefghijklmnopqrstuvwxyz")
+        ),
+        "seed: " + "9" * 5000,
+        "name: 2024-13-45",
+        "name: !!binary AAAA",
+        "? {a: 1}\n: 2",
+        "extends: [quickstart]",
+        "extends: " + "x" * 5000,
+        "name: " + "x" * 300_000,
+        "seed: " + "x" * 200_000,
+        "x" * 200_000 + ": 1",
+        "name: a\0b",
+        'name: "a\\0b"',
+        'name: "\\ud800"',
+        "null: 1",
+        "5: 1",
+        "2024-01-01: 1",
+    ],
+)
+def test_odd_recipes_are_one_short_sentence(content, tmp_path):
+    (tmp_path / "bad.yaml").write_text(content, "utf-8")
+    with pytest.raises(SparsifyError) as caught:
+        load_recipe(tmp_path / "bad.yaml")
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+
+
+def paths(section, *above):
+    """The keys of every setting."""
+    for name, field in section.model_fields.items():
+        yield (*above, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from paths(field.annotation, *above, name)
+
+
+def test_no_value_of_a_setting_is_more_than_a_sentence(tmp_path):
+    odd = ["2024-01-01", "!!binary gA==", "!!set {a, b}", "{1: 2}", "{null: 2}", "[[1]]", "-1", "x"]
+    odd += [
+        ".inf",
+        ".nan",
+        "1e308",
+        "9007199254740993",
+        "{a: {b: [.nan]}}",
+        '"\\ud800"',
+        "true",
+        "",
+    ]
+    for path, value in itertools.product(paths(Recipe), odd):
+        with contextlib.suppress(SparsifyError):
+            recipe = load_recipe("quickstart", [f"{'.'.join(path)}={value}"])
+            (tmp_path / "copy.yaml").write_text(recipe.to_yaml(), "utf-8")
+            assert load_recipe(tmp_path / "copy.yaml") == recipe
+
+
+@pytest.mark.parametrize("content", [None, 5, [], "text", {1: 2}])
+def test_what_is_no_mapping_is_no_recipe(content):
+    with pytest.raises(SparsifyError, match="recipe 'odd'"):
+        parse_recipe(content, "odd")

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from sparsify.documents import MOST_YAML_BYTES, BoundedLoader, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
 from sparsify.recipe_sections import FrontEnd
+from sparsify.section import shown
 
 TAG = "!"
 """Key under which `read_yaml` leaves the tag of a mapping."""
@@ -50,12 +52,12 @@ def refuse_other_settings(file: Path, settings: Mapping[str, tuple[Any, Any]]) -
     for key, (found, computed) in settings.items():
         if found != computed:
             raise UnsupportedModelError(
-                f"'{file}' asks for {key} {found!r}, which is not computed here: only {computed!r}"
-                " is"
+                f"'{file}' asks for {key} {shown(found)}, which is not computed here: only"
+                f" {computed!r} is"
             )
 
 
-class _TagReader(yaml.SafeLoader):
+class _TagReader(BoundedLoader):
     """Reads YAML with tags such as SpeechBrain's `!new:`, without making anything of them."""
 
 
@@ -92,12 +94,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
     Raises:
         SparsifyError: It is not valid YAML.
+        OSError: It cannot be read.
     """
     if not file.is_file():
         return {}
-    try:
-        content = yaml.load(file.read_text("utf-8"), _TagReader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise SparsifyError(f"'{file}' is not valid YAML: {problem}") from error
+    content = parse_yaml(read_text(file, MOST_YAML_BYTES), f"'{file}'", _TagReader)
     return content if isinstance(content, dict) else {}

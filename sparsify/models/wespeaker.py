@@ -21,7 +21,7 @@ from sparsify.models.foreign import (
 )
 from sparsify.models.registry import Architecture, model_names
 from sparsify.recipe_sections import FrontEnd
-from sparsify.section import validate
+from sparsify.section import shown, validate
 
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
@@ -108,7 +108,7 @@ def _ecapa(
 ) -> Architecture:
     pooling = arguments.get("pooling_func", "ASTP")
     if pooling != "ASTP":
-        raise ValueError(f"pooling {pooling}")
+        raise ValueError(f"pooling {shown(pooling)}")
     if arguments.get("emb_bn"):
         raise ValueError("a batch norm after the embedding (emb_bn)")
     sizes = ecapa_sizes(state)
@@ -123,8 +123,8 @@ def _resnet(
     name: str, arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
 ) -> Architecture:
     pooling = arguments.get("pooling_func", "TSTP")
-    if pooling not in _RESNET_POOLING:
-        raise ValueError(f"pooling {pooling}")
+    if not isinstance(pooling, str) or pooling not in _RESNET_POOLING:
+        raise ValueError(f"pooling {shown(pooling)}")
     if arguments.get("two_emb_layer"):
         raise ValueError("two embedding layers (two_emb_layer)")
     options = {

@@ -147,7 +147,7 @@ def test_what_would_run_code_is_refused(folder):
             CONFIG | {"model": "ECAPA_TDNN_c512", "model_args": {}},
             r"no tensor 'layer1\.conv\.weight'",
         ),
-        (changed(model_args={"pooling_func": "MQMHASTP"}), "pooling MQMHASTP"),
+        (changed(model_args={"pooling_func": "MQMHASTP"}), "pooling 'MQMHASTP'"),
         (changed(model_args={"two_emb_layer": True}), "two_emb_layer"),
         (changed(dataset_args={"frontend": "s3prl"}), "frontend 's3prl'"),
         (changed(dataset_args={"fbank_args": {"frame_shift": 5}}), "frame_shift 5"),
