@@ -1,25 +1,17 @@
 """The steps of the Bregman optimizers as compiled code for the CPU, `kernels.c`.
 
-The code is compiled for this processor at its first use and kept in the user's cache.
+The code is compiled for this processor at its first use, see `kernel_cache`.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import functools
-import hashlib
 import logging
-import os
-import platform
-import shlex
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.optim import kernel_cache
 from sparsify.optim.selection import Bins, Histogram
 from sparsify.optim.slots import Slot
 
@@ -210,64 +201,16 @@ def _library(dtype: torch.dtype) -> Any:
     """The code for one type of weights, or `None`, logged, where it cannot be had."""
     source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
     try:
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [*compiler, *_FLAGS, *_TYPES[dtype], "-x", "c", "-"]
-        version = _run([*compiler, "--version"], "")
-        # `-march=native` makes code for one kind of processor; a home may be shared by several.
-        key = "\0".join((source, version, *command, _processor()))
-        path = _cache() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-        if not path.exists():
-            _build(command, source, path)
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # damaged
-            _build(command, source, path)
-            library = ctypes.CDLL(str(path))
-    except (OSError, ValueError, SparsifyError, subprocess.CalledProcessError) as error:
+        library = kernel_cache.library("kernels", source, [*_FLAGS, *_TYPES[dtype]])
+        table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
+        library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
+        library.count_nonzero.argtypes = table
+        for function in (library.step, library.prox, library.count_nonzero):
+            function.restype = ctypes.c_int64
+        bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
+        library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
         logger.warning("optimizer steps are slower, their C code cannot be had: %s", reason)
         return None
-    table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
-    library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
-    library.count_nonzero.argtypes = table
-    for function in (library.step, library.prox, library.count_nonzero):
-        function.restype = ctypes.c_int64
-    bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
-    library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
     return library
-
-
-def _run(command: Sequence[str], text: str) -> str:
-    result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    return result.stdout
-
-
-def _build(command: Sequence[str], source: str, path: Path) -> None:
-    with replacing(path) as temporary:
-        _run([*command, "-o", str(temporary), "-lm"], source)
-
-
-@functools.cache
-def _cache() -> Path:
-    """The user's cache, or where there is none a folder for this process."""
-    try:
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparsify"
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a read-only home, or none
-        return _temporary()
-    return path if os.access(path, os.W_OK) else _temporary()
-
-
-def _temporary() -> Path:
-    path = tempfile.mkdtemp(prefix="sparsify-")
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return Path(path)
-
-
-def _processor() -> str:
-    """What tells this kind of processor from others."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

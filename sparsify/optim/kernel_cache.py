@@ -1,0 +1,192 @@
+"""Compiled C code in the user's cache, which runs only as this user's compiler has written it.
+
+Whoever can write into a library can do what the user can. So the cache counts only where nobody
+else can write; what is loaded is a copy of the very bytes whose digest was compared, since of a
+file that is truncated while it is mapped nothing is left to report.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import pwd
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_DIGEST = hashlib.sha256().digest_size
+_MOST_BYTES = 1 << 26
+_PATIENCE = 300  # seconds for a compiler
+
+
+def library(name: str, source: str, flags: Sequence[str]) -> ctypes.CDLL:
+    """C code as a library for this processor, compiled unless it is kept.
+
+    Args:
+        name: What the file is called, beside its digest.
+        source: The code.
+        flags: For the compiler, which is `$CC`, else `cc`.
+
+    Raises:
+        OSError: There is no compiler, or no folder whose files may be loaded as code.
+        ValueError: `$CC` is not a command.
+        subprocess.SubprocessError: The compiler fails or does not end.
+    """
+    compiler = shlex.split(os.environ.get("CC", "").strip() or "cc")
+    command = [*compiler, *flags, "-x", "c", "-"]
+    version = _run([*compiler, "--version"], "")
+    # `-march=native` makes code for one kind of processor; a home may be shared by several.
+    key = "\0".join((source, version, *command, _processor()))
+    folder = _folder()
+    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    code = _kept(path)
+    if code is None:
+        code = _compiled(command, source, folder)
+        _keep(code, path)
+    return _loaded(code, folder)
+
+
+def _kept(path: Path) -> bytes | None:
+    """The code in a file that nobody else can have written, if all of it is there."""
+    try:
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            objection = "" if stat.S_ISREG(status.st_mode) else "it is no file"
+            objection = objection or _objection(status)
+            content = b"" if objection else file.read(_MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        objection = str(error.strerror)
+    if objection:
+        logger.warning("'%s' is not loaded but compiled anew: %s", path, objection)
+        return None
+    code, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(code).digest() != digest:
+        logger.warning("'%s' is damaged and compiled anew", path)
+        return None
+    return code
+
+
+def _open(path: str, flags: int) -> int:
+    """Follows no link, waits for nobody."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _compiled(command: Sequence[str], source: str, folder: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as private:
+        path = Path(private, "compiled.so")
+        _run([*command, "-o", str(path), "-lm"], source)
+        return path.read_bytes()
+
+
+def _keep(code: bytes, path: Path) -> None:
+    """Writes code and its digest, all at once: other processes may do the same."""
+    try:
+        temporary = _written(code + hashlib.sha256(code).digest(), path.parent)
+        try:
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("compiled code cannot be kept in '%s': %s", path, error.strerror)
+
+
+def _loaded(code: bytes, folder: Path) -> ctypes.CDLL:
+    path = _written(code, folder)
+    try:
+        return ctypes.CDLL(str(path))
+    finally:
+        path.unlink()
+
+
+def _written(content: bytes, folder: Path) -> Path:
+    """A new file, of a name that nobody knows before, which only this user may open."""
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".so", dir=folder)
+    path = Path(name)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:
+        path.unlink()
+        raise
+    return path
+
+
+def _run(command: Sequence[str], text: str) -> str:
+    return subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+        timeout=_PATIENCE,
+    ).stdout
+
+
+@functools.cache
+def _folder() -> Path:
+    """The user's cache, or where it does not serve a folder for this process, logged."""
+    try:
+        path = _cache_home() / "sparsify"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reason = _objection(path.stat())
+        if not os.access(path, os.W_OK):
+            reason = "it is not writable"
+        elif os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):
+            reason = "its file system runs no code"
+        if not reason:
+            return path
+        reason = f"'{path}': {reason}"
+    except OSError as error:
+        reason = str(error)
+    logger.warning("optimizer steps are compiled anew in every process, without cache: %s", reason)
+    temporary = tempfile.mkdtemp(prefix="sparsify-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return Path(temporary)
+
+
+def _cache_home() -> Path:
+    """As the XDG base directory specification has it; what is empty or relative is not set.
+
+    Raises:
+        FileNotFoundError: The user has no home.
+    """
+    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", ".cache")):
+        value = os.environ.get(variable, "")
+        if os.path.isabs(value):
+            return Path(value, below)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache")
+    except KeyError as error:
+        raise FileNotFoundError("the user has no home") from error
+
+
+def _objection(status: os.stat_result) -> str:
+    """What speaks against code in a file or folder, or nothing."""
+    if status.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others can write it (chmod go-w)"
+    return ""
+
+
+def _processor() -> str:
+    """What tells this kind of processor from others."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
