@@ -229,9 +229,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument(
+        "--trust", action="store_true", help="run the code that the file names as its network"
+    )
     options = parser.parse_args(arguments)
     try:
-        result = benchmark(load_artifact(options.path), frames=options.frames, batch=options.batch)
+        artifact = load_artifact(options.path, trust=options.trust)
+        result = benchmark(artifact, frames=options.frames, batch=options.batch)
     except SparsifyError as error:
         parser.error(str(error))
     if options.json:

@@ -59,7 +59,7 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     model.load_state_dict(state)
     proto = _graph(model, artifact)
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
-    own = provenance(model, artifact.front_end, artifact.recipe) | artifact.measured
+    own = provenance(model, state, artifact.front_end, artifact.recipe) | artifact.measured
     own["nonzero"] = json.dumps(
         {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
     )

@@ -305,8 +305,9 @@ def write_artifact(
     Raises:
         SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
     """
-    metadata = provenance(model, front_end, recipe) | {"layout": layout, **extra}
-    _write(path, canonical_state(model), prunable_parameters(model), metadata)
+    state = canonical_state(model)
+    metadata = provenance(model, state, front_end, recipe) | {"layout": layout, **extra}
+    _write(path, state, prunable_parameters(model), metadata)
 
 
 def copy_artifact(artifact: Artifact, path: Path, layout: Layout) -> None:
@@ -336,8 +337,16 @@ def _write(
         temporary.write_bytes(_reproducible(safetensors.torch.save(stored, metadata)))
 
 
-def provenance(model: nn.Module, front_end: FrontEnd, recipe: Recipe | None) -> dict[str, str]:
+def provenance(
+    model: nn.Module, state: Mapping[str, Tensor], front_end: FrontEnd, recipe: Recipe | None
+) -> dict[str, str]:
     """The metadata that makes a file an artifact, whatever its format.
+
+    Args:
+        model: The network.
+        state: Its `canonical_state`.
+        front_end: The features that it expects.
+        recipe: What made it, if that is known.
 
     Raises:
         SparsifyError: The model does not know its architecture, or that is not JSON.
@@ -358,7 +367,7 @@ def provenance(model: nn.Module, front_end: FrontEnd, recipe: Recipe | None) -> 
         "front_end": front_end.model_dump_json(),
         "sparsity": repr(table.sparsity),
         "global_sparsity": repr(table.global_sparsity),
-        "source_digest": source_digest(canonical_state(model)),
+        "source_digest": source_digest(state),
     }
     if architecture.is_code:
         metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
