@@ -28,7 +28,7 @@ from sparsify.cli.options import PATH, device_option, set_option, trust_option
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import expected_metrics
-from sparsify.comparison.results import read_results
+from sparsify.comparison.results import Part, gather, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.recipe import recipe_names
@@ -182,8 +182,8 @@ def compare_command(
         except KeyboardInterrupt:
             folder = shlex.quote(str(output))
             hint = f"sparsify compare --output {folder} goes on"
-            if (complete := read_results(output)) is not None:
-                write_report(complete, output / REPORT_FILE)
+            if read_results(output) is not None:
+                write_report(gather([Part(output)]), output / REPORT_FILE)
                 hint += f", {output / REPORT_FILE} shows what is complete"
             console.print(hint, markup=False, soft_wrap=True)
             raise

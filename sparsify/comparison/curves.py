@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sparsify.comparison.schema import LARGEST
 from sparsify.training.run_directory import RunDirectory
 
 Curves = Mapping[str, Sequence[float | None]]
@@ -26,7 +27,7 @@ _COLUMNS = (
 
 def read_curves(run: RunDirectory) -> dict[str, list[float | None]]:
     """The columns of a run's metrics, thinned; `None` where a record lacks a figure."""
-    records = run.metrics()
+    records = [record for record in run.metrics() if type(record.get("step")) is int]
     stride = math.ceil(len(records) / _POINTS) or 1
     kept = [
         record
@@ -38,6 +39,6 @@ def read_curves(run: RunDirectory) -> dict[str, list[float | None]]:
 
 
 def _finite(value: Any) -> float | None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= LARGEST:  # NaN is not, either
         return None
     return value if isinstance(value, int) else float(f"{value:.6g}")

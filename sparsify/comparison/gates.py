@@ -96,7 +96,7 @@ class Gate:
             return bool(_value(self.condition, self._values(metrics)))
         except (ZeroDivisionError, OverflowError) as error:
             raise SparsifyError(
-                f"gate '{self.text}' cannot be computed ({error}): {self.with_numbers(metrics)}"
+                f"a gate cannot be computed ({error}): {self.with_numbers(metrics)}"
             ) from error
 
     def with_numbers(self, metrics: Mapping[str, Mapping[str, float]]) -> str:

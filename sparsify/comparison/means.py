@@ -62,9 +62,9 @@ def metrics_of(row: Row) -> dict[str, float]:
     """
     figures = {key: float(row[key]) for key in _COUNTED}
     for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
-        for key, value in group.items():
-            if name == VALIDATION or key in _TESTED:
-                figures[f"{name}.{key}"] = float(value)
+        for key in VALIDATED if name == VALIDATION else _TESTED:
+            if key in group:
+                figures[f"{name}.{key}"] = float(group[key])
         if interval := group.get("confidence"):
             low, high = interval["eer_percent"]
             figures |= {f"{name}.{EER_LOW}": low, f"{name}.{EER_HIGH}": high}

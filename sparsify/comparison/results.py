@@ -13,15 +13,17 @@ from typing import Any
 from sparsify.comparison.differences import differences
 from sparsify.comparison.means import by_cell, means
 from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Plan
-from sparsify.comparison.rows import Row, collect_run, read_json
+from sparsify.comparison.rows import Row, collect_run
+from sparsify.comparison.schema import FORMAT_VERSION, ResultsFile
+from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
+from sparsify.section import validate
 from sparsify.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 Results = dict[str, Any]
 
-FORMAT_VERSION = 2
 RESULTS_FILE = "results.json"
 _AND = " && "  # between the commands that made results
 # Keys of a recipe that differ between the runs of one comparison, or mean nothing.
@@ -277,16 +279,29 @@ def _derived(rows: Sequence[Row], tests: Sequence[Mapping[str, Any]]) -> Results
 
 def _read_results(file: Path) -> Results:
     try:
-        results: Any = json.loads(file.read_text("utf-8"))
-    except ValueError:  # no JSON, or not even text
-        results = None
-    version = results.get("format_version") if isinstance(results, dict) else None
-    if version != FORMAT_VERSION or "runs" not in results:
+        results = _of_this_version(file)
+        if results is None:
+            raise SparsifyError(f"'{file}' is not the results.json of a comparison by this version")
+    except SparsifyError as error:
         raise SparsifyError(
-            f"'{file}' is not the results.json of a comparison by this version: give run"
-            " directories, folders of comparisons or their results.json"
-        )
-    return dict(results)
+            f"{error}: give run directories, folders of comparisons or their results.json"
+        ) from error
+    return results
+
+
+def _of_this_version(file: Path) -> Results | None:
+    """What a file holds, if it says that it is of this version.
+
+    Raises:
+        SparsifyError: Something in it is missing or of another type.
+    """
+    results = parse_json(read_text(file, MOST_JSON_BYTES), f"'{file}'")
+    if not isinstance(results, dict):
+        raise SparsifyError(f"'{file}' is not a results.json")
+    if results.get("format_version") != FORMAT_VERSION:
+        return None
+    validate(ResultsFile, results, f"'{file}'")
+    return results
 
 
 def to_json(results: Results) -> str:
@@ -304,13 +319,15 @@ def to_json(results: Results) -> str:
 def read_results(folder: Path) -> Results | None:
     """What `results.json` in a folder holds, if it is there and of this version.
 
+    Its means and differences are as they were found.
+
     Raises:
         SparsifyError: The file is damaged.
     """
     file = folder / RESULTS_FILE
     if not file.is_file():
         return None
-    results = read_json(file)
-    if not isinstance(results, dict):
-        raise SparsifyError(f"'{file}' is damaged: delete it")
-    return results if results.get("format_version") == FORMAT_VERSION else None
+    try:
+        return _of_this_version(file)
+    except SparsifyError as error:
+        raise SparsifyError(f"{error}; it is damaged: delete it") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,9 +10,12 @@ from typing import Any
 from sparsify.artifact import Artifact, copy_artifact, load_artifact, weights_table
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION
+from sparsify.comparison.schema import Evaluation, Latency, Summary
+from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
 from sparsify.methods.registry import pursues_target
+from sparsify.section import Section, validate
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]
@@ -38,7 +40,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     run = RunDirectory(path)
     if not run.recipe_file.is_file():
         raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
-    recipe, summary = run.saved_recipe(), run.summary()
+    recipe, summary = run.saved_recipe(), summary_of(run)
     if summary is None:
         raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
     if tests is None:
@@ -73,9 +75,21 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "selected_step": summary["selected_step"],
         "averaged_steps": average["steps"] if average and average["selected"] else None,
         "curves": read_curves(run),
-        "latency": read_json(latency) if latency.is_file() else None,
+        "latency": read_json(latency, Latency) if latency.is_file() else None,
         "layers": [layer.to_json() for layer in weights_table(artifact).prunable],
     }
+
+
+def summary_of(run: RunDirectory) -> Row | None:
+    """The summary of a run, `None` while it is incomplete.
+
+    Raises:
+        SparsifyError: It is damaged.
+    """
+    summary = run.summary()
+    if summary is not None:
+        validate(Summary, summary, f"'{run.summary_file}'")
+    return summary
 
 
 def validation_of(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -83,23 +97,29 @@ def validation_of(summary: Mapping[str, Any]) -> dict[str, float]:
     return {key: summary[key] for key in VALIDATED if key in summary}
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, schema: type[Section]) -> Any:
     """The content of a JSON file.
+
+    Args:
+        file: Which.
+        schema: What it must hold.
 
     Raises:
         SparsifyError: It is missing or damaged.
     """
     try:
-        return json.loads(file.read_text("utf-8"))
+        content = parse_json(read_text(file, MOST_JSON_BYTES), f"'{file}'")
+        validate(schema, content, f"'{file}'")
     except FileNotFoundError as error:
         raise SparsifyError(f"there is no '{file}': run the comparison again") from error
-    except ValueError as error:
-        raise SparsifyError(f"'{file}' is damaged: delete it") from error
+    except SparsifyError as error:
+        raise SparsifyError(f"{error}; it is damaged: delete it") from error
+    return content
 
 
 def _evaluation(file: Path) -> dict[str, Any]:
     """The figures of a test set, and what tells its trials from others."""
-    content = read_json(file)
+    content = read_json(file, Evaluation)
     return content["result"] | {"trials_sha256": content["test_set"].get("trials_sha256")}
 
 

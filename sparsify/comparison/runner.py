@@ -8,7 +8,6 @@ stopped finds these files and goes on.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from sparsify.comparison.steps import (
     latency_step,
     missing_steps,
 )
+from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone
 from sparsify.speech.parallel import available_cores
@@ -195,12 +195,14 @@ class _Run:
         for warning in dict.fromkeys(_told(said, "Warning: ")):
             logger.warning("%s: %s", self.progress.cell.name, warning)
         if code != 0:
-            self.progress.state = "failed"
             during = "" if self.step.doing == TRAINING else f"{self.step.doing}: "
-            self.progress.error = during + _reason(said, self.log, code)
-            self._forget_print()
+            self._fail(during + _reason(said, self.log, code))
             return False
-        self.step.keep(json.loads(self.printed.read_text("utf-8")))
+        try:
+            self.step.keep(_printed(self.printed))
+        except SparsifyError as error:
+            self._fail(str(error))
+            return False
         self._next()
         return self.process is not None
 
@@ -224,7 +226,8 @@ class _Run:
         try:
             self.step = next(self.steps, None)
         except SparsifyError as error:  # a damaged file of this run
-            self.process, self.progress.state, self.progress.error = None, "failed", str(error)
+            self.process = None
+            self._fail(str(error))
             return
         if self.step is None:
             self.process = None
@@ -244,6 +247,10 @@ class _Run:
                 # While a process that was left behind lives, so does the lock.
                 pass_fds=[self.lock.fileno()],
             )
+
+    def _fail(self, why: str) -> None:
+        self.progress.state, self.progress.error = "failed", why
+        self._forget_print()
 
     def _forget_print(self) -> None:
         self.printed.unlink(missing_ok=True)
@@ -289,10 +296,18 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
         with metrics.open("rb") as file:
             file.seek(max(0, metrics.stat().st_size - _TAIL))
             lines = file.read().split(b"\n")[:-1]
-        record: Mapping[str, Any] = json.loads(lines[-1])
-    except (FileNotFoundError, IndexError, ValueError):
+        record = parse_json(lines[-1].decode("utf-8", errors="replace"), "the record")
+    except (FileNotFoundError, IndexError, SparsifyError):
         return None
-    return record
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def _printed(file: Path) -> Any:
+    """The JSON object that a command of ours has printed."""
+    content = parse_json(read_text(file, MOST_JSON_BYTES), "what it printed")
+    if not isinstance(content, dict):
+        raise SparsifyError("what it printed is no JSON object")
+    return content
 
 
 def _reason(said: str, log: Path, code: int) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsify.comparison.plan import Cell, Plan, TestSet
-from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE
+from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
+from sparsify.comparison.schema import Evaluation
+from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.registry import same_training
@@ -99,7 +100,9 @@ def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
     model = output / LOGS / f"{cell.name}.onnx"
 
     def keep(report: Any) -> None:
-        _write_json(run / LATENCY_FILE, {"machine": report["machine"], "rows": report["benchmark"]})
+        _write_json(
+            run / LATENCY_FILE, {"machine": report.get("machine"), "rows": report.get("benchmark")}
+        )
         model.unlink()
 
     options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
@@ -131,8 +134,8 @@ def _trusted(plan: Plan) -> list[str]:
 
 def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:
     try:
-        content = json.loads(_evaluation_file(run, test).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # never made, or cut short by a crash: made again
+        content = read_json(_evaluation_file(run, test), Evaluation)
+    except SparsifyError:  # never made, or cut short by a crash: made again
         return False
     return bool(content["test_set"] == _identity(test))
 
@@ -156,4 +159,4 @@ def _digest(path: str) -> str:
 
 def _write_json(file: Path, content: Any) -> None:
     with replacing(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        temporary.write_text(to_json(content, indent=1) + "\n", "utf-8")

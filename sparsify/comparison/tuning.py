@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
-from sparsify.comparison.rows import Row, validation_of
+from sparsify.comparison.rows import Row, summary_of, validation_of
 from sparsify.comparison.steps import RUNS
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.selection import error_rate
@@ -87,7 +87,7 @@ def _tuning_row(plan: Plan, tuning: Tuning, output: Path, failures: Mapping[str,
 
 
 def _tried(value: Scalar, cell: Cell, output: Path, failures: Mapping[str, str]) -> Row:
-    summary = RunDirectory(output / RUNS / cell.name).summary()
+    summary = summary_of(RunDirectory(output / RUNS / cell.name))
     row: Row = {"value": value, "run": cell.name}
     if summary is None:
         return row | {"error": failures.get(cell.name, "it did not end")}

@@ -39,7 +39,7 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
     """Where the zeros of the sparse models are; `None` if no layers can be compared."""
     sparse = [row for row in rows if row["target_sparsity"] is not None]
     names = [[layer["name"] for layer in row["layers"]] for row in rows]
-    if not sparse or any(each != names[0] for each in names):
+    if not sparse or not names[0] or any(each != names[0] for each in names):
         return None  # models of several architectures have no layers in common
     heat = None
     if len({(row["method"], row["target_sparsity"]) for row in rows}) > 1:

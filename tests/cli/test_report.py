@@ -63,7 +63,7 @@ def test_a_file_of_no_known_format_is_refused(comparison, tmp_path, refused):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("other.jsonl", "not the results.json"),
+        ("other.jsonl", "or their results.json"),
         ("begun", "has no results yet"),
         ("nothing", "there is no"),
     ],

@@ -1,5 +1,6 @@
 """Rows, means, CSV, JSON and Markdown say the same."""
 
+import contextlib
 import csv
 import io
 import json
@@ -326,3 +327,72 @@ def test_intervals_over_speakers_are_told_beside_the_range_over_seeds(results):
     assert "confidence intervals" in to_markdown(made)
     assert "confidence intervals" not in to_markdown(results)
     assert next(csv.DictReader(io.StringIO(to_csv(made))))["noisy.eer_percent_high"] == "8"
+
+
+def places(value, *above):
+    """The way to everything in a JSON value, lists by their first entry."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:1])
+    for key, below in entries:
+        yield (*above, key)
+        if isinstance(below, (dict, list)):
+            yield from places(below, *above, key)
+
+
+def replaced(value, path, other):
+    copy = json.loads(json.dumps(value))
+    node = copy
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = other
+    return copy
+
+
+ODD = (None, True, -1, 1e300, "x", [], {})
+
+
+def test_results_with_values_of_another_type_are_one_sentence_or_a_report(results, tmp_path):
+    """Wherever in the file: what is of no concern may be anything."""
+    content = json.loads(to_json(results | {"runs": results["runs"][-1:]}))
+    skipped = {"recipe", "means", "differences", "curves"}
+    read = 0
+    for path in places(content):
+        if skipped.isdisjoint(path[:-1]):
+            for other in ODD:
+                text = json.dumps(replaced(content, path, other))
+                (tmp_path / "results.json").write_text(text)
+                with contextlib.suppress(SparsifyError):
+                    gathered = gather([Part(tmp_path / "results.json")])
+                    to_csv(gathered)
+                    to_markdown(gathered)
+                    read += 1
+    assert read > 100  # such as other texts in place of texts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["runs"][0].update(nonzero="x"), "runs.0.nonzero = 'x' does not fit"),
+        (lambda r: r["runs"][0].pop("layers"), "'runs.0.layers' is missing"),
+        (lambda r: r["runs"][0]["curves"]["step"].append(4), "its columns differ in length"),
+        (lambda r: r["runs"][0]["tests"]["clean"].update(min_dcf=None), "tests.clean.min_dcf"),
+        (lambda r: r["tuning"][0]["tried"][0].pop("error_rate"), "needs its error_rate"),
+        (lambda r: r.update(failures=[]), "failures = "),
+    ],
+)
+def test_what_is_wrong_in_results_is_named(results, tmp_path, change, message):
+    content = json.loads(to_json(results))
+    change(content)
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(SparsifyError, match=message):
+        gather([Part(tmp_path / "results.json")])
+
+
+def test_runs_with_one_seed_twice_are_not_paired(results):
+    """As when comparisons with other recipes are joined."""
+    rows = [row for row in results["runs"] if row["target_sparsity"] in (None, 0.9)]
+    sampled = [
+        row
+        | {"tests": {"clean": {"eer_percent": 5, "confidence": {"resampled_eer_percent": [5, 6]}}}}
+        for row in [rows[0], *rows]
+    ]
+    assert all(each["by_seed"] is None for each in differences(sampled, ["clean"]))
