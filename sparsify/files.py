@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
+import hashlib
 import logging
 import os
+import re
+import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +20,8 @@ from sparsify.errors import SparsifyError
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_UNKNOWN = "unknown"
+_MAKER = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]+\.tmp$")
 
 
 def check_writable(path: Path) -> None:
@@ -37,13 +43,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that replaces `path` when the block succeeds.
 
     When the block raises, whatever was at `path` stays and the temporary file is removed. The
-    temporary name keeps the suffix of `path`.
+    temporary name keeps the suffix of `path`, and is nobody else's, be it on another machine. What
+    processes left here that were killed within the block is removed.
 
     Raises:
         SparsifyError: The file cannot be written.
     """
     check_writable(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    for left_over in _temporaries(path.with_name(glob.escape(path.name))):
+        if _maker_has_ended(left_over):
+            left_over.unlink(missing_ok=True)
+    maker = f"{_machine()}-{os.getpid()}-{_start_of(os.getpid())}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem}.{maker}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -51,6 +62,91 @@ def replacing(path: Path) -> Iterator[Path]:
         raise SparsifyError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_temporaries(paths: Path) -> None:
+    """Removes what processes left that were killed within `replacing`, on whatever machine.
+
+    Call it only where a lock tells that no other process writes there now.
+
+    Args:
+        paths: What they were about to write; its name may hold wildcards.
+    """
+    for temporary in _temporaries(paths):
+        temporary.unlink(missing_ok=True)
+
+
+def _temporaries(paths: Path) -> list[Path]:
+    return list(paths.parent.glob(f".{paths.stem}.*.tmp{paths.suffix}"))
+
+
+def _maker_has_ended(temporary: Path) -> bool:
+    """Whether the process that made a temporary file is known to have ended.
+
+    Of another machine, container or boot that is not known. A process that took over the number of
+    an earlier one began at another time.
+    """
+    maker = temporary.name.removesuffix(temporary.suffix if temporary.suffix != ".tmp" else "")
+    match = _MAKER.search(maker)
+    if match is None or match["machine"] != _machine():
+        return False
+    pid, start = match["pid"], match["start"]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return _start_of(int(pid)) not in (start, _UNKNOWN)
+
+
+def _machine() -> str:
+    """Names what numbers processes: a boot of a machine, or a container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return _UNKNOWN
+    return hashlib.sha256(f"{boot}{numbering}".encode()).hexdigest()[:8]
+
+
+def _start_of(pid: int) -> str:
+    """When a process began, in ticks since the boot."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        return _UNKNOWN
+    return status.rpartition(")")[2].split()[19]  # the 22nd field, the name being the second
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """A lock file that is there while the block runs; tells whether this process holds the lock.
+
+    The lock ends with this very process, whatever it has forked.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    while True:
+        with path.open("w") as file:
+            if not holds_alone(file, fcntl.lockf):
+                yield False
+                return
+            if not _is_at(file, path):
+                continue  # removed by its last holder after it was opened here, so no lock at all
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def holds_alone(file: IO[str], lock: Callable[[IO[str], int], object]) -> bool:
