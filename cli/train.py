@@ -88,6 +88,11 @@ Examples:
     help="The run directory.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --output from its checkpoint.")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Resume though recipe.yaml or the speech are not those that the run began with.",
+)
 @click.option("--strict", is_flag=True, help="Stop at a broken audio file instead of skipping it.")
 @device_option
 @trust_option
@@ -104,6 +109,7 @@ def train_command(
     assignments: Sequence[str],
     output: Path,
     resume: bool,
+    accept_changes: bool,
     strict: bool,
     device: Literal["auto", "cpu", "cuda"],
     trust: bool,
@@ -115,6 +121,8 @@ def train_command(
 
     Under torchrun all processes train one model together; the first of them writes.
     """
+    if accept_changes and not resume:
+        raise click.UsageError("--accept-changes goes with --resume.")
     with Joined() as together:
         if not together.main:
             console.quiet = True
@@ -145,14 +153,15 @@ def train_command(
                     output,
                     device=device,
                     resume=resume,
+                    accept_changes=accept_changes,
                     strict=strict,
                     trust=trust,
                     observer=observer,
                     track=track,
                 )
-            if together.main:
-                write_report(gather([Part(output)]), output / REPORT_FILE)
         if together.main:
+            if finished is None or not (output / REPORT_FILE).exists():
+                write_report(gather([Part(output)]), output / REPORT_FILE)
             emit_json(summary) if as_json else _report(summary)
 
 

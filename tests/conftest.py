@@ -30,8 +30,9 @@ hypothesis.settings.load_profile("sparsify")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fuzz 5000` gives each reader that many damaged inputs."""
+    """`--fuzz 5000` gives each reader that many damaged inputs, `--kills 50` kills trainings."""
     parser.addoption("--fuzz", type=int, default=200, help="damaged inputs a reader")
+    parser.addoption("--kills", type=int, default=0, help="kills of trainings at random moments")
 
 
 @pytest.fixture(autouse=True)

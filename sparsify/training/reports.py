@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from sparsify.errors import SparsifyError
+from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable
 from sparsify.training.data import SpeechData
@@ -54,10 +55,7 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         SparsifyError: The loss is not finite.
     """
     if not math.isfinite(means["loss"]):
-        raise SparsifyError(
-            f"training diverged before step {step} (loss {means['loss']}):"
-            f" lower methods.{learner.recipe.method}.lr"
-        )
+        raise diverged(learner.recipe, step, f"loss {means['loss']}")
     weights = prunable_parameters(learner.network, learner.recipe.model.ignore).values()
     distillation = {"distillation": means["distillation"]} if "distillation" in means else {}
     gradient = means["gradient_norm"]
@@ -75,6 +73,13 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         "lr": learner.method.optimizer.param_groups[0]["lr"],
         "margin": learner.margin,
     }
+
+
+def diverged(recipe: Recipe, step: int, sign: str) -> SparsifyError:
+    """The error of a run that has diverged; `sign` tells by what that was seen."""
+    return SparsifyError(
+        f"training diverged before step {step} ({sign}): lower methods.{recipe.method}.lr"
+    )
 
 
 def run_summary(

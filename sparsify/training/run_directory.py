@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
-import json
+import hashlib
+import logging
 import os
-import pickle
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sparsify.artifact import MODEL_FILE
+from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
-from sparsify.files import holds_alone, replacing
+from sparsify.files import clear_temporaries, locked, replacing
 from sparsify.recipe import Recipe, load_recipe
+from sparsify.training import checkpoints
+from sparsify.training.checkpoints import DamagedError
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Any]
+
+_DIGESTS = "digests"
 
 
 class RunDirectory:
-    """Recipe, metrics, checkpoint, selected model and summary of one run.
+    """Recipe, metrics, checkpoints, selected model and summary of one run.
+
+    A checkpoint belongs to what it needs: the metrics so far, which it holds, and the weights of
+    validated models, in files of their own. The checkpoint before the last is kept with all that it
+    needs, too, so that a run goes on from there when the last one is damaged.
 
     Args:
         path: The directory; nothing is created before `create`.
@@ -35,8 +45,11 @@ class RunDirectory:
         self.summary_file = path / "summary.json"
         self.model_file = path / MODEL_FILE
         self.checkpoint_file = path / "checkpoints" / "last.pt"
+        self.previous_file = path / "checkpoints" / "previous.pt"
         self.start_file = path / "checkpoints" / "start.pt"
         self.lock_file = path / ".lock"
+        self._logged: list[str] = []
+        self._needed: frozenset[int] = frozenset()  # models of the checkpoint on disk
 
     def check_free(self) -> None:
         """Checks that a new run can be created here, without creating anything.
@@ -69,41 +82,60 @@ class RunDirectory:
             for path in self.path.rglob("*")
         )
 
+    def check_begun(self) -> None:
+        """Checks that there is a run here.
+
+        Raises:
+            SparsifyError: There is none.
+        """
+        if not self.recipe_file.is_file():
+            raise SparsifyError(f"nothing to resume: '{self.path}' holds no run")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Creates the directory, and keeps other trainings away from it within the block.
 
+        What a training left that was killed in the middle of writing is removed.
+
         Raises:
-            SparsifyError: Another training is at work here, or the directory cannot be created.
+            SparsifyError: Another training is at work here, or the directory cannot be written.
         """
-        try:
-            self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SparsifyError(f"cannot create '{self.path}': {error.strerror}") from error
-        with self.lock_file.open("w") as lock:
-            # This kind of lock ends with this very process, whatever it has forked.
-            if not holds_alone(lock, fcntl.lockf):
+        with ExitStack() as stack:
+            try:
+                self.checkpoint_file.parent.mkdir(parents=True, exist_ok=True)
+                alone = stack.enter_context(locked(self.lock_file))
+            except OSError as error:
+                raise SparsifyError(f"cannot write '{self.path}': {error.strerror}") from error
+            if not alone:
                 raise SparsifyError(
                     f"another training is at work in '{self.path}': wait for it or end it"
                 )
-            try:
-                yield
-            finally:
-                self.lock_file.unlink(missing_ok=True)
+            self._clear_temporaries()
+            yield
 
-    def create(self, recipe: Recipe, start: Mapping[str, Tensor] | None) -> None:
+    def _clear_temporaries(self) -> None:
+        """Those of files that only trainings write; others may be written now, lock or not."""
+        for path in (self.recipe_file, self.metrics_file, self.summary_file, self.model_file):
+            clear_temporaries(path)
+        clear_temporaries(self.checkpoint_file.with_name("*.pt"))
+
+    def create(
+        self, recipe: Recipe, start: Mapping[str, Tensor] | None, origin: Mapping[str, Any]
+    ) -> None:
         """Writes the recipe of a new run into the directory.
 
         Args:
             recipe: Of the run.
             start: The weights that it starts from, kept so that resuming needs no other file;
                 `None` if they are random.
+            origin: What the run is made from, see `sparsify.training.origin`.
 
         Raises:
             SparsifyError: The directory cannot be written.
         """
-        if start is not None:
-            self._store(self.start_file, start)
+        weights = None if start is None else dict(start)
+        content = {"step": 0, "models": [], "metrics": "", "weights": weights, "origin": origin}
+        _store(self.start_file, content)
         _write(self.metrics_file, "")
         _write(self.recipe_file, recipe.to_yaml())
 
@@ -113,8 +145,8 @@ class RunDirectory:
         Raises:
             SparsifyError: There is no run here, or it is damaged.
         """
-        if not self.recipe_file.is_file():
-            raise SparsifyError(f"nothing to resume: '{self.path}' holds no run")
+        self.check_begun()
+        self._warn_if_changed(self.recipe_file)
         try:
             return load_recipe(self.recipe_file)
         except SparsifyError as error:
@@ -122,59 +154,101 @@ class RunDirectory:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a record to the metrics."""
+        line = to_json(record) + "\n"
+        self._logged.append(line)
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(line)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records so far; a line that a crash cut short is left out.
+        """The records so far; lines that are none, as after a crash, are left out.
 
         Raises:
-            SparsifyError: The file is gone.
+            SparsifyError: The file is gone, unreadable or far too large.
         """
         if not self.metrics_file.is_file():
             raise SparsifyError(
                 f"'{self.metrics_file}' is gone: restore it, or delete '{self.path}' and train anew"
             )
-        records = []
-        for line in self.metrics_file.read_text("utf-8").splitlines():
+        self._warn_if_changed(self.metrics_file)
+        *lines, unfinished = read_text(self.metrics_file, MOST_JSON_BYTES).split("\n")
+        found = [_record(line) for line in lines]
+        if None in found:
+            logger.warning(
+                "%d lines of '%s' are no records and are left out",
+                found.count(None),
+                self.metrics_file,
+            )
+        return [record for record in (*found, _record(unfinished)) if record is not None]
+
+    def save_checkpoint(self, state: State, models: Collection[int]) -> None:
+        """Replaces the checkpoint, which is kept as the previous one.
+
+        Args:
+            state: What a resumed run needs to know.
+            models: After which steps the validated models were that it needs; those that neither it
+                nor the previous checkpoint needs are deleted.
+        """
+        content = state | {"models": sorted(models), "metrics": "".join(self._logged)}
+        packed = checkpoints.packed(content)
+        with replacing(self.checkpoint_file) as temporary:
+            temporary.write_bytes(packed)
+            if self.checkpoint_file.exists():
+                self.checkpoint_file.replace(self.previous_file)
+        kept = {self._validated_file(step) for step in self._needed.union(models)}
+        for path in self.checkpoint_file.parent.glob("step-*.pt"):
+            if path not in kept:
+                path.unlink()
+        self._needed = frozenset(models)
+
+    def load_checkpoint(self) -> State:
+        """The checkpoint: the last, or if that is damaged the previous one, or the run's start.
+
+        Raises:
+            SparsifyError: They are damaged.
+        """
+        problems = []
+        for file in (self.checkpoint_file, self.previous_file):
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return records
+                state = checkpoints.load(file)
+                for step in state["models"]:
+                    checkpoints.check(self._validated_file(step))
+            except DamagedError as error:
+                problems.append(str(error))
+                continue
+            except (LookupError, TypeError) as error:
+                problems.append(f"'{file}' is no checkpoint ({error!r})")
+                continue
+            if problems:
+                logger.warning("%s: going on from '%s'", problems[0], file)
+                file.replace(self.checkpoint_file)  # the next one must not take its place
+            return state
+        if self.checkpoint_file.exists() or self.previous_file.exists():
+            raise SparsifyError(
+                f"cannot resume, checkpoints are damaged: {' and '.join(dict.fromkeys(problems))};"
+                f" delete both to start the run anew with --resume"
+            )
+        return self.load_start()
 
-    def forget_after(self, step: int) -> None:
-        """Drops the metrics of steps that will be run again."""
-        kept = [record for record in self.metrics() if record["step"] <= step]
-        _write(self.metrics_file, "".join(json.dumps(record) + "\n" for record in kept))
-
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint."""
-        self._store(self.checkpoint_file, state)
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The checkpoint, on the CPU, or `None` if the run has not come to its first.
-
-        Raises:
-            SparsifyError: The checkpoint is damaged.
-        """
-        return self._load(self.checkpoint_file, "delete it to start the run anew with --resume")
-
-    def load_start(self) -> dict[str, Tensor]:
-        """The weights that the run started from.
+    def load_start(self) -> State:
+        """What the run started from: `weights` and `origin`.
 
         Raises:
-            SparsifyError: They are missing or damaged.
+            SparsifyError: That is missing or damaged.
         """
-        return self._needed(self.start_file)
+        try:
+            return checkpoints.load(self.start_file)
+        except DamagedError as error:
+            raise SparsifyError(f"{error}: start the run anew in another --output") from error
 
-    def validated_file(self, step: int) -> Path:
-        """The weights of a model that was validated after a step and may be averaged."""
-        return self.checkpoint_file.with_name(f"step-{step}.pt")
+    def rewind(self, state: State) -> None:
+        """Makes the metrics those of a checkpoint, whatever has become of them since."""
+        self._needed = frozenset(state["models"])
+        self._logged = state["metrics"].splitlines(keepends=True)
+        _write(self.metrics_file, state["metrics"])
 
     def save_validated(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Keeps the weights of a validated model."""
-        self._store(self.validated_file(step), weights)
+        """Keeps the weights of a validated model, which may be delivered or averaged."""
+        _store(self._validated_file(step), weights)
 
     def load_validated(self, step: int) -> dict[str, Tensor]:
         """The weights of a validated model.
@@ -182,18 +256,21 @@ class RunDirectory:
         Raises:
             SparsifyError: They are missing or damaged.
         """
-        return self._needed(self.validated_file(step))
+        try:
+            return checkpoints.load(self._validated_file(step))
+        except DamagedError as error:
+            raise SparsifyError(f"{error}: start the run anew in another --output") from error
 
-    def keep_validated(self, steps: Collection[int]) -> None:
-        """Deletes the weights of validated models of all other steps."""
-        kept = {self.validated_file(step) for step in steps}
-        for path in self.checkpoint_file.parent.glob("step-*.pt"):
-            if path not in kept:
-                path.unlink()
+    def _validated_file(self, step: int) -> Path:
+        return self.checkpoint_file.with_name(f"step-{step}.pt")
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes the summary, which marks the run as complete."""
-        _write(self.summary_file, json.dumps(summary, indent=2) + "\n")
+    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes the summary, which marks the run as complete and seals its texts; returns it."""
+        content: dict[str, Any] = parse_json(to_json(summary), "the summary")
+        digests = {file.name: _digest(file.read_bytes()) for file in self._sealed_files}
+        digests[self.summary_file.name] = _digest(to_json(content).encode())
+        _write(self.summary_file, to_json(content | {_DIGESTS: digests}, indent=2) + "\n")
+        return content
 
     def summary(self) -> dict[str, Any] | None:
         """The summary, or `None` while the run is incomplete.
@@ -201,36 +278,54 @@ class RunDirectory:
         Raises:
             SparsifyError: The summary is damaged.
         """
+        return self._summary()[0]
+
+    def _summary(self) -> tuple[dict[str, Any] | None, dict[str, str]]:
+        """The summary and the digests of the run's texts, as far as it has them."""
         if not self.summary_file.is_file():
-            return None
+            return None, {}
+        remedy = "delete it and finish the run with --resume"
         try:
-            content: dict[str, Any] = json.loads(self.summary_file.read_text("utf-8"))
-        except ValueError as error:
-            raise SparsifyError(
-                f"'{self.summary_file}' is damaged: delete it and finish the run with --resume"
-            ) from error
-        return content
+            content = parse_json(read_text(self.summary_file, MOST_JSON_BYTES), "it")
+        except SparsifyError as error:
+            raise SparsifyError(f"'{self.summary_file}' is damaged: {remedy} ({error})") from error
+        digests = content.pop(_DIGESTS, {}) if isinstance(content, dict) else None
+        if not isinstance(digests, dict):
+            raise SparsifyError(f"'{self.summary_file}' is damaged: {remedy}")
+        if digests.get(self.summary_file.name, own := _digest(to_json(content).encode())) != own:
+            raise SparsifyError(f"'{self.summary_file}' is damaged: {remedy}")
+        return content, digests
 
-    def _needed(self, path: Path) -> dict[str, Any]:
-        content = self._load(path, "start the run anew in another --output")
-        if content is None:
-            raise SparsifyError(f"cannot resume: '{path}' is gone, restore it")
-        return content
+    @property
+    def _sealed_files(self) -> tuple[Path, Path]:
+        return self.recipe_file, self.metrics_file
 
-    def _store(self, path: Path, content: Mapping[str, Any]) -> None:
-        buffer = io.BytesIO()  # writing to a file, torch.save has no words for a full disk
-        torch.save(dict(content), buffer)
-        with replacing(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+    def _warn_if_changed(self, file: Path) -> None:
+        """Looks whether a text of a complete run is as it was when the run ended."""
+        digest = self._summary()[1].get(file.name)
+        if digest is not None and digest != _digest(file.read_bytes()):
+            logger.warning("'%s' has been changed or damaged since the run ended", file)
 
-    def _load(self, path: Path, remedy: str) -> dict[str, Any] | None:
-        if not path.is_file():
-            return None
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise SparsifyError(f"checkpoint '{path}' is damaged: {remedy}") from error
-        return content
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The record on a line of the metrics, if it is one."""
+    try:
+        record = parse_json(line, "a record")
+    except SparsifyError:
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    return record
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _store(path: Path, content: Mapping[str, Any]) -> None:
+    packed = checkpoints.packed(content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(packed)
 
 
 def _write(path: Path, text: str) -> None:

@@ -19,6 +19,10 @@ MOST_ABOVE_TARGET = 0.001
 Figures = dict[str, float]
 
 
+class NotFiniteError(ArithmeticError):
+    """A network gives an embedding with NaN or infinity."""
+
+
 @dataclass
 class Best:
     """The selected model: settled, on target, with the lowest validation EER; the latest of equals.
@@ -54,6 +58,9 @@ def validation_figures(network: nn.Module, data: SpeechData, device: torch.devic
         network: The embedding network; put into eval mode.
         data: Its validation features and trials are read.
         device: Where the network lives.
+
+    Raises:
+        NotFiniteError: An embedding is not finite.
     """
     clean = _evaluate(network, data, data.validation, device)
     figures = {"eer_percent": clean.eer_percent, "min_dcf": clean.min_dcf}
@@ -71,7 +78,10 @@ def _evaluate(
     def embed(utterance: Features) -> Features:
         feats = torch.from_numpy(utterance).to(device)
         with torch.inference_mode():
-            return network(feats[None])[0].float().cpu().numpy()
+            embedding = network(feats[None])[0].float()
+        if not embedding.isfinite().all():
+            raise NotFiniteError("an embedding of validation speech is not finite")
+        return embedding.cpu().numpy()
 
     return evaluate_features(embed, features, data.trials)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,6 @@ from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import no_weight_left
 from sparsify.speech.batches import Batch, training_batches
-from sparsify.speech.corpus import Corpus
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.compute import choose_compute
@@ -30,12 +28,14 @@ from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
-from sparsify.training.networks import starting_weights
-from sparsify.training.reports import header, run_summary, step_record
-from sparsify.training.run_directory import RunDirectory
+from sparsify.training.networks import build_network, starting_weights
+from sparsify.training.origin import Origin, files_of, list_digest, settings_of
+from sparsify.training.reports import diverged, header, run_summary, step_record
+from sparsify.training.run_directory import RunDirectory, State
 from sparsify.training.selection import (
     Best,
     Figures,
+    NotFiniteError,
     error_rate,
     on_target,
     validation_figures,
@@ -68,7 +68,9 @@ def train(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
+    accept_changes: bool = False,
     strict: bool = False,
+    trust: bool = False,
     observer: Observer | None = None,
     track: Track = silent,
 ) -> Record:
@@ -80,8 +82,13 @@ def train(
         recipe: What to train, on what, and how.
         output: The run directory; must not hold a run unless `resume`. The main process's alone.
         device: Where to compute.
-        resume: Go on from the run's checkpoint; the result is that of an uninterrupted run.
+        resume: Go on from the run's checkpoint; the result is that of an uninterrupted run. A run
+            that is complete is left as it is.
+        accept_changes: Go on though recipe or files are not those that the run began with, and list
+            them in the summary as `changed_at_resume`.
         strict: Treat unusable audio files as errors instead of leaving them out.
+        trust: Whether the file of a teacher may name code as its network. The network of the recipe
+            is the caller's choice.
         observer: Hears of the progress.
         track: Shows the progress of loading.
 
@@ -94,33 +101,56 @@ def train(
     recipe = with_all_options(recipe)  # refuses a mistake before hours of loading
     run, together = RunDirectory(Path(output)), processes()
     recipe = recipe.in_pieces(together.count)
-    if not resume:
-        together.from_main(run.check_free)
+    together.from_main(run.check_begun if resume else run.check_free)
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
-    start = together.from_main(lambda: _start(recipe, run, resume=resume))
-    data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
-    if together.main:
-        warn_of_long_crops(recipe, data.train)
-    if together.count > 1:
-        together.check_same(_digest(data.train), "the training utterances")
-    learner = Learner(recipe, compute, together, len(data.train.speakers), start)
-    with run.locked() if together.main else nullcontext():
-        if not resume and together.main:
-            run.create(recipe, start)
-        return Trainer(learner, data, run, observer or Observer()).run_all()
+    with ExitStack() as alone:
+        if resume:
+            if together.main:
+                alone.enter_context(run.locked())
+            finished = together.from_main(run.summary)
+            if finished is not None:
+                return finished
+        saved = together.from_main(run.load_checkpoint) if resume else None
+        with _fitting(run):
+            begun = None if saved is None else saved["origin"]
+            origin = Origin(run.path, begun, accept_changes=accept_changes)
+        together.from_main(lambda: origin.take("settings", settings_of(recipe)))
+        together.from_main(lambda: origin.take_compute(f"{compute}, {together.count} process(es)"))
+        start = together.from_main(lambda: _start(recipe, run, resume=resume))
+        data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
+        if together.main:
+            warn_of_long_crops(recipe, data.train)
+        if together.count > 1:
+            together.check_same(list_digest(data.train), "the training utterances")
+        together.from_main(lambda: origin.take("files", files_of(recipe, data)))
+        learner = Learner(recipe, compute, together, len(data.train.speakers), start, trust=trust)
+        if together.main and not resume:
+            alone.enter_context(run.locked())
+            run.check_free()  # another may have begun and even ended meanwhile
+            run.create(recipe, start, origin.state_dict())
+        trainer = Trainer(learner, data, run, origin, observer or Observer())
+        first = 0 if saved is None else trainer.restore(saved)
+        del saved  # as large as the model and its optimizer
+        return trainer.run_all(first)
 
 
 class Trainer:
     """One run: its learner, its data and its books."""
 
     def __init__(
-        self, learner: Learner, data: SpeechData, run: RunDirectory, observer: Observer
+        self,
+        learner: Learner,
+        data: SpeechData,
+        run: RunDirectory,
+        origin: Origin,
+        observer: Observer,
     ) -> None:
         self.learner = learner
         self.recipe = learner.recipe
         self.processes = learner.processes
         self.data = data
         self.run = run
+        self.origin = origin
         self.observer = observer
         self.steps = self.recipe.training.steps
         self.best = Best()
@@ -128,9 +158,8 @@ class Trainer:
         self.seconds = 0.0
         self.data_wait = 0.0
 
-    def run_all(self) -> Record:
-        """Runs from the checkpoint, if there is one, to the end; returns the summary."""
-        first = self._restore()
+    def run_all(self, first: int) -> Record:
+        """Runs from the step after `first` to the end; returns the summary."""
         self.observer.started(header(self.learner, self.data), first)
         meter = Meter(self.processes)
         start = time.perf_counter() - self.seconds
@@ -198,7 +227,7 @@ class Trainer:
                 )
             if selected:
                 save_model(self.learner.network, self.run.model_file, self.recipe)
-            if taken:
+            if selected or taken:
                 self.run.save_validated(step, self.learner.network.state_dict())
         return figures | {"selected": selected}
 
@@ -214,7 +243,10 @@ class Trainer:
         else:
             average_batch_norm(network, self.processes)
         device = self.learner.compute.device
-        return self.processes.from_main(lambda: validation_figures(network, self.data, device))
+        try:
+            return self.processes.from_main(lambda: validation_figures(network, self.data, device))
+        except NotFiniteError as error:
+            raise diverged(self.recipe, step, str(error)) from error
 
     def _on_target(self) -> bool:
         return on_target(self.learner.sparsity(), self.learner.method.target_sparsity)
@@ -252,16 +284,16 @@ class Trainer:
 
     def _finish(self, averaged: Record | None, broken: frozenset[int]) -> Record:
         """Completes the delivered file and writes the summary."""
-        artifact = load_artifact(self.run.model_file)
-        model = artifact.build()
+        network = self.learner.network
+        if averaged is None or not averaged["selected"]:
+            network.load_state_dict(self.run.load_validated(self.best.step))
         mean = mean_embedding(
-            model.to(self.learner.compute.device),
-            self.data.train,
-            self.data.cache,
-            self.learner.filterbank,
-            self.recipe.seed,
+            network, self.data.train, self.data.cache, self.learner.filterbank, self.recipe.seed
         )
-        save_model(model, self.run.model_file, self.recipe, embedding_mean=mean)
+        if not mean.isfinite().all():
+            raise diverged(self.recipe, self.steps, "the mean embedding is not finite")
+        save_model(network, self.run.model_file, self.recipe, embedding_mean=mean)
+        artifact = load_artifact(self.run.model_file)
         figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
@@ -274,46 +306,46 @@ class Trainer:
             "seconds": round(self.seconds, 2),
             "data_wait_seconds": round(self.data_wait, 2),
             "output": str(self.run.path),
+            **({"changed_at_resume": self.origin.changed} if self.origin.changed else {}),
         }
-        self.run.write_summary(summary)
-        return summary
+        return self.run.write_summary(summary)
 
-    def _restore(self) -> int:
-        state = self.processes.from_main(self.run.load_checkpoint)
-        step = 0 if state is None else int(state["step"])
-        if state is not None:
-            try:
-                self.learner.load_state_dict(state["learner"])
-                self.best = Best(**state["best"])
-                self.finalists.errors = state["finalists"]
-                self.seconds, self.data_wait = state["seconds"], state["data_wait"]
-                self.data.cache.broken.remember(state["broken"])
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                raise SparsifyError(
-                    f"the checkpoint in '{self.run.path}' does not fit: the data, the model or"
-                    " sparsify has changed since the run began, start it anew in another --output"
-                    f" ({error})"
-                ) from error
-        if self.processes.main:
-            self.run.forget_after(step)
+    def restore(self, saved: State) -> int:
+        """Makes run and learner those of a checkpoint; returns the step that it was made after.
+
+        Raises:
+            SparsifyError: The checkpoint is of something else.
+        """
+        with _fitting(self.run):
+            step = int(saved["step"])
+            if step > self.steps:
+                raise ValueError(f"it was made after step {step} of {self.steps}")
+            if step:
+                self.learner.load_state_dict(saved["learner"])
+                self.best = Best(**saved["best"])
+                self.finalists.errors = saved["finalists"]
+                self.seconds, self.data_wait = saved["seconds"], saved["data_wait"]
+                self.data.cache.broken.remember(saved["broken"])
+            if self.processes.main:
+                self.run.rewind(saved)
         return step
 
     def _save(self, step: int) -> None:
         broken = self._broken()
         if not self.processes.main:
             return
-        self.run.save_checkpoint(
-            {
-                "step": step,
-                "learner": self.learner.state_dict(),
-                "best": vars(self.best),
-                "finalists": self.finalists.errors,
-                "seconds": self.seconds,
-                "data_wait": self.data_wait,
-                "broken": sorted(broken),
-            }
-        )
-        self.run.keep_validated(self.finalists.errors)
+        state = {
+            "step": step,
+            "learner": self.learner.state_dict(),
+            "best": vars(self.best),
+            "finalists": self.finalists.errors,
+            "seconds": self.seconds,
+            "data_wait": self.data_wait,
+            "broken": sorted(broken),
+            "origin": self.origin.state_dict(),
+        }
+        best = {self.best.step} if self.best.step else set()
+        self.run.save_checkpoint(state, best.union(self.finalists.errors))
 
     def _epochs(self, step: int) -> float:
         seen = step * self.recipe.training.batch_size
@@ -322,11 +354,23 @@ class Trainer:
 
 def _start(recipe: Recipe, run: RunDirectory, *, resume: bool) -> dict[str, Tensor] | None:
     """The weights to start from, if they are not random."""
-    if resume and recipe.model.init_from is not None:
-        return run.load_start()
-    return starting_weights(recipe)
+    if not resume or recipe.model.init_from is None:
+        return starting_weights(recipe)
+    with _fitting(run):
+        weights: dict[str, Tensor] | None = run.load_start()["weights"]
+        if weights is None:  # the run began at random, and its recipe has been changed
+            return starting_weights(recipe)
+        build_network(recipe).load_state_dict(weights)
+    return weights
 
 
-def _digest(corpus: Corpus) -> str:
-    keys = "\n".join(utterance.key for utterance in corpus.utterances)
-    return f"{len(corpus.utterances)} utterances, {hashlib.sha256(keys.encode()).hexdigest()[:8]}"
+@contextmanager
+def _fitting(run: RunDirectory) -> Iterator[None]:
+    """Within it, content of a checkpoint that is of no use becomes a sentence."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SparsifyError(
+            f"the checkpoint in '{run.path}' does not fit: the data, the model or sparsify has"
+            f" changed since the run began, start it anew in another --output ({error})"
+        ) from error
