@@ -6,7 +6,7 @@ Results go to stdout (`out`, `emit_json`), everything else to stderr (`console`,
 from __future__ import annotations
 
 import functools
-import json
+import io
 import logging
 import sys
 import time
@@ -28,6 +28,13 @@ def _console(stream: TextIO, *, stderr: bool) -> Console:
 
 console = _console(sys.stderr, stderr=True)
 out = _console(sys.stdout, stderr=False)
+
+
+def print_on_any_console() -> None:
+    """Lets a stream whose encoding lacks a character, such as λ, show `?` instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class GateError(click.ClickException):
@@ -83,7 +90,9 @@ def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit_json(result: Mapping[str, Any]) -> None:
     """Prints one JSON object to stdout."""
-    click.echo(json.dumps(result, indent=2, allow_nan=False))
+    from sparsify.documents import to_json  # noqa: PLC0415 - keeps `sparsify --help` fast
+
+    click.echo(to_json(result, indent=2))
 
 
 def human_bytes(size: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sparsify.cli.display import debug_option, debugging
+from sparsify.cli.display import debug_option, debugging, print_on_any_console
 from sparsify.errors import FailedElsewhereError, SparsifyError, did_you_mean
 
 BAD_INPUT = 2
@@ -97,6 +97,11 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command '{name}', {did_you_mean(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs the command line."""
+        print_on_any_console()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; what the user can mend becomes a sentence and an exit code."""
         try:
@@ -127,10 +132,11 @@ class LazyGroup(click.Group):
 
 
 def _sentence(error: Exception) -> str:
+    """What an error says, in one line of bounded length."""
     if isinstance(error, OSError) and error.strerror:
         subject = f"'{error.filename}': " if error.filename else ""
-        return f"{subject}{error.strerror.lower()}"
-    return str(error)
+        return str(SparsifyError(f"{subject}{error.strerror.lower()}"))
+    return str(SparsifyError(str(error)))
 
 
 @click.group(

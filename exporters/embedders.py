@@ -7,7 +7,7 @@ one utterance `(T, bins)` to `(D,)`; both float32.
 from __future__ import annotations
 
 import hashlib
-import json
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort_errors
 from torch import nn
 
 from sparsify.artifact import Artifact, load_artifact
+from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.recipe_sections import FrontEnd
 from sparsify.section import validate
@@ -32,13 +33,10 @@ logger = logging.getLogger(__name__)
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
+# What onnxruntime says of a graph, and what its binding makes of a broken one.
 _ORT_ERRORS = (
-    _ort_errors.Fail,
-    _ort_errors.InvalidArgument,
-    _ort_errors.InvalidGraph,
-    _ort_errors.InvalidProtobuf,
-    _ort_errors.NotImplemented,
-    _ort_errors.RuntimeException,
+    *(e for e in vars(_ort_errors).values() if inspect.isclass(e) and issubclass(e, Exception)),
+    *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
 )
 
 
@@ -79,7 +77,9 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except _ORT_ERRORS as error:
         raise SparsifyError(f"onnxruntime cannot load '{path}': {_first_line(error)}") from error
-    inputs = session.get_inputs()
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if not outputs:
+        raise SparsifyError(f"'{path}' cannot embed features: it has no output")
     shape = inputs[0].shape if inputs else []
     wrong_bins = len(shape) == 3 and isinstance(shape[2], int) and shape[2] != bins
     if len(inputs) != 1 or len(shape) != 3 or wrong_bins:
@@ -87,7 +87,7 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
         raise SparsifyError(
             f"'{path}' cannot embed features: its input must be [B, T, {bins}], not {described}"
         )
-    name, output = inputs[0].name, session.get_outputs()[0].name
+    name, output = inputs[0].name, outputs[0].name
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
@@ -125,7 +125,10 @@ class SpeakerModel:
     def digest(self) -> str:
         """Which model this is: equal for a run and its exports; of foreign files, the file's."""
         known = self.artifact.metadata.get("source_digest") if self.artifact.architecture else None
-        return known or hashlib.sha256(self.artifact.path.read_bytes()).hexdigest()
+        if known:
+            return known
+        with self.artifact.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def embedding_mean(self) -> NDArray[np.float64] | None:
@@ -137,13 +140,10 @@ class SpeakerModel:
         text = self.artifact.metadata.get("embedding_mean")
         if text is None:
             return None
-        try:
-            mean = np.array(json.loads(text), dtype=np.float64)
-        except ValueError as error:
-            raise SparsifyError(f"'{self.artifact.path}' has a damaged embedding_mean") from error
-        if mean.ndim != 1 or not np.isfinite(mean).all():
+        values = parse_json(text, f"embedding_mean of '{self.artifact.path}'")
+        if not isinstance(values, list) or not all(type(each) in (int, float) for each in values):
             raise SparsifyError(f"'{self.artifact.path}' has a damaged embedding_mean")
-        return mean
+        return np.array(values, dtype=np.float64)
 
 
 def load_speaker_model(

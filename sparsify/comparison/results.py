@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsify import documents
 from sparsify.comparison.differences import differences
 from sparsify.comparison.means import by_cell, means
 from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Plan
@@ -308,11 +308,11 @@ def to_json(results: Results) -> str:
     """The text of `results.json`: a line per run, which can be read and compared."""
     parts = []
     for key, value in results.items():
-        text = json.dumps(value, allow_nan=False)
+        text = documents.to_json(value)
         if isinstance(value, list) and value:
-            lines = ",\n".join(f"  {json.dumps(each, allow_nan=False)}" for each in value)
+            lines = ",\n".join(f"  {documents.to_json(each)}" for each in value)
             text = f"[\n{lines}\n ]"
-        parts.append(f" {json.dumps(key)}: {text}")
+        parts.append(f" {documents.to_json(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

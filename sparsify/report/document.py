@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from sparsify.documents import to_json
 from sparsify.files import replacing
 from sparsify.report.markup import Child, append, element, render
 
@@ -42,7 +42,7 @@ def write_document(
     embedded = {"data": data} if csv is None else {"data": data, "csv": csv}
     for name, value in embedded.items():
         # Within a script element only the start of a tag could end it.
-        text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+        text = to_json(value).replace("<", "\\u003c")
         append(body, element("script", text, type="application/json", id=name))
     append(body, element("script", _asset("page.js")))
     head = element(

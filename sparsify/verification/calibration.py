@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from safetensors import SafetensorError
 
+from sparsify.documents import parse_json, read_text, to_json
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.files import check_writable, replacing
+from sparsify.section import Section, validate
 from sparsify.verification.scoring import Scoring
 
 FORMAT_VERSION = 1
 CALIBRATION_FILE = "calibration.json"
+_MOST_BYTES = 1 << 20
+_DIMENSIONS = {"mean": 1, "cohort": 2}  # of the arrays
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,18 @@ class Calibration:
                 f"no threshold '{name}' in the calibration, {did_you_mean(name, self.thresholds)}"
             )
         return self.thresholds[name]
+
+
+class _Description(Section):
+    """What the JSON file of a calibration holds."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    format_version: int
+    model: str
+    thresholds: dict[str, float]
+    top_n: int
+    arrays: str | None
 
 
 def check_calibration(path: Path) -> None:
@@ -83,7 +101,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
         "arrays": digest,
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
+        temporary.write_text(to_json(description, indent=2) + "\n", "utf-8")
 
 
 def read_calibration(path: Path, model: str) -> Calibration:
@@ -98,25 +116,26 @@ def read_calibration(path: Path, model: str) -> Calibration:
             arrays are missing or of another calibration.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-        version, digest = content["format_version"], content["arrays"]
-        thresholds = {str(name): float(value) for name, value in content["thresholds"].items()}
-        of_model, top_n = content["model"], int(content["top_n"])
+        content = parse_json(read_text(path, _MOST_BYTES), "it")
+        found = validate(_Description, content, "it")
     except FileNotFoundError as error:
         raise SparsifyError(
             f"no calibration '{path}': make one with `sparsify evaluate --calibrate`"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SparsifyError(f"'{path}' is not a calibration: make it anew") from error
-    if version != FORMAT_VERSION:
-        raise SparsifyError(f"'{path}' has format version {version}: update sparsify to read it")
-    if of_model != model:
+    except SparsifyError as error:
+        raise SparsifyError(f"'{path}' is not a calibration, {error}: make it anew") from error
+    if found.format_version != FORMAT_VERSION:
+        raise SparsifyError(
+            f"'{path}' has format version {found.format_version}: update sparsify to read it"
+        )
+    if found.model != model:
         raise SparsifyError(
             f"'{path}' was made with another model: calibrate this one with"
             " `sparsify evaluate --calibrate`"
         )
-    arrays = _arrays(path, digest) if digest else {}
-    return Calibration(thresholds, Scoring(arrays.get("mean"), arrays.get("cohort"), top_n), model)
+    arrays = _arrays(path, found.arrays) if found.arrays else {}
+    scoring = Scoring(arrays.get("mean"), arrays.get("cohort"), found.top_n)
+    return Calibration(found.thresholds, scoring, model)
 
 
 def _arrays_file(path: Path) -> Path:
@@ -130,5 +149,12 @@ def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise SparsifyError(f"'{file}' is not the one that '{path}' was written with")
-    arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
+    try:
+        arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise SparsifyError(f"'{file}' is damaged: {error}") from error
+    for name, array in arrays.items():
+        numbers = array.dtype.kind == "f" and np.isfinite(array).all()
+        if not numbers or array.ndim != _DIMENSIONS.get(name, array.ndim):
+            raise SparsifyError(f"'{file}' is damaged: {name} is {array.dtype} {array.shape}")
     return arrays

@@ -5,6 +5,7 @@ Batches of one keep every runtime's numbers comparable: nothing is padded, nothi
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
 from sparsify.speech.corruption import corrupt_utterance
 from sparsify.speech.features import Filterbank
 from sparsify.speech.parallel import in_threads
+from sparsify.speech.silence import warn_of_silence
 from sparsify.speech.utterances import Utterance
 
 Features: TypeAlias = NDArray[np.float32]
@@ -75,20 +77,26 @@ def audio_features(
     track: Track = silent,
     description: str = "Reading utterances",
 ) -> Iterator[Features | SparsifyError]:
-    """Features `(T, num_mel_bins)` of each recording, or why there are none, in order."""
-    filterbank = Filterbank(front_end)
+    """Features `(T, num_mel_bins)` of each recording, or why there are none, in order.
+
+    Warns in the end of recordings in which there is no sound.
+    """
+    filterbank, silent_ones = Filterbank(front_end), list[Path]()
 
     def features_of(recording: Recording) -> Features | SparsifyError:
         try:
             samples = recording.read()
         except SparsifyError as error:
             return error
+        if len(samples) and not np.ptp(samples):  # all are equal
+            silent_ones.append(Path(recording.name))
         try:
             return filterbank.features(samples)
         except SparsifyError as error:
             return SparsifyError(f"{recording.name}: {error}")
 
-    return in_threads(features_of, recordings, track, description, _THREADS)
+    yield from in_threads(features_of, recordings, track, description, _THREADS)
+    warn_of_silence(sorted(silent_ones))
 
 
 def embeddings_or_errors(
@@ -163,7 +171,7 @@ def locate(names: Sequence[str], root: Path) -> list[Path]:
     paths, missing = [], []
     for name in names:
         path = root / name
-        if not path.is_file():
+        if not _is(path.is_file):
             found = _by_stem(path, folders)
             if len(found) > 1:
                 raise SparsifyError(
@@ -183,11 +191,21 @@ def locate(names: Sequence[str], root: Path) -> list[Path]:
     return paths
 
 
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether something is a file, or a folder; what cannot be called so is none."""
+    try:
+        return kind()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def _by_stem(path: Path, folders: dict[Path, dict[str, list[Path]]]) -> list[Path]:
     """Audio files beside `path` that differ from it in the extension only; lists a folder once."""
     if path.parent not in folders:
         by_stem: dict[str, list[Path]] = {}
-        beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+        beside = sorted(path.parent.iterdir()) if _is(path.parent.is_dir) else []
         for file in beside:
             if file.suffix.lower() in AUDIO_SUFFIXES:
                 by_stem.setdefault(file.stem, []).append(file)

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import json
 import struct
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
+from sparsify.plain import Room
 
 SUFFIXES = (".npz", ".ark", ".jsonl")
+# What reading an .npz that is none can end in.
+_NPZ_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -86,22 +108,39 @@ def read_table(path: Path) -> EmbeddingTable:
         SparsifyError: The file is missing or something else.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        Room(path.stat().st_size).take("its content", [unpacked], 1)
         with np.load(path, allow_pickle=False) as content:
-            keys, speakers = content["keys"].tolist(), content["speakers"].tolist()
-            embeddings = content["embeddings"]
-            table = EmbeddingTable(tuple(keys), tuple(speakers), embeddings, str(content["model"]))
+            arrays = {name: content[name] for name in ("keys", "speakers", "embeddings", "model")}
     except FileNotFoundError as error:
         raise SparsifyError(f"no table of embeddings '{path}'") from error
-    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except _NPZ_ERRORS as error:
         raise SparsifyError(
             f"'{path}' is not a table of embeddings: write an .npz with this `sparsify embed`"
         ) from error
-    if embeddings.ndim != 2 or not len(keys) == len(speakers) == len(embeddings):
+    except SparsifyError as error:
+        raise SparsifyError(f"'{path}': {error}") from error
+    return _table(arrays, path)
+
+
+def _table(arrays: Mapping[str, NDArray[Any]], path: Path) -> EmbeddingTable:
+    keys, speakers, embeddings, model = arrays.values()
+    texts = [array.dtype.kind == "U" for array in (keys, speakers, model)]
+    if not all(texts) or embeddings.dtype != np.float32 or model.ndim:
         raise SparsifyError(
-            f"'{path}' has {len(keys)} keys and {len(speakers)} speakers for embeddings"
+            f"'{path}' has arrays of other types than a table of embeddings: write it anew with"
+            " `sparsify embed`"
+        )
+    shapes = keys.shape == speakers.shape == embeddings.shape[:1]
+    if embeddings.ndim != 2 or not embeddings.size or not shapes:
+        raise SparsifyError(
+            f"'{path}' has keys {keys.shape} and speakers {speakers.shape} for embeddings"
             f" {embeddings.shape}: write it anew with `sparsify embed`"
         )
-    return table
+    return EmbeddingTable(
+        tuple(keys.tolist()), tuple(speakers.tolist()), embeddings, str(model.item())
+    )
 
 
 def _write_ark(table: EmbeddingTable, path: Path) -> list[Path]:

@@ -243,6 +243,8 @@ def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
         lines = path.read_text("utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no {content} '{path}'") from error
+    except OSError as error:
+        raise SparsifyError(f"cannot read {content} '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SparsifyError(f"{content} '{path}' is not UTF-8 text") from error
     for number, line in enumerate(lines, start=1):

@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -212,9 +214,44 @@ def test_a_bar_gives_the_cursor_back_when_its_loop_fails(probe, monkeypatch, err
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
 
 
-def test_json_is_strict():
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        display.emit_json({"loss": float("nan")})
+def test_json_has_no_number_that_is_none(capsys):
+    display.emit_json({"loss": float("nan"), "rates": [1.5, float("inf")]})
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "rates": [1.5, None]}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("arguments", [["inspect"], ["inspect", "--json"], ["train", "--help"]])
+def test_a_console_without_our_characters_loses_nothing_else(artifacts, encoding, arguments):
+    command = [*arguments, *([str(artifacts["dense"])] if "inspect" in arguments else [])]
+    poor, rich = (
+        CliRunner(charset=charset).invoke(main, command) for charset in (encoding, "utf-8")
+    )
+    assert poor.exit_code == 0, poor.output
+
+    def kept(text):
+        return "".join(char for char in text if char.isascii() and char.isalnum())
+
+    assert kept(poor.stdout) == kept(rich.stdout)
+
+
+def test_errors_reach_any_console(tmp_path):
+    poor = {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "sparsify", "inspect", "λ.onnx"]
+    process = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | poor, capture_output=True, check=False
+    )
+    assert process.returncode == 2
+    assert re.fullmatch(rb"Error: no such file: '\?+\.onnx'\n", process.stderr)
+
+
+def test_errors_of_any_length_are_a_line(probe):
+    def function():
+        raise ValueError("a\nb" * 5000)
+
+    result = probe(function)
+    assert result.exit_code == 2
+    assert len(result.stderr) < 700
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Calibrations: written, read, and refused when they are not of the model."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from sparsify.errors import SparsifyError
 from sparsify.verification.calibration import (
@@ -61,6 +63,47 @@ def test_what_does_not_belong_is_refused(tmp_path):
             read_calibration(path, "digest")
     with pytest.raises(SparsifyError, match=r"must end in \.json"):
         check_calibration(tmp_path / "calibration.txt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": {"eer": "0.5"}},
+        {"thresholds": {"eer": None}},
+        {"thresholds": [0.5]},
+        {"top_n": 3.5},
+        {"top_n": True},
+        {"arrays": 5},
+        {"model": ["digest"]},
+        {"format_version": "1"},
+    ],
+)
+def test_values_of_another_type_are_refused(tmp_path, change):
+    path = tmp_path / "calibration.json"
+    write_calibration(Calibration(THRESHOLDS, Scoring(), "digest"), path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SparsifyError, match=f"is not a calibration, it: {next(iter(change))}"):
+        read_calibration(path, "digest")
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("mean", np.ones((2, 3))),
+        ("cohort", np.ones(3)),
+        ("mean", np.array([1, 2])),
+        ("cohort", np.full((3, 2), np.nan)),
+    ],
+)
+def test_arrays_that_are_none_are_refused(tmp_path, name, array):
+    path = tmp_path / "calibration.json"
+    write_calibration(Calibration(THRESHOLDS, Scoring(np.ones(2), np.ones((3, 2))), "digest"), path)
+    content = safetensors.numpy.save({"mean": np.ones(2), "cohort": np.ones((3, 2)), name: array})
+    (tmp_path / "calibration.arrays.safetensors").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"arrays": digest}))
+    with pytest.raises(SparsifyError, match=f"damaged: {name} is"):
+        read_calibration(path, "digest")
 
 
 def test_a_newer_version_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """From recordings to embeddings: order, names, unusable files, and what is embedded."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -129,3 +131,13 @@ def test_an_ambiguous_name_is_refused(noises):
 def test_missing_files_are_counted(noises):
     with pytest.raises(SparsifyError, match=r"^2 of the 3 .*first is .*c/1'.*--audio-root"):
         locate(["a/1", "c/1", "a/7.wav"], noises)
+
+
+def test_recordings_without_a_sound_are_warned_of_once(noises, caplog):
+    for name, value in (("zeros", 0.0), ("constant", 0.25)):
+        sf.write(noises / f"{name}.wav", np.full(RATE, value), RATE)
+    names = ["a/1.wav", "zeros.wav", "constant.wav"]
+    recordings = file_recordings(names, [noises / name for name in names], RATE)
+    embed(spread, recordings, FrontEnd())
+    (record,) = caplog.records
+    assert re.search(r"digital silence.* in 2 .*such as constant\.wav", record.getMessage())

@@ -1,11 +1,13 @@
 """Tables of embeddings, read back by NumPy, kaldiio and JSON."""
 
 import json
+import zipfile
 
 import kaldiio
 import numpy as np
 import pytest
 
+from sparsify import plain
 from sparsify.errors import SparsifyError
 from sparsify.verification.tables import EmbeddingTable, check_table, read_table, write_table
 
@@ -80,9 +82,48 @@ def test_what_is_no_table_is_refused(tmp_path):
     for name in ("text", "other", "pickled"):
         with pytest.raises(SparsifyError, match="is not a table of embeddings"):
             read_table(tmp_path / f"{name}.npz")
-    one, two = np.array(["a"]), np.array(["a", "b"])
-    for keys, speakers in ((one, two), (two, one)):
-        content = {"keys": keys, "speakers": speakers, "embeddings": np.zeros((2, 3)), "model": ""}
-        np.savez(tmp_path / "short.npz", **content)
-        with pytest.raises(SparsifyError, match=f"{len(keys)} keys and {len(speakers)} speakers"):
-            read_table(tmp_path / "short.npz")
+
+
+def npz(path, **changes):
+    two = np.array(["a", "b"])
+    content = {"keys": two, "speakers": two, "embeddings": np.zeros((2, 3), np.float32)}
+    np.savez(path, **(content | {"model": np.array("digest")} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keys": np.array(["a"])}, r"keys \(1,\) and speakers \(2,\)"),
+        ({"speakers": np.array(["a"])}, r"keys \(2,\) and speakers \(1,\)"),
+        ({"keys": np.array([["a"], ["b"]])}, r"keys \(2, 1\)"),
+        ({"embeddings": np.zeros((2, 0), np.float32)}, r"embeddings \(2, 0\)"),
+        ({"embeddings": np.zeros((2, 3))}, "other types"),
+        ({"keys": np.arange(2)}, "other types"),
+        ({"model": np.array(["a", "b"])}, "other types"),
+    ],
+)
+def test_tables_that_contradict_themselves_are_refused(tmp_path, changes, message):
+    npz(tmp_path / "odd.npz", **changes)
+    with pytest.raises(SparsifyError, match=message):
+        read_table(tmp_path / "odd.npz")
+
+
+def test_texts_without_a_character_take_no_memory(tmp_path):
+    """A header says how many there are, and no content contradicts it."""
+    npz(tmp_path / "odd.npz")
+    header = {"descr": "<U0", "fortran_order": False, "shape": (10**12,)}
+    with (
+        zipfile.ZipFile(tmp_path / "odd.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+        archive.open("keys.npy", "w") as entry,
+    ):
+        np.lib.format.write_array_header_1_0(entry, header)
+    with pytest.raises(SparsifyError, match="keys \\(1000000000000,\\)"):
+        read_table(tmp_path / "odd.npz")
+
+
+def test_a_small_file_cannot_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain, "_FREE", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", embeddings=np.zeros(1 << 20))
+    with pytest.raises(SparsifyError, match="absurd for a file of that size"):
+        read_table(tmp_path / "bomb.npz")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.errors import SparsifyError
+from sparsify.verification.embedding import locate
 from sparsify.verification.trials import (
     make_trials,
     read_speakers,
@@ -196,3 +197,11 @@ def test_speakers_that_are_unknown_or_mixed_are_refused(cnceleb, tmp_path):
     (tmp_path / "bad").write_text("a b c\n")
     with pytest.raises(SparsifyError, match=r"bad:1: 3 fields instead of 2"):
         read_speakers(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "a\0b", "../" * 2000])
+def test_names_that_no_file_can_have_are_missing(tmp_path, name):
+    (tmp_path / "trials").write_text(f"1 {name} {name}\n")
+    with pytest.raises(SparsifyError, match="have no file") as caught:
+        locate(read_trials(tmp_path / "trials").utterances, tmp_path)
+    assert len(str(caught.value)) < 600
