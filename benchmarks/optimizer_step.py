@@ -3,31 +3,59 @@
 Run it as `python -m sparsify.benchmarks.optimizer_step [--output FILE]`, on a machine that does
 nothing else. The optimizers take turns within one run, on the parameters of ECAPA-TDNN-1024 and
 ResNet34. A Bregman step includes the measurement of the sparsity and the update of λ, every tenth
-step as is the default of the rules.
+step as is the default of the rules. The device check measures the steps as they are by default,
+with every rule and after landing, and what they launch and wait for on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from sparsify import L1, AdaBreg, AdaptiveLambda, LinBreg, QuantileLambda, build_model
-from sparsify.benchmarks.inference import describe_machine
+from sparsify import (
+    L1,
+    AdaBreg,
+    AdaptiveLambda,
+    FixedLambda,
+    LinBreg,
+    QuantileLambda,
+    build_model,
+)
+from sparsify.benchmarks.device_part import NETWORKS, Row, Setting, attempt, goal, skipped
+from sparsify.benchmarks.timing import (
+    activity,
+    bandwidth,
+    in_turns,
+    is_cuda,
+    paired_ratio,
+    peak_extra_bytes,
+    waits,
+)
+from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.recipe_sections import ModelSection
 
 EVERY = 10
 ROUNDS = 21
 
+SPARSITY = 0.9
+GOALS = {"AdaBreg": 1.1, "LinBreg": 1.2}  # times a step of torch's fused optimizer
+
 Parameters = list[nn.Parameter]
+Rule = Literal["adaptive", "quantile", "fixed", "landed"]
+
+_ADAM: dict[str, Any] = {"lr": 1e-5}
+_SGD: dict[str, Any] = {"lr": 1e-5, "momentum": 0.9}
 
 
 @dataclass(frozen=True)
@@ -49,97 +77,168 @@ class Variant:
     writes: int
 
 
-def _variants(device: str) -> list[Variant]:
+def all_ways(device: str) -> list[Variant]:
+    """Every way to compute a step, with the rules that steer λ."""
     ways: dict[str, dict[str, Any]] = {"loop": {"foreach": False}, "foreach": {"foreach": True}}
-    adam, sgd = {"lr": 1e-5}, {"lr": 1e-5, "momentum": 0.9}
     found = []
     for way, options in (ways | {"fused": {"fused": True}}).items():
-        found += [
-            Variant(f"AdamW {way}", _torch(AdamW, adam | options), "AdamW fused", 4, 3),
-            Variant(f"SGD {way}", _torch(SGD, sgd | options), "SGD fused", 3, 2),
-        ]
+        found += _baselines(way, options)
     # On a GPU there is no code of ours in one pass yet.
-    for way, options in (ways | ({"fused": {"fused": True}} if device == "cpu" else {})).items():
+    for way, options in (
+        ways | ({"fused": {"fused": True}} if not is_cuda(device) else {})
+    ).items():
         for rule in ("adaptive", "quantile"):
-            name = f"{way}, {rule} λ"
-            found += [
-                Variant(
-                    f"AdaBreg {name}", _ours(AdaBreg, adam | options, rule), "AdamW fused", 4, 4
-                ),
-                Variant(f"LinBreg {name}", _ours(LinBreg, sgd | options, rule), "SGD fused", 3, 3),
-            ]
+            found += _pair(f"{way}, {rule} λ", rule, {"fused": False} | options)
     return found
 
 
-def _torch(kind: Callable[..., Optimizer], options: dict[str, Any]) -> Callable[..., Optimizer]:
-    return lambda parameters: kind(parameters, **options)
+def every_rule() -> list[Variant]:
+    """The steps as they are by default, with every rule and after landing."""
+    found = _baselines("fused", {"fused": True})
+    for rule in get_args(Rule):
+        found += _pair(rule if rule == "landed" else f"{rule} λ", rule, {})
+    return found
 
 
-def _ours(kind: Callable[..., Optimizer], options: dict[str, Any], rule: str) -> Any:
+def _baselines(way: str, options: dict[str, Any]) -> list[Variant]:
+    adam, sgd = (partial(kind, **own, **options) for kind, own in ((AdamW, _ADAM), (SGD, _SGD)))
+    return [
+        Variant(f"AdamW {way}", adam, "AdamW fused", 4, 3),
+        Variant(f"SGD {way}", sgd, "SGD fused", 3, 2),
+    ]
+
+
+def _pair(name: str, rule: Rule, options: dict[str, Any]) -> list[Variant]:
+    ada, lin = (
+        partial(_ours, kind, own | options, rule)
+        for kind, own in ((AdaBreg, _ADAM), (LinBreg, _SGD))
+    )
+    landed = rule == "landed"  # the weights are their own duals then, beside a mask of bytes
+    return [
+        Variant(f"AdaBreg {name}", ada, "AdamW fused", 4, 3 if landed else 4),
+        Variant(f"LinBreg {name}", lin, "SGD fused", 3, 2 if landed else 3),
+    ]
+
+
+def _ours(
+    kind: type[AdaBreg] | type[LinBreg],
+    options: dict[str, Any],
+    rule: Rule,
+    parameters: Parameters,
+) -> Optimizer:
     """An optimizer that makes nine tenths of all matrices and kernels zero."""
-    rules: dict[str, Any] = {"adaptive": AdaptiveLambda, "quantile": QuantileLambda}
-
-    def make(parameters: Parameters) -> Optimizer:
-        groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "regularizer": L1()},
-            {"params": [p for p in parameters if p.dim() == 1], "regularizer": None},
-        ]
-        chosen = rules[rule](0.9, every=EVERY)
-        return kind(groups, lambda_rule=chosen, **{"fused": False} | options)
-
-    return make
-
-
-def ecapa_shapes() -> list[torch.Size]:
-    """The parameters of ECAPA-TDNN with 1024 channels."""
-    return [p.shape for p in build_model("ecapa-tdnn-1024").parameters()]
+    rules: dict[str, LambdaRule] = {
+        "adaptive": AdaptiveLambda(SPARSITY, every=EVERY),
+        "quantile": QuantileLambda(SPARSITY, every=EVERY),
+        "fixed": FixedLambda(0.08, every=EVERY),
+        "landed": FixedLambda(0.0, every=EVERY),
+    }
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "regularizer": L1()},
+        {"params": [p for p in parameters if p.dim() == 1], "regularizer": None},
+    ]
+    optimizer = kind(groups, lambda_rule=rules[rule], **options)
+    if rule == "landed":
+        optimizer.land(SPARSITY)
+    return optimizer
 
 
-def resnet34_shapes() -> list[torch.Size]:
-    """The parameters of ResNet34."""
-    return [p.shape for p in build_model("resnet34").parameters()]
+def shapes_of(network: ModelSection) -> list[torch.Size]:
+    """The parameters of a network."""
+    return [p.shape for p in build_model(network.name, **network.options).parameters()]
 
 
-def measure(shapes: Iterable[torch.Size], device: str) -> dict[str, Any]:
-    """Milliseconds of a step, its ratio to torch's fused one, its floor and its memory."""
+def measure(
+    shapes: Iterable[torch.Size], device: str, variants: Sequence[Variant], rounds: int = ROUNDS
+) -> dict[str, Any]:
+    """Milliseconds of a step, its ratio to torch's fused one, its floor and its memory.
+
+    The step is the mean over one period of the λ rule.
+    """
     shapes = list(shapes)
     size = sum(shape.numel() for shape in shapes)
-    generator = torch.Generator(device).manual_seed(0)
-    variants = _variants(device)
-    optimizers = []
-    for variant in variants:
-        parameters = [_parameter(shape, generator, device) for shape in shapes]
-        optimizers.append(variant.make(parameters))
-    for optimizer in optimizers:
-        for _ in range(EVERY + 2):  # past the calibration of λ
-            optimizer.step()
-    times: list[list[float]] = [[] for _ in optimizers]
-    for _ in range(ROUNDS):
-        for optimizer, measured in zip(optimizers, times, strict=True):
-            measured.append(_milliseconds(optimizer, device))
-    medians = {v.name: float(np.median(t)) for v, t in zip(variants, times, strict=True)}
-    bandwidth = _bandwidth(size, device)
+    optimizers = _warm(shapes, device, variants)
+    measured = in_turns([each.step for each in optimizers], rounds, device, repeat=EVERY)
+    times = {variant.name: each for variant, each in zip(variants, measured, strict=True)}
+    speed = bandwidth(size, device)
     rows = []
     for variant, optimizer in zip(variants, optimizers, strict=True):
-        floor = 4 * size * (variant.reads + variant.writes) / bandwidth / 1e6
+        own, baseline = times[variant.name], times[variant.baseline]
+        floor = 4 * size * (variant.reads + variant.writes) / speed / 1e6
         rows.append(
             {
                 "optimizer": variant.name,
-                "step_ms": round(medians[variant.name], 3),
-                "ratio": round(medians[variant.name] / medians[variant.baseline], 3),
+                "step_ms": round(float(np.median(own)), 4),
+                **paired_ratio(own, baseline).fields(),
                 "to": variant.baseline,
                 "streams": f"{variant.reads} read, {variant.writes} written",
-                "floor_ms": round(floor, 3),
+                "floor_ms": round(floor, 4),
                 "state_tensors": round(_state_bytes(optimizer) / (4 * size), 3),
-                "peak_extra_mb": round(_peak_extra_bytes(optimizer, device) / 1e6, 1),
+                "peak_extra_mb": round(peak_extra_bytes(_period(optimizer), device) / 1e6, 1),
             }
         )
     return {
         "parameters": size,
         "tensors": len(shapes),
-        "gb_per_s": round(bandwidth, 1),
+        "gb_per_s": round(speed, 1),
         "rows": rows,
     }
+
+
+def device_rows(setting: Setting) -> Iterator[Row]:
+    """The part of the device check: times of all networks, then launches and waits."""
+    variants = every_rule()
+    networks = {name: shapes_of(setting.network(name)) for name in NETWORKS[1:]}
+    for name, shapes in networks.items():
+        result = measure(shapes, setting.device, variants, 1 if setting.toy else ROUNDS)
+        rows = result.pop("rows")
+        for row in rows:
+            threshold = GOALS.get(row["optimizer"].split()[0])
+            if threshold and not setting.toy:
+                row["goals"] = [goal(f"time of a step / {row['to']}", row["ratio"], threshold)]
+            yield {"network": name, **row, **result}
+    for name, shapes in networks.items():
+        if not setting.cuda:
+            reason = "only a GPU's host launches kernels and waits for them"
+            yield {"network": name, "measured": "launches and waits", **skipped(reason)}
+            continue
+        for variant, optimizer in zip(
+            variants, _warm(shapes, setting.device, variants), strict=True
+        ):
+            head = {"network": name, "optimizer": variant.name, "measured": "launches and waits"}
+            yield attempt(head, partial(_on_the_device, optimizer, setting.device))
+
+
+def _on_the_device(optimizer: Optimizer, device: str) -> Row:
+    """Launches, copies and waits of a step, on average over one period of the λ rule."""
+    places = Counter(waits(_period(optimizer)))
+    found = activity(_period(optimizer), device)
+    per_step = {f"{name}_per_step": round(n / EVERY, 4) for name, n in found.items()}
+    total = sum(places.values()) / EVERY
+    goals = [goal("waits for the device in a step", total, 0.0)]
+    return {"waits_per_step": total, "waits_at": dict(places), **per_step, "goals": goals}
+
+
+def _period(optimizer: Optimizer) -> Callable[[], None]:
+    def steps() -> None:
+        for _ in range(EVERY):
+            optimizer.step()
+
+    return steps
+
+
+def _warm(
+    shapes: Sequence[torch.Size], device: str, variants: Sequence[Variant]
+) -> list[Optimizer]:
+    """Optimizers of random weights with random gradients, past the calibration of λ."""
+    generator = torch.Generator(device).manual_seed(0)
+    optimizers = []
+    for variant in variants:
+        optimizer = variant.make([_parameter(shape, generator, device) for shape in shapes])
+        for _ in range(EVERY + 2):
+            optimizer.step()
+        optimizers.append(optimizer)
+    return optimizers
 
 
 def _parameter(shape: torch.Size, generator: torch.Generator, device: str) -> nn.Parameter:
@@ -148,61 +247,9 @@ def _parameter(shape: torch.Size, generator: torch.Generator, device: str) -> nn
     return parameter
 
 
-def _milliseconds(optimizer: Optimizer, device: str) -> float:
-    """Of a step, on average over one period of the λ rule."""
-    _synchronize(device)
-    start = time.perf_counter()
-    for _ in range(EVERY):
-        optimizer.step()
-    _synchronize(device)
-    return 1000 * (time.perf_counter() - start) / EVERY
-
-
-def _bandwidth(size: int, device: str) -> float:
-    """Best GB/s of adding tensors of the same size in all, two reads and one write for each."""
-    a, b, out = (torch.ones(size, device=device) for _ in range(3))
-    times = []
-    for _ in range(ROUNDS):
-        _synchronize(device)
-        start = time.perf_counter()
-        torch.add(a, b, out=out)
-        _synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 3 * 4 * size / min(times) / 1e9
-
-
 def _state_bytes(optimizer: Optimizer) -> int:
     values = (value for state in optimizer.state.values() for value in state.values())
     return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
-
-
-def _peak_extra_bytes(optimizer: Optimizer, device: str) -> float:
-    """The most memory that a step holds beyond what is there before it; NaN where unknown."""
-    if device == "cuda":
-        _synchronize(device)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        for _ in range(EVERY):
-            optimizer.step()
-        return torch.cuda.max_memory_allocated() - before
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        return float("nan")
-    peak.write_text("5")  # makes the kernel count the peak anew
-    before = _status_kib("VmRSS")
-    for _ in range(EVERY):
-        optimizer.step()
-    return 1024 * (_status_kib("VmHWM") - before)
-
-
-def _status_kib(key: str) -> int:
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1])
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -213,14 +260,18 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
-    networks = {"ECAPA-TDNN-1024": ecapa_shapes(), "ResNet34": resnet34_shapes()}
+    # It also imports what only measurements of inference need.
+    from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415
+
+    device, variants = options.device, all_ways(options.device)
+    networks = {name: shapes_of(Setting(device).network(name)) for name in NETWORKS[1:]}
     content: dict[str, Any] = {
         "command": f"python -m {module} --device {options.device}",
         "machine": asdict(describe_machine()),
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "steps_per_measurement": EVERY,
-        "networks": {n: measure(shapes, options.device) for n, shapes in networks.items()},
+        "networks": {n: measure(shapes, device, variants) for n, shapes in networks.items()},
     }
     if options.output:
         options.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")

@@ -1,15 +1,14 @@
 """Where the time of a training step goes, and which precision and compilation pay.
 
 Run it as `python -m sparsify.benchmarks.training_step [--output FILE]`. It steps the network of
-`speech-mini` with AdaBreg on noise of the right shape; the variants take turns within one run.
+`speech-mini` with AdaBreg on noise of the right shape; the variants take turns within one run. The
+device check measures large networks in the same way, see `throughput`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,67 +16,101 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sparsify.benchmarks.inference import describe_machine
-from sparsify.methods.base import Task
+from sparsify.benchmarks.timing import Marks, in_turns, median_ms, milliseconds
+from sparsify.documents import to_json
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
-from sparsify.models.registry import build_model
 from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.recipe import Recipe, load_recipe
-from sparsify.speech.batches import CropBatches, training_batches
+from sparsify.speech.batches import Batch, CropBatches, training_batches
 from sparsify.speech.features import Filterbank
 from sparsify.speech.synthetic import synthetic_corpus
-from sparsify.training.compute import choose_compute, compiled
-from sparsify.training.objectives import AAMSoftmax
+from sparsify.training.compute import choose_compute
+from sparsify.training.distributed import Processes
+from sparsify.training.learner import Learner
+from sparsify.training.meter import Meter
+from sparsify.training.reports import step_record
 
 ROUNDS, STEPS_PER_ROUND = 8, 4
 SPEAKERS = 75
+LONG = 100_000  # steps of a training in whose middle a measurement lies
 
 
 class Stepper:
-    """Forward, backward and update of one variant, on features that are there already."""
+    """The loop of a training, its batches being there already.
 
-    def __init__(self, recipe: Recipe, precision: Any, compile_: bool) -> None:
-        torch.manual_seed(0)
-        self.name = {"precision": precision, "compiled": compile_}
-        self.compute = choose_compute("cpu", precision)
-        network = build_model(recipe.model.name, **recipe.model.options)
-        self.head = AAMSoftmax(192, SPEAKERS * len(recipe.augment.speeds))
-        # As in the middle of training: the ramp is over, landing far away.
-        task = Task(network, self.head, 0.9, (), 100_000, 0)
-        options = AdaBregOptions.model_validate(recipe.methods["adabreg"] | {"ramp": 0})
-        self.method = AdaBregMethod(task, options)
-        self.forward = compiled(network, self.compute) if compile_ else network
-        self.parameters = [*network.parameters(), *self.head.parameters()]
+    Args:
+        recipe: What is trained.
+        device: `cpu` or `cuda`.
+        speakers: Number of training speakers.
 
-    def __call__(self, feats: Tensor, labels: Tensor) -> None:
-        """One step."""
-        with self.compute.autocast():
-            embeddings = self.forward(feats)
-        loss, _ = self.head(embeddings.float(), labels)
-        self.method.optimizer.zero_grad()
-        loss.backward()
-        self.method.mask_gradients()
-        nn.utils.clip_grad_norm_(self.parameters, 5.0)
-        self.method.step()
+    Attributes:
+        learner: What takes the steps.
+        marks: Where the time of the steps goes: `start`, `features`, `augment`, `network` (forward,
+            objective and backward), `clip`, `optimizer`, `end` and `log`.
+    """
+
+    def __init__(self, recipe: Recipe, device: Any, speakers: int) -> None:
+        compute = choose_compute(device, recipe.training.precision)
+        self.recipe = recipe
+        self.learner = Learner(recipe, compute, Processes(), speakers)
+        self.marks = Marks(compute.device)
+        self._meter = Meter(self.learner.processes)
+        self._done = 0
+        self._mark_parts()
+
+    def __call__(self, batch: Batch) -> None:
+        """A step, as the trainer takes it."""
+        self._done += 1
+        self.marks("start")
+        self._meter.add(self.learner.update(self._done, batch))
+        if self._done % self.recipe.training.log_every == 0:
+            self.marks("log")
+            step_record(self.learner, self._done, self._meter.read(), 0.0)
+        self.marks("end")
+
+    def _mark_parts(self) -> None:
+        learner, marks = self.learner, self.marks
+        optimizer, mask_gradients = learner.method.optimizer, learner.method.mask_gradients
+
+        def after_backward() -> None:
+            marks("clip")
+            mask_gradients()
+
+        learner.method.mask_gradients = after_backward  # type: ignore[method-assign]
+        learner.filterbank.register_forward_pre_hook(lambda *_: marks("features"))
+        learner.filterbank.register_forward_hook(lambda *_: marks("augment"))
+        learner.model.register_forward_pre_hook(lambda *_: marks("network"))
+        optimizer.register_step_pre_hook(lambda *_: marks("optimizer"))
+        optimizer.register_step_post_hook(lambda *_: marks("end"))
 
 
-def measure(recipe: Recipe) -> dict[str, Any]:
-    """Median milliseconds of a step for every variant, and of what surrounds the network."""
+def measure(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Median milliseconds of a step for every variant, and of what surrounds the network.
+
+    Args:
+        changes: Dotted keys and values that the recipe is changed by.
+    """
+    # It also imports what only measurements of inference need.
+    from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415
+
+    recipe = load_recipe("speech-mini", changes=changes)
     choose_compute("cpu", "fp32")  # before the first parallel operation
     corpus, cache = synthetic_corpus(SPEAKERS, 4, seed=0)
     batches = CropBatches(corpus, cache, recipe)
     waveforms, labels = next(training_batches(corpus, cache, recipe))
     filterbank = Filterbank(recipe.front_end)
-    feats = filterbank(waveforms)
-    steppers = [Stepper(recipe, p, c) for p in ("fp32", "bf16") for c in (False, True)]
-    first = [_ms(partial(stepper, feats, labels)) for stepper in steppers]
-    times: list[list[float]] = [[] for _ in steppers]
+    batch = (filterbank(waveforms), labels)
+    variants = [(p, c) for p in ("fp32", "bf16") for c in (False, True)]
+    steppers = [_on_features(changes or {}, *variant) for variant in variants]
+    steps = [partial(stepper, batch) for stepper in steppers]
+    first = [milliseconds(step, "cpu") for step in steps]
+    times: list[list[float]] = [[] for _ in steps]
     for _ in range(ROUNDS):
-        for stepper, measured in zip(steppers, times, strict=True):
-            stepper(feats, labels)
-            measured += [_ms(partial(stepper, feats, labels)) for _ in range(STEPS_PER_ROUND)]
+        for step, measured in zip(steps, times, strict=True):
+            step()
+            measured.extend(in_turns([step], STEPS_PER_ROUND, "cpu")[0])
     medians = [float(np.median(measured)) for measured in times]
     return {
         "command": "python -m sparsify.benchmarks.training_step",
@@ -86,34 +119,52 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.name,
         "batch": list(waveforms.shape),
         "variants": [
-            stepper.name
-            | {
+            {
+                "precision": precision,
+                "compiled": compiled,
                 "step_ms": round(median, 1),
                 "speedup": round(medians[0] / median, 2),
                 "first_step_s": round(start / 1000, 1),
             }
-            for stepper, median, start in zip(steppers, medians, first, strict=True)
+            for (precision, compiled), median, start in zip(variants, medians, first, strict=True)
         ],
         "parts": _parts(recipe, steppers[-1], medians[-1])
         | {
-            "batch_in_one_worker_ms": round(_median_ms(lambda: batches[1]), 1),
-            "features_ms": round(_median_ms(lambda: filterbank(waveforms)), 1),
+            "batch_in_one_worker_ms": round(median_ms(lambda: batches[1], "cpu"), 1),
+            "features_ms": round(median_ms(lambda: filterbank(waveforms), "cpu"), 1),
         },
     }
 
 
+def _on_features(changes: Mapping[str, Any], precision: str, compiled: bool) -> Stepper:
+    """Steps on features, as in the middle of a training: the ramp over, landing far away."""
+    variant = {
+        "training.precision": precision,
+        "training.compile": compiled,
+        "training.steps": LONG,
+        "training.log_every": LONG,
+        "methods.adabreg.ramp": 0.0,
+    }
+    recipe = load_recipe("speech-mini", changes={**changes, **variant})
+    stepper = Stepper(recipe, "cpu", SPEAKERS)
+    stepper.learner.filterbank = nn.Identity()  # type: ignore[assignment]
+    return stepper
+
+
 def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]:
     """The optimizer with and without the sparsity control, and its share of a whole training."""
-    optimizer = stepper.method.optimizer
+    method = stepper.learner.method
+    assert isinstance(method, AdaBregMethod)
+    optimizer = method.optimizer
     rule, idle = optimizer.lambda_rule, FixedLambda(0.0, every=10**9)
     controlled: list[float] = []
     plain: list[float] = []
     for _ in range(20):
         for chosen, times in ((rule, controlled), (idle, plain)):
             optimizer.lambda_rule = chosen
-            times += [_ms(optimizer.step) for _ in range(rule.every)]
+            times.extend(in_turns([optimizer.step], rule.every, "cpu")[0])
     control = max(float(np.mean(controlled) - np.mean(plain)), 0.0)
-    calibration = _median_ms(lambda: optimizer.lambda_for(0.9))
+    calibration = median_ms(lambda: optimizer.lambda_for(0.9), "cpu")
     options = AdaBregOptions.model_validate(recipe.methods["adabreg"])
     share = options.ramp * calibration + (options.landing - options.ramp) * control
     return {
@@ -124,22 +175,12 @@ def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]
     }
 
 
-def _median_ms(action: Callable[[], object], repeat: int = 9) -> float:
-    return float(np.median([_ms(action) for _ in range(repeat)]))
-
-
-def _ms(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return 1000 * (time.perf_counter() - start)
-
-
 def main() -> None:
     """Measures and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m sparsify.benchmarks.training_step")
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
-    text = json.dumps(measure(load_recipe("speech-mini")), indent=1)
+    text = to_json(measure(), indent=1)
     if options.output:
         options.output.write_text(text + "\n", "utf-8")
     print(text)
