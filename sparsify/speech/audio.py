@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile as sf
-import torch
 
 from sparsify.errors import SparsifyError
-from sparsify.speech._torchaudio import torchaudio_module
-from sparsify.speech.source import AudioSource, open_audio
+from sparsify.speech.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler, Samples
+from sparsify.speech.source import AudioSource, encoded_bytes, open_audio
 from sparsify.speech.truncation import SMALLEST_SHARE, ends_early
-
-Samples = npt.NDArray[np.float32]
 
 # What libsndfile cannot read is listed, too, so that such files are reported and not overlooked.
 UNDECODABLE = frozenset({".m4a", ".aac", ".wma", ".amr", ".mp4"})
@@ -26,9 +22,14 @@ AUDIO_SUFFIXES = UNDECODABLE | {
 }
 # Encodings in which libsndfile seeks to the very sample.
 _SEEKABLE = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+# Those of them that cannot exceed full scale. They are also lossless, so that none may be missing.
+_BOUNDED = ("PCM", "ULAW", "ALAW")
 _MOST_FRAMES = 2**48  # libsndfile's number for an unknown length is far beyond
+_MOST_FRAMES_PER_BYTE = 1 << 13  # FLAC holds 5,000 frames of silence in a byte
+_MOST_SECONDS = 12 * 3600
+_MOST_VALUES = 1 << 20  # of all channels that are decoded at once; headers may announce anything
+_SMALLEST_STEP = 2**-15
 _OVERSHOOT = 0.5  # seconds that a segment may end after its recording, as in Kaldi
-_FILTER_WIDTH = 6 / 0.99  # zero crossings of torchaudio's default filter over its roll-off
 _UNREADABLE = (sf.SoundFileError, OSError, UnicodeError)
 
 
@@ -40,13 +41,50 @@ class Header:
     sample_rate: int
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What only decoding to the end tells of a source.
+
+    Attributes:
+        frames: Its length at the rate of the file.
+        samples: Its length at the wanted rate.
+        lowest: Its lowest sample at the wanted rate, before scaling.
+        highest: Its highest.
+        announced: Whether its header told the length.
+    """
+
+    frames: int
+    samples: int
+    lowest: np.float32
+    highest: np.float32
+    announced: bool = True
+
+    @property
+    def as_announced(self) -> bool:
+        """Whether the header told the length, and the samples are within full scale."""
+        return self.announced and bool(max(-self.lowest, self.highest) <= 1)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is digital silence: all samples are equal at 16 bits."""
+        return bool(self.highest - self.lowest < _SMALLEST_STEP)
+
+    def scaled(self, samples: Samples) -> Samples:
+        """Samples of the source, divided by its peak if that exceeds full scale."""
+        return samples / max(np.float32(1), -self.lowest, self.highest)
+
+
+# Of a source whose header tells its length, and whose samples are within full scale.
+AS_ANNOUNCED = Extent(_MOST_FRAMES, _MOST_FRAMES, np.float32(-1), np.float32(1))
+
+
 def read_header(source: AudioSource) -> Header | str:
     """Duration and rate without decoding, or in a few words why the source cannot be used."""
     reason = undecodable(source.path)
     if reason:
         return reason
     try:
-        if not (source.path.stat().st_size if source.size is None else source.size):
+        if not encoded_bytes(source):
             return "empty file"
         with open_audio(source) as file:
             stretch = _stretch(source, file)
@@ -104,39 +142,43 @@ def decode_audio(source: AudioSource, sample_rate: int | None) -> Samples | str:
         source: What to decode.
         sample_rate: Wanted rate in Hz; None for that of the file.
     """
-    try:
-        if not source.path.is_file():
-            return "no such file"
-        with open_audio(source) as file:
-            stretch = _stretch(source, file)
-            if isinstance(stretch, str):
-                return stretch
-            samples = _read(file, stretch)
-            missing = len(samples) < SMALLEST_SHARE * len(stretch)
-            truncated = missing or ends_early(file, source)
-            rate = file.samplerate
-    except _UNREADABLE as error:
-        return undecodable(source.path) or _reason(error)
-    if truncated or not len(samples):
-        return "truncated" if truncated else "no samples"
-    if not np.isfinite(samples).all():
-        return "samples that are not finite"
-    return full_scale(resample(samples, rate, sample_rate or rate))
+    found = decode_measured(source, sample_rate)
+    return found if isinstance(found, str) else found[0]
+
+
+def decode_measured(source: AudioSource, sample_rate: int | None) -> tuple[Samples, Extent] | str:
+    """What `decode_audio` and `measure_audio` return, of one decoding."""
+    pieces: list[Samples] = []
+    extent = _decode(source, sample_rate, pieces.append)
+    if isinstance(extent, str):
+        return extent
+    return extent.scaled(np.concatenate(pieces) if len(pieces) > 1 else pieces[0]), extent
+
+
+def measure_audio(source: AudioSource, sample_rate: int | None) -> Extent | str:
+    """What decoding tells of a source, in little memory, or why the source cannot be used."""
+    return _decode(source, sample_rate, lambda piece: None)
 
 
 def read_crop(
-    source: AudioSource, position: float, samples: int, sample_rate: int
+    source: AudioSource,
+    position: float,
+    samples: int,
+    sample_rate: int,
+    measure: Callable[[AudioSource, int], Extent | str] = measure_audio,
 ) -> Samples | None:
-    """Decodes a piece of a source and no more, where seeking in its format is exact.
+    """Decodes a piece of a source, and little more where seeking in its format is exact.
 
     In other formats (mp3, ogg, opus) what lies before the piece is decoded, too, and dropped. The
-    piece is that of the decoded whole; resampling uses the samples around it.
+    piece is to the last bit that of the decoded whole. Its length and its peak have to be known for
+    that, which decoding alone tells of floating-point, lossy or resampled sources.
 
     Args:
         source: Where from.
         position: Which of the possible starts, from 0 (the first) to just under 1 (the last).
         samples: Length of the piece.
         sample_rate: Wanted rate in Hz.
+        measure: Tells what decoding tells.
 
     Returns:
         `(samples,)` in [-1, 1], or None where only decoding the whole can tell more: it is shorter
@@ -147,24 +189,24 @@ def read_crop(
             stretch = _stretch(source, file)
             if isinstance(stretch, str):
                 return None
-            rate = file.samplerate
-            old, new = _ratio(rate, sample_rate)
-            start = crop_start(-(-len(stretch) * new // old), position, samples)
+            resampler = Resampler(file.samplerate, sample_rate)
+            known = resampler.unchanged and _is_bounded(file)
+            extent = AS_ANNOUNCED if known else measure(source, sample_rate)
+            if isinstance(extent, str):
+                return None
+            stretch = stretch[: extent.frames]
+            start = crop_start(resampler.length(len(stretch)), position, samples)
             if start is None:
                 return None
-            # Filters of the resampler start at multiples of `old` samples and reach this far.
-            reach = 0 if old == new else math.ceil(_FILTER_WIDTH * old / min(old, new)) // old + 2
-            first = max(0, start // new - reach)
-            last = -(-(start + samples) // new) + reach
-            wanted = stretch[first * old : last * old]
-            decoded = _read(file, wanted)
+            wanted = range(start, start + samples)
+            frames = _Frames(file, stretch)
+            decoded = np.concatenate(list(_resampled(frames, resampler, wanted)))
     except _UNREADABLE:
         return None
-    if len(decoded) != len(wanted) or not np.isfinite(decoded).all():
+    piece = decoded[start - next(resampler.blocks(wanted)).start :][:samples]
+    if len(frames) != len(stretch) or not np.isfinite(piece).all():
         return None
-    inside = start - first * new
-    piece = resample(decoded, rate, sample_rate)[inside : inside + samples]
-    return full_scale(piece) if len(piece) == samples else None
+    return extent.scaled(piece)
 
 
 def crop_start(available: int, position: float, samples: int) -> int | None:
@@ -178,46 +220,115 @@ def crop_start(available: int, position: float, samples: int) -> int | None:
     return int(position * (available - samples + 1)) if available >= samples else None
 
 
-def full_scale(samples: Samples) -> Samples:
-    """Divides samples that exceed [-1, 1] by their peak."""
-    return samples / max(np.float32(1), np.abs(samples).max())
+class _Frames:
+    """The mean of the channels over a stretch of an open recording, read forwards.
+
+    Its length is that of the stretch until the recording turns out to end before.
+    """
+
+    def __init__(self, file: sf.SoundFile, stretch: range) -> None:
+        self._file, self._length = file, len(stretch)
+        self._offset = stretch.start  # of the stretch in the recording
+        self._start = -stretch.start  # of what is held, in the stretch
+        self._held: Samples = np.empty(0, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, wanted: range) -> Samples:
+        """Some frames, which start no earlier than those of the time before."""
+        if wanted.start > self._start + len(self._held):
+            self._skip_to(wanted.start)
+        held = self._held[wanted.start - self._start :]
+        stop = min(wanted.stop, self._length)
+        pieces = [held, *self._decoded(stop - wanted.start - len(held))]
+        self._held = np.concatenate(pieces) if len(held) or len(pieces) != 2 else pieces[1]
+        self._start = wanted.start
+        if wanted.start + len(self._held) < stop:
+            self._length = wanted.start + len(self._held)
+        return self._held
+
+    def _skip_to(self, place: int) -> None:
+        if self._file.subtype.startswith(_SEEKABLE):
+            self._file.seek(self._offset + place)
+        else:
+            for _ in self._decoded(place - self._start - len(self._held)):
+                pass
+        self._held, self._start = self._held[:0], place
+
+    def _decoded(self, count: int) -> Iterator[Samples]:
+        """The next frames, as many as there are."""
+        most = max(1, _MOST_VALUES // self._file.channels)
+        while count > 0:
+            channels = self._file.read(min(count, most), dtype="float32", always_2d=True)
+            if not len(channels):
+                return
+            yield channels.mean(axis=1, dtype=np.float32)
+            count -= len(channels)
 
 
-def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
-    """Band-limited resampling of `(samples,)` with torchaudio's windowed sinc."""
-    if rate == new_rate:
-        return samples
-    functional = torchaudio_module("functional")
-    resampled: Samples = functional.resample(torch.from_numpy(samples), rate, new_rate).numpy()
-    return resampled
+def _decode(
+    source: AudioSource, sample_rate: int | None, take: Callable[[Samples], None]
+) -> Extent | str:
+    """Hands the resampled source over, piece by piece, and tells what it was."""
+    lowest, highest = np.float32(np.inf), np.float32(-np.inf)
+    try:
+        with open_audio(source) as file:
+            stretch = _stretch(source, file)
+            if isinstance(stretch, str):
+                return stretch
+            rate = file.samplerate
+            resampler = Resampler(rate, sample_rate or rate)
+            frames = _Frames(file, stretch)
+            for piece in _resampled(frames, resampler, range(resampler.length(len(stretch)))):
+                lowest, highest = np.minimum(lowest, piece.min()), np.maximum(highest, piece.max())
+                take(piece)
+            share = 1 if _is_bounded(file) else SMALLEST_SHARE
+            truncated = len(frames) < share * len(stretch) or ends_early(file, source)
+    except _UNREADABLE as error:
+        return undecodable(source.path) or _reason(error)
+    if truncated or not len(frames):
+        return "truncated" if truncated else "no samples"
+    if not np.isfinite([lowest, highest]).all():
+        return "samples that are not finite"
+    announced = len(frames) == len(stretch)
+    return Extent(len(frames), resampler.length(len(frames)), lowest, highest, announced)
 
 
-def _ratio(rate: int, new_rate: int) -> tuple[int, int]:
-    divisor = math.gcd(rate, new_rate)
-    return rate // divisor, new_rate // divisor
+def _resampled(frames: _Frames, resampler: Resampler, wanted: range) -> Iterator[Samples]:
+    """The blocks that hold some resampled samples, up to where the recording ends."""
+    for block in resampler.blocks(wanted):
+        if block.start >= resampler.length(len(frames)):
+            return
+        inputs = resampler.inputs(block)
+        decoded = frames.read(inputs)
+        outputs = range(block.start, min(block.stop, resampler.length(len(frames))))
+        if outputs:
+            yield resampler(decoded, inputs, outputs)
 
 
 def _stretch(source: AudioSource, file: sf.SoundFile) -> range | str:
     """The frames of the open recording that belong to the source."""
     frames, rate = file.frames, file.samplerate
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return f"a sample rate of {rate} Hz, which is not in {LOWEST_RATE} to {HIGHEST_RATE} Hz"
     if frames > _MOST_FRAMES:
         return "of unknown length, as written to a pipe: encode it again"
-    if source.end is None and not source.start:
-        return range(frames)
+    if frames > _MOST_FRAMES_PER_BYTE * encoded_bytes(source):
+        return f"announces {frames} frames, more than its {encoded_bytes(source)} bytes can hold"
     seconds = frames / rate
-    if source.start >= seconds or (source.end or 0) > seconds + _OVERSHOOT:
+    if 0 < source.start >= seconds or (source.end or 0) > seconds + _OVERSHOOT:
         return f"outside its recording, which ends at {seconds:.2f} s"
     end = frames if source.end is None else min(frames, round(source.end * rate))
-    return range(round(source.start * rate), end)
+    stretch = range(round(source.start * rate), end)
+    if len(stretch) > _MOST_SECONDS * rate:
+        return f"longer than {_MOST_SECONDS // 3600} h: cut it into utterances"
+    return stretch
 
 
-def _read(file: sf.SoundFile, frames: range) -> Samples:
-    """The mean of the channels over some frames; fewer where the file ends before."""
-    skipped = frames.start
-    if frames.start and file.subtype.startswith(_SEEKABLE):
-        skipped -= file.seek(frames.start)
-    channels = file.read(skipped + len(frames), dtype="float32", always_2d=True)[skipped:]
-    return channels.mean(axis=1, dtype=np.float32)
+def _is_bounded(file: sf.SoundFile) -> bool:
+    """Whether samples are within full scale, and the header tells how many there are."""
+    return file.subtype.startswith(_BOUNDED)
 
 
 def _reason(error: Exception) -> str:

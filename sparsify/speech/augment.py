@@ -13,6 +13,7 @@ from sparsify.recipe_sections import AugmentSection
 from sparsify.speech._torchaudio import torchaudio_module
 from sparsify.speech.audio import Samples
 from sparsify.speech.recordings import Recordings
+from sparsify.speech.resampling import one_thread
 from sparsify.speech.reverb import reverberate, simulated_room
 
 _KNOTS = 8
@@ -117,7 +118,8 @@ def change_speed(waveforms: Samples, speed: float, samples: int) -> Samples:
     """
     if speed == 1:
         return waveforms
-    resampled: Samples = _resampler(_ratio(speed))(torch.from_numpy(waveforms)).numpy()
+    with one_thread():
+        resampled: Samples = _resampler(_ratio(speed))(torch.from_numpy(waveforms)).numpy()
     return resampled[:, :samples]
 
 

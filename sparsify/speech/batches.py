@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -88,9 +89,38 @@ def training_batches(
         # Of its own, for the loader draws a number and would move the global generator.
         generator=torch.Generator(),
     )
-    for item in loader:
+    for item in _fetched(loader):
         if isinstance(item, SparsifyError):
             raise item
+        yield item
+
+
+def _fetched(loader: DataLoader[Batch | SparsifyError]) -> Iterator[Batch | SparsifyError]:
+    """What the loader gives; that one of its processes was killed is explained.
+
+    Raises:
+        SparsifyError: One was.
+    """
+    # torch would raise from a signal handler, wherever the training is at that moment. Without it
+    # the loader notices within seconds, when a batch is wanted that does not come.
+    handler = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+    items = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
+    while True:
+        try:
+            item = next(items, None)
+        except (RuntimeError, OSError, EOFError) as error:
+            # What a dataset raises in a process of the loader arrives as "Caught … in …".
+            if not loader.num_workers or str(error).startswith("Caught "):
+                raise
+            raise SparsifyError(
+                f"a process that loads batches has ended ({error}), as it does when it is killed"
+                " because memory runs out: use fewer of them (--set training.workers=1, or 0 for"
+                " none) or a machine with more memory, and go on with --resume"
+            ) from error
+        if item is None:
+            return
         yield item
 
 

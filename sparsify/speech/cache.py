@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -11,15 +12,20 @@ import numpy.typing as npt
 
 from sparsify.progress import Track, silent
 from sparsify.speech.audio import (
+    AS_ANNOUNCED,
+    Extent,
     Samples,
     crop_start,
-    decode_audio,
+    decode_measured,
+    measure_audio,
     read_audio,
     read_crop,
 )
 from sparsify.speech.broken import BrokenFiles
 from sparsify.speech.corpus import MIN_SECONDS, Corpus, Skipped, usable_corpus
 from sparsify.speech.parallel import in_threads
+from sparsify.speech.silence import warn_of_silence
+from sparsify.speech.source import AudioSource
 from sparsify.speech.utterances import Utterance
 
 logger = logging.getLogger(__name__)
@@ -29,15 +35,20 @@ N = TypeVar("N", np.int16, np.float32)
 
 MEMORY_BUDGET = 4 * 2**30
 _FULL_SCALE = 2**15
+_MOST_EXTENTS = 1 << 16  # remembered, of utterances measured when they are needed
 
 
 class AudioCache:
     """Waveforms of utterances: from memory if they are held there, else from their files.
 
+    Both are the same to the last bit: 16-bit samples of the decoded, resampled and scaled whole.
+
     Args:
         sample_rate: Rate of all waveforms in Hz.
         recordings: 16-bit samples `(samples,)` by the key of the utterance.
         broken: What to do about files that turn out broken when they are decoded.
+        extents: What decoding told of the other utterances, by their keys, where that is not what
+            their headers say; None if nobody has looked.
     """
 
     def __init__(
@@ -45,10 +56,13 @@ class AudioCache:
         sample_rate: int,
         recordings: Mapping[str, Recording],
         broken: BrokenFiles | None = None,
+        extents: Mapping[str, Extent] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         self.broken = BrokenFiles(len(recordings)) if broken is None else broken
         self._recordings = recordings
+        self._extents = extents
+        self._found: dict[str, Extent] = {}
 
     def waveform(self, utterance: Utterance) -> Samples:
         """The whole utterance, `(samples,)` in [-1, 1].
@@ -58,7 +72,7 @@ class AudioCache:
         """
         recording = self._recordings.get(utterance.key)
         if recording is None:
-            return read_audio(utterance.source, self.sample_rate)
+            recording = to_int16(read_audio(utterance.source, self.sample_rate))
         return from_int16(recording)
 
     def crop(self, utterance: Utterance, position: float, samples: int) -> Samples:
@@ -78,10 +92,27 @@ class AudioCache:
         recording = self._recordings.get(utterance.key)
         if recording is not None:
             return from_int16(_crop(recording, position, samples))
-        piece = read_crop(utterance.source, position, samples, self.sample_rate)
-        if piece is None:
-            piece = _crop(read_audio(utterance.source, self.sample_rate), position, samples)
-        return piece
+
+        def measure(source: AudioSource, sample_rate: int) -> Extent | str:
+            return self._extent(utterance.key, source)
+
+        piece = read_crop(utterance.source, position, samples, self.sample_rate, measure)
+        if piece is not None:
+            return from_int16(to_int16(piece))
+        return _crop(self.waveform(utterance), position, samples)
+
+    def _extent(self, key: str, source: AudioSource) -> Extent | str:
+        """What is known of an utterance, or is found out now."""
+        if self._extents is not None:
+            return self._extents.get(key, AS_ANNOUNCED)
+        if key not in self._found:
+            extent = measure_audio(source, self.sample_rate)
+            if isinstance(extent, str):
+                return extent
+            if len(self._found) >= _MOST_EXTENTS:
+                self._found.clear()
+            self._found[key] = extent
+        return self._found[key]
 
 
 def load_audio(
@@ -93,10 +124,11 @@ def load_audio(
     budget: int = MEMORY_BUDGET,
     neighbours: int = 1,
 ) -> tuple[Corpus, AudioCache]:
-    """Decodes a corpus into memory, which also finds the files that only decoding can tell broken.
+    """Decodes a corpus, which also finds the files that only decoding can tell broken.
 
-    A corpus beyond the budget is decoded piece by piece when it is needed; files that turn out
-    broken then are reported to the `broken` of the audio.
+    A corpus beyond the budget is not held but decoded piece by piece when it is needed; files that
+    break later are reported to the `broken` of the audio. It is not decoded now if a manifest says
+    that it has been (`data prepare --verify`). None of this changes the corpus or its audio.
 
     Args:
         corpus: What to decode.
@@ -121,35 +153,69 @@ def load_audio(
             corpus.seconds / 3600,
             neighbours,
         )
-        broken_files = BrokenFiles(len(corpus.utterances), strict=strict)
-        return corpus, AudioCache(sample_rate, {}, broken_files)
+        budget = 0
+        if corpus.utterances.verified:
+            broken_files = BrokenFiles(len(corpus.utterances), strict=strict)
+            return corpus, AudioCache(sample_rate, {}, broken_files)
+        logger.info(
+            "all of it is decoded once to find broken files, which a manifest written by sparsify"
+            " data prepare --verify makes unnecessary"
+        )
+    decoded = _Decoded(sample_rate, budget // neighbours)
+    recordings = in_threads(decoded.look, corpus.utterances, track, "Decoding audio")
+    for utterance, recording in zip(corpus.utterances, recordings, strict=True):
+        decoded.hold(utterance, recording)
+    warn_of_silence(decoded.silent)
+    if decoded.broken:
+        intact = np.array([u.key not in decoded.broken for u in corpus.utterances])
+        corpus = usable_corpus(
+            corpus.utterances.where(intact),
+            [*corpus.skipped, *decoded.broken.values()],
+            layout=corpus.layout,
+            strict=strict,
+        )
+    broken_files = BrokenFiles(len(corpus.utterances), strict=strict)
+    return corpus, AudioCache(sample_rate, decoded.recordings, broken_files, decoded.extents)
 
-    def decode(utterance: Utterance) -> Recording | str:
-        samples = decode_audio(utterance.source, sample_rate)
-        if isinstance(samples, str):
-            return samples
-        if len(samples) < MIN_SECONDS * sample_rate:
-            return f"shorter than {MIN_SECONDS} s"
-        return to_int16(samples)
 
-    recordings: dict[str, Recording] = {}
-    broken: list[Skipped] = []
-    decoded = in_threads(decode, corpus.utterances, track, "Decoding audio")
-    for utterance, result in zip(corpus.utterances, decoded, strict=True):
-        if isinstance(result, str):
-            broken.append(Skipped(utterance.place, result))
+class _Decoded:
+    """What decoding a corpus once leaves: recordings as far as they fit, and what else to know."""
+
+    def __init__(self, sample_rate: int, budget: int) -> None:
+        self._sample_rate = sample_rate
+        self._budget = budget  # bytes; spent, nothing is held, whatever the durations promised
+        self.recordings: dict[str, Recording] = {}
+        self.extents: dict[str, Extent] = {}
+        self.broken: dict[str, Skipped] = {}
+        self.silent: list[Path] = []
+
+    def look(self, utterance: Utterance) -> tuple[Recording | None, Extent] | str:
+        """Decodes an utterance, in a thread."""
+        if self._budget > 0:
+            found = decode_measured(utterance.source, self._sample_rate)
+            return found if isinstance(found, str) else (to_int16(found[0]), found[1])
+        extent = measure_audio(utterance.source, self._sample_rate)
+        return extent if isinstance(extent, str) else (None, extent)
+
+    def hold(self, utterance: Utterance, found: tuple[Recording | None, Extent] | str) -> None:
+        """Keeps what is needed of an utterance."""
+        if not isinstance(found, str) and found[1].samples < MIN_SECONDS * self._sample_rate:
+            found = f"shorter than {MIN_SECONDS} s"
+        if isinstance(found, str):
+            self.broken[utterance.key] = Skipped(utterance.place, found)
+            return
+        recording, extent = found
+        if extent.silent:
+            self.silent.append(utterance.place)
+        if not extent.as_announced:
+            self.extents[utterance.key] = extent
+        if recording is None:
+            return
+        self._budget -= recording.nbytes
+        if self._budget > 0:
+            self.recordings[utterance.key] = recording
         else:
-            recordings[utterance.key] = result
-    if not broken:
-        return corpus, AudioCache(sample_rate, recordings)
-    intact = np.array([u.key in recordings for u in corpus.utterances])
-    usable = usable_corpus(
-        corpus.utterances.where(intact),
-        [*corpus.skipped, *broken],
-        layout=corpus.layout,
-        strict=strict,
-    )
-    return usable, AudioCache(sample_rate, recordings)
+            self.recordings.clear()
 
 
 def to_int16(samples: Samples) -> Recording:

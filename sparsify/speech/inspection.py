@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsify.progress import Track
-from sparsify.speech.audio import Header, decode_audio, read_header
+from sparsify.speech.audio import Header, measure_audio, read_header
 from sparsify.speech.corpus import MIN_SECONDS, Skipped
 from sparsify.speech.parallel import in_threads
-from sparsify.speech.utterances import Utterance, Utterances
+from sparsify.speech.silence import warn_of_silence
+from sparsify.speech.utterances import Utterances
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,18 @@ def inspect_audio(
     rates: dict[int, int] = {}
     reasons: dict[int, str] = {}
 
+    silent: list[Path] = []
+
     def look(place: int) -> Header | str:
-        return _decodable(utterances[place]) if verify else read_header(utterances[place].source)
+        header = read_header(utterances[place].source)
+        if isinstance(header, str) or not verify:
+            return header
+        extent = measure_audio(utterances[place].source, None)
+        if isinstance(extent, str):
+            return extent
+        if extent.silent:
+            silent.append(utterances[place].place)
+        return Header(extent.frames / header.sample_rate, header.sample_rate)
 
     if len(unknown):
         title = "Decoding audio" if verify else "Reading audio headers"
@@ -63,17 +75,11 @@ def inspect_audio(
     for place in np.flatnonzero(seconds < MIN_SECONDS).tolist():
         reasons.setdefault(place, f"shorter than {MIN_SECONDS} s")
     skipped = [Skipped(utterances[place].place, reasons[place]) for place in sorted(reasons)]
-    inspected = replace(utterances, seconds=seconds)
+    warn_of_silence(sorted(silent))
+    verified = utterances.verified or (everything and verify)
+    inspected = replace(utterances, seconds=seconds, verified=verified)
     if reasons:
         usable: npt.NDArray[np.bool_] = np.ones(len(seconds), dtype=bool)
         usable[list(reasons)] = False
         inspected = inspected.where(usable)
     return Inspection(inspected, skipped, dict(sorted(rates.items())))
-
-
-def _decodable(utterance: Utterance) -> Header | str:
-    header = read_header(utterance.source)
-    if isinstance(header, str):
-        return header
-    decoded = decode_audio(utterance.source, None)
-    return decoded if isinstance(decoded, str) else header

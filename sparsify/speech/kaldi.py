@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track
 from sparsify.speech.corpus import Skipped
-from sparsify.speech.listing import Listing, open_list, refuse_command, start_of_paths
+from sparsify.speech.listing import (
+    MOST_SECONDS,
+    Listing,
+    lines_of,
+    open_list,
+    refuse_command,
+    start_of_paths,
+)
 from sparsify.speech.utterances import UtterancesBuilder
+
+V = TypeVar("V")
+
+_OPEN_END = re.compile(r"-1(\.0*)?")
 
 
 def list_kaldi(folder: Path, track: Track) -> Listing:
@@ -19,73 +32,85 @@ def list_kaldi(folder: Path, track: Track) -> Listing:
     Raises:
         SparsifyError: A file is missing or malformed, or wav.scp holds a command.
     """
-    recordings = dict(_recordings(folder / "wav.scp"))
-    segments = dict(_segments(folder / "segments"))
-    known = dict(_durations(folder / "utt2dur"))
+    recordings = _table(folder / "wav.scp", 2, _recording)
+    segments = _table(folder / "segments", 4, _segment, optional=True)
+    known = _table(folder / "utt2dur", 2, _seconds, optional=True)
     builder = UtterancesBuilder(folder)
     if recordings:
         builder.root = start_of_paths(folder / "wav.scp", next(iter(recordings.values())))
     skipped = []
-    listed = set(segments or recordings)
-    lines = list(_lines(folder / "utt2spk", 2))
-    for where, (utterance, speaker) in track(lines, f"Reading {folder}", len(lines)):
-        if utterance not in listed:
+    speakers = _table(folder / "utt2spk", 2, lambda where, speaker: (where, speaker))
+    for utterance, (where, speaker) in track(speakers.items(), f"Reading {folder}", len(speakers)):
+        if utterance not in (segments or recordings):
             skipped.append(Skipped(folder / utterance, f"{where}: no recording"))
             continue
-        listed.discard(utterance)
         recording, start, end = segments.get(utterance, (utterance, 0.0, None))
         if recording not in recordings:
             skipped.append(Skipped(folder / utterance, f"no recording '{recording}' in wav.scp"))
             continue
         seconds = known.get(utterance, math.nan) if end is None else end - start
-        builder.add(utterance, speaker, recordings[recording], seconds, start, end)
-    skipped += [Skipped(folder / name, "no speaker in utt2spk") for name in sorted(listed)]
+        try:
+            builder.add(utterance, speaker, recordings[recording], seconds, start, end)
+        except ValueError as error:
+            raise SparsifyError(f"{where}: {error}") from error
+    nobody = sorted((segments or recordings).keys() - speakers.keys())
+    skipped += [Skipped(folder / name, "no speaker in utt2spk") for name in nobody]
     return Listing(builder.build(), skipped)
 
 
-def _recordings(path: Path) -> Iterator[tuple[str, str]]:
-    for where, (recording, audio) in _lines(path, 2):
-        try:
-            refuse_command(audio)
-        except ValueError as error:
-            raise SparsifyError(f"{where}: {error}") from error
-        yield recording, audio
-
-
-def _segments(path: Path) -> Iterator[tuple[str, tuple[str, float, float | None]]]:
-    if not path.exists():
-        return
-    for where, (utterance, recording, start, end) in _lines(path, 4):
-        first, last = _seconds(start, where), _seconds(end, where)
-        if last == -1:
-            yield utterance, (recording, first, None)
-        elif 0 <= first < last:
-            yield utterance, (recording, first, last)
-        else:
-            raise SparsifyError(f"{where}: the end {end} s is not after the start {start} s")
-
-
-def _durations(path: Path) -> Iterator[tuple[str, float]]:
-    if path.exists():
-        for where, (utterance, seconds) in _lines(path, 2):
-            yield utterance, _seconds(seconds, where)
-
-
-def _seconds(text: str, where: str) -> float:
+def _recording(where: str, audio: str) -> str:
     try:
-        return float(text)
+        refuse_command(audio)
     except ValueError as error:
-        raise SparsifyError(f"{where}: '{text}' is no number of seconds") from error
+        raise SparsifyError(f"{where}: {error}") from error
+    return audio
 
 
-def _lines(path: Path, fields: int) -> Iterator[tuple[str, list[str]]]:
-    """The lines in their fields, the last of which may hold spaces, and where each is."""
+def _segment(where: str, recording: str, start: str, end: str) -> tuple[str, float, float | None]:
+    first = _seconds(where, start)
+    if _OPEN_END.fullmatch(end):
+        return recording, first, None
+    last = _seconds(where, end)
+    if last <= first:
+        raise SparsifyError(f"{where}: the end {end} s is not after the start {start} s")
+    return recording, first, last
+
+
+def _seconds(where: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if 0 <= seconds <= MOST_SECONDS:
+        return seconds
+    raise SparsifyError(f"{where}: '{text}' is no number of seconds from 0 up to {MOST_SECONDS:g}")
+
+
+def _table(
+    path: Path, fields: int, value: Callable[..., V], *, optional: bool = False
+) -> dict[str, V]:
+    """What a file says of each of the names that its lines begin with.
+
+    Args:
+        path: The file.
+        fields: How many a line has; the last may hold spaces.
+        value: Turns where a line is and its other fields into what is wanted.
+        optional: Whether the file may be missing.
+    """
+    table: dict[str, V] = {}
+    if optional and not path.exists():
+        return table
     if not path.is_file():
         raise SparsifyError(f"no {path}: a Kaldi data directory has wav.scp and utt2spk")
     with open_list(path) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(lines_of(stream), 1):
+            where = f"{path}, line {number}"
             parts = line.strip().split(maxsplit=fields - 1)
-            if len(parts) == fields:
-                yield f"{path}, line {number}", parts
-            elif parts:
-                raise SparsifyError(f"{path}, line {number}: {fields} fields are needed")
+            if not parts:
+                continue
+            if len(parts) != fields:
+                raise SparsifyError(f"{where}: {fields} fields are needed")
+            if parts[0] in table:
+                raise SparsifyError(f"{where}: '{parts[0]}' is listed twice: remove one of them")
+            table[parts[0]] = value(where, *parts[1:])
+    return table

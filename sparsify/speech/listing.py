@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from sparsify.errors import SparsifyError
 from sparsify.speech.corpus import Skipped
 from sparsify.speech.utterances import Utterances
 
 logger = logging.getLogger(__name__)
+
+MOST_SECONDS = 1e9  # 30 years
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,26 @@ def open_list(path: Path) -> Iterator[TextIO]:
         yield stream
 
 
+def lines_of(stream: TextIO) -> Iterator[str]:
+    """The lines of a list.
+
+    Raises:
+        SparsifyError: One is too long to be in a list.
+    """
+    for number, line in enumerate(iter(partial(stream.readline, _LONGEST_LINE), ""), 1):
+        if len(line) == _LONGEST_LINE:
+            raise SparsifyError(
+                f"{stream.name}, line {number}: longer than {_LONGEST_LINE >> 10} KiB, so"
+                " that this is no list: give a text file with one utterance per line"
+            )
+        yield line
+
+
 def start_of_paths(listed_in: Path, example: str) -> Path:
     """Where a list's relative paths start: its folder or, as in Kaldi recipes, the current one."""
     folder = listed_in.parent
-    if not (folder / example).exists() and Path(example).exists():
+    # A name too long for the system is no error here but a missing file.
+    if not os.path.exists(folder / example) and os.path.exists(example):
         logger.info("the paths in %s start at the current folder", listed_in)
         return Path.cwd()
     return folder

@@ -10,22 +10,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
-from sparsify.speech.listing import Listing, open_list, refuse_command, start_of_paths
+from sparsify.speech.listing import (
+    MOST_SECONDS,
+    Listing,
+    lines_of,
+    open_list,
+    refuse_command,
+    start_of_paths,
+)
 from sparsify.speech.utterances import Utterance, Utterances, UtterancesBuilder
 
 SUFFIXES = (".jsonl", ".csv")
-_NUMBERS = ("start", "end", "duration", "seconds", "offset", "bytes")
+_SECONDS = ("start", "end", "duration", "seconds")
+_BYTES = ("offset", "bytes")
+_MOST_BYTES = 2.0**53  # beyond, numbers are no longer exact
 
 
 def read_manifest(path: Path, track: Track = silent) -> Listing:
     """Reads a manifest, or WeSpeaker's `raw.list`.
 
     Every line has `speaker` (or `spk`) and `path` (or `wav`), and may have `key`, `start` and `end`
-    (or `duration`) in seconds, `seconds`, and `offset` and `bytes` of a member of a tar. Relative
-    paths start at the manifest's folder, or at the current folder if the first file is there.
+    (or `duration`) in seconds, `seconds`, `offset` and `bytes` of a member of a tar, and `verified`
+    if somebody has decoded it to the end. Relative paths start at the manifest's folder, or at the
+    current folder if the first file is there.
 
     Args:
         path: The manifest.
@@ -35,9 +46,11 @@ def read_manifest(path: Path, track: Track = silent) -> Listing:
         SparsifyError: It is no manifest, or a line is malformed.
     """
     builder = UtterancesBuilder(path.parent)
+    verified = True
     for line, row in track(_rows(path), f"Reading {path}", _count_lines(path)):
         try:
             _add(builder, row)
+            verified = verified and _flag(row, "verified")
             if len(builder) == 1:
                 builder.root = start_of_paths(path, _text(row, "path", "wav"))
         except ValueError as error:
@@ -45,12 +58,9 @@ def read_manifest(path: Path, track: Track = silent) -> Listing:
     if not len(builder):
         raise SparsifyError(f"{path} lists no utterances: give a manifest with one per line")
     try:
-        utterances = builder.build()
+        return Listing(builder.build(verified=verified))
     except SparsifyError as error:
         raise SparsifyError(f"{path}: {error}") from error
-    if b"\0" in utterances.paths.content:
-        raise SparsifyError(f"{path}: a path holds a zero byte, which no file name can: remove it")
-    return Listing(utterances)
 
 
 def write_manifest(utterances: Utterances, path: Path, track: Track = silent) -> None:
@@ -70,6 +80,7 @@ def write_manifest(utterances: Utterances, path: Path, track: Track = silent) ->
     columns = ["key", "speaker", "path", "seconds"]
     columns += [] if utterances.spans is None else ["start", "end"]
     columns += [] if utterances.members is None else ["offset", "bytes"]
+    columns += ["verified"] if utterances.verified else []
     folder = os.path.join(os.path.abspath(path.parent), "")
     with (
         replacing(path) as temporary,
@@ -106,6 +117,7 @@ def _row(utterance: Utterance, columns: list[str], folder: str) -> dict[str, Any
         "end": utterance.end,
         "offset": None if utterance.size is None else utterance.offset,
         "bytes": utterance.size,
+        "verified": True,
     }
     return {column: row[column] for column in columns}
 
@@ -123,41 +135,37 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _json_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(lines_of(stream), 1):
         if not line.isspace():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SparsifyError(
-                    f"{stream.name}, line {number}: not a JSON object ({error.msg})"
-                ) from error
+            where = f"{stream.name}, line {number}"
+            row = parse_json(line.strip(), where)
             if not isinstance(row, dict):
-                raise SparsifyError(f"{stream.name}, line {number}: not a JSON object")
+                raise SparsifyError(f"{where}: not a JSON object, which begins with {{")
             yield number, row
 
 
 def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.reader(stream)
+    reader = csv.reader(lines_of(stream))
     try:
         columns = next(reader, [])
         if not ({"speaker", "spk"} & {*columns} and {"path", "wav"} & {*columns}):
             raise SparsifyError(
-                f"{stream.name} is no manifest: give JSON lines with speaker and path, a CSV file"
-                " whose first line names these columns, or a list of tars"
+                f"{stream.name} is no manifest: give JSON lines with speaker and path, a CSV"
+                " file whose first line names these columns, or a list of tars"
             )
         for values in reader:
             if values:
                 yield reader.line_num, dict(zip(columns, values, strict=False))
     except csv.Error as error:
-        raise SparsifyError(f"{stream.name}, line {reader.line_num}: {error}") from error
+        where = f"{stream.name}, line {reader.line_num}"
+        raise SparsifyError(f"{where}: {error}; mend its quotes") from error
 
 
 def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
     speaker, path = _text(row, "speaker", "spk"), _text(row, "path", "wav")
     refuse_command(path)
-    start, end, duration, seconds, offset, size = [
-        _number(row, name) if name in row else None for name in _NUMBERS
-    ]
+    start, end, duration, seconds = [_number(row, name, MOST_SECONDS) for name in _SECONDS]
+    offset, size = [_number(row, name, _MOST_BYTES) for name in _BYTES]
     if end is None and start is not None and duration is not None:
         end = start + duration
     if end is not None and end <= (start or 0):
@@ -166,9 +174,9 @@ def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
         seconds = duration if end is None else end - (start or 0)
     if offset is not None and size is None:
         raise ValueError("an offset needs the number of bytes, too")
-    key = row.get("key") or _key(path, start, offset)
+    key = _text(row, "key", "key") if row.get("key") else _key(path, start, offset)
     builder.add(
-        str(key),
+        key,
         speaker,
         path,
         math.nan if seconds is None else seconds,
@@ -190,17 +198,23 @@ def _text(row: Mapping[str, Any], name: str, other: str) -> str:
         return value
     if isinstance(value, int):
         return str(value)
+    if name == other:
+        raise ValueError(f"{name} is {value!r}, not a text")
     raise ValueError(f"no '{name}' (or '{other}')")
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    value = row[name]
+def _number(row: Mapping[str, Any], name: str, most: float) -> float | None:
+    value = row.get(name)
     if value is None or value == "":
         return None
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if 0 <= number < math.inf:
+    if 0 <= number <= most:
         return number
-    raise ValueError(f"{name} is {value!r}, not a number from 0 up")
+    raise ValueError(f"{name} is {value!r}, not a number from 0 up to {most:g}")
+
+
+def _flag(row: Mapping[str, Any], name: str) -> bool:
+    return str(row.get(name)).lower() == "true"

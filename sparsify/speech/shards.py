@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track
 from sparsify.speech.audio import AUDIO_SUFFIXES, undecodable
 from sparsify.speech.corpus import Skipped
-from sparsify.speech.listing import Listing, open_list, start_of_paths
+from sparsify.speech.listing import Listing, lines_of, open_list, start_of_paths
 from sparsify.speech.parallel import in_threads
 from sparsify.speech.utterances import UtterancesBuilder
 
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # First bytes of gzip, bzip2, xz and zstandard.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_LONGEST_NAME = 1 << 12  # bytes of a speaker's name
+# What tarfile ends in on headers of nonsense.
+_BROKEN = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Where audio lies in a tar, by key: name of the member, first byte, length; and who speaks."""
+    """Where audio lies in a tar: key, name of the member, first byte, length; and who speaks."""
 
-    audio: dict[str, tuple[str, int, int]]
+    audio: list[tuple[str, str, int, int]]
     speakers: dict[str, str]
     problem: str | None = None
 
@@ -45,7 +48,7 @@ def list_shards(path: Path, track: Track) -> Listing:
         SparsifyError: A tar is missing or compressed, or two utterances have the same key.
     """
     with open_list(path) as stream:
-        tars = [line.strip() for line in stream if line.strip()]
+        tars = [line.strip() for line in lines_of(stream) if line.strip()]
     builder = UtterancesBuilder(start_of_paths(path, tars[0]) if tars else path.parent)
     skipped: list[Skipped] = []
     files = [builder.root / tar for tar in tars]
@@ -54,19 +57,24 @@ def list_shards(path: Path, track: Track) -> Listing:
     ):
         if index.problem:
             skipped.append(Skipped(file, index.problem))
-        for key, (name, offset, size) in index.audio.items():
+        for key, name, offset, size in index.audio:
             reason = undecodable(Path(name))
             if key not in index.speakers:
                 reason = f"no {key}.spk in the shard"
             if reason:
                 skipped.append(Skipped(file / name, reason))
-            else:
+                continue
+            try:
                 builder.add(key, index.speakers[key], tar, offset=offset, size=size)
+            except ValueError as error:
+                raise SparsifyError(f"{path}: {error}") from error
+        silent = sorted(index.speakers.keys() - {key for key, *_ in index.audio})
+        skipped += [Skipped(file / f"{key}.spk", "no audio of that name") for key in silent]
     return Listing(builder.build(), skipped)
 
 
 def _index(path: Path) -> _Index:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SparsifyError(
             f"no shard {path}: paths start at the folder of the list, or at the current one"
         )
@@ -76,16 +84,26 @@ def _index(path: Path) -> _Index:
                 f"{path} is compressed, so that nothing in it can be read at once: unpack it to a"
                 " plain tar (gunzip, unxz, zstd -d) and list that"
             )
-    audio: dict[str, tuple[str, int, int]] = {}
-    speakers: dict[str, str] = {}
+    index = _Index([], {})
     try:
         with tarfile.open(path, "r:") as tar:
+            end = path.stat().st_size
             for member in tar:
-                key, suffix = os.path.splitext(member.name)
-                if suffix == ".spk" and (content := tar.extractfile(member)):
-                    speakers[key] = content.read().decode("utf-8", "surrogateescape").strip()
-                elif suffix.lower() in AUDIO_SUFFIXES and member.isfile():
-                    audio[key] = (member.name, member.offset_data, member.size)
-    except (tarfile.TarError, OSError) as error:
-        return _Index(audio, speakers, f"a broken tar ({error})")
-    return _Index(audio, speakers)
+                # A negative length would lead back, and round in a circle.
+                if member.size < 0 or member.offset_data + member.size > end:
+                    return replace(index, problem=f"a broken tar ('{member.name}' is cut)")
+                _add(index, tar, member)
+    except _BROKEN as error:
+        return replace(index, problem=f"a broken tar ({error})")
+    return index
+
+
+def _add(index: _Index, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    key, suffix = os.path.splitext(member.name)
+    if not member.isfile() or member.issparse():
+        return
+    if suffix == ".spk" and (content := tar.extractfile(member)):
+        name = content.read(_LONGEST_NAME).decode("utf-8", "surrogateescape")
+        index.speakers[key] = name.strip()
+    elif suffix.lower() in AUDIO_SUFFIXES:
+        index.audio.append((key, member.name, member.offset_data, member.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ class AudioSource:
         return str(self.path) if self.size is None else f"{self.path} at byte {self.offset}"
 
 
+def encoded_bytes(source: AudioSource) -> int:
+    """Length of the encoded audio in bytes.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    return source.path.stat().st_size if source.size is None else source.size
+
+
 @contextmanager
 def open_audio(source: AudioSource) -> Iterator[sf.SoundFile]:
     """Opens the whole recording of a source; members of tars are read where they lie.
@@ -46,15 +56,21 @@ def open_audio(source: AudioSource) -> Iterator[sf.SoundFile]:
         OSError: There is no such file.
         soundfile.SoundFileError: It is no audio that libsndfile knows.
     """
+    if not os.path.isfile(source.path):  # a pipe would be waited for
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(source.path))
     with ExitStack() as stack:
         if source.size is None:
+            if source.path.suffix.lower() == ".raw":
+                raise sf.SoundFileError("samples without a header: convert it to wav or flac")
             # soundfile does not encode names that are no UTF-8.
             name = source.path if os.name == "nt" else os.fsencode(source.path)
-            yield stack.enter_context(sf.SoundFile(name))
+            yield stack.enter_context(_Forwards(name))
         else:
             stream = stack.enter_context(source.path.open("rb"))
+            if source.offset + source.size > os.fstat(stream.fileno()).st_size:
+                raise sf.SoundFileError("beyond the end of the file that it is in")
             member = io.BufferedReader(_Member(stream, source.offset, source.size), 1 << 16)
-            yield stack.enter_context(sf.SoundFile(member))
+            yield stack.enter_context(_Forwards(member))
 
 
 def last_bytes(source: AudioSource, count: int) -> bytes:
@@ -64,6 +80,14 @@ def last_bytes(source: AudioSource, count: int) -> bytes:
         start = max(source.offset, end - count)
         stream.seek(start)
         return stream.read(end - start)
+
+
+class _Forwards(sf.SoundFile):
+    """A file that soundfile reads without seeking to where it is: MP3 decodes differently then."""
+
+    def seekable(self) -> bool:
+        """What soundfile asks before it seeks; `seek` itself remains."""
+        return False
 
 
 class _Member(io.RawIOBase):
@@ -84,7 +108,7 @@ class _Member(io.RawIOBase):
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = origin + position
+        self._position = max(0, origin + position)
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:

@@ -13,7 +13,7 @@ from sparsify.progress import Track, silent
 from sparsify.recipe_sections import Layout
 from sparsify.speech.audio import AUDIO_SUFFIXES, UNDECODABLE
 from sparsify.speech.corpus import Skipped
-from sparsify.speech.listing import Listing
+from sparsify.speech.listing import Listing, lines_of, open_list
 from sparsify.speech.utterances import UtterancesBuilder
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,8 @@ def _development_speakers(home: Path) -> set[str] | None:
     listed = home.parent / "dev" / "dev.lst"
     if home.name != "data" or not listed.is_file():
         return None
-    return set(listed.read_text("utf-8").split())
+    with open_list(listed) as stream:
+        return {name for line in lines_of(stream) for name in line.split()}
 
 
 def _list(root: Path, homes: list[Path], track: Track) -> Listing:

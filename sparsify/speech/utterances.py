@@ -108,6 +108,7 @@ class Utterances(Sequence[Utterance]):
         seconds: Durations, NaN where unknown, `(N,)`.
         spans: Start and end in the recording, NaN for an open end, `(N, 2)`; None if all are whole.
         members: First byte and length in the file, -1 for whole files, `(N, 2)`; None if all are.
+        verified: Whether somebody has decoded all of them to the end.
     """
 
     keys: Strings
@@ -118,6 +119,7 @@ class Utterances(Sequence[Utterance]):
     seconds: npt.NDArray[np.float64]
     spans: npt.NDArray[np.float64] | None = None
     members: npt.NDArray[np.int64] | None = None
+    verified: bool = False
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> Utterances:
@@ -218,22 +220,30 @@ class UtterancesBuilder:
         """Appends an utterance, see `Utterance`.
 
         Raises:
-            UnicodeEncodeError: Key or path is no text.
+            ValueError: Key, speaker or path is no text, or the path holds a zero byte.
         """
+        if "\0" in path:
+            raise ValueError("the path holds a zero byte, which no file name can: remove it")
         self._keys += key.encode(*_ENCODING)
         self._key_ends.append(len(self._keys))
         self._paths += path.encode(*_ENCODING)
         self._path_ends.append(len(self._paths))
         self._hashes.append(hash(key))
-        self._labels.append(self._names.setdefault(speaker, len(self._names)))
+        if speaker not in self._names:
+            speaker.encode(*_ENCODING)
+            self._names[speaker] = len(self._names)
+        self._labels.append(self._names[speaker])
         self._seconds.append(seconds)
         self._spans.append(start)
         self._spans.append(math.nan if end is None else end)
         self._members.append(offset)
         self._members.append(-1 if size is None else size)
 
-    def build(self) -> Utterances:
+    def build(self, *, verified: bool = False) -> Utterances:
         """The columns.
+
+        Args:
+            verified: Whether all of them have been decoded to the end.
 
         Raises:
             SparsifyError: Two utterances have the same key.
@@ -256,6 +266,7 @@ class UtterancesBuilder:
             np.array(self._seconds),
             spans if (spans[:, 0] > 0).any() or not np.isnan(spans[:, 1]).all() else None,
             members if (members[:, 1] >= 0).any() else None,
+            verified,
         )
 
     def _check_keys(self, keys: Strings) -> None:

@@ -1,7 +1,10 @@
 """One broken file ends no training; many do, and so does the first under strict."""
 
 import logging
+import multiprocessing
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from sparsify.speech.batches import training_batches
 from sparsify.speech.broken import BrokenFiles
 from sparsify.speech.cache import load_audio
 from sparsify.speech.layouts import load_corpus
+from sparsify.speech.prepare import prepare
 from sparsify.training.data import load_data
 from sparsify.training.trainer import Observer, train
 
@@ -104,7 +108,9 @@ def test_too_many_are_an_error():
 
 def test_validation_does_without_its_broken_files(speech, monkeypatch):
     monkeypatch.setattr(load_audio, "__kwdefaults__", load_audio.__kwdefaults__ | {"budget": 0})
-    changes = {"path": str(speech), "validation_speakers": 2}
+    manifest = speech / "list.csv"
+    prepare(speech, manifest, verify=True)
+    changes = {"path": str(manifest), "validation_speakers": 2}
     recipe = parse_recipe(settings().model_dump() | {"data": changes}, "test")
     before = load_data(recipe)
     truncate(next(p for p in speech.rglob("*.flac") if p.parent.name not in before.train.speakers))
@@ -148,32 +154,63 @@ def small_run(speech, monkeypatch):
     return recipe, load_data(recipe).train.utterances[2].path
 
 
+class Breaks(Observer):
+    """Truncates a file after a step, and interrupts the run after another."""
+
+    def __init__(self, file, step, last=None):
+        self.file, self.step, self.last = file, step, last
+
+    def stepped(self, step):
+        if step == self.step:
+            truncate(self.file)
+        if step == self.last:
+            raise KeyboardInterrupt
+
+
 def test_the_summary_counts_what_training_found_broken(small_run, tmp_path, caplog):
     recipe, file = small_run
-    truncate(file)
-    assert train(recipe, tmp_path / "run")["skipped"] == 1
+    assert train(recipe, tmp_path / "run", observer=Breaks(file, 1))["skipped"] == 1
     assert caplog.text.count("skipping an utterance") == 1
 
 
 def test_the_mean_embedding_finds_broken_files_too(small_run, tmp_path):
     recipe, file = small_run
-
-    class Breaks(Observer):
-        def stepped(self, step):
-            if step == recipe.training.steps:
-                truncate(file)
-
-    assert train(recipe, tmp_path / "run", observer=Breaks())["skipped"] == 1
+    breaks = Breaks(file, recipe.training.steps)
+    assert train(recipe, tmp_path / "run", observer=breaks)["skipped"] == 1
 
 
-def test_a_resumed_run_remembers_what_was_broken(small_run, tmp_path, stop_at):
+def test_a_resumed_run_remembers_what_was_broken(small_run, tmp_path):
     recipe, file = small_run
     whole = file.read_bytes()
-    truncate(file)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "run", observer=stop_at(7))
+        train(recipe, tmp_path / "run", observer=Breaks(file, 1, last=7))
     file.write_bytes(whole)
     assert train(recipe, tmp_path / "run", resume=True)["skipped"] == 1
+
+
+@pytest.mark.parametrize("verified", [False, True])
+def test_what_is_broken_from_the_start_is_left_out_whatever_the_memory(speech, verified):
+    file = speech / "s1" / "05.flac"
+    path = speech
+    if verified:
+        prepare(speech, path := speech / "list.jsonl", verify=True)
+    truncate(file)
+    held, _ = load_audio(load_corpus(path), 16000)
+    demanded, cache = load_audio(load_corpus(path), 16000, budget=0)
+    # A manifest that says that all is well is believed, until the file is met.
+    assert len(held.utterances) == 15
+    assert (demanded == held) is not verified
+    assert cache.broken.count == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_loader_process_is_explained(speech, workers):
+    batches = training_batches(*on_demand(speech), settings(workers=workers, steps=10_000))
+    next(batches)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(SparsifyError, match=r"memory.*training\.workers=1.*--resume"):
+        list(batches)
 
 
 def test_a_corpus_travels_to_spawned_workers(speech):

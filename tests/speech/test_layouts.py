@@ -320,7 +320,8 @@ def test_a_missing_shard_is_named(shards):
 
 def test_what_a_shard_lacks_is_skipped(shards):
     tar = shards.parent / "shards_2.tar"
-    write_tar(tar, [("x.wav", encoded(0)), ("y.spk", b"id0"), ("y.m4a", b"anything")])
+    members = [("x.wav", encoded(0)), ("y.spk", b"id0"), ("y.m4a", b"anything"), ("u.spk", b"id0")]
+    write_tar(tar, [*members, ("z.spk", b"id1"), ("z.wav", encoded(1))])
     cut = shards.parent / "shards_3.tar"
     cut.write_bytes((shards.parent / "shards_1.tar").read_bytes()[:20000])
     shards.write_text("shards_0.tar\nshards_2.tar\nshards_3.tar\n")
@@ -328,6 +329,7 @@ def test_what_a_shard_lacks_is_skipped(shards):
     reasons = {s.path.name: s.reason for s in corpus.skipped}
     assert reasons["x.wav"] == "no x.spk in the shard"
     assert "ffmpeg" in reasons["y.m4a"]
+    assert reasons["u.spk"] == "no audio of that name"
     assert reasons["shards_3.tar"].startswith("a broken tar")
 
 

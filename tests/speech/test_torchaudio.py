@@ -6,8 +6,8 @@ import pytest
 
 from sparsify.errors import SparsifyError
 from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import resample
 from sparsify.speech.features import Filterbank
+from sparsify.speech.resampling import resample
 from sparsify.speech.synthetic import draw_voice, speak
 
 FAILURES = [
