@@ -21,6 +21,9 @@ def parameter_groups(
         regularizer: For the prunable weights; ℓ1 when not given.
         ignore: Glob patterns of parameter names to protect.
 
+    Raises:
+        SparsifyError: A pattern matches no parameter.
+
     Returns:
         A group of the prunable weights with `regularizer` and `lambda_scale` (its share of λ), and
         a group of all others with `regularizer=None`.

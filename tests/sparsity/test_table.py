@@ -1,10 +1,17 @@
 """What counts as sparse, against naive counts."""
 
+import re
+
+import pytest
 import torch
 from torch import nn
 
-from sparsify import build_model, sparsity_table
+from sparsify import SparsifyError, build_model, parameter_groups, sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters, prunable_tensor
+
+
+def _groups(model, ignore):
+    return parameter_groups(model, ignore=ignore)
 
 
 def _half_zero():
@@ -51,6 +58,17 @@ def test_shared_weight_is_counted_once():
     model[1].weight = model[0].weight
     assert list(prunable_parameters(model)) == ["0.weight"]
     assert sparsity_table(model).parameters == 16 + 8
+    for name in ("0.weight", "1.weight", "1.*"):
+        assert not prunable_parameters(model, [name])
+
+
+@pytest.mark.parametrize("pattern", ["nothing.*", "0", "0.Weight", ""])
+@pytest.mark.parametrize("read", [prunable_parameters, sparsity_table, _groups])
+def test_a_pattern_that_protects_nothing_is_a_typo(read, pattern):
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(SparsifyError, match=re.escape(f"is called '{pattern}'")):
+        read(model, ignore=["0.bias", pattern])
+    read(model, ignore=["0.bias"])  # which would not be pruned anyway
 
 
 def test_foreign_tensors():
