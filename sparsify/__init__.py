@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sparsify.errors import SparsifyError
     from sparsify.models.registry import build_model
     from sparsify.optim.adabreg import AdaBreg
+    from sparsify.optim.clipping import clip_grad_norm_
     from sparsify.optim.groups import parameter_groups
     from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, QuantileLambda
     from sparsify.optim.linbreg import LinBreg
@@ -29,6 +30,7 @@ __all__ = [
     "QuantileLambda",
     "SparsifyError",
     "build_model",
+    "clip_grad_norm_",
     "load_model",
     "parameter_groups",
     "save_model",
@@ -46,6 +48,7 @@ _HOMES = {
     "QuantileLambda": "sparsify.optim.lambda_rules",
     "SparsifyError": "sparsify.errors",
     "build_model": "sparsify.models.registry",
+    "clip_grad_norm_": "sparsify.optim.clipping",
     "load_model": "sparsify.artifact",
     "parameter_groups": "sparsify.optim.groups",
     "save_model": "sparsify.artifact",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -122,11 +122,24 @@ class Method(ABC, Generic[O]):
 
 
 def adamw(task: Task, lr: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """AdamW over network and head, with decay on matrices and kernels only."""
+    """AdamW over network and head."""
     parameters = [*task.network.parameters(), *task.head.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+    groups = decay_groups([{"params": parameters, "weight_decay": weight_decay}])
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
+
+
+def decay_groups(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Splits optimizer groups, so that weight decay acts on matrices and kernels only.
+
+    The policy of all methods, for the network as for the head: biases and norms do not decay.
+
+    Args:
+        groups: They keep their order, the matrices of each before its other parameters.
+    """
+    split = []
+    for group in groups:
+        matrices = [parameter for parameter in group["params"] if parameter.dim() > 1]
+        others = [parameter for parameter in group["params"] if parameter.dim() <= 1]
+        split += [group | {"params": matrices}, group | {"params": others, "weight_decay": 0.0}]
+    return [group for group in split if group["params"]]

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from sparsify.methods.base import Method, Task
-from sparsify.methods.sparse_start import NearestQuantileLambda, start_lambda
+from sparsify.methods.base import Method, Task, decay_groups
 from sparsify.optim.adabreg import AdaBreg
 from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
 from sparsify.optim.groups import parameter_groups
@@ -20,7 +19,7 @@ from sparsify.section import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.schedules import Polynomial
+from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
 from sparsify.sparsity.table import sparsity_table
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -101,7 +100,7 @@ class LinBregStep(BregmanOptions):
         lr: Peak step size τ.
         momentum: Exponential average of the gradient.
         nesterov: Whether the momentum looks ahead.
-        weight_decay: Coupled decay.
+        weight_decay: Coupled decay of matrices and kernels.
     """
 
     lr: float = Field(default=1.0, gt=0)
@@ -131,7 +130,7 @@ class AdaBregStep(BregmanOptions):
     Attributes:
         lr: Peak step size τ.
         betas: Decay rates of the moments.
-        weight_decay: Decoupled decay.
+        weight_decay: Decoupled decay of matrices and kernels.
     """
 
     lr: float = Field(default=3e-3, gt=0)
@@ -182,7 +181,7 @@ class BregmanMethod(Method[B], Generic[B]):
             )
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
-        self.optimizer = self._optimizer(groups)
+        self.optimizer = self._optimizer(decay_groups(groups))
         self.landing_step = max(round(options.landing * task.steps), 1)
 
     @property
@@ -238,24 +237,22 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
         return self.options.optimizer(groups, self._rule(), self.options.lambda_change)
 
     def _rule(self) -> LambdaRule:
-        o, task = self.options, self.task
-        start = start_lambda(task, o.delta)
+        o, target = self.options, self.schedule
+        wanted: SparsitySchedule = target
+        if self.task.pretrained:  # a ramp that starts gently from whatever is zero already
+            wanted = Ramp(target.final, target.end, target.power)
         if o.lambda_rule in ("quantile", "smoothed"):
             smoothing = o.smoothing if o.lambda_rule == "smoothed" else 0.0
-            if start is not None:
-                weights = prunable_parameters(task.network, task.ignore).values()
-                size = sum(weight.numel() for weight in weights)
-                return NearestQuantileLambda(self.schedule, o.every, smoothing, start, size)
-            return QuantileLambda(self.schedule, o.every, smoothing)
+            return QuantileLambda(wanted, o.every, smoothing)
         if o.lambda_rule == "fixed":
             assert o.lambda_value is not None  # validated
             return FixedLambda(o.lambda_value, o.every)
         return AdaptiveLambda(
-            self.schedule,
+            wanted,
             o.alpha,
             o.every,
-            initial=start if o.lambda_value is None else o.lambda_value,
-            warmup=self.schedule.end,
+            initial=o.lambda_value,
+            warmup=target.end,
             damping=o.damping,
         )
 

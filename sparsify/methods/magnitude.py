@@ -45,6 +45,7 @@ class OneShot(PrunedOnce[OneShotOptions]):
 
     def _choose_support(self) -> None:
         self._prune(self.target_sparsity, self.options.allocation)
+        self._revive()
 
 
 class GMPOptions(DenseOptions):
@@ -83,6 +84,7 @@ class GMP(MaskedMethod[GMPOptions]):
     def finish(self) -> None:
         """Prunes to the target if the schedule has not."""
         self._prune(self.target_sparsity, self.options.allocation)
+        self._revive()
 
     def _update(self) -> None:
         super()._update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -104,6 +105,20 @@ class MaskedMethod(Method[O], Generic[O]):
         return [weight.abs() for weight in self.weights]
 
     @torch.no_grad()
+    def _revive(self) -> None:
+        """Brings weights of the support that are zero to life, by a step along their gradients.
+
+        Without a gradient, as in a unit that nothing listens to, they become too small to change
+        any output: the target counts them.
+        """
+        largest = _largest(self.weights)
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            if weight.grad is not None:
+                step = weight.grad * self.optimizer.param_groups[0]["lr"]
+                weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
+            weight.masked_fill_(mask & (weight == 0), torch.finfo(weight.dtype).eps * largest)
+
+    @torch.no_grad()
     def _apply_masks(self) -> None:
         for weight, mask in zip(self.weights, self.masks, strict=True):
             pruned = ~mask
@@ -161,25 +176,11 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
     def _scores(self) -> list[Tensor]:
         """Magnitudes; those of zeros lie below, in the order of their gradients."""
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad.abs() for w in self.weights]
-        largest = max(float(gradient.max()) for gradient in gradients) or 1.0
+        largest = _largest(gradients)
         return [
             torch.where(weight != 0, weight.abs(), gradient / largest - 1)
             for weight, gradient in zip(self.weights, gradients, strict=True)
         ]
-
-    @torch.no_grad()
-    def _revive(self) -> None:
-        """Brings weights of the support that are zero to life, by a step along their gradients.
-
-        Without a gradient, as in a unit that nothing listens to, they become too small to change
-        any output: the target counts them.
-        """
-        largest = max(float(weight.abs().max()) for weight in self.weights) or 1.0
-        for weight, mask in zip(self.weights, self.masks, strict=True):
-            if weight.grad is not None:
-                step = weight.grad * self.optimizer.param_groups[0]["lr"]
-                weight.sub_(torch.where(mask & (weight == 0), step, 0.0))
-            weight.masked_fill_(mask & (weight == 0), torch.finfo(weight.dtype).eps * largest)
 
     def _prune_once(self) -> None:
         self._choose_support()
@@ -189,3 +190,8 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
     @abstractmethod
     def _choose_support(self) -> None:
         """Sets the masks to exactly the target sparsity."""
+
+
+def _largest(tensors: Sequence[Tensor]) -> float:
+    """The largest absolute value of all, or 1 where nothing differs from zero."""
+    return max((float(t.abs().max()) for t in tensors if t.numel()), default=0.0) or 1.0

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sparsify.methods.base import Task
+from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.masked import PrunedOnce
 from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule
@@ -52,7 +52,7 @@ class ProximalMethod(PrunedOnce[P], Generic[P]):
 
     def __init__(self, task: Task, options: P, groups: list[dict[str, Any]], rule: LambdaRule):
         groups = [*groups, {"params": list(task.head.parameters()), "regularizer": None}]
-        optimizer = ProxSGD(groups, options.lr, options.momentum, lambda_rule=rule)
+        optimizer = ProxSGD(decay_groups(groups), options.lr, options.momentum, lambda_rule=rule)
         landing_step = max(round(options.landing * task.steps), 1)
         super().__init__(task, options, optimizer, landing_step)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparsify.methods.base import Task
+from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import PrunedOnce
 from sparsify.optim.rewa import ReWAAdamW
@@ -51,11 +51,10 @@ class ReWA(PrunedOnce[ReWAOptions]):
         plain = {"power": 1.0, "gradient_power": 0.0, "smoothing": 0.0}
         groups = [
             {"params": prunable, "lr": options.latent_lr, "weight_decay": options.latent_decay},
-            {"params": [p for p in rest if p.dim() > 1], **plain},
-            {"params": [p for p in rest if p.dim() <= 1], **plain, "weight_decay": 0.0},
+            {"params": rest, **plain},
         ]
         optimizer = ReWAAdamW(
-            groups,
+            decay_groups(groups),
             options.lr,
             betas=options.betas,
             weight_decay=options.weight_decay,

@@ -72,7 +72,8 @@ class RigL(MaskedMethod[RigLOptions]):
         return self.target_sparsity
 
     def finish(self) -> None:
-        """Nothing to do: the number of connections never changes."""
+        """The number of connections never changes, but a new one may still be zero."""
+        self._revive()
 
     def mask_gradients(self) -> None:
         """Zeroes those of masked weights; keeps them where they decide which connections grow."""

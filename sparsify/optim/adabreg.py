@@ -70,8 +70,9 @@ class AdaBreg(BregmanOptimizer):
         state = super()._prepare(group, parameter)
         if "exp_avg" not in state:
             state["step"] = torch.zeros(())  # on the host, as in torch.optim
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            # In half precision the squares of small gradients, and ε, would be zero.
+            state["exp_avg"] = precise(torch.zeros_like(parameter))
+            state["exp_avg_sq"] = precise(torch.zeros_like(parameter))
         return state
 
     def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -81,11 +82,12 @@ class AdaBreg(BregmanOptimizer):
         assert slot.first is not None
         assert slot.second is not None
         (first, second), steps = group["betas"], _steps(slot)
+        gradient = precise(gradient)
         slot.first.lerp_(gradient, 1 - first)
         slot.second.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         step_size = group["lr"] / (1 - first**steps)
         denominator = slot.second.sqrt().div_((1 - second**steps) ** 0.5).add_(group["eps"])
-        update = precise(slot.first / denominator).mul_(step_size)
+        update = (slot.first / denominator).mul_(step_size)
         if group["weight_decay"]:
             update.add_(slot.weight, alpha=group["lr"] * group["weight_decay"])
         return update
@@ -94,6 +96,7 @@ class AdaBreg(BregmanOptimizer):
         self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
     ) -> Sequence[Tensor]:
         (first, second), steps = group["betas"], [_steps(slot) for slot in slots]
+        gradients = [precise(gradient) for gradient in gradients]
         averages = [slot.first for slot in slots if slot.first is not None]
         squares = [slot.second for slot in slots if slot.second is not None]
         torch._foreach_lerp_(averages, gradients, 1 - first)
@@ -102,7 +105,7 @@ class AdaBreg(BregmanOptimizer):
         denominators = list(torch._foreach_sqrt(squares))
         torch._foreach_div_(denominators, [(1 - second**count) ** 0.5 for count in steps])
         torch._foreach_add_(denominators, group["eps"])
-        updates = [precise(ratio) for ratio in torch._foreach_div(averages, denominators)]
+        updates = list(torch._foreach_div(averages, denominators))
         torch._foreach_mul_(updates, [group["lr"] / (1 - first**count) for count in steps])
         if group["weight_decay"]:
             weights = [slot.weight for slot in slots]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from operator import is_
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -25,6 +24,8 @@ from sparsify.optim.saved_state import restore
 from sparsify.optim.sharding import local, local_like, local_part, reduced_like
 from sparsify.optim.slots import Slot
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
+
+_ALIVE = 2.0**-23  # float32's rounding of 1; half precision has it, too
 
 LambdaChange = Literal["keep_dual", "keep_weights", "rescale"]
 """What stays when λ moves.
@@ -73,7 +74,7 @@ class BregmanOptimizer(SparseOptimizer):
             raise ValueError(f"lambda_change must be one of {choices}: {lambda_change!r}")
         self._foreach, self._fused, self._lambda_change = foreach, fused, lambda_change
         self._landed = False
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[Any, Plan] = {}
         super().__init__(params, defaults, lambda_rule)
         if lambda_change != "keep_dual" and isinstance(self.lambda_rule, QuantileLambda):
             raise ValueError(
@@ -94,9 +95,10 @@ class BregmanOptimizer(SparseOptimizer):
     def land(self, sparsity: float) -> None:
         """Fixes the support at exactly `sparsity` and holds it from now on.
 
-        λ becomes the quantile that gives this sparsity; among equal thresholds the later goes.
-        Groups stay whole, so that a group regularizer may exceed the sparsity by less than one
-        group. Only a weight whose dual is exactly zero is still zero when it is meant to survive.
+        λ becomes the quantile that gives this sparsity (with `rescale` it stays, since weights are
+        divided by it); among equal thresholds the later goes. Groups stay whole, so that a group
+        regularizer may exceed the sparsity by less than one group. A weight that is meant to
+        survive and is zero, as its dual is, becomes too small to change any output: it counts.
 
         Raises:
             ValueError: `sparsity` lies outside [0, 1].
@@ -108,21 +110,25 @@ class BregmanOptimizer(SparseOptimizer):
             for parameter in group["params"]:
                 if parameter.requires_grad:
                     self._prepare(group, parameter)
-        groups = self._duals()
-        if groups:
-            lam, keeps = choose_zeros(groups, sparsity)
-            self._lam = lam.to(self._lam)
+        if super()._steers():  # also when it lands again
+            lam, keeps = choose_zeros(self._duals(), sparsity)
             for (group, parameter), keep in zip(self._regularised(), keeps, strict=True):
-                self._hold(group, parameter, keep)
+                self._hold(group, parameter, keep, lam.to(self._lam))
+            if self._lambda_change != "rescale":
+                self._lam = lam.to(self._lam)
         self._landed = True
         self.measure_sparsity()
 
     @torch.no_grad()
-    def lambda_for(self, sparsity: float) -> Tensor:
+    def lambda_for(self, sparsity: float | Tensor, near: Tensor | None = None) -> Tensor:
         """The λ at which the prox of the present duals has a sparsity, 0-dim.
 
         For ℓ1 the `sparsity`-quantile of `|v|`: at least so many weights vanish, and fewer at any
         smaller λ. It is exact, and costs a few passes over the duals.
+
+        Args:
+            sparsity: In [0, 1]; a tensor is 0-dim.
+            near: Of all such λ takes that which is nearest to this one, 0-dim, not the smallest.
 
         Raises:
             RuntimeError: The optimizer has landed.
@@ -130,21 +136,18 @@ class BregmanOptimizer(SparseOptimizer):
         """
         if self._landed:
             raise RuntimeError("the optimizer has landed: there are no duals to choose λ from")
-        groups = self._duals()
-        if not any(dual.numel() for group in groups for dual in group.tensors):
+        if not self._steers():
             raise ValueError(
                 "there are no weights whose sparsity λ could steer: give a group of parameters a"
                 " regularizer, as parameter_groups does"
             )
         on_host = self._lam.device.type == "cpu"
-        return quantile(groups, sparsity, guess=self._lam if on_host and self._lam > 0 else None)
+        guess = self._lam if on_host and self._lam > 0 else None
+        return quantile(self._duals(), sparsity, guess, near)
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
-        """Zeroes the gradients of weights that landing holds at zero; before it, does nothing.
-
-        A step ignores them. Call it before clipping, which does not, and would shrink the others.
-        """
+        """Zeroes the gradients of weights that landing holds at zero; before it, does nothing."""
         for _, parameter in self._regularised():
             mask = self.state.get(parameter, {}).get("mask")
             if mask is not None and parameter.grad is not None:
@@ -208,36 +211,48 @@ class BregmanOptimizer(SparseOptimizer):
 
     def _advance(self) -> None:
         rule, step = self.lambda_rule, self._steps
-        waits = rule.needs_quantile(step) and not self._landed
-        moved = []
+        steers = self._steers()
+        waits = steers and rule.needs_quantile(step)
+        plans = []
         for index, group in enumerate(self.param_groups):
             parameters, gradients = self._moving(group)
             if parameters:
-                plan = self._plan(index, group, parameters)
+                plan = self._plan((index, "moves"), group, parameters)
                 self._move(group, plan, gradients, follow=not waits)
-                moved.append((group, plan))
-        if self._landed:
-            return
+                plans.append((group, plan))
+            idle = self._idle(group) if len(parameters) < len(group["params"]) else []
+            if steers and idle:  # their duals stay, λ does not
+                plan = self._plan((index, "idle"), group, idle)
+                if not waits:
+                    self._follow(group, plan)
+                plans.append((group, plan))
         if waits:
             self._lam = rule.before_prox(self._lam, self.lambda_for, step)
-            for group, plan in moved:
+            for group, plan in plans:
                 self._follow(group, plan)
-        if rule.due(step):
-            self._sparsity = self._counted([plan for _, plan in moved])
-            self._change_lambda(rule.after_prox(self._lam, self._sparsity, step))
+        if not self._landed and rule.due(step):
+            self._sparsity = self._counted([plan for _, plan in plans])
+            if steers:
+                self._change_lambda(rule.after_prox(self._lam, self._sparsity, step))
+
+    def _begin(self) -> None:
+        before = self._lam
+        super()._begin()
+        if self._lam is not before:
+            self._keep_weights(before)
+
+    def _steers(self) -> bool:
+        return not self._landed and super()._steers()
 
     def _counted(self, plans: Sequence[Plan]) -> Tensor:
         """`measure_sparsity`, without a pass over the weights where this step has counted them."""
         regularised = [plan for plan in plans if plan.slots[0].dual is not None]
-        nonzero = [plan.table.nonzero if plan.table else None for plan in regularised]
-        counts = [count for count in nonzero if count is not None]
-        weights = [slot.weight for plan in regularised for slot in plan.slots]
-        everything = [parameter for _, parameter in self._regularised()]
-        same = len(weights) == len(everything) and all(map(is_, weights, everything))
-        if not weights or not same or len(counts) != len(regularised):
+        counts = [plan.table.nonzero for plan in regularised if plan.table and not plan.sharded]
+        known = [count for count in counts if count is not None]
+        size = sum(slot.weight.numel() for plan in regularised for slot in plan.slots)
+        if len(known) != len(regularised) or not size:
             return self.measure_sparsity()
-        size = max(sum(weight.numel() for weight in weights), 1)
-        return torch.tensor(1 - sum(counts) / size, dtype=torch.float64)
+        return torch.tensor(1 - sum(known) / size, dtype=torch.float64)
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
@@ -248,16 +263,16 @@ class BregmanOptimizer(SparseOptimizer):
                 self._dual(group, parameter)
         return state
 
-    def _plan(self, index: int, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
+    def _plan(self, key: Any, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
         """What a step of some parameters of a group works on, from the last step if it is that."""
-        known = self._plans.get(index)
+        known = self._plans.get(key)
         states = [self.state.get(parameter) for parameter in parameters]
         settings = (group["regularizer"], bool(group.get("momentum")), self._landed)
         if known is None or not known.holds_for(parameters, states, settings):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
             table = compiled.table_for(slots) if compiles else None
-            known = self._plans[index] = Plan(slots, table, settings)
+            known = self._plans[key] = Plan(slots, table, settings)
         return known
 
     def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
@@ -311,6 +326,7 @@ class BregmanOptimizer(SparseOptimizer):
                 continue
             if slot.mask is not None:
                 slot.weight.copy_(slot.dual * gain)
+                _revive(slot.weight, slot.mask)
             elif isinstance(regularizer, L1):
                 limit = self._limit(group, slot.dual.dtype)
                 slot.weight.copy_(regularizer.prox(slot.dual, limit) * gain)
@@ -319,14 +335,15 @@ class BregmanOptimizer(SparseOptimizer):
                 values = local_part(slot.parameter, regularizer.prox(slot.state["dual"], limit))
                 slot.weight.copy_(values * gain)
 
-    def _hold(self, group: dict[str, Any], parameter: Tensor, keep: Tensor) -> None:
-        """Gives a parameter its final support: the groups of `keep`."""
+    def _hold(self, group: dict[str, Any], parameter: Tensor, keep: Tensor, lam: Tensor) -> None:
+        """Gives a parameter its final support, the groups of `keep`, and its weights at λ."""
         state, weight = self.state[parameter], local(parameter)
         dual = state["dual"]
         mask = torch.empty_like(weight, dtype=torch.bool).copy_(keep)
-        prox = group["regularizer"].prox(dual, self._limit(group, dual.dtype))
+        prox = group["regularizer"].prox(dual, _limit(lam, group, dual.dtype))
         values = local_part(parameter, prox).masked_fill(~mask, 0.0)
         weight.copy_(values * self._gain(group))
+        _revive(weight, mask)
         state["mask"] = local_like(parameter, mask)
         if dual.dtype == weight.dtype:
             del state["dual"]
@@ -340,15 +357,18 @@ class BregmanOptimizer(SparseOptimizer):
 
     def _change_lambda(self, lam: Tensor) -> None:
         before, self._lam = self._lam, lam
-        if self._lambda_change != "keep_weights" or self._landed:
-            return
+        if self._lambda_change == "keep_weights" and not self._landed:
+            self._keep_weights(before)
+
+    def _keep_weights(self, before: Tensor) -> None:
+        """Corrects the duals that there are, so that no weight changes with λ."""
         for group, parameter in self._regularised():
-            if "dual" not in self.state[parameter]:
+            dual, regularizer = self.state.get(parameter, {}).get("dual"), group["regularizer"]
+            if dual is None:
                 continue
-            dual, regularizer = self.state[parameter]["dual"], group["regularizer"]
             weight, part = parameter.detach().to(dual.dtype), local(dual)
             on = local(reduced_like(weight, regularizer.thresholds(weight))) > 0
-            change = (lam - before) * group["lambda_scale"]
+            change = (self._lam - before) * group["lambda_scale"]
             moved = part + change * local_part(parameter, regularizer.subgradient(weight))
             outside = regularizer.prox(dual, self._limit(group, dual.dtype))
             part.copy_(torch.where(on, moved, part - local_part(parameter, outside)))
@@ -370,12 +390,7 @@ class BregmanOptimizer(SparseOptimizer):
         return group["delta"]
 
     def _limit(self, group: dict[str, Any], dtype: torch.dtype) -> Tensor:
-        """λ of a group, rounded down, so that exactly the thresholds up to λ are reached."""
-        limit = self._lam * group["lambda_scale"]
-        rounded = limit.to(dtype)
-        return torch.where(
-            rounded.to(limit) > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded
-        )
+        return _limit(self._lam, group, dtype)
 
     def _duals(self) -> list[Duals]:
         """The duals of all regularised weights, in their order."""
@@ -423,3 +438,17 @@ class BregmanOptimizer(SparseOptimizer):
         super()._check_group(group)
         if not group["delta"] > 0:
             raise ValueError(f"delta must be positive: {group['delta']}")
+
+
+def _limit(lam: Tensor, group: dict[str, Any], dtype: torch.dtype) -> Tensor:
+    """λ of a group, rounded down, so that exactly the thresholds up to λ are reached."""
+    limit = lam * group["lambda_scale"]
+    rounded = limit.to(dtype)
+    return torch.where(
+        rounded.to(limit) > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded
+    )
+
+
+def _revive(weight: Tensor, mask: Tensor) -> None:
+    """Makes weights of the support that are zero too small to change any output, but not zero."""
+    weight.masked_fill_(mask & (weight == 0), _ALIVE)

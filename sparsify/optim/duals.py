@@ -38,13 +38,19 @@ class Duals:
     compiles: bool
 
 
-def quantile(groups: Sequence[Duals], sparsity: float, guess: Tensor | None = None) -> Tensor:
+def quantile(
+    groups: Sequence[Duals],
+    sparsity: float | Tensor,
+    guess: Tensor | None = None,
+    near: Tensor | None = None,
+) -> Tensor:
     """The smallest λ at which the prox makes at least a share of the weights zero, 0-dim.
 
     Args:
         groups: All duals, of one weight at least.
-        sparsity: The share.
+        sparsity: The share; a tensor is 0-dim.
         guess: Where λ may lie, see `order_statistic`.
+        near: Where λ shall lie, 0-dim: of all λ up to the next threshold the nearest is taken.
     """
     duals, dtype = _tensors(groups), _dtype(groups)
     shards = Shards(duals)
@@ -64,11 +70,17 @@ def quantile(groups: Sequence[Duals], sparsity: float, guess: Tensor | None = No
     def histogram(bins: Bins) -> Tensor:
         return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
 
-    size = _size(duals)
-    rank = min(max(zeros_wanted(size, sparsity), 1), size)
-    return order_statistic(
-        histogram, torch.full((), rank, device=duals[0].device), dtype, guess=guess
-    )
+    size, device = _size(duals), duals[0].device
+    if isinstance(sparsity, Tensor):
+        rank = (sparsity.to(device) * size).round().long().clamp(1, size)
+    else:
+        rank = torch.full((), min(max(zeros_wanted(size, sparsity), 1), size), device=device)
+    lowest = order_statistic(histogram, rank, dtype, guess)
+    if near is None:
+        return lowest
+    lowest = lowest.to(near)
+    above = order_statistic(histogram, (rank + 1).clamp(max=size), dtype, guess).to(near)
+    return near.minimum(above.nextafter(torch.zeros_like(above))).maximum(lowest)
 
 
 def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list[Tensor]]:

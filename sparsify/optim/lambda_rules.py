@@ -6,15 +6,35 @@ All rules work on 0-dim tensors where the parameters live, so that no step waits
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sparsify.sparsity.schedules import Constant, SparsitySchedule
+from sparsify.sparsity.schedules import Constant, Ramp, SparsitySchedule
 
-Quantile = Callable[[float], Tensor]
-"""Gives for a sparsity the λ at which the network would have it now, 0-dim."""
+
+class Quantile(Protocol):
+    """Gives the λ at which the network would have a sparsity now, 0-dim."""
+
+    def __call__(self, sparsity: float | Tensor, near: Tensor | None = None, /) -> Tensor:
+        """The smallest such λ, or the one nearest to `near`."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The regularised weights before the first step.
+
+    Attributes:
+        sparsity: Their share of exact zeros, 0-dim.
+        size: Mean of `|w|/δ` over those that are not zero, in units of λ, 0-dim; 0 without any.
+        count: Their number.
+    """
+
+    sparsity: Tensor
+    size: Tensor
+    count: int
 
 
 class LambdaRule:
@@ -36,8 +56,23 @@ class LambdaRule:
 
     @property
     def initial(self) -> float:
-        """λ at the first step."""
+        """λ at the first step, 0 where the rule will find it."""
         return 0.0
+
+    @property
+    def begun(self) -> bool:
+        """Whether the rule steers already, or need not be told when it begins to."""
+        return True
+
+    def begin(self, lam: Tensor, start: Callable[[], Start], step: int) -> Tensor:
+        """λ before the first step in which there are weights to steer.
+
+        Args:
+            lam: λ so far, 0-dim.
+            start: Looks at the weights before the step.
+            step: Number of the step.
+        """
+        return lam
 
     def due(self, step: int) -> bool:
         """Whether λ is updated and the sparsity measured in this step (the first is 1)."""
@@ -92,7 +127,70 @@ class FixedLambda(LambdaRule):
         return self.value
 
 
-class QuantileLambda(LambdaRule):
+class _TargetRule(LambdaRule):
+    """A rule that pursues a sparsity, all the time or on a ramp to it.
+
+    On a ramp λ starts from where the weights are. The duals of zeros start at 0 and those of other
+    weights beyond λ, `v = w/δ + λ·∂R(w)`, so that every λ gives a sparse start back; but if it is
+    small, the first steps carry most zeros past it. The scale of the duals is that of the weights:
+    their mean size is taken. From then on, of all λ that give the wanted sparsity the nearest to
+    the last is the right one: between the duals of a sparse start's zeros and of its weights lies a
+    gap, and the quantile itself, its lower end, would leave the zeros no room, and all weights
+    would change by as much as λ falls.
+    """
+
+    def __init__(self, target: float | SparsitySchedule, every: int, ramp: int) -> None:
+        super().__init__(every)
+        self.target = _schedule(target, ramp)
+        self._first = 0
+
+    @property
+    def first(self) -> int:
+        """The step in which the steering begins."""
+        return max(self._first, 1)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there have been weights to steer."""
+        return self._first > 0
+
+    def begin(self, lam: Tensor, start: Callable[[], Start], step: int) -> Tensor:
+        """On a ramp without a given λ that of a sparse start; λ as it is for any other start."""
+        self._first = step
+        if not isinstance(self.target, Ramp):
+            return lam
+        weights = start()
+        self.target.begin, self.target.initial = step - 1, weights.sparsity.clone()
+        if self.initial:
+            return lam
+        most = self.target.final + 0.5 / weights.count  # within half a weight: counts are whole
+        sparse = (weights.sparsity > 0) & (weights.sparsity <= most)
+        return torch.where(sparse, weights.size.to(lam), lam)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the steering began, and at which sparsity the ramp."""
+        state: dict[str, Any] = {"first": self._first}
+        if isinstance(self.target, Ramp):
+            state["ramp_initial"] = self.target.initial.clone()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`; after the state of another rule the steering begins anew."""
+        self._first = state.get("first", 0)
+        if isinstance(self.target, Ramp):
+            self._first = self._first if "ramp_initial" in state else 0
+            self.target.begin = self._first - 1
+            self.target.initial = state.get("ramp_initial", self.target.initial)
+
+    def _wanted(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
+        """The λ that gives the sparsity wanted in a step."""
+        if isinstance(self.target, Ramp):
+            self.target.initial = self.target.initial.to(lam)  # it may have been loaded
+            return quantile(self.target(step), lam).to(lam)
+        return quantile(self.target(step)).to(lam)
+
+
+class QuantileLambda(_TargetRule):
     """λ is the wanted quantile of the thresholds, so the target is met at every update.
 
     The sparsity as a function of λ is the empirical distribution of the thresholds (`|v|` for ℓ1),
@@ -103,6 +201,9 @@ class QuantileLambda(LambdaRule):
         target_sparsity: A number in (0, 1), or a schedule of them over steps.
         every: Steps between two updates.
         smoothing: ρ in [0, 1); 0 takes the quantile itself.
+        ramp: Steps in which the wanted sparsity goes, on a cubic curve, from that of the weights at
+            the first step to the target: for a start from a trained network, dense or sparse. 0
+            wants the target at once.
 
     Raises:
         ValueError: An argument is out of range.
@@ -113,16 +214,16 @@ class QuantileLambda(LambdaRule):
         target_sparsity: float | SparsitySchedule,
         every: int = 10,
         smoothing: float = 0.0,
+        ramp: int = 0,
     ) -> None:
-        super().__init__(every)
+        super().__init__(target_sparsity, every, ramp)
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing must lie in [0, 1): {smoothing}")
-        self.target = _schedule(target_sparsity)
         self.smoothing = smoothing
 
     def due(self, step: int) -> bool:
         """At the first step too: there is no λ before it."""
-        return step == 1 or super().due(step)
+        return step == self.first or super().due(step)
 
     def needs_quantile(self, step: int) -> bool:
         """Whenever λ is updated."""
@@ -130,7 +231,7 @@ class QuantileLambda(LambdaRule):
 
     def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
         """The quantile of the thresholds, or λ moved towards it."""
-        wanted = quantile(self.target(step)).to(lam)
+        wanted = self._wanted(lam, quantile, step)
         if not self.smoothing:
             return wanted
         # Geometric means cannot leave zero, where λ starts and where it may have to go.
@@ -139,7 +240,7 @@ class QuantileLambda(LambdaRule):
         return torch.where(follows, mixed, wanted)
 
 
-class AdaptiveLambda(LambdaRule):
+class AdaptiveLambda(_TargetRule):
     """The multiplicative rule of arXiv 2605.07892.
 
     With `gap = s* − s` after every `every`-th step: `λ ← λ·(1 + α·|gap|)` if the network is not yet
@@ -156,6 +257,9 @@ class AdaptiveLambda(LambdaRule):
         warmup: Steps of calibration when `initial` is `None`.
         damping: γ in (0, 1]; 1 does not damp.
         bounds: Smallest and largest λ.
+        ramp: Steps in which the wanted sparsity goes, on a cubic curve, from that of the weights at
+            the first step to the target: for a start from a trained network, dense or sparse. The
+            calibration lasts as long. 0 wants the target at once.
 
     Raises:
         ValueError: An argument is out of range.
@@ -170,8 +274,9 @@ class AdaptiveLambda(LambdaRule):
         warmup: int = 10,
         damping: float = 1.0,
         bounds: tuple[float, float] = (1e-6, 1e3),
+        ramp: int = 0,
     ) -> None:
-        super().__init__(every)
+        super().__init__(target_sparsity, every, ramp)
         if not alpha > 0:
             raise ValueError(f"alpha must be positive: {alpha}")
         if not 0 < damping <= 1:
@@ -182,12 +287,13 @@ class AdaptiveLambda(LambdaRule):
             raise ValueError(f"initial must lie within the bounds {bounds}: {initial}")
         if initial is None and warmup < 1:
             raise ValueError(f"warmup must be at least 1 where initial is not given: {warmup}")
-        self.target = _schedule(target_sparsity)
         self.alpha = alpha
         self.damping = damping
         self.bounds = bounds
         self._initial = initial
         self.warmup = warmup if initial is None else 0
+        if initial is None and isinstance(self.target, Ramp):
+            self.warmup = max(warmup, self.target.steps)
         self._sign = torch.zeros(())  # of the last gap that was not zero
         self._sign_changes = torch.zeros(())
 
@@ -198,21 +304,21 @@ class AdaptiveLambda(LambdaRule):
 
     def due(self, step: int) -> bool:
         """In every step of the calibration, then in every `every`-th."""
-        return step <= self.warmup or super().due(step)
+        return self.needs_quantile(step) or super().due(step)
 
     def needs_quantile(self, step: int) -> bool:
         """During calibration."""
-        return step <= self.warmup
+        return step < self.first + self.warmup
 
     def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
         """The quantile of the thresholds during calibration."""
         if not self.needs_quantile(step):
             return lam
-        return quantile(self.target(step)).to(lam).clamp(*self.bounds)
+        return self._wanted(lam, quantile, step).clamp(*self.bounds)
 
     def after_prox(self, lam: Tensor, sparsity: Tensor, step: int) -> Tensor:
         """λ moved against the gap."""
-        if step <= self.warmup:
+        if self.needs_quantile(step):
             return lam
         gap = self.target(step) - sparsity.to(lam)
         alpha = self.alpha * self._damped(gap)
@@ -220,8 +326,9 @@ class AdaptiveLambda(LambdaRule):
         return torch.where(gap > 0, lam * factor, lam / factor).clamp(*self.bounds)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sign of the last gap and the number of its changes."""
-        return {"sign": self._sign.clone(), "sign_changes": self._sign_changes.clone()}
+        """Also the sign of the last gap and the number of its changes."""
+        changes = {"sign": self._sign.clone(), "sign_changes": self._sign_changes.clone()}
+        return super().state_dict() | changes
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict()`.
@@ -231,6 +338,7 @@ class AdaptiveLambda(LambdaRule):
         """
         if "sign" not in state:
             raise ValueError("the state is that of another λ rule than AdaptiveLambda")
+        super().load_state_dict(state)
         self._sign, self._sign_changes = state["sign"], state["sign_changes"]
 
     def _damped(self, gap: Tensor) -> Tensor | float:
@@ -243,9 +351,13 @@ class AdaptiveLambda(LambdaRule):
         return self.damping ** (self._sign_changes - 1).clamp(min=0)
 
 
-def _schedule(target: float | SparsitySchedule) -> SparsitySchedule:
+def _schedule(target: float | SparsitySchedule, ramp: int) -> SparsitySchedule:
+    if ramp < 0:
+        raise ValueError(f"ramp must not be negative: {ramp}")
     if not isinstance(target, (int, float)):
+        if ramp:
+            raise ValueError("ramp needs a number as target_sparsity, which here is a schedule")
         return target
     if not 0 < target < 1:
         raise ValueError(f"target_sparsity must lie in (0, 1): {target}")
-    return Constant(float(target))
+    return Ramp(float(target), ramp) if ramp else Constant(float(target))

@@ -15,7 +15,8 @@ from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 class ProxSGD(SparseOptimizer):
     """`m ← β·m + (1 − β)·g`, `w ← prox_{τλ}(w − τ·m)`: soft thresholding after a gradient step.
 
-    Unlike a Bregman step it shrinks every surviving weight by τλ at every step.
+    Unlike a Bregman step it shrinks every surviving weight by τλ at every step, also one that has
+    no gradient in this step.
 
     Args:
         params: Parameters or groups, see `parameter_groups`.
@@ -46,20 +47,23 @@ class ProxSGD(SparseOptimizer):
 
     def _advance(self) -> None:
         for group in self.param_groups:
-            for parameter, gradient in zip(*self._moving(group), strict=True):
+            parameters, gradients = self._moving(group)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 weight = local(parameter)
                 direction = local(gradient).add(weight, alpha=group["weight_decay"])
                 if group["momentum"]:
                     average = local(self._prepare(group, parameter)["momentum_buffer"])
                     direction = average.lerp_(direction, 1 - group["momentum"])
                 weight.sub_(direction, alpha=group["lr"])
+            threshold = self._lam * (group["lr"] * group["lambda_scale"])
+            for parameter in [*parameters, *self._idle(group)]:
                 if group["regularizer"] is not None:
-                    threshold = self._lam * (group["lr"] * group["lambda_scale"])
                     prox = group["regularizer"].prox(parameter, threshold)
-                    weight.copy_(local_part(parameter, prox))
+                    local(parameter).copy_(local_part(parameter, prox))
         if self.lambda_rule.due(self._steps):
             sparsity = self.measure_sparsity()
-            self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
+            if self._steers():
+                self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)

@@ -96,7 +96,7 @@ class GroupL1L2(Regularizer):
         if not dims:  # a linear layer's kernel is a single weight
             return v.abs()
         norm = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
-        return norm / math.sqrt(math.prod(v.shape[d] for d in dims))
+        return norm / math.sqrt(max(math.prod(v.shape[d] for d in dims), 1))
 
     def __repr__(self) -> str:
         return f"GroupL1L2(group={self.group!r})"

@@ -22,10 +22,10 @@ def restore(
         parameter: Whose state it is.
         landed: Whether the mask is held.
     """
-    for name in ("dual", "mask", "momentum_buffer"):
+    for name in ("dual", "mask", "momentum_buffer", "exp_avg", "exp_avg_sq"):
         if name in saved:
-            # torch has cast it to the type of its parameter, which would round the duals of
-            # bfloat16 weights.
+            # torch has cast it to the type of its parameter, which would round what is more
+            # precise than bfloat16 weights.
             precise = saved[name].to(parameter.device, copy=True)
             if name != "mask":
                 precise = precise.to(torch.promote_types(parameter.dtype, torch.float32))

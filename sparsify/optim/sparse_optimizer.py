@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
+from sparsify.optim.lambda_rules import FixedLambda, LambdaRule, Start
 from sparsify.optim.regularizers import Regularizer
 from sparsify.optim.sharding import Shards, is_flattened, local, reduced_like
 
@@ -20,18 +20,30 @@ Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, An
 class SparseOptimizer(Optimizer):
     """An optimizer that steers the sparsity of the weights whose group has a `regularizer`.
 
-    Weights that are frozen (`requires_grad=False`) are neither moved nor counted.
+    Those weights are one set for everything: λ is chosen for all of them, moves all of them, and
+    the sparsity is that of all, whether or not a step has given them a gradient. Only those that
+    are frozen (`requires_grad=False`) are neither moved nor counted.
 
     Attributes:
         lambda_rule: Chooses λ.
+
+    Raises:
+        ValueError: There is a rule, and no group has a regularizer; or a hyperparameter is out of
+            range.
     """
 
     _CONTROL: ClassVar[tuple[str, ...]] = ("lambda_rule", "_lam", "_sparsity", "_steps")
 
     def __init__(self, params: Groups, defaults: dict[str, Any], rule: LambdaRule | None) -> None:
         super().__init__(params, {"regularizer": None, "lambda_scale": 1.0, **defaults})
+        if rule is not None and all(g["regularizer"] is None for g in self.param_groups):
+            raise ValueError(
+                "lambda_rule has no weights to make sparse, as no parameter group has a"
+                f" regularizer: give {type(self).__name__} parameter_groups(model), or groups with"
+                " regularizer=L1()"
+            )
         self.lambda_rule = rule or FixedLambda(0.0)
-        device = self.param_groups[0]["params"][0].device
+        device = self._device()
         self._lam = torch.tensor(self.lambda_rule.initial, dtype=torch.float64, device=device)
         self._sparsity = torch.tensor(float("nan"), dtype=torch.float64, device=device)
         self._steps = 0
@@ -61,7 +73,10 @@ class SparseOptimizer(Optimizer):
 
     @property
     def sparsity(self) -> float:
-        """Share of exact zeros among the regularised weights, as last measured by the rule."""
+        """Share of exact zeros among the regularised weights, as last measured by the rule.
+
+        NaN before the first measurement; 0 where no weights are regularised.
+        """
         return float(self._sparsity)
 
     @torch.no_grad()
@@ -89,9 +104,11 @@ class SparseOptimizer(Optimizer):
                 for parameter in self._moving(group)[0]:
                     self._prepare(group, parameter)
             return loss
-        device = self.param_groups[0]["params"][0].device
+        device = self._device()
         self._lam, self._sparsity = self._lam.to(device), self._sparsity.to(device)
         self._steps += 1
+        if not self.lambda_rule.begun and self._steers():
+            self._begin()
         self._advance()
         return loss
 
@@ -104,8 +121,16 @@ class SparseOptimizer(Optimizer):
             [local(w) for w in weights if shards.counter(w) == shards.rank]
         )
         size = sum(weight.numel() for weight in weights)
-        self._sparsity = 1 - shards.sum(nonzero).double() / max(size, 1)
+        share = shards.sum(nonzero).double() / max(size, 1)
+        self._sparsity = 1 - share if size else share
         return self._sparsity
+
+    def mask_gradients(self) -> None:
+        """Zeroes the gradients of weights that the next step holds at zero; here there are none.
+
+        A step ignores them. Clipping does not, and would shrink the others: see `clip_grad_norm_`,
+        which masks first.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizer and its λ rule; holds tensors and plain values only."""
@@ -142,6 +167,32 @@ class SparseOptimizer(Optimizer):
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         """The state of a parameter, made where it is missing."""
         return self.state[parameter]
+
+    def _device(self) -> torch.device:
+        """Where the parameters are, as far as there are any."""
+        parameters = (p for group in self.param_groups for p in group["params"])
+        return next((p.device for p in parameters), torch.device("cpu"))
+
+    def _steers(self) -> bool:
+        """Whether there is anything whose sparsity λ could change; nobody waits for the device."""
+        return any(parameter.numel() for _, parameter in self._regularised())
+
+    def _begin(self) -> None:
+        """Tells the rule from where it steers."""
+        self._lam = self.lambda_rule.begin(self._lam, self._start, self._steps)
+
+    def _start(self) -> Start:
+        """What a rule may want to know of the weights before it moves them."""
+        weights = list(self._regularised())
+        shards = Shards(parameter for _, parameter in weights)
+        total = torch.zeros_like(self._lam)
+        for group, parameter in weights:
+            if shards.counter(parameter) == shards.rank:
+                scale = group.get("delta", 1.0) * group["lambda_scale"]
+                total += local(parameter).abs().sum(dtype=torch.float64) / scale
+        count, sparsity = sum(p.numel() for _, p in weights), self.measure_sparsity()
+        nonzero = ((1 - sparsity) * count).round().clamp(min=1)
+        return Start(sparsity, shards.sum(total) / nonzero, count)
 
     def _makes_state_only(self) -> bool:
         if self.state or any(group["lr"] != 0 for group in self.param_groups):
@@ -211,6 +262,12 @@ class SparseOptimizer(Optimizer):
             parameters.append(parameter)
             gradients.append(gradient)
         return parameters, gradients
+
+    def _idle(self, group: dict[str, Any]) -> list[Tensor]:
+        """The regularised parameters of a group that have no gradient in this step."""
+        if group["regularizer"] is None:
+            return []
+        return [p for p in group["params"] if p.requires_grad and p.grad is None]
 
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:

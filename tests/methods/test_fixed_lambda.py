@@ -7,7 +7,7 @@ from torch import nn
 
 from sparsify import AdaBreg, FixedLambda, LinBreg, parameter_groups, sparsity_table
 from sparsify.errors import SparsifyError
-from sparsify.methods.base import Task
+from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.registry import build_method, method_options
 from sparsify.recipe import Recipe, load_recipe, parse_recipe
 
@@ -42,7 +42,7 @@ def _train(network, head, step, steps=STEPS):
 def test_is_the_optimizer_with_that_lambda_until_it_lands(name, optimizer, hyper):
     network, head, method = _setup(name, lambda_value=0.05, landing=1.0, **hyper)
     twin, twin_head, _ = _setup(name, lambda_value=0.05)
-    groups = [*parameter_groups(twin), {"params": list(twin_head.parameters())}]
+    groups = decay_groups([*parameter_groups(twin), {"params": list(twin_head.parameters())}])
     plain = optimizer(groups, lr=0.1, lambda_rule=FixedLambda(0.05), **hyper)
     _train(network, head, method.step, STEPS - 1)
     _train(twin, twin_head, plain.step, STEPS - 1)

@@ -10,6 +10,7 @@ from torch.nn.utils import prune
 from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method, method_names
+from sparsify.optim.sparse_optimizer import SparseOptimizer
 from sparsify.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -22,9 +23,9 @@ OPTIONS = {
 SPARSE = [name for name in method_names() if name != "dense"]
 
 
-def _setup(method, target=0.8, options=None, steps=STEPS):
+def _setup(method, target=0.8, options=None, steps=STEPS, network=None):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+    network = network or nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
     head = nn.Linear(12, 5)
     changes = {"method": method, "target_sparsity": target}
     options = OPTIONS.get(method, {}) | (options or {})
@@ -54,6 +55,35 @@ def test_finishes_at_exactly_the_target(name, target):
     size = sum(p.numel() for p in prunable_parameters(network).values())
     assert sparsity_table(network).sparsity == pytest.approx(round(target * size) / size)
     assert sparsity_table(head).sparsity == 0
+
+
+class _Idle(nn.Sequential):
+    """With a layer that no output depends on, which gets no gradient."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
+        self.idle, self.empty = nn.Linear(40, 24), nn.Linear(4, 0)
+
+    def forward(self, x):
+        return self[2](self[1](self[0](x)))
+
+
+@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_weights_without_a_gradient_do_not_cost_the_target(name, scale):
+    """Half of them, and once with all weights zero."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        network = _Idle()
+        for parameter in network.parameters():
+            parameter.mul_(scale)
+    network, head, method = _setup(name, 0.5, network=network)
+    _run(network, head, method, 0, STEPS)
+    method.finish()
+    assert sparsity_table(network).sparsity == 0.5
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+    if isinstance(method.optimizer, SparseOptimizer):
+        assert float(method.optimizer.measure_sparsity()) == 0.5
 
 
 @pytest.mark.parametrize("name", SPARSE)

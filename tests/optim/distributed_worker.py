@@ -46,7 +46,7 @@ from sparsify.optim.lambda_rules import LambdaRule
 REGULARIZERS = [L1(), GroupL1L2("kernel"), GroupL1L2("output"), GroupL1L2("input")]
 OPTIMIZERS = [(LinBreg, {"lr": 0.3, "momentum": 0.9}), (AdaBreg, {"lr": 0.02})]
 RULES: list[Callable[[], LambdaRule]] = [
-    lambda: QuantileLambda(0.6, every=2, smoothing=0.3),
+    lambda: QuantileLambda(0.6, every=2, smoothing=0.3, ramp=4),
     lambda: AdaptiveLambda(0.6, alpha=2.0, every=2, warmup=3, damping=0.9),
 ]
 STEPS = 6  # until either rule has moved λ several times

@@ -301,16 +301,6 @@ def test_duals_of_bfloat16_weights_keep_their_precision_on_loading():
     assert torch.equal(loaded, dual)
 
 
-def test_parameters_without_gradient_are_left_alone():
-    model = _network()
-    optimizer = AdaBreg(parameter_groups(model), lr=0.1, lambda_rule=FixedLambda(5.0))
-    before = model[0].weight.detach().clone()
-    model[2].weight.grad = torch.ones_like(model[2].weight)
-    optimizer.step()
-    assert torch.equal(model[0].weight, before)
-    assert not model[0].weight.grad
-
-
 def test_reset_duals_keeps_weights_written_later():
     model = _network()
     optimizer = LinBreg(parameter_groups(model), lr=0.01, lambda_rule=FixedLambda(0.1))

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify import L1, AdaBreg, AdaptiveLambda, LinBreg, ProxSGD, QuantileLambda, parameter_groups
+from sparsify import (
+    L1,
+    AdaBreg,
+    AdaptiveLambda,
+    FixedLambda,
+    LinBreg,
+    ProxSGD,
+    QuantileLambda,
+    parameter_groups,
+)
+from sparsify.sparsity.table import SparsityTable
 
 KINDS = [LinBreg, AdaBreg]
 
@@ -13,14 +23,14 @@ KINDS = [LinBreg, AdaBreg]
 def test_groups_may_be_added_and_parameters_named(kind, network, train):
     model = network()
     rule = QuantileLambda(0.5, every=1)
-    optimizer = kind(list(model[0].named_parameters()), lr=0.05, lambda_rule=rule)
     group = {"params": [("weight2", model[2].weight)], "regularizer": L1(), "lr": 0.02}
-    optimizer.add_param_group(group)
+    optimizer = kind([group], lr=0.05, lambda_rule=rule)
+    optimizer.add_param_group({"params": list(model[0].named_parameters())})
     train(model, optimizer, 3)
     assert (model[2].weight == 0).double().mean().item() == pytest.approx(0.5, abs=0.01)
     assert not (model[0].weight == 0).any()
     names = [group["param_names"] for group in optimizer.state_dict()["param_groups"]]
-    assert names == [["weight", "bias"], ["weight2"]]
+    assert names == [["weight2"], ["weight", "bias"]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,14 +68,71 @@ def test_a_landed_optimizer_holds_its_support(random_step):
     assert not (frozen == 0).any()
 
 
-def test_nothing_to_steer(random_step):
+RULES = [
+    QuantileLambda(0.5),
+    AdaptiveLambda(0.5, every=1, initial=0.1),
+    FixedLambda(0.1),
+    QuantileLambda(0.5, ramp=4),
+]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ProxSGD])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_rule_without_anything_to_steer_is_refused(kind, rule, network):
+    """As `kind(model.parameters(), lambda_rule=…)` would be, which trains densely."""
+    for params in (network().parameters(), [{"params": []}], [{"params": [], "regularizer": None}]):
+        with pytest.raises(ValueError, match=r"parameter_groups\(model\)"):
+            kind(params, lr=0.1, lambda_rule=rule)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ProxSGD])
+def test_the_sparsity_of_nothing_is_0_as_in_a_table_of_nothing(kind, random_step):
     weight = nn.Parameter(torch.randn(50))
-    free = LinBreg([weight], lr=0.1, lambda_rule=AdaptiveLambda(0.5, every=1, initial=0.1))
-    random_step(free, weight, 0)
-    assert free.sparsity == 1  # of no weights
-    steered = LinBreg([weight], lr=0.1, lambda_rule=QuantileLambda(0.5))
-    with pytest.raises(ValueError, match="regularizer"):
-        random_step(steered, weight, 0)
+    optimizer = kind([weight], lr=0.1)
+    for seed in range(10):
+        random_step(optimizer, weight, seed)
+    assert optimizer.sparsity == SparsityTable(()).sparsity == 0
+
+
+def _frozen(weight):
+    weight.requires_grad_(False)
+    return [weight]
+
+
+def _empty(weight):
+    return [nn.Parameter(torch.empty(0, 4))]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ProxSGD])
+@pytest.mark.parametrize("regularised", [lambda weight: [], _frozen, _empty])
+def test_what_may_be_regularised_later_waits(kind, regularised, random_step):
+    """Empty groups, frozen and empty weights: λ stays until there is something to steer."""
+    rule = AdaptiveLambda(0.5, every=1, initial=0.1 if kind is ProxSGD else None)
+    weight, other = nn.Parameter(torch.randn(50)), nn.Parameter(torch.randn(3))
+    weight.grad = torch.ones(50)
+    group = {"params": regularised(weight), "regularizer": L1()}
+    optimizer = kind([{"params": []}, group, {"params": [other]}], lr=0.1, lambda_rule=rule)
+    for seed in range(12):
+        random_step(optimizer, other, seed)
+    assert optimizer.lam == rule.initial
+    weight.requires_grad_(True)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.randn(50))], "regularizer": L1()})
+    optimizer.param_groups[-1]["params"][0].grad = torch.ones(50)
+    for seed in range(3):
+        random_step(optimizer, other, seed)
+    assert optimizer.lam != rule.initial
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ProxSGD])
+@pytest.mark.parametrize("groups", [[{"params": []}], [{"params": [], "regularizer": L1()}]])
+def test_an_optimizer_of_nothing_steps_lands_and_is_saved(kind, groups):
+    optimizer = kind(groups, lr=0.1)
+    optimizer.step()
+    if kind is not ProxSGD:
+        optimizer.land(0.5)
+    optimizer.step()
+    assert float(optimizer.measure_sparsity()) == 0
+    optimizer.load_state_dict(optimizer.state_dict())
 
 
 @pytest.mark.parametrize("fused_", [None, False])

@@ -155,6 +155,8 @@ def test_law_of_the_quantile(implementation, values, scale, target, kind):
         (lambda: QuantileLambda(1.0), "target_sparsity"),
         (lambda: QuantileLambda(0.5, every=0), "every"),
         (lambda: QuantileLambda(0.5, smoothing=1.0), "smoothing"),
+        (lambda: QuantileLambda(0.5, ramp=-1), "ramp"),
+        (lambda: AdaptiveLambda(Polynomial(0.1, 0.5, 0, 9), ramp=9), "schedule"),
         (lambda: AdaptiveLambda(0.5, alpha=0.0), "alpha"),
         (lambda: AdaptiveLambda(0.5, damping=0.0), "damping"),
         (lambda: AdaptiveLambda(0.5, bounds=(0.0, 1.0)), "bounds"),

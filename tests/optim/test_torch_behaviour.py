@@ -157,6 +157,8 @@ def test_changed_weights_are_noticed_by_autograd(network, loss_of):
     [
         FixedLambda(0.1, every=1),
         QuantileLambda(0.5, every=1, smoothing=0.5),
+        QuantileLambda(0.5, every=1, ramp=3),
+        AdaptiveLambda(0.5, every=1, ramp=3),
         AdaptiveLambda(0.5, every=1, warmup=2, damping=0.9),
     ],
     ids=lambda rule: type(rule).__name__,
