@@ -171,7 +171,7 @@ class RunDirectory:
             )
         self._warn_if_changed(self.metrics_file)
         *lines, unfinished = read_text(self.metrics_file, MOST_JSON_BYTES).split("\n")
-        found = [_record(line) for line in lines]
+        found = [_record(line) for line in lines if line]
         if None in found:
             logger.warning(
                 "%d lines of '%s' are no records and are left out",
