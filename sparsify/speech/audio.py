@@ -231,14 +231,15 @@ class _Frames:
         self._offset = stretch.start  # of the stretch in the recording
         self._start = -stretch.start  # of what is held, in the stretch
         self._held: Samples = np.empty(0, dtype=np.float32)
+        self._begun = False
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, wanted: range) -> Samples:
         """Some frames, which start no earlier than those of the time before."""
-        if wanted.start > self._start + len(self._held):
-            self._skip_to(wanted.start)
+        if not self._begun or wanted.start > self._start + len(self._held):
+            self._move_to(wanted.start)
         held = self._held[wanted.start - self._start :]
         stop = min(wanted.stop, self._length)
         pieces = [held, *self._decoded(stop - wanted.start - len(held))]
@@ -248,7 +249,9 @@ class _Frames:
             self._length = wanted.start + len(self._held)
         return self._held
 
-    def _skip_to(self, place: int) -> None:
+    def _move_to(self, place: int) -> None:
+        # Also to the very start, where some files open at another place than they seek to.
+        self._begun = True
         if self._file.subtype.startswith(_SEEKABLE):
             self._file.seek(self._offset + place)
         else:
