@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,7 @@ def train_command(
         if together.main:
             if finished is None or not (output / REPORT_FILE).exists():
                 write_report(gather([Part(output)]), output / REPORT_FILE)
-            emit_json(summary) if as_json else _report(summary)
+            emit_json(summary) if as_json else _report(summary, output)
 
 
 def _resolve(
@@ -230,8 +230,22 @@ def _resumed(
     return saved
 
 
-def _report(summary: dict[str, Any]) -> None:
-    out.print(
+def _report(summary: dict[str, Any], output: Path) -> None:
+    try:
+        lines = list(_outcome(summary))
+    except (LookupError, TypeError, ValueError) as error:  # of a run that was complete already
+        raise SparsifyError(
+            f"'{RunDirectory(output).summary_file}' is damaged: delete it and finish the run with"
+            f" --resume ({error!r})"
+        ) from error
+    out.print(lines[0])
+    for line in lines[1:]:
+        out.print(line, markup=False)
+
+
+def _outcome(summary: dict[str, Any]) -> Iterator[str]:
+    """The outcome of a run in a few lines, the first with markup."""
+    yield (
         f"[bold]{summary['method']}[/]: sparsity [bold]{summary['sparsity']:.2%}[/]"
         f" (whole model {summary['global_sparsity']:.2%}),"
         f" validation EER [bold]{summary['eer_percent']:.2f} %[/],"
@@ -241,5 +255,7 @@ def _report(summary: dict[str, Any]) -> None:
     )
     average = summary.get("average")
     if average and average["selected"]:
-        out.print(f"It is the {averaged_models(average)}.", markup=False)
-    out.print(f"Saved to {summary['output']}", markup=False)
+        yield f"It is the {averaged_models(average)}."
+    if changed := summary.get("changed_at_resume"):
+        yield f"Changed at a resume: {', '.join(changed)}."
+    yield f"Saved to {summary['output']}"

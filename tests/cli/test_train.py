@@ -73,6 +73,34 @@ def test_resume_takes_the_saved_recipe(tmp_path, refused):
     same = run("--output", tmp_path / "run", "--resume")
     assert same.exit_code == 0, same.output
     refused(run("--output", tmp_path / "run", "--resume", "--seed", 5), "other settings")
+    refused(run("--output", tmp_path / "run"), "holds a run already")
+
+
+def test_a_complete_run_gets_the_report_that_a_kill_has_cost_it(tmp_path, refused):
+    output = tmp_path / "run"
+    assert run("--output", output, "--method", "dense").exit_code == 0
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    (output / "report.html").unlink()
+    resume = ["train", "--resume", "--output", str(output)]
+    assert CliRunner().invoke(main, resume).exit_code == 0
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    for text in ("{}", '{"method": 3, "sparsity": "much"}'):
+        (output / "summary.json").write_text(text)
+        refused(CliRunner().invoke(main, resume), "summary.json' is damaged")
+
+
+def test_another_recipe_is_accepted_on_request(tmp_path, refused):
+    output = tmp_path / "run"
+    assert run("--output", output, "--method", "dense").exit_code == 0
+    (output / "summary.json").unlink()  # as if killed before it was written
+    recipe = output / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("workers: 0", "workers: 1"))
+    resume = ["train", "--resume", "--output", str(output)]
+    refused(CliRunner().invoke(main, resume), "training.workers was 0 and is 1", "--accept-changes")
+    result = CliRunner().invoke(main, [*resume, "--accept-changes"])
+    assert result.exit_code == 0, result.output
+    assert "Changed at a resume: training.workers was 0 and is 1." in result.stdout
+    assert run("--output", tmp_path / "new", "--accept-changes").exit_code == 2
 
 
 @pytest.mark.parametrize("method", ["adabreg", "linbreg", "gmp", "dense"])
