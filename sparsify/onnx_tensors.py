@@ -64,6 +64,7 @@ def read_onnx(path: Path) -> OnnxContent:
         model = onnx.load_model_from_string(path.read_bytes())
         if not model.graph.node:
             raise ValueError("it has no graph")
+        _check_texts(model)
         reader = _Reader(path, size, model)
         tensors = dict(reader.tensors(model.graph))
         properties = {entry.key: entry.value for entry in model.metadata_props}
@@ -145,6 +146,17 @@ class _Reader:
         if not file.is_file():
             raise SparsifyError(f"tensor '{tensor.name}' is in '{location}', which is missing")
         return file
+
+
+def _check_texts(model: onnx.ModelProto) -> None:
+    """Refuses names that are not UTF-8, which protobuf hands out as bytes."""
+    graph = model.graph
+    texts = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
+    texts += [tensor.name for tensor in graph.initializer]
+    texts += [sparse.values.name for sparse in graph.sparse_initializer]
+    texts += [text for node in graph.node for text in (node.op_type, *node.input, *node.output)]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name in it is not UTF-8 text")
 
 
 def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

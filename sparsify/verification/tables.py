@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
 from sparsify.plain import Room
+
+Array: TypeAlias = NDArray[Any]
 
 SUFFIXES = (".npz", ".ark", ".jsonl")
 # What reading an .npz that is none can end in.
@@ -32,6 +34,7 @@ _NPZ_ERRORS = (
     EOFError,
     MemoryError,
     RuntimeError,
+    SystemError,
     struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
@@ -110,9 +113,9 @@ def read_table(path: Path) -> EmbeddingTable:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        Room(path.stat().st_size).take("its content", [unpacked], 1)
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in ("keys", "speakers", "embeddings", "model")}
+            Room(path.stat().st_size).take("its content", [unpacked], 1)
+            names = ("keys", "speakers", "embeddings", "model")
+            return _table(*(_array(archive, f"{name}.npy") for name in names))
     except FileNotFoundError as error:
         raise SparsifyError(f"no table of embeddings '{path}'") from error
     except _NPZ_ERRORS as error:
@@ -120,23 +123,31 @@ def read_table(path: Path) -> EmbeddingTable:
             f"'{path}' is not a table of embeddings: write an .npz with this `sparsify embed`"
         ) from error
     except SparsifyError as error:
-        raise SparsifyError(f"'{path}': {error}") from error
-    return _table(arrays, path)
+        raise SparsifyError(f"'{path}': {error}: write it anew with `sparsify embed`") from error
 
 
-def _table(arrays: Mapping[str, NDArray[Any]], path: Path) -> EmbeddingTable:
-    keys, speakers, embeddings, model = arrays.values()
-    texts = [array.dtype.kind == "U" for array in (keys, speakers, model)]
-    if not all(texts) or embeddings.dtype != np.float32 or model.ndim:
-        raise SparsifyError(
-            f"'{path}' has arrays of other types than a table of embeddings: write it anew with"
-            " `sparsify embed`"
-        )
+def _array(archive: zipfile.ZipFile, name: str) -> Array:
+    """An array of an `.npz`, whose header cannot claim more than there is."""
+    with archive.open(name) as entry:
+        if np.lib.format.read_magic(entry) != (1, 0):
+            raise ValueError("no array as written here")
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(entry)
+        content = entry.read()
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise ValueError("an array of another size than its header says")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
+
+
+def _table(keys: Array, speakers: Array, embeddings: Array, model: Array) -> EmbeddingTable:
+    if any(array.dtype.kind != "U" for array in (keys, speakers, model)):
+        raise SparsifyError("its keys, speakers or model are no texts")
+    if embeddings.dtype != np.float32:
+        raise SparsifyError(f"its embeddings are {embeddings.dtype} and not float32")
     shapes = keys.shape == speakers.shape == embeddings.shape[:1]
     if embeddings.ndim != 2 or not embeddings.size or not shapes:
         raise SparsifyError(
-            f"'{path}' has keys {keys.shape} and speakers {speakers.shape} for embeddings"
-            f" {embeddings.shape}: write it anew with `sparsify embed`"
+            f"it has keys {keys.shape} and speakers {speakers.shape} for embeddings"
+            f" {embeddings.shape}"
         )
     return EmbeddingTable(
         tuple(keys.tolist()), tuple(speakers.tolist()), embeddings, str(model.item())

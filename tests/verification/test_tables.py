@@ -97,9 +97,9 @@ def npz(path, **changes):
         ({"speakers": np.array(["a"])}, r"keys \(2,\) and speakers \(1,\)"),
         ({"keys": np.array([["a"], ["b"]])}, r"keys \(2, 1\)"),
         ({"embeddings": np.zeros((2, 0), np.float32)}, r"embeddings \(2, 0\)"),
-        ({"embeddings": np.zeros((2, 3))}, "other types"),
-        ({"keys": np.arange(2)}, "other types"),
-        ({"model": np.array(["a", "b"])}, "other types"),
+        ({"embeddings": np.zeros((2, 3))}, "float64 and not float32"),
+        ({"keys": np.arange(2)}, "no texts"),
+        ({"model": np.array(["a", "b"])}, "not a table of embeddings"),
     ],
 )
 def test_tables_that_contradict_themselves_are_refused(tmp_path, changes, message):
@@ -118,7 +118,7 @@ def test_texts_without_a_character_take_no_memory(tmp_path):
         archive.open("keys.npy", "w") as entry,
     ):
         np.lib.format.write_array_header_1_0(entry, header)
-    with pytest.raises(SparsifyError, match="keys \\(1000000000000,\\)"):
+    with pytest.raises(SparsifyError, match="is not a table"):
         read_table(tmp_path / "odd.npz")
 
 
