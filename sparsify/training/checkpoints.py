@@ -98,7 +98,7 @@ def _verify(file: IO[bytes], path: Path) -> None:
     file.seek(size)
     seal = file.read()
     if not seal.startswith(_MARK):
-        raise DamagedError(f"'{path}' is damaged, or of a sparsify that sealed no checkpoints,")
+        raise DamagedError(f"'{path}' is damaged (or of an early sparsify without seals)")
     file.seek(0)
     digest = hashlib.sha256()
     while size and (chunk := file.read(min(size, _CHUNK))):

@@ -24,6 +24,7 @@ from sparsify.speech.audio import AUDIO_SUFFIXES
 from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.parallel import in_threads
+from sparsify.training.compute import Compute
 from sparsify.training.data import SpeechData
 
 logger = logging.getLogger(__name__)
@@ -82,12 +83,13 @@ class Origin:
         self.changed += changed
         self._parts[part] = now
 
-    def take_compute(self, now: str) -> None:
+    def take_compute(self, compute: Compute, processes: int) -> None:
         """Warns where the run goes on in another way than it began, which rounds differently."""
+        now = f"{compute}" if processes == 1 else f"{compute}, in {processes} processes"
         if self._compute not in (None, now):
             logger.warning(
-                "the run began on %s and goes on on %s: rounding may differ from an uninterrupted"
-                " run",
+                "the run was begun on %s and goes on on %s: rounding may make it differ from an"
+                " uninterrupted one",
                 self._compute,
                 now,
             )

@@ -223,10 +223,10 @@ class RunDirectory:
                 file.replace(self.checkpoint_file)  # the next one must not take its place
             return state
         if self.checkpoint_file.exists() or self.previous_file.exists():
-            raise SparsifyError(
-                f"cannot resume, checkpoints are damaged: {' and '.join(dict.fromkeys(problems))};"
-                f" delete both to start the run anew with --resume"
-            )
+            remedy = "start the run anew in another --output"
+            if self.start_file.exists():
+                remedy = "delete both checkpoints to start the run anew with --resume"
+            raise SparsifyError(f"{' and '.join(dict.fromkeys(problems))}: {remedy}")
         return self.load_start()
 
     def load_start(self) -> State:
@@ -259,7 +259,7 @@ class RunDirectory:
         try:
             return checkpoints.load(self._validated_file(step))
         except DamagedError as error:
-            raise SparsifyError(f"{error}: start the run anew in another --output") from error
+            raise SparsifyError(f"{error}: go on from an earlier checkpoint by --resume") from error
 
     def _validated_file(self, step: int) -> Path:
         return self.checkpoint_file.with_name(f"step-{step}.pt")
@@ -267,8 +267,11 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the summary, which marks the run as complete and seals its texts; returns it."""
         content: dict[str, Any] = parse_json(to_json(summary), "the summary")
-        digests = {file.name: _digest(file.read_bytes()) for file in self._sealed_files}
-        digests[self.summary_file.name] = _digest(to_json(content).encode())
+        digests = {
+            self.recipe_file.name: _digest(self.recipe_file.read_bytes()),
+            self.metrics_file.name: _digest("".join(self._logged).encode()),
+            self.summary_file.name: _digest(to_json(content).encode()),
+        }
         _write(self.summary_file, to_json(content | {_DIGESTS: digests}, indent=2) + "\n")
         return content
 
@@ -295,10 +298,6 @@ class RunDirectory:
         if digests.get(self.summary_file.name, own := _digest(to_json(content).encode())) != own:
             raise SparsifyError(f"'{self.summary_file}' is damaged: {remedy}")
         return content, digests
-
-    @property
-    def _sealed_files(self) -> tuple[Path, Path]:
-        return self.recipe_file, self.metrics_file
 
     def _warn_if_changed(self, file: Path) -> None:
         """Looks whether a text of a complete run is as it was when the run ended."""

@@ -115,7 +115,7 @@ def train(
             begun = None if saved is None else saved["origin"]
             origin = Origin(run.path, begun, accept_changes=accept_changes)
         together.from_main(lambda: origin.take("settings", settings_of(recipe)))
-        together.from_main(lambda: origin.take_compute(f"{compute}, {together.count} process(es)"))
+        together.from_main(lambda: origin.take_compute(compute, together.count))
         start = together.from_main(lambda: _start(recipe, run, resume=resume))
         data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
         if together.main:

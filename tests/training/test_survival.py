@@ -12,6 +12,7 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe import load_recipe
 from sparsify.speech.cache import AudioCache
 from sparsify.training import trainer
+from sparsify.training.compute import Compute
 from sparsify.training.data import load_data
 from sparsify.training.origin import Origin, files_of
 from sparsify.training.run_directory import RunDirectory
@@ -112,6 +113,7 @@ def test_a_run_whose_checkpoints_are_deleted_begins_anew(runs, stopped):
         (stopped / "checkpoints" / name).unlink()
     train(tiny(), stopped, resume=True)
     flip(stopped / "checkpoints" / "start.pt")
+    assert RunDirectory(stopped).load_checkpoint()["step"] == 8
     (stopped / "summary.json").unlink()
     train(tiny(), stopped, resume=True)  # needs it no more
     assert content(stopped) == content(runs / "straight")
@@ -222,17 +224,22 @@ def test_what_is_not_known_of_both_is_not_compared(tmp_path, caplog):
     def origin(saved=None, **options):
         return Origin(tmp_path, saved, **{"accept_changes": False} | options)
 
+    def compute(threads):
+        return Compute(torch.device("cpu"), "fp32", threads)
+
     begun = origin()
     begun.take("settings", {"a": "1", "b": "2"})
     begun.take("files", {"the audio": "x", "list": "y"})
-    begun.take_compute("1 thread")
+    begun.take_compute(compute(1), 1)
     saved = begun.state_dict()
     same = origin(saved)
     same.take("files", {"sizes": "z", "list": "y"})
-    same.take_compute("1 thread")
+    same.take_compute(compute(1), 1)
     assert not caplog.messages
-    same.take_compute("2 threads")
-    assert "began on 1 thread and goes on on 2 threads" in caplog.text
+    same.take_compute(compute(2), 2)
+    (warning,) = caplog.messages
+    assert ", 1 thread, fp32 and goes on" in warning
+    assert ", 2 threads, fp32, in 2 processes:" in warning
     other = [str(number) for number in range(9)]
     with pytest.raises(SparsifyError, match=r"a was 1 and is absent, .* and 7 more; restore"):
         origin(saved).take("settings", dict(zip(other, other, strict=True)) | {"b": "2"})
