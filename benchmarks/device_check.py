@@ -86,20 +86,22 @@ def check(
         command: What was called, for the results.
 
     Raises:
-        SparsifyError: There is no GPU where one is asked for, or the results cannot be written.
+        SparsifyError: Torch does not start, there is no GPU where one is asked for, or the results
+            cannot be written.
     """
     deadline = time.monotonic() + 60 * minutes - _RESERVE
     content: Row = {"command": command, "minutes": minutes, "complete": False}
     seconds = min(_MACHINE_SECONDS, deadline - time.monotonic())
     found = run_part(Part("machine", f"{_CHILD}:machine", 0), seconds, [])
-    machine = found["rows"][0] if found["rows"] else {}
-    content |= {"machine": machine or found}
-    if device == "cuda" and not machine.get("has_gpu"):
-        raise SparsifyError(f"no CUDA device was found: use --device cpu or auto {found['log']}")
+    if not found["rows"]:
+        raise SparsifyError(f"torch does not start on this machine: {found['reason']}")
+    machine = found["rows"][0]
+    if device == "cuda" and not machine["has_gpu"]:
+        raise SparsifyError("no CUDA device was found: use --device cpu or auto")
     if device == "auto":
-        device = "cuda" if machine.get("has_gpu") else "cpu"
+        device = "cuda" if machine["has_gpu"] else "cpu"
     toy = toy or device == "cpu"
-    content |= {"device": device, "toy": toy, "parts": []}
+    content |= {"machine": machine, "device": device, "toy": toy, "parts": []}
     arguments = ["--device", device, *(["--toy"] if toy else [])]
     _write(output, content)
     for index, part in enumerate(parts):

@@ -126,7 +126,10 @@ def _driver() -> str | None:
     if program is None:
         return None
     query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     return answer.stdout.strip() or None
 
 

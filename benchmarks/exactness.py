@@ -126,7 +126,8 @@ def device_rows(setting: Setting) -> Iterator[Row]:
         checks.append((head, partial(_groups, group, dtype)))
     for dtype, ties in product(PRECISE, (False, True)):
         name = "order statistic" + (" with ties" if ties else "")
-        checks.append(({"dtype": str(dtype), "check": name}, partial(_quantiles, dtype, ties)))
+        head = {"path": "default", "dtype": str(dtype), "check": name}
+        checks.append((head, partial(_quantiles, dtype, ties)))
     for (path, options), dtype, kind in product(PATHS.items(), PRECISE, KINDS):
         for rule in ("quantile", "adaptive", "fixed"):
             head = {"path": path, "dtype": str(dtype), "optimizer": kind, "check": f"{rule} λ"}
@@ -250,8 +251,6 @@ def _optimizer(
     ]
     if kind == "LinBreg":
         options = options | {"momentum": 0.9}
-    elif dtype == torch.float16:  # where the default is zero and small gradients square to zero
-        options = options | {"eps": 1e-4}
     groups = [{"params": weights, "regularizer": L1()}]
     return KINDS[kind](groups, lr=LR, lambda_rule=rules[rule], **options), weights
 

@@ -177,9 +177,16 @@ def waits(action: Action) -> list[str]:
 
 
 def activity(action: Action, device: str | torch.device) -> dict[str, float]:
-    """What a GPU and its driver do in a call, see `activity_of`."""
+    """What a GPU and its driver do in a call, see `activity_of`.
+
+    Raises:
+        RuntimeError: The profiler sees no kernels.
+    """
     _start_profiler()
-    return activity_of(_profiled(action, device))
+    found = activity_of(_profiled(action, device))
+    if not found["kernels"]:
+        raise RuntimeError("the profiler has seen no kernel: CUPTI may be missing or not allowed")
+    return found
 
 
 def activity_of(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -210,7 +217,7 @@ def _start_profiler() -> None:
 
 def _profiled(action: Action, device: str | torch.device) -> list[dict[str, Any]]:
     synchronize(device)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+    with torch.profiler.profile() as profiler:
         action()
         synchronize(device)
     with TemporaryDirectory() as folder:
