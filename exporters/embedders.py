@@ -70,11 +70,16 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong becomes a sentence of ours
     # Idle threads must not spin while another network, or the caller, wants the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # which prints to stdout, and tries again what failed
+        )
     except _ORT_ERRORS as error:
         raise SparsifyError(f"onnxruntime cannot load '{path}': {_first_line(error)}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()

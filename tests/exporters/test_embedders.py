@@ -104,3 +104,24 @@ def test_onnx_models_that_give_something_else_are_refused(tmp_path):
     onnx.save(model, path)
     with pytest.raises(SparsifyError, match="does not embed utterances"):
         load_speaker_model(path, 1).embedder(np.zeros((31, 80), dtype=np.float32))
+
+
+def test_graphs_that_go_in_circles_are_one_sentence_and_nothing_else(tmp_path, capfd):
+    path = averaging_model(tmp_path / "m.onnx", {"feats": ["B", "T", 80]})
+    model = onnx.load(path)
+    model.graph.node.add(op_type="Relu", input=["b"], output=["a"])
+    model.graph.node.add(op_type="Relu", input=["a"], output=["b"])
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(SparsifyError, match="onnxruntime cannot load"):
+        load_speaker_model(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "5", "[[1]]", '["1"]', "[true]", "[null]", "[NaN]", "[1e999]", "{}"]
+)
+def test_a_mean_embedding_that_is_none_is_refused(artifacts, text):
+    model = load_speaker_model(artifacts["dense"])
+    model.artifact.metadata["embedding_mean"] = text
+    with pytest.raises(SparsifyError, match="embedding_mean"):
+        _ = model.embedding_mean
