@@ -25,9 +25,10 @@ from sparsify.speech.listing import (
 from sparsify.speech.utterances import Utterance, Utterances, UtterancesBuilder
 
 SUFFIXES = (".jsonl", ".csv")
-_SECONDS = ("start", "end", "duration", "seconds")
-_BYTES = ("offset", "bytes")
 _MOST_BYTES = 2.0**53  # beyond, numbers are no longer exact
+_NUMBERS = dict.fromkeys(("start", "end", "duration", "seconds"), MOST_SECONDS) | dict.fromkeys(
+    ("offset", "bytes"), _MOST_BYTES
+)
 
 
 def read_manifest(path: Path, track: Track = silent) -> Listing:
@@ -50,7 +51,7 @@ def read_manifest(path: Path, track: Track = silent) -> Listing:
     for line, row in track(_rows(path), f"Reading {path}", _count_lines(path)):
         try:
             _add(builder, row)
-            verified = verified and _flag(row, "verified")
+            verified = verified and str(row.get("verified")).lower() == "true"
             if len(builder) == 1:
                 builder.root = start_of_paths(path, _text(row, "path", "wav"))
         except ValueError as error:
@@ -164,8 +165,9 @@ def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
     speaker, path = _text(row, "speaker", "spk"), _text(row, "path", "wav")
     refuse_command(path)
-    start, end, duration, seconds = [_number(row, name, MOST_SECONDS) for name in _SECONDS]
-    offset, size = [_number(row, name, _MOST_BYTES) for name in _BYTES]
+    start, end, duration, seconds, offset, size = [
+        _number(row, name, most) if name in row else None for name, most in _NUMBERS.items()
+    ]
     if end is None and start is not None and duration is not None:
         end = start + duration
     if end is not None and end <= (start or 0):
@@ -204,7 +206,7 @@ def _text(row: Mapping[str, Any], name: str, other: str) -> str:
 
 
 def _number(row: Mapping[str, Any], name: str, most: float) -> float | None:
-    value = row.get(name)
+    value = row[name]
     if value is None or value == "":
         return None
     try:
@@ -214,7 +216,3 @@ def _number(row: Mapping[str, Any], name: str, most: float) -> float | None:
     if 0 <= number <= most:
         return number
     raise ValueError(f"{name} is {value!r}, not a number from 0 up to {most:g}")
-
-
-def _flag(row: Mapping[str, Any], name: str) -> bool:
-    return str(row.get(name)).lower() == "true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from sparsify.speech.utterances import UtterancesBuilder
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # First bytes of gzip, bzip2, xz and zstandard.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_MOST_READ = 1 << 20
 _LONGEST_NAME = 1 << 12  # bytes of a speaker's name
 # What tarfile ends in on headers of nonsense.
 _BROKEN = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError)
@@ -78,24 +80,36 @@ def _index(path: Path) -> _Index:
         raise SparsifyError(
             f"no shard {path}: paths start at the folder of the list, or at the current one"
         )
-    with path.open("rb") as stream:
+    index = _Index([], {})
+    with _Blocks(path) as stream:
         if stream.read(6).startswith(_COMPRESSED):
             raise SparsifyError(
                 f"{path} is compressed, so that nothing in it can be read at once: unpack it to a"
                 " plain tar (gunzip, unxz, zstd -d) and list that"
             )
-    index = _Index([], {})
-    try:
-        with tarfile.open(path, "r:") as tar:
-            end = path.stat().st_size
-            for member in tar:
-                # A negative length would lead back, and round in a circle.
-                if member.size < 0 or member.offset_data + member.size > end:
-                    return replace(index, problem=f"a broken tar ('{member.name}' is cut)")
-                _add(index, tar, member)
-    except _BROKEN as error:
-        return replace(index, problem=f"a broken tar ({error})")
+        stream.seek(0)
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                end = path.stat().st_size
+                for member in tar:
+                    # A negative length would lead back, and round in a circle.
+                    if member.size < 0 or member.offset_data + member.size > end:
+                        return replace(index, problem=f"a broken tar ('{member.name}' is cut)")
+                    _add(index, tar, member)
+                stream.seek(tar.offset)
+                if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops without a word
+                    return replace(index, problem=f"a broken tar (no header at {tar.offset})")
+        except _BROKEN as error:
+            return replace(index, problem=f"a broken tar ({error})")
     return index
+
+
+class _Blocks(io.FileIO):
+    """A file of which nobody can demand terabytes, as headers of nonsense do of tarfile."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most so many bytes, and no more than any header has."""
+        return super().read(_MOST_READ if size is None or size < 0 else min(size, _MOST_READ))
 
 
 def _add(index: _Index, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:

@@ -24,6 +24,7 @@ _SPEAKER = re.compile(r"id\d{5}")  # in VoxCeleb and CN-Celeb
 _BETWEEN = re.compile(r"(?i)(wav|aac|flac|m4a|mp4|dev|test|data|vox|cn-?celeb).*")
 _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
 _DEPTH = 4
+_DEEPEST = 64
 
 
 def tree_layout(root: Path) -> Layout:
@@ -183,7 +184,12 @@ def _audio_files(
         seen: The real folders visited: a link back up would repeat everything under other names.
         track: Shows progress.
         prefix: What the paths begin with.
+
+    Raises:
+        SparsifyError: They lie too deep.
     """
+    if prefix.count("/") > _DEEPEST:
+        raise SparsifyError(f"more than {_DEEPEST} folders in each other in {prefix}: flatten them")
     with os.scandir(folder) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     folders = [entry for entry in visible if _is_folder(entry)]

@@ -210,6 +210,15 @@ def test_kaldi_durations_spare_the_headers(kaldi):
         ("segments", "a-1 a-1 2 1\n", "the end 1 s is not after the start 2 s"),
         ("segments", "a-1 a-1 zero 1\n", "'zero' is no number"),
         ("segments", "a-1 a-1 0 1 A\n", "'1 A' is no number"),
+        ("segments", "a-1 a-1 0 1e300\n", "line 1: '1e300' is no number of seconds from 0 up to"),
+        ("segments", "a-1 a-1 nan 1\n", "'nan' is no number of seconds"),
+        ("segments", "a-1 a-1 -2 -1\n", "'-2' is no number of seconds"),
+        ("segments", "a-1 a-1 0 1\na-1 a-1 1 2\n", "line 2: 'a-1' is listed twice"),
+        ("utt2dur", "a-1 inf\n", "utt2dur, line 1: 'inf' is no number of seconds"),
+        ("utt2spk", "a-1 anna\na-1 bert\n", "utt2spk, line 2: 'a-1' is listed twice"),
+        ("wav.scp", "a-1 x.wav\na-1 y.wav\n", "wav.scp, line 2: 'a-1' is listed twice"),
+        ("wav.scp", "a-1 x\0.wav\na-2 b\nb-1 c\nb-2 d\n", "line 1: the path holds a zero byte"),
+        ("wav.scp", "a-1 " + "x" * 2**20, "line 1: longer than 1024 KiB"),
     ],
 )
 def test_kaldi_mistakes_are_named(kaldi, name, content, problem):
@@ -333,10 +342,50 @@ def test_what_a_shard_lacks_is_skipped(shards):
     assert reasons["shards_3.tar"].startswith("a broken tar")
 
 
+def header(name, size, kind=tarfile.REGTYPE):
+    """A block of a tar in which anything can be said of the length."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        header("x.wav", 2**60),
+        header("x.wav", -512),  # leads back to itself
+        header("x.wav", -(10**6)),
+        header("x.spk", 2**60),
+        header("x", 2**62, tarfile.GNUTYPE_LONGNAME),
+        header("x", 2**40, tarfile.XHDTYPE),
+        header("x", 512, tarfile.XHDTYPE) + b"30 GNU.sparse.major=x\n".ljust(512, b"\0"),
+        header("x", 0, tarfile.GNUTYPE_LONGNAME) * 3000,  # each asks for the next
+        b"\xff" * 512,
+    ],
+)
+def test_members_of_nonsense_are_skipped(shards, member):
+    with tarfile.open(shards.parent / "shards_0.tar") as tar:
+        tar.getmembers()
+        end = tar.offset
+    content = (shards.parent / "shards_0.tar").read_bytes()[:end]
+    (shards.parent / "odd.tar").write_bytes(content + member)
+    shards.write_text("odd.tar\nshards_1.tar\n")
+    corpus = load_corpus(shards)
+    assert len(corpus.utterances) == 6
+    assert any(s.path.name == "odd.tar" for s in corpus.skipped)
+
+
 def test_two_utterances_of_the_same_name_are_refused(shards):
     shards.write_text("shards_0.tar\nshards_0.tar\n")
     with pytest.raises(SparsifyError, match=r"two utterances are called 'id0/video.x/00.wav'"):
         load_corpus(shards)
+
+
+def test_a_corpus_that_is_too_deep_is_one_sentence(tmp_path):
+    folder = tmp_path / "a" / "/".join("x" * 100)
+    folder.mkdir(parents=True)
+    with pytest.raises(SparsifyError, match="more than 64 folders in each other"):
+        load_corpus(tmp_path)
 
 
 def test_raw_list(tmp_path):
