@@ -219,8 +219,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error(f"--minutes must be positive: {options.minutes}")
-    # Ended from outside, it takes the running part with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     words = sys.argv[1:] if arguments is None else arguments
     try:
         went_well = check(
@@ -237,4 +235,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Ended from outside, it takes the running part with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -24,6 +24,8 @@ from sparsify.benchmarks.timing import milliseconds, paired_ratio, synchronize, 
 from sparsify.benchmarks.training_step import LONG, Stepper
 from sparsify.recipe import Recipe, parse_recipe
 from sparsify.speech.batches import Batch, crop_samples, default_workers, training_batches
+from sparsify.speech.cache import AudioCache
+from sparsify.speech.corpus import Corpus
 from sparsify.speech.synthetic import synthetic_corpus
 
 PRECISIONS = ("fp32", "bf16")
@@ -36,9 +38,10 @@ def device_rows(setting: Setting) -> Iterator[Row]:
         head = _head(name, precision, compiled=False)
         yield attempt(head, partial(_beside_dense, setting, name, precision))
         _forget(setting)
+    speech = synthetic_corpus(*((4, 2) if setting.toy else (60, 4)), seed=0)
     for name in NETWORKS:
         head = _head(name, "bf16", compiled=False) | {"measured": "with the data loader"}
-        yield attempt(head, partial(_with_loader, setting, name))
+        yield attempt(head, partial(_with_loader, setting, name, *speech))
         _forget(setting)
 
 
@@ -96,10 +99,9 @@ def _compiled(setting: Setting, name: str, precision: str) -> Row:
     return row | _speed([sum(each.values()) for each in times], batch) | _shares(times)
 
 
-def _with_loader(setting: Setting, name: str) -> Row:
+def _with_loader(setting: Setting, name: str, corpus: Corpus, cache: AudioCache) -> Row:
     """The same with the batches of a corpus, which processes of the data loader make."""
     recipe = _recipe(setting, name, "adabreg", "bf16")
-    corpus, cache = synthetic_corpus(*((4, 2) if setting.toy else (60, 4)), seed=0)
     stepper = Stepper(recipe, setting.device, len(corpus.speakers))
     batches = training_batches(corpus, cache, recipe, device=setting.device)
     for _ in range(_warm_up(setting)):
