@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 # What onnxruntime says of a graph, and what its binding makes of a broken one.
-_ORT_ERRORS = (
+_ORT_ERRORS: tuple[type[Exception], ...] = (
     *(e for e in vars(_ort_errors).values() if inspect.isclass(e) and issubclass(e, Exception)),
     *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
 )

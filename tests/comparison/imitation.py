@@ -31,4 +31,6 @@ if command == "export" and (book / "unequal").exists():
     sys.exit("Failed: the exported network differs")
 if command == "export":
     Path(options["--output"]).touch()
+if (book / "printed").exists():
+    sys.exit(print((book / "printed").read_text()))
 print(json.dumps({"machine": {}, "benchmark": [], "eer_percent": 5.0, "min_dcf": 0.5}))

@@ -113,11 +113,16 @@ def test_an_interruption_ends_the_processes_and_is_resumed(book, plan, tmp_path)
     assert resumed == {name for _, name, *_ in started}
 
 
-def test_a_damaged_evaluation_is_made_again_and_a_damaged_run_stops_no_other(book, plan, tmp_path):
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"test_set": 5}', '{"test_set": {}, "result": {"eer_percent": "x"}}']
+)
+def test_a_damaged_evaluation_is_made_again_and_a_damaged_run_stops_no_other(
+    book, plan, tmp_path, content
+):
     carry_out(plan, tmp_path / "out", jobs=1)
     calls(book)
     runs = tmp_path / "out" / "runs"
-    (runs / NAMES[0] / "evaluations" / "clean.json").write_text("")
+    (runs / NAMES[0] / "evaluations" / "clean.json").write_text(content)
     (runs / NAMES[1] / "summary.json").write_text("")
     failures = carry_out(plan, tmp_path / "out", jobs=1)
     assert failures.keys() == {NAMES[1]}
@@ -129,6 +134,14 @@ def test_a_damaged_recipe_stops_no_other_run(book, plan, tmp_path):
     carry_out(plan, tmp_path / "out", jobs=1)
     (tmp_path / "out" / "runs" / NAMES[0] / "recipe.yaml").write_text("{")
     assert carry_out(plan, tmp_path / "out", jobs=1) == {}  # it is trained, and needs none
+
+
+@pytest.mark.parametrize("printed", ["", "[1]", "5 is not", "[" * 5000])
+def test_what_a_command_prints_may_be_no_result(book, plan, tmp_path, printed):
+    (book / "printed").write_text(printed)
+    failures = carry_out(plan, tmp_path / "out", jobs=1)
+    assert failures.keys() == set(NAMES)
+    assert all("what it printed is" in failure for failure in failures.values())
 
 
 def test_warnings_of_a_run_are_passed_on(book, plan, tmp_path, caplog):
