@@ -22,6 +22,9 @@ class Quantile(Protocol):
         """The smallest such λ, or the one nearest to `near`."""
 
 
+_GLIDE = 0.1  # of a ramp
+
+
 @dataclass(frozen=True)
 class Start:
     """The regularised weights before the first step.
@@ -136,7 +139,9 @@ class _TargetRule(LambdaRule):
     their mean size is taken. From then on, of all λ that give the wanted sparsity the nearest to
     the last is the right one: between the duals of a sparse start's zeros and of its weights lies a
     gap, and the quantile itself, its lower end, would leave the zeros no room, and all weights
-    would change by as much as λ falls.
+    would change by as much as λ falls. Where the smallest weights are gone, as magnitude pruning
+    leaves it, the first zero that is added costs all weights as much as the smallest has: λ glides
+    there, in the first tenth of the ramp.
     """
 
     def __init__(self, target: float | SparsitySchedule, every: int, ramp: int) -> None:
@@ -182,12 +187,19 @@ class _TargetRule(LambdaRule):
             self.target.begin = self._first - 1
             self.target.initial = state.get("ramp_initial", self.target.initial)
 
-    def _wanted(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
-        """The λ that gives the sparsity wanted in a step."""
-        if isinstance(self.target, Ramp):
-            self.target.initial = self.target.initial.to(lam)  # it may have been loaded
-            return quantile(self.target(step), lam).to(lam)
-        return quantile(self.target(step)).to(lam)
+    def _wanted(self, lam: Tensor, quantile: Quantile, step: int, since: int) -> Tensor:
+        """The λ that gives the sparsity wanted in a step, some steps since λ was last updated."""
+        ramp = self.target
+        if not isinstance(ramp, Ramp):
+            return quantile(ramp(step)).to(lam)
+        ramp.initial = ramp.initial.to(lam)  # it may have been loaded
+        wanted = quantile(ramp(step), lam).to(lam)
+        left = round(_GLIDE * ramp.steps) - (step - ramp.begin)
+        if left <= 0:
+            return wanted
+        still = quantile(ramp.initial, lam).to(lam)
+        gliding = still + (wanted - still) * (since / (left + since))
+        return torch.where(ramp.initial > 0, gliding, wanted)
 
 
 class QuantileLambda(_TargetRule):
@@ -231,7 +243,8 @@ class QuantileLambda(_TargetRule):
 
     def before_prox(self, lam: Tensor, quantile: Quantile, step: int) -> Tensor:
         """The quantile of the thresholds, or λ moved towards it."""
-        wanted = self._wanted(lam, quantile, step)
+        since = min(self.every, step - self.first + 1)
+        wanted = self._wanted(lam, quantile, step, since)
         if not self.smoothing:
             return wanted
         # Geometric means cannot leave zero, where λ starts and where it may have to go.
@@ -314,7 +327,7 @@ class AdaptiveLambda(_TargetRule):
         """The quantile of the thresholds during calibration."""
         if not self.needs_quantile(step):
             return lam
-        return self._wanted(lam, quantile, step).clamp(*self.bounds)
+        return self._wanted(lam, quantile, step, since=1).clamp(*self.bounds)
 
     def after_prox(self, lam: Tensor, sparsity: Tensor, step: int) -> Tensor:
         """λ moved against the gap."""

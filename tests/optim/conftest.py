@@ -6,6 +6,27 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sparsify import L1, FixedLambda, LinBreg
+from sparsify.optim import fused
+
+WAYS = {
+    "eager": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+
+
+@pytest.fixture(params=WAYS)
+def how(request):
+    """The three ways to compute a step."""
+    if request.param == "fused" and not fused.fits(torch.zeros(1)):
+        pytest.skip("needs a C compiler")
+    return WAYS[request.param]
+
+
+@pytest.fixture
+def plainly():
+    """The readable way."""
+    return WAYS["eager"]
 
 
 @pytest.fixture

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify import L1, AdaBreg, FixedLambda, GroupL1L2, LinBreg
+from sparsify import (
+    L1,
+    AdaBreg,
+    AdaptiveLambda,
+    FixedLambda,
+    GroupL1L2,
+    LinBreg,
+    QuantileLambda,
+)
 
 WEIGHTS = {
     "zeros": lambda: torch.zeros(20, 10),
@@ -40,6 +48,25 @@ def test_landing_is_exact_and_finite(kind, change, dtype, weights):
             assert torch.equal(weight == 0, zero)
             assert weight.isfinite().all()
             assert not torch.signbit(weight[zero]).any()
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+@pytest.mark.parametrize("rule", [QuantileLambda, AdaptiveLambda])
+@pytest.mark.parametrize("ramp", [0, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rules_steer_through_ties_and_zeros(kind, rule, ramp, dtype):
+    for weights in WEIGHTS.values():
+        for gradient in (0.0, 0.25):
+            weight = nn.Parameter(weights().to(dtype))
+            group = {"params": [weight, nn.Parameter(torch.empty(0, 4))], "regularizer": L1()}
+            optimizer = kind([group], lr=0.01, lambda_rule=rule(0.5, every=1, ramp=ramp))
+            for _ in range(6):
+                weight.grad = torch.full_like(weight, gradient)
+                optimizer.step()
+                assert optimizer.lam < 2
+            optimizer.land(0.5)
+            assert int((weight == 0).sum()) == 100
+            assert weight.isfinite().all()
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 1.0])

@@ -14,22 +14,8 @@ from sparsify import (
     ProxSGD,
     QuantileLambda,
 )
-from sparsify.optim import fused
 
-WAYS = {
-    "eager": {"foreach": False, "fused": False},
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
-}
 KINDS = [LinBreg, AdaBreg]
-
-
-@pytest.fixture(params=WAYS)
-def how(request):
-    """The three ways to compute a step."""
-    if request.param == "fused" and not fused.fits(torch.zeros(1)):
-        pytest.skip("needs a C compiler")
-    return WAYS[request.param]
 
 
 def _weights():
