@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import AUDIO_SUFFIXES, read_audio
+from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
 from sparsify.speech.corruption import corrupt_utterance
 from sparsify.speech.features import Filterbank
 from sparsify.speech.parallel import in_threads
-from sparsify.speech.resampling import Samples
 from sparsify.speech.silence import warn_of_silence
 from sparsify.speech.utterances import Utterance
 
