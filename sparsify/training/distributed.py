@@ -128,7 +128,8 @@ class Joined:
 
     A process that torchrun has not started is alone in it. Of several that fail, the first raises
     its error, and those that fail later, often only because the first is gone, raise
-    `FailedElsewhereError`. torchrun ends all when one has ended.
+    `FailedElsewhereError`. One that has been killed says nothing, but another one does. torchrun ends
+    all when one has ended.
     """
 
     def __init__(self) -> None:
@@ -160,12 +161,24 @@ class Joined:
             dist.destroy_process_group()
         elif not self._first_to_fail():
             raise FailedElsewhereError("another process has failed") from error
+        elif _lost_another(error):
+            raise SparsifyError(
+                "another process of the training has ended without a word, perhaps killed by the"
+                " system for want of memory: continue with --resume"
+            ) from error
 
     def _first_to_fail(self) -> bool:
         try:
             return bool(self._store.add(_FAILURES, 1) == 1)
         except RuntimeError:  # the store is gone, with the process that held it
             return False
+
+
+def _lost_another(error: BaseException) -> bool:
+    """Whether an error says that a connection to another process broke."""
+    # gloo has no type of its own for that.
+    gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+    return gloo or isinstance(error, dist.DistError)  # type: ignore[attr-defined]
 
 
 def _variable(name: str, default: int) -> int:

@@ -129,7 +129,7 @@ def files_of(recipe: Recipe, data: SpeechData) -> Texts:
 def list_digest(train: Corpus, validation: Iterable[str] = ()) -> str:
     """How many utterances there are to train on, and a digest of all keys and speakers."""
     listed, digest = train.utterances, hashlib.sha256()
-    for column in (listed.keys.content, listed.keys.ends, listed.labels):
+    for column in (listed.keys.content, listed.keys.ends.data, listed.labels.data):
         digest.update(column)
     for names in (listed.speakers, validation):
         digest.update("\0".join(names).encode("utf-8", "surrogateescape") + b"\n")

@@ -45,7 +45,7 @@ CHOSEN = {
         "half summary.json",
         "half report.html",
     ],
-    2: ["moved previous.pt"],
+    2: ["step 3", "moved previous.pt"],
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[\w-]+\.tmp(\.\w+)")
 _PATIENCE = 300.0  # seconds that a process has to notice that the other one is dead
@@ -212,7 +212,8 @@ def chosen(folder, processes):
     output = folder / f"killed-{processes}"
     missed = []
     for moment in CHOSEN[processes]:
-        ended, _ = attempt(output, processes, moment)
+        rank = processes - 1 if moment.startswith("step") else 0  # the first one writes
+        ended, _ = attempt(output, processes, moment, rank)
         if ended:
             missed.append(moment)
     assert attempt(output, processes) == (True, False)

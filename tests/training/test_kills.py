@@ -52,6 +52,7 @@ def test_killed_at_chosen_moments(tmp_path):
         expected = content(tmp_path / f"straight-{processes}")
         assert not [name for name in expected[0] if "/." in f"/{name}"]
         assert content(tmp_path / f"killed-{processes}") == expected
+    assert "has ended without a word" in (tmp_path / "killed-2.log").read_text()
 
 
 @needs_gloo
