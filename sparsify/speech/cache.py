@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,6 +101,16 @@ class AudioCache:
         if piece is not None:
             return from_int16(to_int16(piece))
         return _crop(self.waveform(utterance), position, samples)
+
+    def digest(self) -> str | None:
+        """SHA-256 of the recordings in memory and their keys; `None` if none are."""
+        if not self._recordings:
+            return None
+        digest = hashlib.sha256()
+        for key, recording in sorted(self._recordings.items()):
+            digest.update(f"{key}\0{len(recording)}\0".encode("utf-8", "surrogateescape"))
+            digest.update(np.ascontiguousarray(recording).data)
+        return digest.hexdigest()
 
     def _extent(self, key: str, source: AudioSource) -> Extent | str:
         """What is known of an utterance, or is found out now."""

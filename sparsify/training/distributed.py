@@ -128,8 +128,8 @@ class Joined:
 
     A process that torchrun has not started is alone in it. Of several that fail, the first raises
     its error, and those that fail later, often only because the first is gone, raise
-    `FailedElsewhereError`. One that has been killed says nothing, but another one does. torchrun ends
-    all when one has ended.
+    `FailedElsewhereError`. One that has been killed says nothing, but another one does. torchrun
+    ends all when one has ended.
     """
 
     def __init__(self) -> None:

@@ -13,15 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from sparsify.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.progress import silent
 from sparsify.recipe import Recipe
 from sparsify.seals import source_digest
 from sparsify.speech.audio import AUDIO_SUFFIXES
-from sparsify.speech.cache import AudioCache
 from sparsify.speech.corpus import Corpus
 from sparsify.speech.parallel import in_threads
 from sparsify.training.compute import Compute
@@ -32,7 +29,8 @@ logger = logging.getLogger(__name__)
 Texts = dict[str, str]
 
 _MOST_FILES = 5000  # whose sizes are looked up: seconds even on a slow network drive
-_SHOWN = 3
+_SHOWN = 3  # changes in an error
+_DIGITS = 16  # of a digest
 
 
 class Origin:
@@ -112,17 +110,17 @@ def files_of(recipe: Recipe, data: SpeechData) -> Texts:
     evenly spread, if it is decoded on demand. Of recordings that corrupt speech: names and sizes.
     """
     files = {"the list of utterances": list_digest(data.train, data.trials.utterances)}
-    samples = _samples_digest(data.cache)
+    samples = data.cache.digest()
     if samples is None:
         files["the sizes of the audio files"] = _sizes_digest(_audio_files(data.train))
     else:
-        files["the audio"] = samples
+        files["the audio"] = samples[:_DIGITS]
     augment, teacher = recipe.augment, recipe.distillation.teacher
     for name, folder in (("noise", augment.noise), ("reverb", augment.reverb)):
         if folder is not None and augment.probability > 0:
             files[f"the files in augment.{name}"] = _sizes_digest(_recordings(Path(folder)))
     if teacher is not None:
-        files["the teacher's weights"] = source_digest(load_artifact(teacher).state)[:16]
+        files["the teacher's weights"] = source_digest(load_artifact(teacher).state)[:_DIGITS]
     return files
 
 
@@ -134,7 +132,7 @@ def list_digest(train: Corpus, validation: Iterable[str] = ()) -> str:
     for names in (listed.speakers, validation):
         digest.update("\0".join(names).encode("utf-8", "surrogateescape") + b"\n")
     speakers = len(train.speakers)
-    return f"{len(listed)} of {speakers} speakers ({digest.hexdigest()[:16]})"
+    return f"{len(listed)} of {speakers} speakers ({digest.hexdigest()[:_DIGITS]})"
 
 
 def _flat(prefix: str, content: Any) -> Iterator[tuple[str, str]]:
@@ -143,17 +141,6 @@ def _flat(prefix: str, content: Any) -> Iterator[tuple[str, str]]:
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), value)
     else:
         yield prefix, json.dumps(content)
-
-
-def _samples_digest(cache: AudioCache) -> str | None:
-    """Of the recordings in memory and their keys; `None` if none are."""
-    if not cache._recordings:
-        return None
-    digest = hashlib.sha256()
-    for key, recording in sorted(cache._recordings.items()):
-        digest.update(f"{key}\0{len(recording)}\0".encode("utf-8", "surrogateescape"))
-        digest.update(np.ascontiguousarray(recording).data)
-    return digest.hexdigest()[:16]
 
 
 def _audio_files(corpus: Corpus) -> list[Path]:
@@ -170,7 +157,7 @@ def _sizes_digest(paths: list[Path]) -> str:
     sizes = in_threads(_size, paths, silent, "")
     named = (f"{path.name}\0{size}" for path, size in zip(paths, sizes, strict=True))
     text = "\n".join(named).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).hexdigest()[:16]
+    return hashlib.sha256(text).hexdigest()[:_DIGITS]
 
 
 def _size(path: Path) -> int:
