@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-import torch
 
 from sparsify.errors import SparsifyError
-from sparsify.speech._torchaudio import torchaudio_module
 from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
 from sparsify.speech.augment import limit_peak, mix
 from sparsify.speech.corruption import utterance_rng
 from sparsify.speech.recordings import Recordings
+from sparsify.speech.resampling import resample
 from sparsify.speech.reverb import reverberate, simulated_room
 
 RATE, TELEPHONE_RATE = 16_000, 8_000
@@ -56,8 +55,7 @@ def babble(voices: Recordings) -> Condition:
 
 def telephone(rng: np.random.Generator, samples: Samples) -> Samples:
     """The band of a telephone at its rate, `(samples / 2,)`; nothing in it is random."""
-    resample = torchaudio_module("functional").resample
-    narrow = resample(torch.from_numpy(samples), RATE, TELEPHONE_RATE).numpy()
+    narrow = resample(samples, RATE, TELEPHONE_RATE)
     spectrum = np.fft.rfft(narrow)
     frequencies = np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
     low, high = TELEPHONE_HZ

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 
 from sparsify.errors import SparsifyError
-from sparsify.speech.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler, Samples
+from sparsify.speech.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler
 from sparsify.speech.source import AudioSource, encoded_bytes, open_audio
 from sparsify.speech.truncation import SMALLEST_SHARE, ends_early
+
+Samples = npt.NDArray[np.float32]
 
 # What libsndfile cannot read is listed, too, so that such files are reported and not overlooked.
 UNDECODABLE = frozenset({".m4a", ".aac", ".wma", ".amr", ".mp4"})

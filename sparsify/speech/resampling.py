@@ -26,9 +26,8 @@ _CROSSINGS, _ROLL_OFF = 6, 0.99
 _MOST_WEIGHTS = 1 << 19
 _MOST_PERIOD = 1 << 11
 _PHASES = 512  # interpolated linearly between, which is good to -100 dB
-_BLOCK = (
-    1 << 20
-)  # samples that are resampled at once: whole utterances, pieces of longer recordings
+# Samples that are resampled at once: most utterances as a whole, longer recordings in pieces.
+_BLOCK = 1 << 20
 _SHORT = 1 << 15  # beyond, torch convolves in the same way whatever its threads
 _PRODUCTS = 1 << 18  # that are in memory at once
 
@@ -151,13 +150,13 @@ def one_thread() -> Iterator[None]:
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     """Band-limited resampling of `(samples,)` with a windowed sinc."""
     resampler = Resampler(rate, new_rate)
-    pieces = []
+    pieces: list[Samples] = []
     length = resampler.length(len(samples))
     for block in resampler.blocks(range(length)):
         inputs = resampler.inputs(block)
         outputs = range(block.start, min(block.stop, length))
         pieces.append(resampler(samples[inputs.start : inputs.stop], inputs, outputs))
-    return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+    return np.concatenate(pieces or [samples])
 
 
 @lru_cache(maxsize=8)
