@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,15 +16,26 @@ from typing import Any, TextIO, TypeVar
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 T = TypeVar("T")
 
+_CONTROLS = re.compile(r"[^\n\t -~\xa0-\U0010ffff]|[\ud800-\udfff]")
 PIPE_WIDTH = 160  # columns where no terminal limits them
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
 
 
+class _Console(Console):
+    """Shows texts as they are: names from files neither style nor steer the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """A text without control characters other than line ends and tabs."""
+        return super().render_str(_CONTROLS.sub("?", text), **options)
+
+
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+    width = None if stream.isatty() else PIPE_WIDTH
+    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 console = _console(sys.stderr, stderr=True)
@@ -152,7 +164,8 @@ class _StderrHandler(logging.Handler):
     """One plain line per record; `sys.stderr` is looked up late, so bars and tests can wrap it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.capitalize()}: {record.getMessage()}", file=sys.stderr)
+        message = _CONTROLS.sub("?", record.getMessage())
+        print(f"{record.levelname.capitalize()}: {message}", file=sys.stderr)
 
 
 _HANDLER = _StderrHandler()

@@ -238,7 +238,7 @@ def _report(summary: dict[str, Any], output: Path) -> None:
             f"'{RunDirectory(output).summary_file}' is damaged: delete it and finish the run with"
             f" --resume ({error!r})"
         ) from error
-    out.print(lines[0])
+    out.print(lines[0], markup=True)
     for line in lines[1:]:
         out.print(line, markup=False)
 

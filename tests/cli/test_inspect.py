@@ -223,3 +223,14 @@ def test_sensitivity_options_belong_together(artifacts):
         result = inspect(artifacts["dense"], *arguments)
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+def test_names_of_tensors_are_shown_as_they_are(tmp_path):
+    names = ["[/red]", "[bold]x[/]", "a:car:b", "\x1b[31mred", "nul\0", "\ud800"]
+    torch.save({name: torch.ones(9, 9) for name in names}, tmp_path / "m.pt")
+    shown = inspect(tmp_path / "m.pt").stdout
+    for text in ("[/red]", "[bold]x[/]", "a:car:b", "?[31mred", "nul?"):
+        assert text in shown
+    assert "\x1b" not in shown
+    layers = inspect_json(tmp_path / "m.pt")["layers"]
+    assert [layer["name"] for layer in layers] == names
