@@ -34,7 +34,8 @@ class LinBreg(BregmanOptimizer):
         fused: Computes in C; by default wherever that is possible.
 
     Raises:
-        ValueError: A hyperparameter is out of range.
+        ValueError: A hyperparameter is out of range, or there is a rule and no group with a
+            regularizer.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ class ProxSGD(SparseOptimizer):
         lambda_rule: Chooses λ; the quantile rule does not apply, as there is no dual variable.
 
     Raises:
-        ValueError: A hyperparameter is out of range.
+        ValueError: A hyperparameter is out of range, or there is a rule and no group with a
+            regularizer.
     """
 
     def __init__(

@@ -26,10 +26,6 @@ class SparseOptimizer(Optimizer):
 
     Attributes:
         lambda_rule: Chooses λ.
-
-    Raises:
-        ValueError: There is a rule, and no group has a regularizer; or a hyperparameter is out of
-            range.
     """
 
     _CONTROL: ClassVar[tuple[str, ...]] = ("lambda_rule", "_lam", "_sparsity", "_steps")
