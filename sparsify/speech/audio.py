@@ -74,7 +74,8 @@ class Extent:
 
     def scaled(self, samples: Samples) -> Samples:
         """Samples of the source, divided by its peak if that exceeds full scale."""
-        return samples / max(np.float32(1), -self.lowest, self.highest)
+        peak = max(-self.lowest, self.highest)
+        return samples / peak if peak > 1 else samples
 
 
 # Of a source whose header tells its length, and whose samples are within full scale.
