@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.methods.registry import build_method
-from sparsify.optim.clipping import clip_grad_norm_
 from sparsify.recipe import Recipe
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.speech.batches import Batch
@@ -211,7 +210,10 @@ class Learner:
         self._check_all_learn()
         self.method.mask_gradients()  # before it is looked whether any has overflowed
         self.scaler.unscale_(self.method.optimizer)
-        norm = clip_grad_norm_(self.method.optimizer, self.recipe.training.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(
+            [*self.network.parameters(), *self.objective.parameters()],
+            self.recipe.training.gradient_clip,
+        )
         if self.scaler.is_enabled() and not norm.isfinite():
             self.overflows += 1  # the scale was too large; the next one is smaller
         else:
