@@ -47,6 +47,7 @@ def tiny_recipe(*more, **changes):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    torch.set_num_threads(1)  # as in every test, for the same rounding
     output = tmp_path_factory.mktemp("runs") / "run"
     return output, train(tiny_recipe(), output)
 
@@ -155,23 +156,17 @@ def test_batch_norm_of_a_delivered_model_is_that_of_the_last_batches(tmp_path):
     torch.testing.assert_close(model.layer1.bn.running_var, variances, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["adabreg", "gmp"])
 @pytest.mark.parametrize("stop", [3, 7, 11])
-def test_interrupted_and_resumed_run_equals_a_straight_one(method, stop, tmp_path, stop_at):
-    recipe = tiny_recipe(method=method)
-    straight = train(recipe, tmp_path / "straight")
+def test_interrupted_and_resumed_run_equals_a_straight_one(stop, finished, tmp_path, stop_at):
+    output, straight = finished
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "resumed", observer=stop_at(stop))
+        train(tiny_recipe(), tmp_path / "resumed", observer=stop_at(stop))
     assert not (tmp_path / "resumed" / "summary.json").exists()
-    resumed = train(recipe, tmp_path / "resumed", resume=True)
+    resumed = train(tiny_recipe(), tmp_path / "resumed", resume=True)
     for key in ("sparsity", "eer_percent", "min_dcf", "nonzero", "selected_step"):
         assert resumed[key] == straight[key]
-    digests = [
-        source_digest(load_artifact(tmp_path / name).state) for name in ("straight", "resumed")
-    ]
-    assert digests[0] == digests[1]
-    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("straight", "resumed")]
-    assert metrics[0] == metrics[1]
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (output / name).read_bytes()
 
 
 def test_seed_decides(tmp_path):
@@ -246,15 +241,6 @@ def test_layers_that_lose_all_weights_are_named(tmp_path, caplog):
     assert table.emptied[0] in warning
 
 
-def test_damaged_checkpoint_is_named(tmp_path, stop_at):
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(SparsifyError, match="damaged"):
-        train(tiny_recipe(), tmp_path / "run", resume=True)
-
-
 def test_divergence_is_one_sentence(tmp_path):
     recipe = tiny_recipe(method="dense", **{"methods.dense.lr": 1e30})
     with pytest.raises(SparsifyError, match=r"diverged.*methods\.dense\.lr"):
@@ -304,20 +290,3 @@ def test_random_state_is_resumed(tmp_path, monkeypatch, stop_at):
     train(recipe, tmp_path / "resumed", resume=True)
     states = [load_artifact(tmp_path / name).state for name in ("straight", "resumed")]
     assert source_digest(states[0]) == source_digest(states[1])
-
-
-@pytest.mark.parametrize("content", [b"garbage", b"", b"PK\x03\x04"])
-def test_garbage_for_a_checkpoint_is_named(content, tmp_path, stop_at):
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
-    (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(content)
-    with pytest.raises(SparsifyError, match="damaged"):
-        train(tiny_recipe(), tmp_path / "run", resume=True)
-
-
-def test_resuming_with_other_data_is_named(tmp_path, stop_at):
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_recipe(), tmp_path / "run", observer=stop_at(6))
-    other = tiny_recipe("data.synthetic_speakers=7")
-    with pytest.raises(SparsifyError, match=r"data\.synthetic_speakers was 6 and is 7"):
-        train(other, tmp_path / "run", resume=True)
