@@ -125,10 +125,12 @@ def files_of(recipe: Recipe, data: SpeechData) -> Texts:
 
 
 def list_digest(train: Corpus, validation: Iterable[str] = ()) -> str:
-    """How many utterances there are to train on, and a digest of all keys and speakers."""
+    """How many utterances there are to train on, and a digest of keys, speakers and stretches."""
     listed, digest = train.utterances, hashlib.sha256()
     for column in (listed.keys.content, listed.keys.ends.data, listed.labels.data):
         digest.update(column)
+    if listed.spans is not None:
+        digest.update(listed.spans.data)
     for names in (listed.speakers, validation):
         digest.update("\0".join(names).encode("utf-8", "surrogateescape") + b"\n")
     speakers = len(train.speakers)
