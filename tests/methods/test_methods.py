@@ -62,7 +62,8 @@ class _Idle(nn.Sequential):
 
     def __init__(self):
         super().__init__(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
-        self.idle, self.empty = nn.Linear(40, 24), nn.utils.skip_init(nn.Linear, 4, 0)
+        self.idle, self.empty = nn.Linear(40, 24), nn.Linear(4, 1)
+        self.empty.weight = nn.Parameter(torch.empty(0, 4))
 
     def forward(self, x):
         return self[2](self[1](self[0](x)))
