@@ -113,7 +113,7 @@ def test_graphs_that_go_in_circles_are_one_sentence_and_nothing_else(tmp_path, c
     model.graph.node.add(op_type="Relu", input=["a"], output=["b"])
     path.write_bytes(model.SerializeToString())
     with pytest.raises(SparsifyError, match="onnxruntime cannot load"):
-        load_speaker_model(path)
+        onnx_network(path)
     assert capfd.readouterr() == ("", "")
 
 
