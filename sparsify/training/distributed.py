@@ -19,6 +19,7 @@ from sparsify.errors import FailedElsewhereError, SparsifyError
 T = TypeVar("T")
 
 _FAILURES = "sparsify/failures"
+_BROKEN = ("closed by peer", "reset by peer", "Broken pipe", "ncclRemoteError")
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,8 @@ class Joined:
 
 
 def _lost_another(error: BaseException) -> bool:
-    """Whether an error says that a connection to another process broke."""
-    # gloo has no type of its own for that.
-    gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
-    return gloo or isinstance(error, dist.DistError)  # type: ignore[attr-defined]
+    """Whether an error says that a connection to another process broke, in words alone."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN)
 
 
 def _variable(name: str, default: int) -> int:
