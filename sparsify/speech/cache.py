@@ -223,7 +223,7 @@ class _Decoded:
         if recording is None:
             return
         self._budget -= recording.nbytes
-        if self._budget > 0:
+        if self._budget >= 0:
             self.recordings[utterance.key] = recording
         else:
             self.recordings.clear()
