@@ -28,7 +28,7 @@ PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no termin
 class _Console(Console):
     """Shows texts as they are: names from files neither style nor steer the terminal."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """A text without control characters other than line ends and tabs."""
         return super().render_str(_CONTROLS.sub("?", text), **options)
 

@@ -77,7 +77,7 @@ def _safetensors(path: Path) -> Weights:
             stored = {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         tensors = _unpacked(stored)
-    except (SafetensorError, MemoryError) as error:
+    except (SafetensorError, RuntimeError, MemoryError) as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}' is damaged: {error}") from error
