@@ -178,5 +178,6 @@ def _scalar(field: Any, rng: random.Random) -> Any:
         return float(rng.choice((0, 1, -1, 1e38, float("nan"), float("inf"))))
     if field.type == field.TYPE_ENUM:
         return rng.choice([value.number for value in field.enum_type.values])
-    limit = 31 if field.type == field.TYPE_INT32 else 63
-    return rng.choice([n for n in _NUMBERS if isinstance(n, int) and -(2**limit) <= n < 2**limit])
+    limit = 2**31 if field.type == field.TYPE_INT32 else 2**63
+    lowest = 0 if field.type == field.TYPE_UINT64 else -limit
+    return rng.choice([n for n in _NUMBERS if isinstance(n, int) and lowest <= n < limit])
