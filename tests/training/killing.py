@@ -17,6 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 - every optimizer imports it, which takes longer than the training
+
+import sparsify.cli.train  # noqa: F401
 from sparsify.cli.main import main
 from sparsify.training import trainer
 from sparsify.training.learner import Learner
