@@ -87,6 +87,7 @@ def _report(corpus: Corpus, output: Path) -> Path | None:
         path.unlink(missing_ok=True)  # of an earlier time
         return None
     with replacing(path) as temporary:
-        lines = (f"{skipped.path}\t{skipped.reason}\n" for skipped in corpus.skipped)
-        temporary.write_bytes(b"".join(map(os.fsencode, lines)))
+        lines = (f"{skipped.path}\t{skipped.reason}" for skipped in corpus.skipped)
+        one_each = (" ".join(line.splitlines()) + "\n" for line in lines)
+        temporary.write_bytes(b"".join(map(os.fsencode, one_each)))
     return path

@@ -62,7 +62,7 @@ def list_shards(path: Path, track: Track) -> Listing:
         for key, name, offset, size in index.audio:
             reason = undecodable(Path(name))
             if key not in index.speakers:
-                reason = f"no {key}.spk in the shard"
+                reason = "no .spk of that name"
             if reason:
                 skipped.append(Skipped(file / name, reason))
                 continue
@@ -94,7 +94,7 @@ def _index(path: Path) -> _Index:
                 for member in tar:
                     # A negative length would lead back, and round in a circle.
                     if member.size < 0 or member.offset_data + member.size > end:
-                        return replace(index, problem=f"a broken tar ('{member.name}' is cut)")
+                        return replace(index, problem=f"a broken tar (cut at {member.offset})")
                     _add(index, tar, member)
                 stream.seek(tar.offset)
                 if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops without a word

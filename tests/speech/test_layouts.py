@@ -336,7 +336,7 @@ def test_what_a_shard_lacks_is_skipped(shards):
     shards.write_text("shards_0.tar\nshards_2.tar\nshards_3.tar\n")
     corpus = load_corpus(shards)
     reasons = {s.path.name: s.reason for s in corpus.skipped}
-    assert reasons["x.wav"] == "no x.spk in the shard"
+    assert reasons["x.wav"] == "no .spk of that name"
     assert "ffmpeg" in reasons["y.m4a"]
     assert reasons["u.spk"] == "no audio of that name"
     assert reasons["shards_3.tar"].startswith("a broken tar")
