@@ -56,9 +56,9 @@ BATCH = 4  # of each rank
 
 
 def network(seed=0):
-    """With first dimensions that two does not divide, and one that leaves a rank empty-handed."""
+    """With zeros, first dimensions that two does not divide, and one that leaves a rank nothing."""
     torch.manual_seed(seed)
-    return nn.Sequential(
+    model = nn.Sequential(
         nn.Conv1d(3, 5, 3),
         nn.Tanh(),
         nn.Conv1d(5, 1, 1),
@@ -67,6 +67,8 @@ def network(seed=0):
         nn.Tanh(),
         nn.Linear(7, 6),
     ).double()
+    model[4].weight.data[:, ::2] = 0.0  # from which a ramp starts
+    return model
 
 
 def sharded(model, mesh=None):
