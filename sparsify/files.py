@@ -11,7 +11,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -52,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
     check_writable(path)
     for left_over in _temporaries(path.with_name(glob.escape(path.name))):
         if _maker_has_ended(left_over):
-            left_over.unlink(missing_ok=True)
+            with suppress(OSError):  # in a shared folder another user's stays
+                left_over.unlink(missing_ok=True)
     maker = f"{_machine()}-{os.getpid()}-{_start_of(os.getpid())}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.stem}.{maker}.tmp{path.suffix}")
     try:
