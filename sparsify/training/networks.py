@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -62,13 +61,6 @@ def build_network(recipe: Recipe) -> nn.Module:
     """
     torch.manual_seed(recipe.seed)
     network = build_model(recipe.model.name, **recipe.model.options)
-    names = [name for name, _ in network.named_parameters()]
-    for pattern in recipe.model.ignore:
-        if not fnmatch.filter(names, pattern):
-            raise SparsifyError(
-                f"model.ignore: no parameter of '{recipe.model.name}' is called '{pattern}':"
-                " sparsify inspect RUN --all lists their names"
-            )
     if not prunable_parameters(network, recipe.model.ignore):
         raise SparsifyError(
             f"nothing is left to prune in '{recipe.model.name}': it has no convolutions or linear"

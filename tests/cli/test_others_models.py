@@ -129,5 +129,5 @@ def test_the_network_of_the_docs(tmp_path, monkeypatch):
     arguments = ("--model", "own_network:XVector", "--set", "model.options={channels: 48}")
     result = train(*arguments, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    model = load_model(tmp_path / "run")
+    model = load_model(tmp_path / "run", trust=True)
     assert model.embedding.in_features == 48
