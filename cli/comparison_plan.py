@@ -146,7 +146,10 @@ def _tuning(text: str) -> Tuning:
 
 def _value(part: str, text: str) -> Scalar:
     """A number or word, as YAML has it, with numbers such as 1e-3, which YAML takes for words."""
-    value = parse_yaml(part, f"--tune '{text}'")
+    try:
+        value = parse_yaml(part, f"--tune '{text}'")
+    except SparsifyError:
+        value = None
     if not isinstance(value, Scalar):
         raise SparsifyError(f"--tune '{text}': '{part}' is neither a number nor a word")
     try:
