@@ -68,7 +68,7 @@ class Artifact:
         front_end: The features the network expects; the default where they are not known.
         metadata: All strings the file carries.
         operators: In ONNX files, the operator that consumes each tensor.
-        obstacle: Why the network, though known, cannot be rebuilt.
+        obstacle: Why another toolkit's network, though known, cannot be rebuilt.
         trusted: Whether the file may name code that building the network imports and runs.
     """
 
@@ -242,11 +242,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         " not ours",
         file,
     )
-    obstacle = (
-        f"'{file}' has been changed by another tool since sparsify wrote it: its network cannot be"
-        " rebuilt, take the file from before"
-    )
-    return replace(artifact, architecture=None, obstacle=obstacle)
+    return replace(artifact, architecture=None)
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:

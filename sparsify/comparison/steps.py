@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsify.artifact import load_artifact
 from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
 from sparsify.comparison.schema import Evaluation
@@ -66,7 +67,7 @@ def missing_steps(
             recipe.write_text(plan.recipe_of(cell).to_yaml(), "utf-8")
             start = ["--recipe", str(recipe)]
         options = ["--output", str(run.path), "--device", device, "--json"]
-        options += ["--trust"] if trust else _trusted(plan)
+        options += ["--trust"] if trust or names_code(plan.recipe.model.name) else []
         yield Step(TRAINING, ["train", *start, *options], lambda summary: None)
     for test in plan.tests:
         if not _is_evaluated(run, test):
@@ -87,27 +88,28 @@ def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Step:
 
     return Step(
         f"evaluating on {test.name}",
-        ["evaluate", str(run.path), *options, *_trusted(plan), "--json", "--quiet"],
+        ["evaluate", str(run.path), *options, *_trusted(plan, run), "--json", "--quiet"],
         keep,
     )
 
 
 def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
     """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
-    run = output / RUNS / cell.name
-    if (run / LATENCY_FILE).is_file():
+    run = RunDirectory(output / RUNS / cell.name)
+    if (run.path / LATENCY_FILE).is_file():
         return
     model = output / LOGS / f"{cell.name}.onnx"
 
     def keep(report: Any) -> None:
         _write_json(
-            run / LATENCY_FILE, {"machine": report.get("machine"), "rows": report.get("benchmark")}
+            run.path / LATENCY_FILE,
+            {"machine": report.get("machine"), "rows": report.get("benchmark")},
         )
         model.unlink()
 
     options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
-    options += [*_trusted(plan), "--json", "--quiet"]
-    yield Step("measuring latency", ["export", str(run), *options], keep)
+    options += [*_trusted(plan, run), "--json", "--quiet"]
+    yield Step("measuring latency", ["export", str(run.path), *options], keep)
 
 
 def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
@@ -127,9 +129,22 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
         )
 
 
-def _trusted(plan: Plan) -> list[str]:
-    """The flag for files of runs whose network is code, which the plan, and so the user, names."""
-    return ["--trust"] if names_code(plan.recipe.model.name) else []
+def _trusted(plan: Plan, run: RunDirectory) -> list[str]:
+    """The flag for a run's model whose network is code, which the plan, and so the user, names.
+
+    Raises:
+        SparsifyError: The model names another network than the plan.
+    """
+    name = plan.recipe.model.name
+    if not names_code(name):
+        return []
+    found = load_artifact(run.model_file).architecture
+    if found is None or found.name != name:
+        raise SparsifyError(
+            f"'{run.model_file}' is not of the network '{name}' that the comparison trains: delete"
+            f" '{run.path}' to train it again"
+        )
+    return ["--trust"]
 
 
 def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:

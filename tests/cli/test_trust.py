@@ -8,8 +8,9 @@ import soundfile
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
-from sparsify.comparison.plan import Plan, grid, shared_recipe
+from sparsify.comparison.plan import Plan, TestSet, grid, shared_recipe
 from sparsify.comparison.steps import missing_steps
+from sparsify.errors import SparsifyError
 from sparsify.recipe import load_recipe
 
 NAME = "named_network:pooled"
@@ -136,3 +137,18 @@ def test_going_on_with_a_comparison_that_names_code_asks_for_trust(refused, tmp_
     (tmp_path / "logs").mkdir()
     (training,) = missing_steps(plan, plan.runs[0], tmp_path, "cpu")
     assert "--trust" in training.arguments
+
+
+def test_a_run_of_another_network_than_the_comparison_is_not_trusted(folder, tmp_path):
+    test = TestSet(name="a", trials=str(folder / "trials.txt"), audio_root=str(folder))
+    for name, message in ((NAME, None), ("other:network", "other:network")):
+        recipe = shared_recipe(load_recipe("quickstart", [f"model.name={name}"]))
+        plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [0.9], [0])), tests=(test,))
+        output = tmp_path / name
+        shutil.copytree(folder / "run", output / "runs" / plan.runs[0].name)
+        steps = missing_steps(plan, plan.runs[0], output, "cpu")
+        if message is None:
+            assert "--trust" in next(steps).arguments
+        else:
+            with pytest.raises(SparsifyError, match=message):
+                next(steps)
