@@ -20,7 +20,7 @@ from sparsify.plain import Room, check_shape, damaged, plain
 
 _MOST_BYTES = (1 << 31) - 1  # of any protobuf
 # What looking at a graph that contradicts itself can end in.
-_GRAPH_ERRORS = (
+GRAPH_ERRORS = (
     DecodeError,
     onnx.checker.ValidationError,
     ValueError,
@@ -69,7 +69,7 @@ def read_onnx(path: Path) -> OnnxContent:
         tensors = dict(reader.tensors(model.graph))
         properties = {entry.key: entry.value for entry in model.metadata_props}
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
-    except _GRAPH_ERRORS as error:
+    except GRAPH_ERRORS as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error

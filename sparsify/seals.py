@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
@@ -76,18 +77,32 @@ def tensor_entries(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -
 
 
 def onnx_entries(metadata: Mapping[str, str], model: onnx.ModelProto) -> Iterator[Entry]:
-    """Of an `.onnx` file: our own metadata besides a seal, the graph and its operator sets."""
+    """Of an `.onnx` file: our own metadata besides a seal, and what its main graph computes.
+
+    How it stores the values, and names, notes and shapes that make no difference, are left out:
+    tools add them. Which value goes where is a value, too.
+    """
     yield from _metadata_entries(metadata)
+    yield repr(sorted((each.domain, each.version) for each in model.opset_import)), b""
     graph = model.graph
-    parts: list[object] = [(each.domain, each.version) for each in model.opset_import]
-    parts += [_outline(tensor) for tensor in graph.initializer]
-    parts += [
-        (node.op_type, node.domain, node.name, *node.input, *node.output)
-        + tuple((each.name, each.type, _outline(each.t)) for each in node.attribute)
-        for node in graph.node
-    ]
-    parts += [each.SerializeToString(deterministic=True) for each in (*graph.input, *graph.output)]
-    yield repr(parts), graph.SerializeToString(deterministic=True)
+    for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
+        yield _onnx_entry(tensor)
+    for sparse in graph.sparse_initializer:
+        yield f"sparse {sparse.values.name}", sparse.SerializeToString(deterministic=True)
+    for end in (*graph.input, *graph.output):
+        yield end.name, end.type.SerializeToString(deterministic=True)
+    for node in graph.node:
+        yield f"{node.domain} {node.op_type}", repr((*node.input, "→", *node.output)).encode()
+        for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
+            described = f"{attribute.name} {attribute.type}"
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                outline, value = _onnx_entry(attribute.t)
+                yield f"{described} {outline}", value
+            else:
+                plain = onnx.AttributeProto()
+                plain.CopyFrom(attribute)
+                plain.doc_string = ""
+                yield described, plain.SerializeToString(deterministic=True)
 
 
 def source_digest(state: Mapping[str, Tensor]) -> str:
@@ -115,5 +130,9 @@ def _tensor_entry(name: str, tensor: Tensor) -> Entry:
     return f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0", values
 
 
-def _outline(tensor: onnx.TensorProto) -> tuple[object, ...]:
-    return tensor.name, tensor.data_type, *tensor.dims
+def _onnx_entry(tensor: onnx.TensorProto) -> Entry:
+    """A tensor, wherever its message keeps the values."""
+    outline = f"{tensor.name}\0{tensor.data_type}\0{tuple(tensor.dims)}\0"
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return outline, b"\0".join(tensor.string_data)
+    return outline, numpy_helper.to_array(tensor).tobytes()

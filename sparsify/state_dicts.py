@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import struct
 import tarfile
@@ -19,9 +20,12 @@ from sparsify.errors import SparsifyError
 from sparsify.plain import Room, damaged, plain
 
 _NESTINGS = ("state_dict", "model_state_dict", "model")
+# The one type that unpickling fills with as many bytes as a number says.
+_BYTES_BY_LENGTH = b"bytearray"
+_HOLDS_BYTES = "it holds a bytearray, which no state dict needs: save tensors and plain values"
 _WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 # What unpickling bytes that are no pickle can end in.
-_PICKLE_ERRORS = (
+PICKLE_ERRORS = (
     pickle.PickleError,
     RuntimeError,
     EOFError,
@@ -50,26 +54,51 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         OSError: It cannot be read.
     """
     try:
-        stored = _stored_bytes(path)
+        stored = stored_bytes(path)
         with warnings.catch_warnings():  # PyTorch's about itself
             warnings.simplefilter("ignore")
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
             tensors = _state_dict(path, content)
             return _dense(tensors, stored)
-    except _PICKLE_ERRORS as error:
+    except pickle.UnpicklingError as error:
+        # PyTorch goes on to advise how to switch off what protects from code.
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise SparsifyError(
+                f"'{path}' holds objects besides tensors and plain values, which are not read since"
+                " that could run code: save torch.save(model.state_dict(), …)"
+            ) from error
+        raise damaged(path, ValueError("it is no pickle of plain values")) from error
+    except PICKLE_ERRORS as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
 
 
-def _stored_bytes(path: Path) -> int:
-    """What the file holds, which is more than its size only where somebody has compressed it."""
+def stored_bytes(path: Path) -> int:
+    """What a file by `torch.save` holds: more than its size where somebody has compressed it.
+
+    Call it before `torch.load`, which believes what the file says of sizes.
+
+    Raises:
+        SparsifyError: It would become absurdly large.
+        OSError: It cannot be read.
+        EOFError: It is empty.
+        zipfile.BadZipFile: It is damaged.
+    """
     size = path.stat().st_size
+    if not size:
+        raise EOFError("it is empty")
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            if text.find(_BYTES_BY_LENGTH) >= 0:
+                raise SparsifyError(_HOLDS_BYTES)
         return size
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    Room(size).take("its content", [unpacked], 1)
+        Room(size).take("its content", [unpacked], 1)
+        for entry in archive.infolist():
+            if entry.filename.endswith(".pkl") and _BYTES_BY_LENGTH in archive.read(entry):
+                raise SparsifyError(_HOLDS_BYTES)
     return unpacked
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsify.bitmask import Packed, unpack
 from sparsify.errors import SparsifyError
-from sparsify.onnx_tensors import read_onnx
+from sparsify.onnx_tensors import GRAPH_ERRORS, read_onnx
 from sparsify.plain import damaged, plain
 from sparsify.seals import is_intact, onnx_entries, tensor_entries
 from sparsify.state_dicts import read_state_dict
@@ -110,7 +110,10 @@ def _pt(path: Path) -> Weights:
 def _onnx(path: Path) -> Weights:
     content = read_onnx(path)
     own = own_metadata(content.model)
-    intact = is_intact(own, onnx_entries(own, content.model), path)
+    try:
+        intact = is_intact(own, onnx_entries(own, content.model), path)
+    except GRAPH_ERRORS as error:
+        raise damaged(path, error) from error
     others = {k: v for k, v in content.properties.items() if not k.startswith(ONNX_PREFIX)}
     return Weights("onnx", content.tensors, {**others, **own}, content.operators, intact)
 

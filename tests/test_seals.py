@@ -87,6 +87,45 @@ def test_files_written_again_by_their_libraries_are_intact(artifacts, tmp_path):
         assert weights_table(artifact) == weights_table(load_artifact(artifacts["dense"]))
 
 
+def stored_otherwise(model):
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).ravel()
+            tensor.ClearField("raw_data")
+            tensor.float_data.extend(values)
+    return model
+
+
+def annotated(model):
+    model.graph.name, model.graph.doc_string = "named", "noted"
+    model.producer_name, model.ir_version = "a tool", 9
+    for number, node in enumerate(model.graph.node):
+        node.name, node.doc_string = f"node {number}", "noted"
+        node.metadata_props.add(key="seen", value="yes")
+    del model.graph.value_info[:]
+    return model
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [onnx.shape_inference.infer_shapes, stored_otherwise, annotated],
+    ids=lambda f: f.__name__,
+)
+def test_what_makes_no_difference_in_a_graph_is_none(artifacts, tmp_path, caplog, tool):
+    onnx.save(tool(onnx.load(artifacts["onnx"])), tmp_path / "model.onnx")
+    assert load_artifact(tmp_path / "model.onnx").architecture is not None
+    assert not caplog.records
+
+
+def test_other_connections_are_damage(artifacts, tmp_path):
+    model = onnx.load(artifacts["onnx"])
+    relus = [node for node in model.graph.node if node.op_type == "Relu"]
+    relus[1].input[0] = relus[0].input[0]
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(SparsifyError, match="is damaged"):
+        load_artifact(tmp_path / "model.onnx")
+
+
 def test_a_file_that_another_tool_changed_is_anothers(artifacts, tmp_path, caplog):
     halved, quantised = tmp_path / "half.safetensors", tmp_path / "half.onnx"
     with safe_open(artifacts["dense"], "pt") as file:

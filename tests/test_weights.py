@@ -307,3 +307,24 @@ def test_types_that_cannot_be_counted_are_refused(tmp_path, kind, size, message)
     (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
     with pytest.raises(SparsifyError, match=message):
         load_artifact(tmp_path / "m.safetensors")
+
+
+class _Filled:
+    """Unpickles to as many bytes as a number says."""
+
+    def __reduce__(self):
+        return bytearray, (10**10,)
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}])
+def test_a_pickle_does_not_fill_the_memory(tmp_path, options):
+    torch.save({"a": _Filled()}, tmp_path / "model.pt", **options)
+    with pytest.raises(SparsifyError, match="bytearray"):
+        read_weights(tmp_path / "model.pt")
+
+
+def test_a_pickle_of_objects_is_refused_without_advice_to_run_it(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(SparsifyError, match=r"objects besides tensors.*state_dict") as caught:
+        read_weights(tmp_path / "model.pt")
+    assert "weights_only" not in str(caught.value)

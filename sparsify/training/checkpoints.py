@@ -8,10 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
-import struct
-import tarfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -19,28 +15,12 @@ from typing import IO, Any
 import torch
 
 from sparsify.errors import SparsifyError
+from sparsify.state_dicts import PICKLE_ERRORS, stored_bytes
 
 _MARK = b"\nsparsify sha256 "
 _SEAL_BYTES = len(_MARK) + 2 * hashlib.sha256().digest_size
 _MOST_BYTES = 1 << 36
 _CHUNK = 1 << 20
-# What unpickling a file ends in that somebody has made up, seal and all.
-_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    EOFError,
-    OSError,
-    MemoryError,
-    pickle.PickleError,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-)
 
 
 class DamagedError(SparsifyError):
@@ -65,11 +45,14 @@ def load(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             _verify(file, path)
+            stored_bytes(path)  # somebody may have made it up, seal and all
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DamagedError(f"'{path}' is missing") from error
-    except _ERRORS as error:
+    except DamagedError:
+        raise
+    except (*PICKLE_ERRORS, OSError, SparsifyError) as error:
         raise DamagedError(f"'{path}' is damaged") from error
     if not isinstance(content, dict):
         raise DamagedError(f"'{path}' is damaged")
