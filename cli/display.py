@@ -20,7 +20,10 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-_CONTROLS = re.compile(r"[^\n\t -~\xa0-\U0010ffff]|[\ud800-\udfff]")
+# Besides what steers a terminal, what has no width or turns the direction of writing.
+_CONTROLS = re.compile(
+    r"[^\n\t -~\xa0-\U0010ffff]|[\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+)
 PIPE_WIDTH = 160  # columns where no terminal limits them
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
 

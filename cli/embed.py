@@ -11,6 +11,7 @@ import numpy as np
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
 from sparsify.cli.options import PATH, threads_option, trust_option
+from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.speech.layouts import list_speech
@@ -161,8 +162,6 @@ def _gather(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        return read_text(path, MOST_LIST_BYTES).splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no list '{path}'") from error
-    except UnicodeDecodeError as error:
-        raise SparsifyError(f"list '{path}' is not UTF-8 text") from error

@@ -122,6 +122,11 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            if _ran_out_of_memory(error):
+                raise BadInputError(
+                    f"memory ran out ({_first_line(error)}): use a machine with more, or less of"
+                    " everything, such as --set training.batch_size=…"
+                ) from error
             # What nobody foresaw is one sentence, too, and says that it is a defect.
             if debugging():
                 traceback.print_exc()
@@ -129,6 +134,16 @@ class LazyGroup(click.Group):
                 f"unforeseen {type(error).__name__}: {_sentence(error)}"
                 " (a defect of sparsify; --debug shows where)"
             ) from error
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """PyTorch says so in a `RuntimeError`."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
 
 
 def _sentence(error: Exception) -> str:

@@ -142,7 +142,7 @@ def train_command(
                 content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
                 emit_json(content) if as_json else show_preview(out, resolved, foreseen)
             return
-        finished = together.from_main(RunDirectory(output).summary) if resume else None
+        finished = together.from_main(RunDirectory(output).complete) if resume else None
         if finished is not None:
             console.print(f"'{output}' is complete; nothing is left to do.", markup=False)
             summary = finished

@@ -25,6 +25,7 @@ from torch import nn
 from sparsify.artifact import Artifact, load_artifact
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
+from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe_sections import FrontEnd
 from sparsify.section import validate
 from sparsify.verification.embedding import Embedder
@@ -46,12 +47,22 @@ def torch_network(model: nn.Module, threads: int | None = None) -> Network:
     Args:
         model: Maps features to embeddings; put into eval mode.
         threads: Threads per call; PyTorch's setting by default.
+
+    Raises:
+        SparsifyError: In a call, the model does not take such features.
     """
     model.eval()
+    architecture = getattr(model, "architecture", None)
+    name = architecture.name if isinstance(architecture, Architecture) else type(model).__name__
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode(), _torch_threads(threads):
-            return model(torch.from_numpy(feats)).numpy()
+        try:
+            with errors_of(name), torch.inference_mode(), _torch_threads(threads):
+                return model(torch.from_numpy(feats)).numpy()
+        except RuntimeError as error:
+            raise SparsifyError(
+                f"'{name}' does not accept features of shape {feats.shape}: {_first_line(error)}"
+            ) from error
 
     return embed
 

@@ -14,6 +14,7 @@ from sparsify.errors import SparsifyError
 
 MOST_YAML_BYTES = 1 << 18
 MOST_JSON_BYTES = 1 << 28
+MOST_LIST_BYTES = 1 << 30
 _DEEPEST = 64
 _MOST_NODES = 50_000  # of a YAML document, its aliases written out
 _MOST_DIGITS = 20
@@ -123,7 +124,7 @@ def read_text(path: Path, most_bytes: int) -> str:
     if len(content) > most_bytes:
         raise SparsifyError(f"'{path}' is larger than {most_bytes >> 10} KiB")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SparsifyError(f"'{path}' is not UTF-8 text: {error}") from error
 

@@ -69,7 +69,7 @@ class DataSection(Section):
 
     path: str = "synthetic"
     layout: Layout = "auto"
-    crop_seconds: float = Field(default=1.5, gt=0.1)
+    crop_seconds: float = Field(default=1.5, gt=0.1, le=3600)
     validation_speakers: int = Field(default=10, ge=2)
     synthetic_speakers: int = Field(default=48, ge=4)
     synthetic_utterances: int = Field(default=12, ge=2)
@@ -145,7 +145,7 @@ class LargeMarginSection(Section):
 
     begin: Fraction = 1.0
     margin: float = Field(default=0.5, ge=0, lt=1.5)
-    crop_seconds: float = Field(default=6.0, gt=0.1)
+    crop_seconds: float = Field(default=6.0, gt=0.1, le=3600)
 
 
 class ObjectiveSection(Section):
@@ -226,8 +226,8 @@ class TrainingSection(Section):
         validate_every: Steps between validations and checkpoints.
     """
 
-    steps: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=64, ge=2)
+    steps: int = Field(default=1000, ge=1, le=10**9)
+    batch_size: int = Field(default=64, ge=2, le=10**6)
     micro_batches: int = Field(default=1, ge=1)
     schedule: Literal["cosine", "exponential", "plateau"] = "cosine"
     warmup: Fraction = 0.05

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -69,7 +70,8 @@ class Architecture:
             SparsifyError: The name is unknown or an option does not fit.
         """
         model = _build(self)
-        model.architecture = self  # type: ignore[assignment]
+        with errors_of(self.name):
+            model.architecture = self  # type: ignore[assignment]
         return model
 
 
@@ -99,6 +101,28 @@ def require_trust(name: str, source: str, *, trust: bool) -> None:
             f"{source} names code for its network, '{name}', which would be imported and run: add"
             " --trust (in Python trust=True) if you trust whoever made the file"
         )
+
+
+@contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Within it, whatever the code behind `module:factory` raises becomes a sentence that names it.
+
+    Args:
+        name: Of an architecture; if it is ours, what is raised is let through.
+
+    Raises:
+        SparsifyError: The code is not ours, and raised something or wanted to end the process.
+    """
+    try:
+        yield
+    except SparsifyError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not names_code(name):
+            raise
+        raise SparsifyError(
+            f"the code of '{name}' raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def build_model(name: str, /, **options: Any) -> nn.Module:
@@ -135,7 +159,8 @@ def _build(architecture: Architecture) -> nn.Module:
     factory = _factory(name)
     try:
         inspect.signature(factory).bind(**options)
-        model = factory(**options)
+        with errors_of(name):
+            model = factory(**options)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())[:_MOST_SHOWN]
         raise SparsifyError(f"model '{name}' cannot be built with {given}: {error}") from error
@@ -153,12 +178,13 @@ def _factory(name: str) -> Callable[..., Any]:
     if not names_code(name):
         raise SparsifyError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
     module_name, _, attribute = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise SparsifyError(
-            f"cannot import model '{name}' (is its folder on PYTHONPATH?): {error}"
-        ) from error
+    with errors_of(name):
+        try:
+            factory = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise SparsifyError(
+                f"cannot import model '{name}' (is its folder on PYTHONPATH?): {error}"
+            ) from error
     if not callable(factory):
         raise SparsifyError(f"'{name}' cannot be called: name a class or a function")
     return factory

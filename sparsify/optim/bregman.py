@@ -259,6 +259,7 @@ class BregmanOptimizer(SparseOptimizer):
         if group["regularizer"] is not None and "mask" not in state:
             if self._landed:  # it was frozen at the landing
                 state["mask"] = local_like(parameter, local(parameter) != 0)
+                self._follow_weight(group, parameter)
             else:
                 self._dual(group, parameter)
         return state
@@ -267,7 +268,8 @@ class BregmanOptimizer(SparseOptimizer):
         """What a step of some parameters of a group works on, from the last step if it is that."""
         known = self._plans.get(key)
         states = [self.state.get(parameter) for parameter in parameters]
-        settings = (group["regularizer"], bool(group.get("momentum")), self._landed)
+        traced = torch.compiler.is_compiling()
+        settings = (group["regularizer"], bool(group.get("momentum")), self._landed, traced)
         if known is None or not known.holds_for(parameters, states, settings):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
@@ -345,10 +347,22 @@ class BregmanOptimizer(SparseOptimizer):
         weight.copy_(values * self._gain(group))
         _revive(weight, mask)
         state["mask"] = local_like(parameter, mask)
-        if dual.dtype == weight.dtype:
-            del state["dual"]
-        else:  # stays as the precise copy of weights that are too coarse for small updates
+        self._follow_weight(group, parameter)
+        if "dual" in state:  # more precise than the weights
             local(dual).copy_(values)
+
+    def _follow_weight(self, group: dict[str, Any], parameter: Tensor) -> None:
+        """Makes the dual of a parameter whose mask is held a copy of its weights, if one is needed.
+
+        That is where the weights are too coarse for small updates.
+        """
+        state = self.state[parameter]
+        if "dual" not in state:
+            return
+        if state["dual"].dtype == parameter.dtype:
+            del state["dual"]
+        else:
+            local(state["dual"]).copy_(local(parameter)).div_(self._gain(group))
 
     def _check_lambda(self, value: float) -> None:
         super()._check_lambda(value)
@@ -414,7 +428,8 @@ class BregmanOptimizer(SparseOptimizer):
 
     def _compiles(self, tensor: Tensor) -> bool:
         """Whether the C code computes this tensor's step."""
-        if self._fused is False or self._foreach:
+        # torch.compile can trace neither addresses nor a call of C.
+        if self._fused is False or self._foreach or torch.compiler.is_compiling():
             return False
         if compiled.fits(tensor):
             return True

@@ -56,7 +56,8 @@ def write_document(
     )
     with replacing(path) as temporary:
         page = render(element("html", head, body, lang="en"))
-        temporary.write_text(f"<!doctype html>\n{page}\n", "utf-8")
+        # Names of files may hold bytes that are no characters.
+        temporary.write_text(f"<!doctype html>\n{page}\n", "utf-8", errors="replace")
 
 
 def figure(title: str, about: str, *content: Child) -> Element:

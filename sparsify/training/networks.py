@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsify.artifact import load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.models.registry import build_model
+from sparsify.models.registry import build_model, errors_of
 from sparsify.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -92,7 +92,7 @@ def embedding_dim(network: nn.Module, recipe: Recipe) -> int:
     feats = torch.zeros(2, 100, recipe.front_end.num_mel_bins)
     network.eval()
     try:
-        with torch.inference_mode():
+        with errors_of(recipe.model.name), torch.inference_mode():
             shape = network(feats).shape
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SparsifyError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.artifact import MODEL_FILE
+from sparsify.artifact import MODEL_FILE, load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import clear_temporaries, locked, replacing
@@ -282,6 +282,21 @@ class RunDirectory:
             SparsifyError: The summary is damaged.
         """
         return self._summary()[0]
+
+    def complete(self) -> dict[str, Any] | None:
+        """The summary, or `None` where resuming has something to do.
+
+        That is also so where summary or model are gone or damaged, which is logged: the checkpoint
+        delivers them again.
+        """
+        try:
+            summary = self.summary()
+            if summary is not None:
+                load_artifact(self.model_file)
+        except SparsifyError as error:
+            logger.warning("%s; the end of the run is made again from its checkpoint", error)
+            return None
+        return summary
 
     def _summary(self) -> tuple[dict[str, Any] | None, dict[str, str]]:
         """The summary and the digests of the run's texts, as far as it has them."""

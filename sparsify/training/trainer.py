@@ -107,7 +107,7 @@ def train(
         if resume:
             if together.main:
                 alone.enter_context(run.locked())
-            finished = together.from_main(run.summary)
+            finished = together.from_main(run.complete)
             if finished is not None:
                 return finished
         saved = together.from_main(run.load_checkpoint) if resume else None
@@ -271,7 +271,8 @@ class Trainer:
         """The average of those finalists that have the zeros of the last."""
         network, ignore = self.learner.network, self.recipe.model.ignore
         states = {step: self.run.load_validated(step) for step in self.finalists.errors}
-        steps = same_zeros(states, prunable_parameters(network, ignore))
+        with _fitting(self.run):
+            steps = same_zeros(states, prunable_parameters(network, ignore))
         if len(steps) < len(states):
             logger.info(
                 "averaging %d of %d models: others have other zeros", len(steps), len(states)
@@ -286,7 +287,8 @@ class Trainer:
         """Completes the delivered file and writes the summary."""
         network = self.learner.network
         if averaged is None or not averaged["selected"]:
-            network.load_state_dict(self.run.load_validated(self.best.step))
+            with _fitting(self.run):
+                network.load_state_dict(self.run.load_validated(self.best.step))
         mean = mean_embedding(
             network, self.data.train, self.data.cache, self.learner.filterbank, self.recipe.seed
         )

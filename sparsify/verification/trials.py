@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
 
 _WORDS = {"target": True, "nontarget": False}
@@ -240,13 +241,11 @@ def _read_models(path: Path, index: dict[str, int]) -> dict[str, list[int]]:
 def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that is not blank, and its number."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_text(path, MOST_LIST_BYTES).splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no {content} '{path}'") from error
     except OSError as error:
         raise SparsifyError(f"cannot read {content} '{path}': {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SparsifyError(f"{content} '{path}' is not UTF-8 text") from error
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if fields:

@@ -125,3 +125,8 @@ def test_a_mean_embedding_that_is_none_is_refused(artifacts, text):
     model.artifact.metadata["embedding_mean"] = text
     with pytest.raises(SparsifyError, match="embedding_mean"):
         _ = model.embedding_mean
+
+
+def test_features_that_a_network_does_not_take_are_one_sentence(sparse_model):
+    with pytest.raises(SparsifyError, match=r"'ecapa-tdnn' does not accept .*\(1, 20, 8\)"):
+        torch_network(sparse_model)(np.zeros((1, 20, 8), dtype=np.float32))

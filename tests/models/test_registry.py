@@ -1,5 +1,6 @@
 """Networks by name, and what happens to names that are none."""
 
+import importlib
 import resource
 import sys
 import types
@@ -42,6 +43,28 @@ def test_any_factory_that_the_user_names_will_do(monkeypatch):
         build_model("own_networks:number")
     with pytest.raises(SparsifyError, match="cannot be called"):
         build_model("own_networks:text")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "syntax error",
+        "1 / 0",
+        "raise KeyError('x')",
+        "raise SystemExit(0)",
+        "def make(): raise AssertionError('no')",
+        "def make(): raise SystemExit(0)",
+        "def make(): return undefined",
+        "class make: pass",
+    ],
+)
+def test_whatever_the_users_code_raises_names_it(tmp_path, monkeypatch, code):
+    (tmp_path / "raising_network.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "raising_network", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(SparsifyError, match="raising_network:make"):
+        build_model("raising_network:make")
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,18 @@ def test_weights_that_freeze_and_thaw_are_of_the_set_only_in_between(kind, how):
         counted = weights[:1] if frozen else weights
         assert optimizer.sparsity == pytest.approx(_sparsity(counted)) == pytest.approx(0.5)
         assert torch.equal(weights[1], before) == frozen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_thaw_after_landing_keep_their_zeros(kind, how):
+    weights = _weights()
+    optimizer = kind(_groups(weights)[0], lr=0.01, lambda_rule=QuantileLambda(0.9), **how)
+    for seed in range(4):
+        _step(optimizer, weights, seed, busy=(0, 1))
+    weights[1].requires_grad_(False)
+    optimizer.land(0.9)
+    zeros, before = weights[1] == 0, weights[1].detach().clone()
+    weights[1].requires_grad_(True)
+    _step(optimizer, weights, 5, busy=(0, 1))
+    assert torch.equal(weights[1] == 0, zeros)
+    assert 0 < (weights[1] - before).abs().max() < 0.2  # a step, not a leap

@@ -175,3 +175,24 @@ def test_no_step_waits_for_the_device(kind, foreach, rule, network):
     optimizer.step()
     with pytest.raises(RuntimeError, match="meta"):
         float(optimizer.lam)
+
+
+@pytest.mark.parametrize("kind", [AdaBreg, LinBreg])
+def test_a_compiled_training_step_is_that_of_the_optimizer(kind):
+    def trained(compiled):
+        torch.manual_seed(0)
+        model = nn.Linear(8, 8)
+        rule = QuantileLambda(0.5, every=1)
+        optimizer = kind(parameter_groups(model), lr=0.01, lambda_rule=rule)
+
+        def step():
+            model(torch.ones(2, 8)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        step = torch.compile(step, backend="eager") if compiled else step
+        for _ in range(3):
+            step()
+        return model.weight
+
+    torch.testing.assert_close(trained(True), trained(False))

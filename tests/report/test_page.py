@@ -16,6 +16,8 @@ from sparsify.comparison.rows import collect_run
 from sparsify.comparison.tables import to_csv
 from sparsify.report.curves import QUANTITIES
 from sparsify.report.differences import differences_section
+from sparsify.report.document import write_document
+from sparsify.report.markup import element
 from sparsify.report.page import write_report
 from sparsify.report.plot import styles_of
 from sparsify.training.run_directory import RunDirectory
@@ -289,3 +291,8 @@ def test_results_keep_every_quantity_that_is_drawn(tmp_path):
     columns = [quantity.column for quantity in QUANTITIES]
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1} | dict.fromkeys(columns, 0.5)))
     assert set(read_curves(RunDirectory(tmp_path))) == {"step", *columns}
+
+
+def test_names_with_bytes_that_are_no_characters_are_written(tmp_path):
+    write_document(tmp_path / "page.html", "run-\udcfc", "of \udcfc", element("p", "\udcfc"), {})
+    assert "run-?" in (tmp_path / "page.html").read_text("utf-8")

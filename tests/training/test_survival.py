@@ -346,3 +346,19 @@ def test_changes_to_the_texts_of_a_complete_run_are_noticed(runs, tmp_path, capl
     del summary["digests"]  # by a tool that knows nothing of it
     run.summary_file.write_text(json.dumps(summary))
     assert run.summary() == summary
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: (run / "model.safetensors").unlink(),
+        lambda run: flip(run / "model.safetensors"),
+        lambda run: flip(run / "summary.json"),
+    ],
+)
+def test_a_complete_run_whose_result_is_lost_makes_it_again(damage, runs, tmp_path, caplog):
+    path = shutil.copytree(runs / "straight", tmp_path / "run")
+    damage(path)
+    train(tiny(), path, resume=True)
+    assert "made again from its checkpoint" in caplog.text
+    assert content(path) == content(runs / "straight")
