@@ -56,11 +56,16 @@ def build_network(recipe: Recipe) -> nn.Module:
     """The recipe's network with its first random weights.
 
     Raises:
-        SparsifyError: The model is unknown, or a pattern of `model.ignore` protects nothing, which
-            is a typo, or they leave nothing to prune.
+        SparsifyError: The model is unknown or complex, or a pattern of `model.ignore` protects
+            nothing, which is a typo, or they leave nothing to prune.
     """
     torch.manual_seed(recipe.seed)
     network = build_model(recipe.model.name, **recipe.model.options)
+    if any(parameter.is_complex() for parameter in network.parameters()):
+        raise SparsifyError(
+            f"'{recipe.model.name}' has complex parameters, which cannot be trained here: hold real"
+            " and imaginary parts apart"
+        )
     if not prunable_parameters(network, recipe.model.ignore):
         raise SparsifyError(
             f"nothing is left to prune in '{recipe.model.name}': it has no convolutions or linear"
