@@ -56,13 +56,14 @@ def torch_network(model: nn.Module, threads: int | None = None) -> Network:
     name = architecture.name if isinstance(architecture, Architecture) else type(model).__name__
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            with errors_of(name), torch.inference_mode(), _torch_threads(threads):
+        with errors_of(name), torch.inference_mode(), _torch_threads(threads):
+            try:
                 return model(torch.from_numpy(feats)).numpy()
-        except RuntimeError as error:
-            raise SparsifyError(
-                f"'{name}' does not accept features of shape {feats.shape}: {_first_line(error)}"
-            ) from error
+            except RuntimeError as error:
+                raise SparsifyError(
+                    f"'{name}' does not accept features of shape {feats.shape}:"
+                    f" {_first_line(error)}"
+                ) from error
 
     return embed
 

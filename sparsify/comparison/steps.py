@@ -59,7 +59,7 @@ def missing_steps(
 ) -> Iterator[Step]:
     """The steps of a run that have left no file yet, in their order."""
     run = RunDirectory(output / RUNS / cell.name)
-    if run.complete() is None:
+    if run.summary() is None:
         if run.recipe_file.is_file():
             start = ["--resume"]
         else:

@@ -96,14 +96,15 @@ def embedding_dim(network: nn.Module, recipe: Recipe) -> int:
     """
     feats = torch.zeros(2, 100, recipe.front_end.num_mel_bins)
     network.eval()
-    try:
-        with errors_of(recipe.model.name), torch.inference_mode():
-            shape = network(feats).shape
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise SparsifyError(
-            f"model '{recipe.model.name}' does not accept features (B, T,"
-            f" {recipe.front_end.num_mel_bins}): {error}"
-        ) from error
+    with errors_of(recipe.model.name):
+        try:
+            with torch.inference_mode():
+                shape = network(feats).shape
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise SparsifyError(
+                f"model '{recipe.model.name}' does not accept features (B, T,"
+                f" {recipe.front_end.num_mel_bins}): {error}"
+            ) from error
     if len(shape) != 2 or shape[0] != 2:
         raise SparsifyError(
             f"model '{recipe.model.name}' must map features (B, T, F) to embeddings (B, D),"

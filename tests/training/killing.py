@@ -95,11 +95,11 @@ class Moments:
             unlink(path, **options)
 
         def watched_write(write):
-            def half_first(path, content, *arguments):
+            def half_first(path, content, *arguments, **options):
                 if ours(path):
-                    write(path, content[: len(content) // 2], *arguments)
+                    write(path, content[: len(content) // 2], *arguments, **options)
                     self.come(f"half {name(path)}")
-                return write(path, content, *arguments)
+                return write(path, content, *arguments, **options)
 
             return half_first
 
