@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparsify.speech.synthetic import write_synthetic
+from sparsify.corpus.synthetic import write_synthetic
 from sparsify.verification.trials import make_trials, write_trials
 
 COMMANDS_FILE = "commands.sh"

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsify.audio.parallel import available_cores
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import ModelSection
-from sparsify.speech.parallel import available_cores
+from sparsify.recipe.sections import ModelSection
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from sparsify import load_model
 from sparsify.benchmarks.device_part import Row, Setting, attempt, failed, skipped
 from sparsify.methods.bregman import AdaBregMethod
-from sparsify.recipe import Recipe, load_recipe
+from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.sparsity.masks import zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute

@@ -20,13 +20,13 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from sparsify.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import Network, onnx_network, torch_network
 from sparsify.exporters.onnx import export_onnx
 from sparsify.exporters.twin import write_dense_twin
 from sparsify.progress import Track, silent
-from sparsify.speech.parallel import available_cores
 
 _TIMED_RUNS = 3  # per turn, after one that is not timed
 

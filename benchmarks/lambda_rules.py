@@ -31,7 +31,7 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.files import replacing
 from sparsify.methods.registry import method_options, same_training
-from sparsify.recipe import Recipe, load_recipe
+from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 from sparsify.verification.evaluate import evaluate

@@ -63,11 +63,11 @@ def measure_start(manifest: Path) -> dict[str, Any]:
     import torch  # noqa: F401, PLC0415 - what the measurement is about
 
     peaks["torch imported"] = books.entry()
-    from sparsify.recipe import parse_recipe  # noqa: PLC0415
-    from sparsify.speech.batches import CropBatches, training_batches  # noqa: PLC0415
-    from sparsify.speech.cache import load_audio  # noqa: PLC0415
-    from sparsify.speech.corpus import split_speakers  # noqa: PLC0415
-    from sparsify.speech.layouts import load_corpus  # noqa: PLC0415
+    from sparsify.corpus.cache import load_audio  # noqa: PLC0415
+    from sparsify.corpus.corpus import split_speakers  # noqa: PLC0415
+    from sparsify.corpus.layouts import load_corpus  # noqa: PLC0415
+    from sparsify.recipe.recipe import parse_recipe  # noqa: PLC0415
+    from sparsify.training.batches import CropBatches, training_batches  # noqa: PLC0415
 
     training = {"steps": STEPS, "batch_size": BATCH, "workers": WORKERS}
     recipe = parse_recipe({"data": {"path": str(manifest)}, "training": training}, "benchmark")

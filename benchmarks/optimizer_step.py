@@ -43,7 +43,7 @@ from sparsify.benchmarks.timing import (
     waits,
 )
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.recipe_sections import ModelSection
+from sparsify.recipe.sections import ModelSection
 
 EVERY = 10
 ROUNDS = 21

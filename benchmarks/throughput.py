@@ -22,11 +22,11 @@ import torch
 from sparsify.benchmarks.device_part import NETWORKS, Row, Setting, attempt, goal, skipped
 from sparsify.benchmarks.timing import milliseconds, paired_ratio, synchronize, waits
 from sparsify.benchmarks.training_step import LONG, Stepper
-from sparsify.recipe import Recipe, parse_recipe
-from sparsify.speech.batches import Batch, crop_samples, default_workers, training_batches
-from sparsify.speech.cache import AudioCache
-from sparsify.speech.corpus import Corpus
-from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.corpus.cache import AudioCache
+from sparsify.corpus.corpus import Corpus
+from sparsify.corpus.synthetic import synthetic_corpus
+from sparsify.recipe.recipe import Recipe, parse_recipe
+from sparsify.training.batches import Batch, crop_samples, default_workers, training_batches
 
 PRECISIONS = ("fp32", "bf16")
 MOST_OVERHEAD = 0.05

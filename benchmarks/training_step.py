@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from sparsify.audio.features import Filterbank
 from sparsify.benchmarks.timing import Marks, in_turns, median_ms, milliseconds
+from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.documents import to_json
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
 from sparsify.optim.lambda_rules import FixedLambda
-from sparsify.recipe import Recipe, load_recipe
-from sparsify.speech.batches import Batch, CropBatches, training_batches
-from sparsify.speech.features import Filterbank
-from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.recipe.recipe import Recipe, load_recipe
+from sparsify.training.batches import Batch, CropBatches, training_batches
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner

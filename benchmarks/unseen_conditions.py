@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from sparsify.audio.decode import AUDIO_SUFFIXES, Samples, read_audio
+from sparsify.audio.resampling import resample
+from sparsify.augment.augment import limit_peak, mix
+from sparsify.augment.corruption import utterance_rng
+from sparsify.augment.recordings import Recordings
+from sparsify.augment.reverb import reverberate, simulated_room
 from sparsify.errors import SparsifyError
-from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
-from sparsify.speech.augment import limit_peak, mix
-from sparsify.speech.corruption import utterance_rng
-from sparsify.speech.recordings import Recordings
-from sparsify.speech.resampling import resample
-from sparsify.speech.reverb import reverberate, simulated_room
 
 RATE, TELEPHONE_RATE = 16_000, 8_000
 TELEPHONE_HZ = (300, 3400)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sparsify.audio.parallel import available_cores
 from sparsify.cli.comparison_display import comparison_display, show_results
 from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.comparison_plan import METHODS, SEEDS, TARGETS, plan_of
@@ -31,9 +32,8 @@ from sparsify.comparison.means import expected_metrics
 from sparsify.comparison.results import Part, gather, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
-from sparsify.recipe import recipe_names
+from sparsify.recipe.recipe import recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
-from sparsify.speech.parallel import available_cores
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from sparsify.comparison.results import differing_keys, read_results
 from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import require_trust
-from sparsify.recipe import Recipe, load_recipe
-from sparsify.section import validate
+from sparsify.recipe.recipe import Recipe, load_recipe
+from sparsify.recipe.validation import validate
 from sparsify.training.networks import network_assignments
 
 METHODS = ("dense", "adabreg", "linbreg", "gmp")

@@ -18,9 +18,9 @@ from sparsify.cli.display import (
 )
 from sparsify.cli.options import PATH
 from sparsify.cli.speech_mini import speech_mini_command
-from sparsify.recipe_sections import Layout
-from sparsify.speech.corpus import describe
-from sparsify.speech.prepare import Prepared, prepare
+from sparsify.corpus.corpus import describe
+from sparsify.corpus.prepare import Prepared, prepare
+from sparsify.recipe.sections import Layout
 
 _SHOWN = 5
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
 from sparsify.cli.options import PATH, threads_option, trust_option
+from sparsify.corpus.layouts import list_speech
+from sparsify.corpus.utterances import Utterance
 from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
-from sparsify.speech.layouts import list_speech
-from sparsify.speech.utterances import Utterance
 from sparsify.verification.embedding import embeddings_or_errors, utterance_recordings
 from sparsify.verification.tables import EmbeddingTable, check_table, write_table
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 from rich.table import Table
 
-from sparsify.artifact import Layout, load_artifact
+from sparsify.artifact.artifact import Layout, load_artifact
 from sparsify.benchmarks.inference import Benchmark, benchmark
 from sparsify.cli.display import (
     GateError,

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from rich.bar import Bar
 from rich.table import Table
 
-from sparsify.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.cli.display import (
     GateError,
     emit_json,

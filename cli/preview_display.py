@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sparsify.cli.display import human_bytes
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 
 
 def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> None:

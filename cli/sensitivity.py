@@ -10,12 +10,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from sparsify.artifact import Artifact
+from sparsify.artifact.artifact import Artifact
+from sparsify.audio.features import Filterbank
 from sparsify.cli.display import out, track
+from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.features import Filterbank
-from sparsify.speech.synthetic import synthetic_corpus
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import (
     Features,
     audio_features,

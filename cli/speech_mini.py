@@ -8,7 +8,7 @@ import click
 
 from sparsify.cli.display import emit_json, json_option, out, track, verbosity_options
 from sparsify.cli.options import PATH
-from sparsify.speech.speech_mini import build
+from sparsify.corpus.speech_mini import build
 
 
 @click.command(

@@ -25,7 +25,7 @@ from sparsify.comparison.results import Part, gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, option_names, same_training, with_all_options
 from sparsify.models.registry import model_names, require_trust
-from sparsify.recipe import Recipe, load_recipe, recipe_names
+from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.distributed import Joined
 from sparsify.training.networks import network_assignments

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_errors
 from torch import nn
 
-from sparsify.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact, load_artifact
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, errors_of
-from sparsify.recipe_sections import FrontEnd
-from sparsify.section import validate
+from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import validate
 from sparsify.verification.embedding import Embedder
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from sparsify.artifact import Artifact, Layout, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, Layout, load_artifact, weights_table
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import network_of, torch_network
 from sparsify.exporters.onnx import export_onnx

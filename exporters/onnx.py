@@ -21,13 +21,13 @@ from onnx_ir.passes.common import (
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
-from sparsify.artifact import Artifact, canonical_state, provenance
+from sparsify.artifact.artifact import Artifact, canonical_state, provenance
+from sparsify.artifact.seals import onnx_entries, seal
+from sparsify.artifact.weights import ONNX_PREFIX, own_metadata
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
-from sparsify.recipe_sections import FrontEnd
-from sparsify.seals import onnx_entries, seal
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.weights import ONNX_PREFIX, own_metadata
 
 # What the exporter's operators are written for, so that no version conversion touches the graph.
 # The file format of the same release is all it needs, and what onnxruntime reads since 1.14;

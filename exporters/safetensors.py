@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsify.artifact import Artifact, Layout, write_artifact
+from sparsify.artifact.artifact import Artifact, Layout, write_artifact
 
 
 def export_safetensors(artifact: Artifact, output: Path, layout: Layout = "dense") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsify.artifact import Artifact, copy_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, copy_artifact, weights_table
 from sparsify.exporters.onnx import replace_weights
 
 _FALLBACK_SCALE = 0.01

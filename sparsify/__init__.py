@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparsify.artifact import load_model, save_model
+    from sparsify.artifact.artifact import load_model, save_model
     from sparsify.errors import SparsifyError
     from sparsify.models.registry import build_model
     from sparsify.optim.adabreg import AdaBreg
@@ -49,9 +49,9 @@ _HOMES = {
     "SparsifyError": "sparsify.errors",
     "build_model": "sparsify.models.registry",
     "clip_grad_norm_": "sparsify.optim.clipping",
-    "load_model": "sparsify.artifact",
+    "load_model": "sparsify.artifact.artifact",
     "parameter_groups": "sparsify.optim.groups",
-    "save_model": "sparsify.artifact",
+    "save_model": "sparsify.artifact.artifact",
     "sparsity_table": "sparsify.sparsity.table",
 }
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
-from sparsify.speech.layouts import load_corpus
+from sparsify.corpus.layouts import load_corpus
 from sparsify.verification.trials import read_trials
 
 SETTINGS = {

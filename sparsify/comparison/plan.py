@@ -12,7 +12,9 @@ import yaml
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.seals import source_digest
+from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
@@ -23,10 +25,8 @@ from sparsify.methods.registry import (
     method_options,
     pursues_target,
 )
-from sparsify.recipe import Recipe
-from sparsify.seals import source_digest
-from sparsify.section import OpenFraction, Section, validate
-from sparsify.speech._torchaudio import torchaudio_module
+from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.validation import OpenFraction, Section, validate
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.networks import build_network, starting_weights
 from sparsify.verification.embedding import locate

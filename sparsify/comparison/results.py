@@ -17,7 +17,7 @@ from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.schema import FORMAT_VERSION, ResultsFile
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
-from sparsify.section import validate
+from sparsify.recipe.validation import validate
 from sparsify.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)

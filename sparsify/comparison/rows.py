@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact import Artifact, copy_artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, copy_artifact, load_artifact, weights_table
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.schema import Evaluation, Latency, Summary
@@ -15,7 +15,7 @@ from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
 from sparsify.methods.registry import pursues_target
-from sparsify.section import Section, validate
+from sparsify.recipe.validation import Section, validate
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]

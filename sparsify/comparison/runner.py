@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import torch
 
+from sparsify.audio.parallel import available_cores
 from sparsify.comparison.plan import Cell, Plan
 from sparsify.comparison.steps import (
     LOGS,
@@ -35,7 +36,6 @@ from sparsify.comparison.steps import (
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone
-from sparsify.speech.parallel import available_cores
 
 logger = logging.getLogger(__name__)
 

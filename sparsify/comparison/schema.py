@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from sparsify.comparison.plan import Scalar
-from sparsify.section import Fraction, OpenFraction, Section
+from sparsify.recipe.validation import Fraction, OpenFraction, Section
 
 FORMAT_VERSION = 2
 LARGEST = 1e100  # charts add and multiply what they show

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
 from sparsify.comparison.schema import Evaluation

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sparsify.section import Section
+from sparsify.recipe.validation import Section
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 

@@ -15,7 +15,7 @@ from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.sparse_optimizer import Groups
-from sparsify.section import Fraction, OpenFraction, Section
+from sparsify.recipe.validation import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sparsify.methods.base import Method, Task, adamw
-from sparsify.section import Section
+from sparsify.recipe.validation import Section
 
 
 class DenseOptions(Section):

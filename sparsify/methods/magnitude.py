@@ -9,7 +9,7 @@ from pydantic import Field
 from sparsify.methods.base import Task, adamw
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod, PrunedOnce
-from sparsify.section import Fraction
+from sparsify.recipe.validation import Fraction
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
-from sparsify.section import Section
+from sparsify.recipe.validation import Section
 from sparsify.sparsity.allocation import Allocation, layer_counts
 from sparsify.sparsity.masks import largest_in_each, largest_masks, zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters

@@ -15,7 +15,7 @@ from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule
 from sparsify.optim.prescribed import order_statistic
 from sparsify.optim.proximal import ProxSGD
-from sparsify.section import Fraction, Section
+from sparsify.recipe.validation import Fraction, Section
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial
 from sparsify.sparsity.table import sparsity_table

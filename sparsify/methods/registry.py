@@ -14,8 +14,8 @@ from sparsify.methods.prescribed_l1 import PrescribedL1
 from sparsify.methods.proximal import ProxSGDMethod
 from sparsify.methods.rewa import ReWA
 from sparsify.methods.rigl import RigL
-from sparsify.recipe import Recipe
-from sparsify.section import Section, validate
+from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.validation import Section, validate
 
 # In the order in which charts give them colours.
 _METHODS: dict[str, type[Method[Any]]] = {

@@ -8,7 +8,7 @@ from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import PrunedOnce
 from sparsify.optim.rewa import ReWAAdamW
-from sparsify.section import Fraction
+from sparsify.recipe.validation import Fraction
 from sparsify.sparsity.prunable import prunable_parameters
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsify.methods.base import Task, adamw
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod
-from sparsify.section import Fraction
+from sparsify.recipe.validation import Fraction
 from sparsify.sparsity.allocation import LayerwiseAllocation, layer_counts
 from sparsify.sparsity.masks import largest_in_each
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from sparsify.documents import MOST_YAML_BYTES, BoundedLoader, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
-from sparsify.recipe_sections import FrontEnd
-from sparsify.section import shown
+from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import shown
 
 TAG = "!"
 """Key under which `read_yaml` leaves the tag of a mapping."""

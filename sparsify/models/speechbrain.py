@@ -21,8 +21,8 @@ from sparsify.models.foreign import (
     refuse_other_settings,
 )
 from sparsify.models.registry import Architecture
-from sparsify.recipe_sections import FrontEnd
-from sparsify.section import validate
+from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import validate
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from sparsify.models.foreign import (
     refuse_other_settings,
 )
 from sparsify.models.registry import Architecture, model_names
-from sparsify.recipe_sections import FrontEnd
-from sparsify.section import shown, validate
+from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import shown, validate
 
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")

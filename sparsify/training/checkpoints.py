@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import torch
 
+from sparsify.artifact.state_dicts import PICKLE_ERRORS, stored_bytes
 from sparsify.errors import SparsifyError
-from sparsify.state_dicts import PICKLE_ERRORS, stored_bytes
 
 _MARK = b"\nsparsify sha256 "
 _SEAL_BYTES = len(_MARK) + 2 * hashlib.sha256().digest_size

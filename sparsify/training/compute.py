@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
-from sparsify.speech.parallel import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsify.audio.features import Filterbank
+from sparsify.augment.augment import Augmenter
+from sparsify.corpus.cache import AudioCache, load_audio
+from sparsify.corpus.corpus import Corpus, Skipped, split_speakers
+from sparsify.corpus.layouts import load_corpus
+from sparsify.corpus.synthetic import synthetic_corpus
+from sparsify.corpus.utterances import Utterance
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe import Recipe
-from sparsify.speech.augment import Augmenter
-from sparsify.speech.cache import AudioCache, load_audio
-from sparsify.speech.corpus import Corpus, Skipped, split_speakers
-from sparsify.speech.features import Filterbank
-from sparsify.speech.layouts import load_corpus
-from sparsify.speech.synthetic import synthetic_corpus
-from sparsify.speech.utterances import Utterance
+from sparsify.recipe.recipe import Recipe
 from sparsify.verification.embedding import Features
 from sparsify.verification.trials import Trials, make_trials
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import FrontEnd
+from sparsify.recipe.sections import FrontEnd
 from sparsify.training.compute import Compute
 
 

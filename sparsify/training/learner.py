@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sparsify.audio.features import Filterbank
+from sparsify.augment.spec_augment import spec_augment
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.methods.registry import build_method
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.table import SparsityTable, sparsity_table
-from sparsify.speech.batches import Batch
-from sparsify.speech.features import Filterbank
-from sparsify.speech.spec_augment import spec_augment
+from sparsify.training.batches import Batch
 from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparsify.audio.features import Filterbank
+from sparsify.corpus.cache import AudioCache
+from sparsify.corpus.corpus import Corpus
 from sparsify.errors import SparsifyError
-from sparsify.speech.cache import AudioCache
-from sparsify.speech.corpus import Corpus
-from sparsify.speech.features import Filterbank
 
 MOST_UTTERANCES = 2000
 

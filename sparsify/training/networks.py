@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model, errors_of
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsify.recipe_sections import DistillationSection
+from sparsify.recipe.sections import DistillationSection
 
 
 class AAMSoftmax(nn.Module):

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.seals import source_digest
+from sparsify.audio.decode import AUDIO_SUFFIXES
+from sparsify.audio.parallel import in_threads
+from sparsify.corpus.corpus import Corpus
 from sparsify.errors import SparsifyError
 from sparsify.progress import silent
-from sparsify.recipe import Recipe
-from sparsify.seals import source_digest
-from sparsify.speech.audio import AUDIO_SUFFIXES
-from sparsify.speech.corpus import Corpus
-from sparsify.speech.parallel import in_threads
+from sparsify.recipe.recipe import Recipe
 from sparsify.training.compute import Compute
 from sparsify.training.data import SpeechData
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparsify.audio.parallel import in_threads
+from sparsify.corpus.corpus import Corpus, Skipped, split_speakers, usable_corpus
 from sparsify.progress import Track, silent
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.speech.batches import Batch, crop_samples
-from sparsify.speech.corpus import Corpus, Skipped, split_speakers, usable_corpus
-from sparsify.speech.parallel import in_threads
+from sparsify.training.batches import Batch, crop_samples
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.distributed import Processes, processes

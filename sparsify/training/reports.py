@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable
 from sparsify.training.data import SpeechData

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.artifact import MODEL_FILE, load_artifact
+from sparsify.artifact.artifact import MODEL_FILE, load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import clear_temporaries, locked, replacing
-from sparsify.recipe import Recipe, load_recipe
+from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training import checkpoints
 from sparsify.training.checkpoints import DamagedError
 

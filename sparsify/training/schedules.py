@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sparsify.recipe_sections import TrainingSection
+from sparsify.recipe.sections import TrainingSection
 
 
 def margin_at(progress: float, final: float, ramp: tuple[float, float]) -> float:

@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from sparsify.artifact import load_artifact, save_model, weights_table
+from sparsify.artifact.artifact import load_artifact, save_model, weights_table
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import with_all_options
 from sparsify.progress import Track, silent
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import no_weight_left
-from sparsify.speech.batches import Batch, training_batches
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
+from sparsify.training.batches import Batch, training_batches
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
 from sparsify.training.distributed import processes

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from sparsify.documents import parse_json, read_text, to_json
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.files import check_writable, replacing
-from sparsify.section import Section, validate
+from sparsify.recipe.validation import Section, validate
 from sparsify.verification.scoring import Scoring
 
 FORMAT_VERSION = 1

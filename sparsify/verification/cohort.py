@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.corpus.layouts import list_speech
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.layouts import list_speech
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import Embedder, embeddings_or_errors, utterance_recordings
 from sparsify.verification.tables import read_table
 

@@ -15,15 +15,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.audio.decode import AUDIO_SUFFIXES, Samples, read_audio
+from sparsify.audio.features import Filterbank
+from sparsify.audio.parallel import in_threads
+from sparsify.audio.silence import warn_of_silence
+from sparsify.augment.corruption import corrupt_utterance
+from sparsify.corpus.utterances import Utterance
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import AUDIO_SUFFIXES, Samples, read_audio
-from sparsify.speech.corruption import corrupt_utterance
-from sparsify.speech.features import Filterbank
-from sparsify.speech.parallel import in_threads
-from sparsify.speech.silence import warn_of_silence
-from sparsify.speech.utterances import Utterance
+from sparsify.recipe.sections import FrontEnd
 
 Features: TypeAlias = NDArray[np.float32]
 Embedding: TypeAlias = NDArray[np.float32]

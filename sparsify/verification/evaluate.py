@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.progress import Track, silent
-from sparsify.recipe_sections import FrontEnd
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import (
     Embedder,
     Features,

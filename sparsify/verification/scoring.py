@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.speech.parallel import available_cores
 from sparsify.verification.trials import Trials
 
 logger = logging.getLogger(__name__)

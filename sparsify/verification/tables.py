@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.artifact.plain import Room
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
-from sparsify.plain import Room
 
 Array: TypeAlias = NDArray[Any]
 

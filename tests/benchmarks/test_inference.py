@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks import inference
 from sparsify.benchmarks.inference import benchmark, describe_machine, main
 from sparsify.progress import silent

@@ -19,7 +19,7 @@ from sparsify.benchmarks.lambda_rules import (
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_options
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 
 CASE = Case("rules", "adabreg", "adaptive", 0.9, 0)
 HEAD = {"data": "synthetic", "recipe": {}}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from sparsify.augment.recordings import Recordings
 from sparsify.benchmarks.unseen_conditions import SNR_DB, babble, room, telephone, write_conditions
+from sparsify.corpus.synthetic import write_synthetic
 from sparsify.errors import SparsifyError
-from sparsify.speech.recordings import Recordings
-from sparsify.speech.synthetic import write_synthetic
 
 RATE = 16_000
 

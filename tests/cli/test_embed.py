@@ -12,12 +12,12 @@ import soundfile as sf
 import torch
 from click.testing import CliRunner
 
-from sparsify.artifact import load_model
+from sparsify.artifact.artifact import load_model
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import Filterbank
 from sparsify.cli.main import main
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import read_audio
-from sparsify.speech.features import Filterbank
-from sparsify.speech.synthetic import write_synthetic
+from sparsify.corpus.synthetic import write_synthetic
+from sparsify.recipe.sections import FrontEnd
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from sklearn.metrics import roc_curve
 from torch import nn
 
 import sparsify
-from sparsify.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact, save_model
+from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main
+from sparsify.corpus.synthetic import write_synthetic
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.exporters.onnx import export_onnx
-from sparsify.speech.synthetic import write_synthetic
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.trials import make_trials, write_trials
-from sparsify.weights import read_weights
 
 KEYS = [
     "path",
@@ -293,7 +293,7 @@ def test_the_model_is_read_once(folder, monkeypatch):
         read.append(path)
         return read_weights(path)
 
-    monkeypatch.setattr("sparsify.artifact.read_weights", counted)
+    monkeypatch.setattr("sparsify.artifact.artifact.read_weights", counted)
     evaluated(folder, "dense.safetensors")
     assert len(read) == 1
 

@@ -4,7 +4,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks.inference import benchmark
 from sparsify.cli import export as command
 from sparsify.cli.main import main

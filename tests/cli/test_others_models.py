@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from sparsify import load_model, save_model
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
-from sparsify.recipe import load_recipe
-from sparsify.recipe_sections import FrontEnd
+from sparsify.recipe.recipe import load_recipe
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"

@@ -9,7 +9,7 @@ import soundfile as sf
 import yaml
 from click.testing import CliRunner
 
-from sparsify.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
 from sparsify.training.distributed import Processes

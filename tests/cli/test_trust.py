@@ -11,7 +11,7 @@ from sparsify.cli.main import main
 from sparsify.comparison.plan import Plan, TestSet, grid, shared_recipe
 from sparsify.comparison.steps import missing_steps
 from sparsify.errors import SparsifyError
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 
 NAME = "named_network:pooled"
 CODE = """

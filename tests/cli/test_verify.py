@@ -8,13 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sparsify.artifact import load_model, save_model
+from sparsify.artifact.artifact import load_model, save_model
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import Filterbank
 from sparsify.cli.main import main
+from sparsify.corpus.synthetic import write_synthetic
 from sparsify.models.registry import build_model
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import read_audio
-from sparsify.speech.features import Filterbank
-from sparsify.speech.synthetic import write_synthetic
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.trials import make_trials, read_trials, write_trials
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from sparsify.comparison.plan import Plan, TestSet, Tuning, grid, read_plan, shared_recipe
 from sparsify.errors import SparsifyError
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 
 
 def test_the_grid_has_every_run_once():

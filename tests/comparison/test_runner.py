@@ -13,7 +13,7 @@ from sparsify.comparison import runner
 from sparsify.comparison.plan import Plan, TestSet, grid
 from sparsify.comparison.runner import carry_out
 from sparsify.errors import SparsifyError
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 
 
 @pytest.fixture

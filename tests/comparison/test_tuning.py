@@ -8,7 +8,7 @@ from sparsify.comparison.plan import Plan, Tuning, grid, read_plan
 from sparsify.comparison.tables import tuning_text
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.errors import SparsifyError
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 
 LR = Tuning(method="gmp", option="lr", values=(0.001, 0.002, 0.004))
 

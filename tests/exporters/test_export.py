@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparsify.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact, save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters import export
 from sparsify.exporters.export import ParityError, export_artifact

@@ -9,13 +9,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sparsify.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact, save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters import onnx as exporter
 from sparsify.exporters.onnx import export_onnx, replace_weights
 from sparsify.models.registry import build_model
-from sparsify.recipe import Recipe
-from sparsify.recipe_sections import FrontEnd
+from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact import load_artifact, save_model, weights_table
+from sparsify.artifact.artifact import load_artifact, save_model, weights_table
 from sparsify.exporters.twin import write_dense_twin
 from sparsify.models.registry import build_model
 from sparsify.sparsity.prunable import prunable_parameters

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from safetensors.torch import save
 
-from sparsify import plain
-from sparsify.artifact import load_artifact, save_model, weights_table
+from sparsify.artifact import plain
+from sparsify.artifact.artifact import load_artifact, save_model, weights_table
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import PLAN_FILE, Cell, Plan, Tuning, read_plan
 from sparsify.comparison.results import Part, gather
@@ -31,7 +31,7 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
 from sparsify.models.registry import build_model
-from sparsify.recipe import Recipe, load_recipe
+from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.report.page import write_report
 from sparsify.training.run_directory import RunDirectory
 from sparsify.verification.calibration import Calibration, read_calibration, write_calibration

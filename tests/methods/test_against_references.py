@@ -9,7 +9,7 @@ from sparsify import sparsity_table
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method
 from sparsify.optim.rewa import ReWAAdamW
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
 STEPS = 60

@@ -9,7 +9,7 @@ from sparsify import AdaBreg, FixedLambda, LinBreg, parameter_groups, sparsity_t
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.registry import build_method, method_options
-from sparsify.recipe import Recipe, load_recipe, parse_recipe
+from sparsify.recipe.recipe import Recipe, load_recipe, parse_recipe
 
 STEPS = 40
 

@@ -12,7 +12,7 @@ from sparsify import sparsity_table
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.allocation import layer_counts
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters

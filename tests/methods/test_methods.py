@@ -11,7 +11,7 @@ from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method, method_names
 from sparsify.optim.sparse_optimizer import SparseOptimizer
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 
 STEPS = 60

@@ -10,7 +10,7 @@ from torch import nn
 
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 
 FEATURES, STEPS, LANDING = 40, 1200, 1080
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from sparsify.methods.base import Task
 from sparsify.methods.registry import build_method, method_names, option_names
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 
 OPTIONS = {
     "adabreg-fixed": {"lambda_value": 0.0},

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from sparsify import SparsifyError, load_model
-from sparsify.artifact import load_artifact
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.features import Filterbank
+from sparsify.artifact.artifact import load_artifact
+from sparsify.audio.features import Filterbank
+from sparsify.recipe.sections import FrontEnd
 
 HYPERPARAMETERS = """
 # as in spkrec-ecapa-voxceleb

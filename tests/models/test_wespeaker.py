@@ -8,8 +8,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from sparsify import SparsifyError, build_model, load_model
-from sparsify.artifact import load_artifact, weights_table
-from sparsify.recipe_sections import FrontEnd
+from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.recipe.sections import FrontEnd
 
 CONFIG = {
     "exp_dir": "exp/ResNet34",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sparsify.cli.main import main
 from sparsify.errors import SparsifyError
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.training.distributed import Joined
 from sparsify.training.learner import Learner
 from sparsify.training.trainer import Observer, train

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sparsify.methods.registry import method_names, pursues_target
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes

@@ -3,7 +3,7 @@
 import pytest
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe import Recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.training.trainer import train
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sparsify.recipe_sections import DistillationSection
+from sparsify.recipe.sections import DistillationSection
 from sparsify.training.objectives import AAMSoftmax, Objective
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact import load_artifact, save_model, source_digest
+from sparsify.artifact.artifact import load_artifact, save_model, source_digest
+from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model
-from sparsify.recipe import load_recipe
+from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.speech.features import Filterbank
 from sparsify.training import learner as learner_module
 from sparsify.training.compute import Compute, choose_compute
 from sparsify.training.data import load_data

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sparsify.recipe_sections import TrainingSection
+from sparsify.recipe.sections import TrainingSection
 from sparsify.training.schedules import LearningRate, margin_at
 
 

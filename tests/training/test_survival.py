@@ -8,9 +8,9 @@ import pytest
 import soundfile as sf
 import torch
 
+from sparsify.corpus.cache import AudioCache
 from sparsify.errors import SparsifyError
-from sparsify.recipe import load_recipe
-from sparsify.speech.cache import AudioCache
+from sparsify.recipe.recipe import load_recipe
 from sparsify.training import trainer
 from sparsify.training.compute import Compute
 from sparsify.training.data import load_data

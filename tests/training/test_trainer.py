@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from sparsify import SparsifyError, sparsity_table
-from sparsify.artifact import load_artifact, load_model, source_digest, weights_table
+from sparsify.artifact.artifact import load_artifact, load_model, source_digest, weights_table
+from sparsify.audio.features import Filterbank
 from sparsify.methods.registry import with_all_options
-from sparsify.recipe import Recipe, load_recipe
-from sparsify.speech.batches import training_batches
-from sparsify.speech.features import Filterbank
+from sparsify.recipe.recipe import Recipe, load_recipe
+from sparsify.training.batches import training_batches
 from sparsify.training.data import load_data
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train

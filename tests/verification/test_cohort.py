@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import FrontEnd
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.cohort import load_cohort
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.tables import EmbeddingTable, write_table

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import Filterbank
+from sparsify.augment.corruption import corrupt_utterance
+from sparsify.corpus.layouts import load_corpus
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import read_audio
-from sparsify.speech.corruption import corrupt_utterance
-from sparsify.speech.features import Filterbank
-from sparsify.speech.layouts import load_corpus
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import (
     Recording,
     audio_features,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
-from sparsify.recipe_sections import FrontEnd
-from sparsify.speech.audio import read_audio
-from sparsify.speech.features import Filterbank
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.evaluate import evaluate, evaluate_features, trial_embeddings
 from sparsify.verification.trials import Trials, make_trials, read_trials
 

@@ -7,7 +7,7 @@ import kaldiio
 import numpy as np
 import pytest
 
-from sparsify import plain
+from sparsify.artifact import plain
 from sparsify.errors import SparsifyError
 from sparsify.verification.tables import EmbeddingTable, check_table, read_table, write_table
 

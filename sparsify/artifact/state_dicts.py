@@ -1,0 +1,140 @@
+"""Reads PyTorch's `.pt` files: state dicts, whatever wraps them."""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import struct
+import tarfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsify.artifact.plain import Room, damaged, plain
+from sparsify.errors import SparsifyError
+
+_NESTINGS = ("state_dict", "model_state_dict", "model")
+# The one type that unpickling fills with as many bytes as a number says.
+_BYTES_BY_LENGTH = b"bytearray"
+_HOLDS_BYTES = "it holds a bytearray, which no state dict needs: save tensors and plain values"
+_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+# What unpickling bytes that are no pickle can end in.
+PICKLE_ERRORS = (
+    pickle.PickleError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    ImportError,
+    NameError,
+    BufferError,
+    MemoryError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by `torch.save`, dense, by name.
+
+    Raises:
+        SparsifyError: It is damaged, holds something else, or would become absurdly large.
+        OSError: It cannot be read.
+    """
+    try:
+        stored = stored_bytes(path)
+        with warnings.catch_warnings():  # PyTorch's about itself
+            warnings.simplefilter("ignore")
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = _state_dict(path, content)
+            return _dense(tensors, stored)
+    except pickle.UnpicklingError as error:
+        # PyTorch goes on to advise how to switch off what protects from code.
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise SparsifyError(
+                f"'{path}' holds objects besides tensors and plain values, which are not read since"
+                " that could run code: save torch.save(model.state_dict(), …)"
+            ) from error
+        raise damaged(path, ValueError("it is no pickle of plain values")) from error
+    except PICKLE_ERRORS as error:
+        raise damaged(path, error) from error
+    except SparsifyError as error:
+        raise SparsifyError(f"'{path}': {error}") from error
+
+
+def stored_bytes(path: Path) -> int:
+    """What a file by `torch.save` holds: more than its size where somebody has compressed it.
+
+    Call it before `torch.load`, which believes what the file says of sizes.
+
+    Raises:
+        SparsifyError: It would become absurdly large.
+        OSError: It cannot be read.
+        EOFError: It is empty.
+        zipfile.BadZipFile: It is damaged.
+    """
+    size = path.stat().st_size
+    if not size:
+        raise EOFError("it is empty")
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            if text.find(_BYTES_BY_LENGTH) >= 0:
+                raise SparsifyError(_HOLDS_BYTES)
+        return size
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        Room(size).take("its content", [unpacked], 1)
+        for entry in archive.infolist():
+            if entry.filename.endswith(".pkl") and _BYTES_BY_LENGTH in archive.read(entry):
+                raise SparsifyError(_HOLDS_BYTES)
+    return unpacked
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    for nesting in _NESTINGS:
+        if isinstance(content, Mapping) and isinstance(content.get(nesting), Mapping):
+            content = content[nesting]
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    ):
+        raise SparsifyError(
+            "it does not hold a state dict: save it with torch.save(model.state_dict(), …)"
+        )
+    tensors = {name: tensor.detach() for name, tensor in content.items()}
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _dense(tensors: Mapping[str, Tensor], stored: int) -> dict[str, Tensor]:
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise SparsifyError("it holds names and shapes without values: save the weights too")
+    if nested := next((name for name, tensor in tensors.items() if tensor.is_nested), None):
+        raise SparsifyError(f"tensor '{nested}' is nested: save plain tensors")
+    room = Room(stored)
+    for name, tensor in tensors.items():
+        room.take(f"tensor '{name}'", tensor.shape, max(tensor.element_size(), 4))
+    if _storage_bytes(tensors.values()) > stored:
+        raise SparsifyError("its tensors are larger than the file")
+    return {name: plain(name, tensor) for name, tensor in tensors.items()}
+
+
+def _storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes behind the dense tensors, shared ones counted once."""
+    storages = (t.untyped_storage() for t in tensors if t.layout is torch.strided)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -1,0 +1,1 @@
+"""Audio files: found, decoded, resampled, and made into features."""

@@ -1,0 +1,164 @@
+"""Log-mel filterbank features, batched and on any device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sparsify.audio._torchaudio import torchaudio_module
+from sparsify.errors import SparsifyError
+from sparsify.recipe.sections import FrontEnd
+
+_FRAME_SECONDS = 0.025
+_SHIFT_SECONDS = 0.010
+_LOW_FREQUENCY = 20.0
+_PREEMPHASIS = 0.97
+_FULL_SCALE = 2.0**15
+_SPEECHBRAIN_FFT = 400
+_SPEECHBRAIN_FLOOR = 1e-10
+_SPEECHBRAIN_RANGE_DB = 80.0
+
+
+class Filterbank(nn.Module):
+    """Log-mel filterbank with the per-utterance mean subtracted.
+
+    The numbers of Kaldi's compute-fbank-feats without dither (torchaudio.compliance.kaldi.fbank),
+    for waveforms scaled to 16-bit range: the front end of sherpa-onnx (Povey window, band up to
+    400 Hz below Nyquist, frames centred on multiples of the shift with reflected edges) or of
+    WeSpeaker (Hamming window, full band, whole frames only). Or those of SpeechBrain: Fbank, in
+    decibels within 80 dB of the loudest, and InputNormalization over the sentence, mean only.
+
+    Raises:
+        SparsifyError: The sample rate is too high for SpeechBrain's transform of 400 samples.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        rate = front_end.sample_rate
+        self.front_end = front_end
+        self.length = int(rate * _FRAME_SECONDS)
+        self.shift = int(rate * _SHIFT_SECONDS)
+        self.snip_edges = front_end.preset == "wespeaker"
+        if front_end.preset == "speechbrain":
+            self.length, self.shift = round(rate * _FRAME_SECONDS), round(rate * _SHIFT_SECONDS)
+            self.fft_length = _SPEECHBRAIN_FFT
+            window = torch.hamming_window(self.length)
+            filters = _speechbrain_filters(front_end)
+        else:
+            self.fft_length = 1 << (self.length - 1).bit_length()
+            window = (
+                torch.hamming_window(self.length, periodic=False)
+                if self.snip_edges
+                else torch.hann_window(self.length, periodic=False).pow(0.85)
+            )
+            filters = self._kaldi_filters()
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Computes features in float32, also under autocast.
+
+        Args:
+            waveforms: Samples in [-1, 1], `(B, samples)`.
+
+        Returns:
+            Features `(B, T, num_mel_bins)`.
+
+        Raises:
+            SparsifyError: The waveforms are shorter than one frame (25 ms).
+        """
+        if waveforms.shape[-1] < self.length:
+            raise SparsifyError(
+                f"{waveforms.shape[-1]} samples are shorter than one frame of {self.length}:"
+                " give longer audio"
+            )
+        speechbrain = self.front_end.preset == "speechbrain"
+        with torch.autocast(waveforms.device.type, enabled=False):
+            features = (self._speechbrain if speechbrain else self._kaldi)(waveforms.float())
+            return features - features.mean(dim=1, keepdim=True)
+
+    def features(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Features `(T, num_mel_bins)` of one waveform `(samples,)` in [-1, 1], on the CPU.
+
+        Raises:
+            SparsifyError: The waveform is shorter than one frame (25 ms).
+        """
+        with torch.inference_mode():
+            samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
+            features: npt.NDArray[np.float32] = (
+                self(samples[None].to(self.window.device))[0].cpu().numpy()
+            )
+        return features
+
+    def _kaldi(self, waveforms: Tensor) -> Tensor:
+        frames = self._frames(waveforms * _FULL_SCALE)
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        windowed = (frames - _PREEMPHASIS * previous) * self.window
+        power = torch.fft.rfft(windowed, n=self.fft_length).abs().square()
+        energies = power @ self.filters
+        return energies.clamp_min(torch.finfo(torch.float32).eps).log()
+
+    def _speechbrain(self, waveforms: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            waveforms,
+            self.fft_length,
+            self.shift,
+            self.length,
+            self.window,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        energies = spectrum.abs().square().transpose(1, 2) @ self.filters
+        decibels = 10 * energies.clamp_min(_SPEECHBRAIN_FLOOR).log10()
+        loudest = decibels.amax(dim=(1, 2), keepdim=True)
+        return decibels.maximum(loudest - _SPEECHBRAIN_RANGE_DB)
+
+    def _kaldi_filters(self) -> Tensor:
+        filters, _ = torchaudio_module("compliance.kaldi").get_mel_banks(
+            self.front_end.num_mel_bins,
+            self.fft_length,
+            float(self.front_end.sample_rate),
+            _LOW_FREQUENCY,
+            0.0 if self.snip_edges else -400.0,
+            vtln_low=100.0,
+            vtln_high=-500.0,
+            vtln_warp_factor=1.0,
+        )
+        # The filters have no weight at the Nyquist frequency, the last bin of the transform.
+        return nn.functional.pad(filters, (0, 1)).T.contiguous()
+
+    def _frames(self, waveforms: Tensor) -> Tensor:
+        """Overlapping frames `(B, T, length)`."""
+        if not self.snip_edges:
+            samples = waveforms.shape[-1]
+            count = (samples + self.shift // 2) // self.shift
+            before = self.length // 2 - self.shift // 2
+            after = max(0, (count - 1) * self.shift + self.length - before - samples)
+            mirrored = waveforms.flip(-1)
+            waveforms = torch.cat(
+                [mirrored[:, samples - before :], waveforms, mirrored[:, :after]], dim=-1
+            )
+        return waveforms.unfold(-1, self.length, self.shift)
+
+
+def _speechbrain_filters(front_end: FrontEnd) -> Tensor:
+    """Triangles in linear frequency, each as wide to the right as to the left."""
+    if front_end.sample_rate * _FRAME_SECONDS > _SPEECHBRAIN_FFT:
+        raise SparsifyError(
+            f"front end 'speechbrain' transforms {_SPEECHBRAIN_FFT} samples, too few for frames of"
+            f" 25 ms at {front_end.sample_rate} Hz: set front_end.sample_rate=16000"
+        )
+    highest = 2595 * math.log10(1 + front_end.sample_rate // 2 / 700)
+    mels = torch.linspace(0, highest, front_end.num_mel_bins + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    frequencies = torch.linspace(0, front_end.sample_rate // 2, _SPEECHBRAIN_FFT // 2 + 1)
+    slopes = (frequencies[:, None] - edges[1:-1]) / edges.diff()[:-1]
+    return torch.minimum(slopes + 1, 1 - slopes).clamp_min(0)

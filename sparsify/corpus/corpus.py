@@ -1,0 +1,145 @@
+"""Which utterances there are, who speaks them, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsify.corpus.utterances import Utterance, Utterances
+from sparsify.errors import SparsifyError
+
+MIN_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is left out, and why."""
+
+    path: Path
+    reason: str
+
+
+class Corpus:
+    """Utterances in a fixed order, and what was left out of them.
+
+    Args:
+        utterances: The utterances; held as columns, whatever they are given as.
+        skipped: What was left out.
+        layout: How the utterances were found, as in `data.layout`.
+    """
+
+    def __init__(
+        self,
+        utterances: Iterable[Utterance],
+        skipped: Iterable[Skipped] = (),
+        layout: str = "folder",
+    ) -> None:
+        if not isinstance(utterances, Utterances):
+            utterances = Utterances.of(utterances)
+        self.utterances = utterances
+        self.skipped = tuple(skipped)
+        self.layout = layout
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Corpus):
+            return NotImplemented
+        return self.utterances == other.utterances and self.skipped == other.skipped
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the speakers, sorted; their positions are the class labels."""
+        return self.utterances.speakers
+
+    @cached_property
+    def seconds(self) -> float:
+        """Total duration."""
+        return float(self.utterances.seconds.sum())
+
+    def subset(self, speakers: Collection[str]) -> Corpus:
+        """The utterances of some speakers; the record of skipped files stays with the whole."""
+        wanted = np.isin(self.utterances.labels, self._labels(speakers))
+        return Corpus(self.utterances.where(wanted), layout=self.layout)
+
+    def _labels(self, speakers: Collection[str]) -> npt.NDArray[np.intp]:
+        wanted = set(speakers)
+        return np.flatnonzero([name in wanted for name in self.speakers])
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """What a person wants to know of a corpus before training on it.
+
+    Returns:
+        `layout`, `speakers`, `utterances`, `hours` and the number `skipped`.
+    """
+    return {
+        "layout": corpus.layout,
+        "speakers": len(corpus.speakers),
+        "utterances": len(corpus.utterances),
+        "hours": corpus.seconds / 3600,
+        "skipped": len(corpus.skipped),
+    }
+
+
+def usable_corpus(
+    utterances: Iterable[Utterance],
+    skipped: Sequence[Skipped],
+    *,
+    layout: str = "folder",
+    strict: bool = False,
+) -> Corpus:
+    """The corpus of speakers with at least two utterances; the others join the skipped.
+
+    Raises:
+        SparsifyError: Fewer than two speakers are left, or (`strict`) something is skipped.
+    """
+    table = Corpus(utterances).utterances
+    alone = table.counts[table.labels] < 2
+    left_out = [
+        *skipped,
+        *(
+            Skipped(u.place, f"only one utterance of speaker {u.speaker}")
+            for u in table.where(alone)
+        ),
+    ]
+    if strict and left_out:
+        raise SparsifyError(
+            f"{left_out[0].path}: {left_out[0].reason}; mend or remove it, or do without strict"
+            f" checking to skip it ({len(left_out)} in all)"
+        )
+    corpus = Corpus(table.where(~alone) if alone.any() else table, left_out, layout)
+    if len(corpus.speakers) < 2:
+        first = f", the first {left_out[0].path}: {left_out[0].reason}" if left_out else ""
+        raise SparsifyError(
+            f"{len(corpus.speakers)} speaker(s) with two or more usable utterances, at least 2 are"
+            f" needed: add speakers or mend the files left out ({len(left_out)}{first})"
+        )
+    return corpus
+
+
+def split_speakers(corpus: Corpus, validation_speakers: int, seed: int) -> tuple[Corpus, Corpus]:
+    """Takes speakers out of the corpus for validation, chosen by the seed alone.
+
+    Returns:
+        The training part and the validation part.
+
+    Raises:
+        SparsifyError: Fewer than two speakers are left to train on.
+    """
+    speakers = corpus.speakers
+    if len(speakers) - validation_speakers < 2:
+        raise SparsifyError(
+            f"{validation_speakers} validation speakers out of {len(speakers)} leave fewer than 2"
+            f" for training: set data.validation_speakers to at most {max(0, len(speakers) - 2)}"
+            " or add speakers"
+        )
+    order = np.random.default_rng(seed).permutation(len(speakers))
+    chosen = [speakers[i] for i in order]
+    return corpus.subset(chosen[validation_speakers:]), corpus.subset(chosen[:validation_speakers])

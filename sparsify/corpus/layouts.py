@@ -1,0 +1,133 @@
+"""Recognises how a corpus is laid out, and reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+
+from sparsify.audio.decode import AUDIO_SUFFIXES
+from sparsify.corpus.corpus import Corpus, usable_corpus
+from sparsify.corpus.inspection import inspect_audio
+from sparsify.corpus.kaldi import list_kaldi
+from sparsify.corpus.manifest import read_manifest
+from sparsify.corpus.shards import is_shard_list, list_shards
+from sparsify.corpus.text_lists import Listing
+from sparsify.corpus.trees import (
+    list_audio,
+    list_folder,
+    list_librispeech,
+    list_voxceleb,
+    tree_layout,
+)
+from sparsify.corpus.utterances import Utterances, UtterancesBuilder
+from sparsify.errors import SparsifyError
+from sparsify.progress import Track, silent
+from sparsify.recipe.sections import Layout
+
+_PROBES = 16
+
+_READERS: dict[Layout, Callable[[Path, Track], Listing]] = {
+    "folder": list_folder,
+    "voxceleb": list_voxceleb,
+    "cnceleb": list_voxceleb,
+    "librispeech": list_librispeech,
+    "kaldi": list_kaldi,
+    "manifest": read_manifest,
+    "shards": list_shards,
+}
+_FILES: Collection[Layout] = ("manifest", "shards")
+
+
+def load_corpus(
+    path: str | Path,
+    *,
+    layout: Layout = "auto",
+    strict: bool = False,
+    track: Track = silent,
+) -> Corpus:
+    """Finds the utterances of a folder, a list or a manifest.
+
+    The headers of files whose duration no list tells are read; of the others, a few are looked for.
+
+    Args:
+        path: What holds the corpus.
+        layout: How; `auto` recognises it.
+        strict: Raise for the first unusable file instead of skipping it.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: There is no such corpus, it is malformed or has fewer than two usable
+            speakers, or (`strict`) holds an unusable file.
+    """
+    path = Path(path)
+    layout = detect_layout(path) if layout == "auto" else layout
+    listing = list_corpus(path, layout, track)
+    _check_some_exist(listing.utterances, path)
+    found = inspect_audio(listing.utterances, track)
+    skipped = [*listing.skipped, *found.skipped]
+    return usable_corpus(found.utterances, skipped, layout=layout, strict=strict)
+
+
+def list_speech(path: Path, track: Track = silent) -> Listing:
+    """Everything at a path that can be embedded: however little of a speaker, whoever that is.
+
+    Args:
+        path: A corpus as for `load_corpus`, an audio file, or a folder of these at any depth.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: Nothing is there, or what is there is malformed.
+    """
+    if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
+        builder = UtterancesBuilder(Path())
+        builder.add(str(path), "", str(path))
+        return Listing(builder.build())
+    layout = detect_layout(path)
+    if layout == "folder":
+        return list_audio(path, track)
+    listing = list_corpus(path, layout, track)
+    _check_some_exist(listing.utterances, path)
+    return listing
+
+
+def detect_layout(path: Path) -> Layout:
+    """The layout of what is at a path.
+
+    Raises:
+        SparsifyError: Nothing is there.
+    """
+    if path.is_file():
+        return "shards" if is_shard_list(path) else "manifest"
+    if not path.is_dir():
+        raise SparsifyError(
+            f"{path} is not a folder and not a file: give a folder that holds a folder per speaker,"
+            " another corpus or a manifest"
+        )
+    return "kaldi" if (path / "wav.scp").exists() else tree_layout(path)
+
+
+def list_corpus(path: Path, layout: Layout, track: Track) -> Listing:
+    """The utterances of a corpus, before anybody has looked at the audio.
+
+    Raises:
+        SparsifyError: The corpus is missing or malformed.
+    """
+    kind, there = ("file", path.is_file()) if layout in _FILES else ("folder", path.is_dir())
+    if not there:
+        raise SparsifyError(f"{path} is not a {kind}, as the layout '{layout}' needs")
+    return _READERS[layout](path, track)
+
+
+def _check_some_exist(utterances: Utterances, listed_in: Path) -> None:
+    """A wrong folder must not become a million missing files."""
+    known = np.flatnonzero(~np.isnan(utterances.seconds))
+    probed = known[np.linspace(0, len(known) - 1, _PROBES).astype(int)] if len(known) else known
+    paths = [utterances[place].path for place in probed.tolist()]
+    if paths and not any(map(os.path.exists, paths)):
+        raise SparsifyError(
+            f"none of the files in {listed_in} is there, such as {paths[0]}: relative paths start"
+            " at its folder"
+        )

@@ -1,0 +1,178 @@
+"""The recipe: everything that determines a training run, validated before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
+from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.recipe.sections import (
+    AugmentSection,
+    DataSection,
+    DistillationSection,
+    FrontEnd,
+    ModelSection,
+    ObjectiveSection,
+    TrainingSection,
+)
+from sparsify.recipe.validation import OpenFraction, Options, Section, shown, validate
+
+_MOST_GENERATIONS = 16  # of recipes that extend each other
+
+
+class Recipe(Section):
+    """A complete training configuration.
+
+    Attributes:
+        method: Registered name of the way to get sparse.
+        methods: Options by method name; those of other methods are ignored, so that one recipe
+            serves them all.
+        target_sparsity: Share of exact zeros among the prunable parameters.
+    """
+
+    name: str = "custom"
+    method: str = "adabreg"
+    target_sparsity: OpenFraction = 0.9
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    front_end: FrontEnd = FrontEnd()
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    augment: AugmentSection = AugmentSection()
+    objective: ObjectiveSection = ObjectiveSection()
+    distillation: DistillationSection = DistillationSection()
+    training: TrainingSection = TrainingSection()
+    methods: dict[str, Options] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _large_margin_has_a_speed(self) -> Self:
+        if self.large_margin_begins < self.training.steps and 1.0 not in self.speeds:
+            raise ValueError("objective.large_margin needs 1.0 among augment.speeds")
+        return self
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """The playback speeds; one is always there."""
+        return self.augment.speeds or (1.0,)
+
+    @property
+    def large_margin_begins(self) -> int:
+        """After how many steps the large-margin fine-tuning begins."""
+        return round(self.objective.large_margin.begin * self.training.steps)
+
+    def in_pieces(self, processes: int) -> Recipe:
+        """The recipe with at least one micro-batch for each of several processes."""
+        pieces = max(self.training.micro_batches, processes)
+        training = self.training.model_copy(update={"micro_batches": pieces})
+        return self.model_copy(update={"training": training})
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, readable by `load_recipe`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    folder = resources.files("sparsify.recipes")
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_recipe(
+    source: str | Path,
+    assignments: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Reads and validates a recipe.
+
+    Args:
+        source: Name of a shipped recipe, or a YAML file; its key `extends` names the recipe, or the
+            file beside it, whose keys it takes over and changes.
+        assignments: `key=value` pairs with dotted keys, the value in YAML.
+        changes: Dotted keys and values that are applied after `assignments`.
+
+    Raises:
+        SparsifyError: The file is missing or malformed, or a key or value does not fit.
+    """
+    content = _read(source)
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise SparsifyError(f"'{assignment}' is not of the form key=value")
+        _assign(content, key.strip(), parse_yaml(value, f"the value of '{key.strip()}'"))
+    for key, value in (changes or {}).items():
+        _assign(content, key, value)
+    return parse_recipe(content, str(source))
+
+
+def parse_recipe(content: Mapping[str, Any], origin: str) -> Recipe:
+    """Validates a recipe that is already in memory; `origin` names it in errors.
+
+    Raises:
+        SparsifyError: A key or value does not fit.
+    """
+    return validate(Recipe, content, f"recipe '{origin}'")
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The content of `base` with `changes`, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(source: str | Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
+    path, what = Path(source), f"recipe '{source}'"
+    if str(source) in recipe_names():
+        text = resources.files("sparsify.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
+    else:
+        text = _text(path)
+    content: Any = parse_yaml(text, what)
+    if not isinstance(content, dict):
+        raise SparsifyError(f"{what} must be a mapping of keys to values")
+    parent: Any = content.pop("extends", None)
+    if parent is None:
+        return content
+    if not isinstance(parent, str):
+        raise SparsifyError(f"{what} extends {shown(parent)}: name a recipe or a file")
+    if parent not in recipe_names():
+        parent = path.parent / parent
+    family = (*children, str(source))
+    if str(parent) in family:
+        raise SparsifyError(f"{what} extends itself, by way of '{parent}'")
+    if len(family) >= _MOST_GENERATIONS:
+        raise SparsifyError(f"{what} is the {len(family)}th of recipes that extend each other")
+    return _merged(_read(parent, family), dict(content))
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.is_file():
+            return read_text(path, MOST_YAML_BYTES)
+    except OSError as error:
+        raise SparsifyError(f"cannot read recipe '{path}': {error.strerror}") from error
+    raise SparsifyError(
+        f"no recipe '{path}': give a YAML file or a shipped one,"
+        f" {did_you_mean(str(path), recipe_names())}"
+    )
+
+
+def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    node = content
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise SparsifyError(f"cannot set {dotted}: '{parent}' is not a section")
+    node[last] = value

@@ -1,1 +1,0 @@
-"""Speech: corpora, features, augmentation, batches."""
