@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile as sf
 
+from sparsify.audio.listing import undecodable
 from sparsify.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler
+from sparsify.audio.samples import Samples, crop_start
 from sparsify.audio.source import AudioSource, encoded_bytes, open_audio
 from sparsify.audio.truncation import SMALLEST_SHARE, ends_early
 from sparsify.errors import SparsifyError
 
-Samples = npt.NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
-# What libsndfile cannot read is listed, too, so that such files are reported and not overlooked.
-UNDECODABLE = frozenset({".m4a", ".aac", ".wma", ".amr", ".mp4"})
-AUDIO_SUFFIXES = UNDECODABLE | {
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd"),
-    *(".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
-}
 # Encodings in which libsndfile seeks to the very sample.
 _SEEKABLE = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 # Those of them that cannot exceed full scale. They are also lossless, so that none may be missing.
@@ -99,17 +95,6 @@ def read_header(source: AudioSource) -> Header | str:
     if isinstance(stretch, str) or truncated:
         return stretch if isinstance(stretch, str) else "truncated"
     return Header(len(stretch) / rate, rate)
-
-
-def undecodable(path: Path) -> str | None:
-    """What to do about a file whose suffix names a format that libsndfile does not decode."""
-    suffix = path.suffix.lower()
-    if suffix not in UNDECODABLE:
-        return None
-    return (
-        f"libsndfile cannot decode {suffix[1:]}, convert it to wav or flac"
-        f" (ffmpeg -i FILE{suffix} -ac 1 -ar 16000 FILE.wav)"
-    )
 
 
 def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
@@ -213,15 +198,19 @@ def read_crop(
     return extent.scaled(piece)
 
 
-def crop_start(available: int, position: float, samples: int) -> int | None:
-    """Where a crop begins; None where there is less than a crop.
+def warn_of_silence(silent: Sequence[Path]) -> None:
+    """Warns once of all sources whose samples are all equal, whose features are all alike.
 
-    Args:
-        available: Length of the whole.
-        position: Which of the possible starts, in [0, 1).
-        samples: Length of the crop.
+    They stay where they are, for what is usable must not change with what is heard; but a network
+    learns nothing of a speaker from them, and their embeddings all lie in one place.
     """
-    return int(position * (available - samples + 1)) if available >= samples else None
+    if silent:
+        logger.warning(
+            "digital silence (all samples equal) in %d utterance(s), such as %s: remove them, for"
+            " nobody speaks there",
+            len(silent),
+            silent[0],
+        )
 
 
 class _Frames:

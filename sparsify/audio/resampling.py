@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from sparsify.audio._torchaudio import torchaudio_module
-
-Samples = npt.NDArray[np.float32]
+from sparsify.audio.samples import Samples
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 

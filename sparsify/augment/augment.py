@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from sparsify.audio._torchaudio import torchaudio_module
-from sparsify.audio.decode import Samples
 from sparsify.audio.resampling import one_thread
+from sparsify.audio.samples import Samples
 from sparsify.augment.recordings import Recordings
 from sparsify.augment.reverb import reverberate, simulated_room
 from sparsify.recipe.sections import AugmentSection

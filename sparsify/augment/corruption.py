@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from sparsify.audio.decode import Samples
+from sparsify.audio.samples import Samples
 
 EQUALISER_DB = 4.0  # standard deviation of the knots of the equalisation
 NOISE_COLOUR_DB = 8.0  # and of those of the noise's spectrum

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsify.audio.decode import AUDIO_SUFFIXES, UNDECODABLE, Samples
-from sparsify.corpus.cache import AudioCache
-from sparsify.corpus.utterances import Utterance
+from sparsify.audio.listing import UNDECODABLE, audio_files
+from sparsify.audio.on_demand import OnDemand
+from sparsify.audio.samples import Samples
+from sparsify.audio.source import AudioSource
 from sparsify.errors import SparsifyError
 
 
@@ -27,17 +28,15 @@ class Recordings:
         root = Path(folder)
         if not root.is_dir():
             raise SparsifyError(f"'{root}' is not a folder: give one of recordings")
-        self._audio = AudioCache(sample_rate, {})
-        self._files = [
-            Utterance(path.relative_to(root).as_posix(), path.relative_to(root).parts[0], path, 0.0)
-            for path in sorted(root.rglob("*"))
-            if path.suffix.lower() in AUDIO_SUFFIXES - UNDECODABLE and not path.name.startswith(".")
-        ]
-        if not self._files:
+        self._audio = OnDemand(sample_rate)
+        names = sorted(Path(name) for name in audio_files(root))
+        self._names = [name for name in names if name.suffix.lower() not in UNDECODABLE]
+        self._root = root
+        if not self._names:
             raise SparsifyError(f"no audio under '{root}': give a folder of recordings")
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._names)
 
     def piece(self, rng: np.random.Generator, samples: int) -> tuple[str, Samples]:
         """A random piece of a random recording; one that is too short is repeated.
@@ -48,8 +47,9 @@ class Recordings:
         Raises:
             SparsifyError: The file cannot be used.
         """
-        chosen = self._choose(rng)
-        return chosen.speaker, self._audio.crop(chosen, rng.random(), samples)
+        name = self._choose(rng)
+        piece = self._audio.crop(str(name), self._source(name), rng.random(), samples)
+        return name.parts[0], piece
 
     def whole(self, rng: np.random.Generator) -> Samples:
         """A random recording, `(samples,)` in [-1, 1].
@@ -57,7 +57,10 @@ class Recordings:
         Raises:
             SparsifyError: The file cannot be used.
         """
-        return self._audio.waveform(self._choose(rng))
+        return self._audio.waveform(self._source(self._choose(rng)))
 
-    def _choose(self, rng: np.random.Generator) -> Utterance:
-        return self._files[rng.integers(len(self._files))]
+    def _choose(self, rng: np.random.Generator) -> Path:
+        return self._names[rng.integers(len(self._names))]
+
+    def _source(self, name: Path) -> AudioSource:
+        return AudioSource(self._root / name)

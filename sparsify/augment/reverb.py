@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsify.audio.decode import Samples
+from sparsify.audio.samples import Samples
 
 _DELAY_SECONDS = (0.002, 0.02)
 _DIRECT_DB = (0.0, 12.0)

@@ -6,24 +6,13 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from sparsify.audio.decode import (
-    AS_ANNOUNCED,
-    Extent,
-    Samples,
-    crop_start,
-    decode_measured,
-    measure_audio,
-    read_audio,
-    read_crop,
-)
+from sparsify.audio.decode import Extent, decode_measured, measure_audio, warn_of_silence
+from sparsify.audio.on_demand import OnDemand
 from sparsify.audio.parallel import in_threads
-from sparsify.audio.silence import warn_of_silence
-from sparsify.audio.source import AudioSource
+from sparsify.audio.samples import Quantised, Samples, crop, from_int16, to_int16
 from sparsify.corpus.broken import BrokenFiles
 from sparsify.corpus.corpus import MIN_SECONDS, Corpus, Skipped, usable_corpus
 from sparsify.corpus.utterances import Utterance
@@ -31,12 +20,7 @@ from sparsify.progress import Track, silent
 
 logger = logging.getLogger(__name__)
 
-Recording = npt.NDArray[np.int16]
-N = TypeVar("N", np.int16, np.float32)
-
 MEMORY_BUDGET = 4 * 2**30
-_FULL_SCALE = 2**15
-_MOST_EXTENTS = 1 << 16  # remembered, of utterances measured when they are needed
 
 
 class AudioCache:
@@ -55,15 +39,14 @@ class AudioCache:
     def __init__(
         self,
         sample_rate: int,
-        recordings: Mapping[str, Recording],
+        recordings: Mapping[str, Quantised],
         broken: BrokenFiles | None = None,
         extents: Mapping[str, Extent] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         self.broken = BrokenFiles(len(recordings)) if broken is None else broken
         self._recordings = recordings
-        self._extents = extents
-        self._found: dict[str, Extent] = {}
+        self._others = OnDemand(sample_rate, extents)
 
     def waveform(self, utterance: Utterance) -> Samples:
         """The whole utterance, `(samples,)` in [-1, 1].
@@ -73,7 +56,7 @@ class AudioCache:
         """
         recording = self._recordings.get(utterance.key)
         if recording is None:
-            recording = to_int16(read_audio(utterance.source, self.sample_rate))
+            return self._others.waveform(utterance.source)
         return from_int16(recording)
 
     def crop(self, utterance: Utterance, position: float, samples: int) -> Samples:
@@ -91,16 +74,9 @@ class AudioCache:
             SparsifyError: It is not in memory and its file cannot be used.
         """
         recording = self._recordings.get(utterance.key)
-        if recording is not None:
-            return from_int16(_crop(recording, position, samples))
-
-        def measure(source: AudioSource, sample_rate: int) -> Extent | str:
-            return self._extent(utterance.key, source)
-
-        piece = read_crop(utterance.source, position, samples, self.sample_rate, measure)
-        if piece is not None:
-            return from_int16(to_int16(piece))
-        return _crop(self.waveform(utterance), position, samples)
+        if recording is None:
+            return self._others.crop(utterance.key, utterance.source, position, samples)
+        return from_int16(crop(recording, position, samples))
 
     def digest(self) -> str | None:
         """SHA-256 of the recordings in memory and their keys; `None` if none are."""
@@ -111,19 +87,6 @@ class AudioCache:
             digest.update(f"{key}\0{len(recording)}\0".encode("utf-8", "surrogateescape"))
             digest.update(np.ascontiguousarray(recording).data)
         return digest.hexdigest()
-
-    def _extent(self, key: str, source: AudioSource) -> Extent | str:
-        """What is known of an utterance, or is found out now."""
-        if self._extents is not None:
-            return self._extents.get(key, AS_ANNOUNCED)
-        if key not in self._found:
-            extent = measure_audio(source, self.sample_rate)
-            if isinstance(extent, str):
-                return extent
-            if len(self._found) >= _MOST_EXTENTS:
-                self._found.clear()
-            self._found[key] = extent
-        return self._found[key]
 
 
 def load_audio(
@@ -195,12 +158,12 @@ class _Decoded:
     def __init__(self, sample_rate: int, budget: int) -> None:
         self._sample_rate = sample_rate
         self._budget = budget  # bytes; spent, nothing is held, whatever the durations promised
-        self.recordings: dict[str, Recording] = {}
+        self.recordings: dict[str, Quantised] = {}
         self.extents: dict[str, Extent] = {}
         self.broken: dict[str, Skipped] = {}
         self.silent: list[Path] = []
 
-    def look(self, utterance: Utterance) -> tuple[Recording | None, Extent] | str:
+    def look(self, utterance: Utterance) -> tuple[Quantised | None, Extent] | str:
         """Decodes an utterance, in a thread."""
         if self._budget > 0:
             found = decode_measured(utterance.source, self._sample_rate)
@@ -208,7 +171,7 @@ class _Decoded:
         extent = measure_audio(utterance.source, self._sample_rate)
         return extent if isinstance(extent, str) else (None, extent)
 
-    def hold(self, utterance: Utterance, found: tuple[Recording | None, Extent] | str) -> None:
+    def hold(self, utterance: Utterance, found: tuple[Quantised | None, Extent] | str) -> None:
         """Keeps what is needed of an utterance."""
         if not isinstance(found, str) and found[1].samples < MIN_SECONDS * self._sample_rate:
             found = f"shorter than {MIN_SECONDS} s"
@@ -227,21 +190,3 @@ class _Decoded:
             self.recordings[utterance.key] = recording
         else:
             self.recordings.clear()
-
-
-def to_int16(samples: Samples) -> Recording:
-    """Quantises samples in [-1, 1]; exact for those that came from 16 bits."""
-    scaled = np.round(samples * _FULL_SCALE)
-    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
-
-
-def from_int16(recording: Recording) -> Samples:
-    """Samples in [-1, 1) of a quantised recording."""
-    return recording.astype(np.float32) / np.float32(_FULL_SCALE)
-
-
-def _crop(waveform: npt.NDArray[N], position: float, samples: int) -> npt.NDArray[N]:
-    start = crop_start(len(waveform), position, samples)
-    if start is None:
-        return np.resize(waveform, samples)
-    return waveform[start : start + samples]

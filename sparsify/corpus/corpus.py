@@ -25,6 +25,17 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Listing:
+    """Utterances as listed, that nobody has looked at yet, and what cannot be used.
+
+    Durations are NaN where the list has none.
+    """
+
+    utterances: Utterances
+    skipped: Sequence[Skipped] = ()
+
+
 class Corpus:
     """Utterances in a fixed order, and what was left out of them.
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sparsify.audio.decode import Header, measure_audio, read_header
+from sparsify.audio.decode import Header, measure_audio, read_header, warn_of_silence
 from sparsify.audio.parallel import in_threads
-from sparsify.audio.silence import warn_of_silence
 from sparsify.corpus.corpus import MIN_SECONDS, Skipped
 from sparsify.corpus.utterances import Utterances
 from sparsify.progress import Track

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sparsify.corpus.corpus import Skipped
+from sparsify.corpus.corpus import Listing, Skipped
 from sparsify.corpus.text_lists import (
     MOST_SECONDS,
-    Listing,
     lines_of,
     open_list,
     refuse_command,

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsify.audio.decode import AUDIO_SUFFIXES
-from sparsify.corpus.corpus import Corpus, usable_corpus
+from sparsify.audio.listing import AUDIO_SUFFIXES
+from sparsify.corpus.corpus import Corpus, Listing, usable_corpus
 from sparsify.corpus.inspection import inspect_audio
 from sparsify.corpus.kaldi import list_kaldi
 from sparsify.corpus.manifest import read_manifest
 from sparsify.corpus.shards import is_shard_list, list_shards
-from sparsify.corpus.text_lists import Listing
 from sparsify.corpus.trees import (
     list_audio,
     list_folder,

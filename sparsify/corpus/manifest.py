@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from sparsify.corpus.corpus import Listing
 from sparsify.corpus.text_lists import (
     MOST_SECONDS,
-    Listing,
     lines_of,
     open_list,
     refuse_command,

@@ -8,10 +8,10 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparsify.audio.decode import AUDIO_SUFFIXES, undecodable
+from sparsify.audio.listing import AUDIO_SUFFIXES, undecodable
 from sparsify.audio.parallel import in_threads
-from sparsify.corpus.corpus import Skipped
-from sparsify.corpus.text_lists import Listing, lines_of, open_list, start_of_paths
+from sparsify.corpus.corpus import Listing, Skipped
+from sparsify.corpus.text_lists import lines_of, open_list, start_of_paths
 from sparsify.corpus.utterances import UtterancesBuilder
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track

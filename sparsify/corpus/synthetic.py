@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from sparsify.audio.decode import Samples
+from sparsify.audio.samples import Quantised, Samples, to_int16
 from sparsify.augment.augment import add_noise, equalise, limit_peak
-from sparsify.corpus.cache import AudioCache, Recording, to_int16
+from sparsify.corpus.cache import AudioCache
 from sparsify.corpus.corpus import Corpus
 from sparsify.corpus.utterances import Utterance
 from sparsify.progress import Track, silent
@@ -148,7 +148,7 @@ def synthetic_corpus(
         track: Shows progress.
     """
     listed: list[Utterance] = []
-    recordings: dict[str, Recording] = {}
+    recordings: dict[str, Quantised] = {}
     spoken = _recordings(speakers, utterances, seed, sample_rate)
     total = speakers * utterances
     for speaker, number, recording in track(spoken, "Synthesising speakers", total):
@@ -187,7 +187,7 @@ def write_synthetic(
 
 def _recordings(
     speakers: int, utterances: int, seed: int, sample_rate: int
-) -> Iterator[tuple[str, int, Recording]]:
+) -> Iterator[tuple[str, int, Quantised]]:
     """Name of the speaker, number of the utterance and its samples."""
     for speaker in range(speakers):
         voice = draw_voice(np.random.default_rng([seed, speaker, 0]))

@@ -1,32 +1,21 @@
-"""What the readers of all layouts give: utterances that nobody has looked at yet."""
+"""Text files that list audio: how they are opened and read, and where their paths start."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from sparsify.corpus.corpus import Skipped
-from sparsify.corpus.utterances import Utterances
 from sparsify.errors import SparsifyError
 
 logger = logging.getLogger(__name__)
 
 MOST_SECONDS = 1e9  # 30 years
 _LONGEST_LINE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Utterances as listed, durations NaN where the list has none, and what cannot be used."""
-
-    utterances: Utterances
-    skipped: Sequence[Skipped] = ()
 
 
 @contextmanager

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from sparsify.audio.decode import AUDIO_SUFFIXES, UNDECODABLE
-from sparsify.corpus.corpus import Skipped
-from sparsify.corpus.text_lists import Listing, lines_of, open_list
+from sparsify.audio.listing import UNDECODABLE, audio_files, is_folder
+from sparsify.corpus.corpus import Listing, Skipped
+from sparsify.corpus.text_lists import lines_of, open_list
 from sparsify.corpus.utterances import UtterancesBuilder
 from sparsify.errors import SparsifyError
-from sparsify.progress import Track, silent
+from sparsify.progress import Track
 from sparsify.recipe.sections import Layout
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ _SPEAKER = re.compile(r"id\d{5}")  # in VoxCeleb and CN-Celeb
 _BETWEEN = re.compile(r"(?i)(wav|aac|flac|m4a|mp4|dev|test|data|vox|cn-?celeb).*")
 _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
 _DEPTH = 4
-_DEEPEST = 64
 
 
 def tree_layout(root: Path) -> Layout:
@@ -48,7 +47,7 @@ def list_audio(root: Path, track: Track) -> Listing:
     Raises:
         SparsifyError: There is none, or none that can be decoded.
     """
-    names = sorted(_audio_files(root, {os.path.realpath(root)}, track))
+    names = sorted(audio_files(root, track))
     if not names:
         raise SparsifyError(f"no audio under {root}: give a folder of audio files or a corpus")
     _refuse_undecodable(root, names)
@@ -116,7 +115,7 @@ def _subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if _is_folder(entry))
+        return sorted(folder / entry.name for entry in entries if is_folder(entry))
 
 
 def _development_speakers(home: Path) -> set[str] | None:
@@ -135,7 +134,7 @@ def _list(root: Path, homes: list[Path], track: Track) -> Listing:
         wanted = _development_speakers(home)
         others: set[str] = set()
         prefix = "" if home == root else f"{home.relative_to(root).as_posix()}/"
-        for name in _audio_files(home, {os.path.realpath(home)}, track):
+        for name in audio_files(home, track):
             speaker, inside, _ = name.partition("/")
             if not inside:
                 strays.append(home / name)
@@ -172,43 +171,3 @@ def _refuse_undecodable(root: Path, names: list[str]) -> None:
             " cannot decode: convert them, each with"
             f" ffmpeg -i FILE{suffix} -ac 1 -ar 16000 FILE.wav"
         )
-
-
-def _audio_files(
-    folder: str | Path, seen: set[str], track: Track = silent, prefix: str = ""
-) -> Iterator[str]:
-    """Paths below a folder, without what is hidden and what was converted into its neighbour.
-
-    Args:
-        folder: Where to look.
-        seen: The real folders visited: a link back up would repeat everything under other names.
-        track: Shows progress.
-        prefix: What the paths begin with.
-
-    Raises:
-        SparsifyError: They lie too deep.
-    """
-    if prefix.count("/") > _DEEPEST:
-        raise SparsifyError(f"more than {_DEEPEST} folders in each other in {prefix}: flatten them")
-    with os.scandir(folder) as entries:
-        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    folders = [entry for entry in visible if _is_folder(entry)]
-    audio = [os.path.splitext(entry.name) for entry in visible if not _is_folder(entry)]
-    decodable = {stem for stem, suffix in audio if _decodable(suffix)}
-    for stem, suffix in audio:
-        if suffix.lower() in AUDIO_SUFFIXES and (_decodable(suffix) or stem not in decodable):
-            yield prefix + stem + suffix
-    for entry in track(folders, f"Listing {folder}", len(folders)):
-        place = os.path.realpath(entry.path)
-        if place not in seen:
-            seen.add(place)
-            yield from _audio_files(entry.path, seen, prefix=f"{prefix}{entry.name}/")
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # A link to itself is no error but a broken file.
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def _decodable(suffix: str) -> bool:
-    return suffix.lower() in AUDIO_SUFFIXES - UNDECODABLE

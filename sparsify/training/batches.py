@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sparsify.audio.decode import Samples
 from sparsify.audio.parallel import PROCESSES, available_cores
+from sparsify.audio.samples import Samples
 from sparsify.augment.augment import Augmenter, change_speed, source_samples
 from sparsify.corpus.cache import AudioCache
 from sparsify.corpus.corpus import Corpus

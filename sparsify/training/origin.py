@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.seals import source_digest
-from sparsify.audio.decode import AUDIO_SUFFIXES
+from sparsify.audio.listing import audio_files
 from sparsify.audio.parallel import in_threads
 from sparsify.corpus.corpus import Corpus
 from sparsify.errors import SparsifyError
@@ -152,7 +152,7 @@ def _audio_files(corpus: Corpus) -> list[Path]:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(folder / name for name in audio_files(folder))
 
 
 def _sizes_digest(paths: list[Path]) -> str:

@@ -15,10 +15,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.audio.decode import AUDIO_SUFFIXES, Samples, read_audio
+from sparsify.audio.decode import read_audio, warn_of_silence
 from sparsify.audio.features import Filterbank
+from sparsify.audio.listing import AUDIO_SUFFIXES
 from sparsify.audio.parallel import in_threads
-from sparsify.audio.silence import warn_of_silence
+from sparsify.audio.samples import Samples
 from sparsify.augment.corruption import corrupt_utterance
 from sparsify.corpus.utterances import Utterance
 from sparsify.errors import SparsifyError

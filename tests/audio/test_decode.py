@@ -8,14 +8,8 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.audio.decode import (
-    AS_ANNOUNCED,
-    crop_start,
-    decode_audio,
-    read_audio,
-    read_crop,
-    read_header,
-)
+from sparsify.audio.decode import AS_ANNOUNCED, decode_audio, read_audio, read_crop, read_header
+from sparsify.audio.samples import crop_start
 from sparsify.audio.source import AudioSource
 from sparsify.errors import SparsifyError
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.corpus.cache import AudioCache, from_int16, load_audio, to_int16
+from sparsify.audio.samples import from_int16, to_int16
+from sparsify.corpus.cache import AudioCache, load_audio
 from sparsify.corpus.corpus import Corpus
 from sparsify.corpus.layouts import load_corpus
 from sparsify.corpus.prepare import prepare
