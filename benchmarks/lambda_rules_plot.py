@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sparsify.comparison.tables import spread
+from sparsify.comparison.wording import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

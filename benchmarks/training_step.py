@@ -30,7 +30,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.meter import Meter
-from sparsify.training.reports import step_record
+from sparsify.training.records import step_record
 
 ROUNDS, STEPS_PER_ROUND = 8, 4
 SPEAKERS = 75

@@ -25,7 +25,7 @@ from sparsify.comparison.rows import Row
 from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
 from sparsify.comparison.steps import TRAINING
-from sparsify.comparison.tables import (
+from sparsify.comparison.wording import (
     compared,
     difference_text,
     eer_text,

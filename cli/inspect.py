@@ -22,9 +22,9 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.options import PATH, trust_option
-from sparsify.cli.sensitivity import by_sensitivity, measure_sensitivity, show_sensitivity
+from sparsify.cli.sensitivity_display import by_sensitivity, measure_sensitivity, show_sensitivity
 from sparsify.files import check_writable, zipped_bytes
-from sparsify.report.sensitivity import write_sensitivity_report
+from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
 from sparsify.verification.sensitivity import LEVELS
 

@@ -14,7 +14,7 @@ from sparsify.cli.options import PATH
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Part, gather, to_json
-from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.comparison.wording import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
 from sparsify.report.page import write_report

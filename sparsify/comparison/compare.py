@@ -17,8 +17,8 @@ from sparsify.comparison.results import (
 from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.runner import Watch, alone, carry_out, ignore
 from sparsify.comparison.steps import LOGS, RUNS, check_recipe, evaluated
-from sparsify.comparison.tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
+from sparsify.comparison.wording import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.progress import Track, silent

@@ -12,8 +12,8 @@ from pathlib import Path
 from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
 from sparsify.comparison.rows import Row, summary_of, validation_of
 from sparsify.comparison.steps import RUNS
+from sparsify.training.model_selection import error_rate
 from sparsify.training.run_directory import RunDirectory
-from sparsify.training.selection import error_rate
 
 _FAR = 2  # decimals: models less than about half a percent off target are equally near to it
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import spread_text
+from sparsify.comparison.wording import spread_text
 from sparsify.report.axes import linear_axis, log_axis, sparsity_axis
 from sparsify.report.markup import append, element
 from sparsify.report.plot import (

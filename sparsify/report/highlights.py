@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import evaluation_sets, percent
+from sparsify.comparison.wording import evaluation_sets, percent
 from sparsify.report.markup import element
 
 

@@ -10,20 +10,20 @@ import yaml
 
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import evaluation_sets, to_csv
-from sparsify.report import tables
+from sparsify.comparison.wording import evaluation_sets, to_csv
+from sparsify.report import sortable_tables
 from sparsify.report.accuracy import accuracy_panel, spans_widely
-from sparsify.report.differences import differences_section
+from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.highlights import highlights
 from sparsify.report.markup import element
-from sparsify.report.plot import Style, styles_of, swatch
-from sparsify.report.sections import (
+from sparsify.report.page_sections import (
     costs_section,
     layers_section,
     training_section,
     tuning_section,
 )
+from sparsify.report.plot import Style, styles_of, swatch
 
 REPORT_FILE = "report.html"
 
@@ -47,7 +47,7 @@ def write_report(results: Results, path: Path) -> None:
             _legend(styles, means),
             _accuracy(results, styles),
             differences_section(results, styles),
-            section("Results", tables.means_table(results, styles)),
+            section("Results", sortable_tables.means_table(results, styles)),
             training_section(rows, styles),
             layers_section(rows, styles),
             costs_section(means, rows, styles),
@@ -125,7 +125,9 @@ def _runs(results: Results, styles: Mapping[str, Style]) -> Element | None:
     if len(rows) < 2:
         return None
     summary = element("summary", f"All {len(rows)} runs")
-    return element("section", element("details", summary, tables.runs_table(results, styles)))
+    return element(
+        "section", element("details", summary, sortable_tables.runs_table(results, styles))
+    )
 
 
 def _failures(results: Results) -> Element | None:

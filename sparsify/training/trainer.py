@@ -28,11 +28,7 @@ from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
-from sparsify.training.networks import build_network, starting_weights
-from sparsify.training.origin import Origin, files_of, list_digest, settings_of
-from sparsify.training.reports import diverged, header, run_summary, step_record
-from sparsify.training.run_directory import RunDirectory, State
-from sparsify.training.selection import (
+from sparsify.training.model_selection import (
     Best,
     Figures,
     NotFiniteError,
@@ -40,6 +36,10 @@ from sparsify.training.selection import (
     on_target,
     validation_figures,
 )
+from sparsify.training.networks import build_network, starting_weights
+from sparsify.training.origin import Origin, files_of, list_digest, settings_of
+from sparsify.training.records import diverged, header, run_summary, step_record
+from sparsify.training.run_directory import RunDirectory, State
 
 logger = logging.getLogger(__name__)
 

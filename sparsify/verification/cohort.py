@@ -15,7 +15,7 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import Embedder, embeddings_or_errors, utterance_recordings
-from sparsify.verification.tables import read_table
+from sparsify.verification.embedding_tables import read_table
 
 logger = logging.getLogger(__name__)
 

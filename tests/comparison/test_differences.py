@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsify.comparison.differences import OVERALL, differences, unsampled
-from sparsify.comparison.tables import difference_text, is_clear
+from sparsify.comparison.wording import difference_text, is_clear
 
 
 def run(method, target, seed, eer, samples, trials="abc"):

@@ -14,7 +14,7 @@ from sparsify.comparison.differences import differences
 from sparsify.comparison.means import expected_metrics, gate_metrics, means
 from sparsify.comparison.results import Part, gather, summarise, to_json
 from sparsify.comparison.rows import collect_run
-from sparsify.comparison.tables import evaluation_sets, to_csv, to_markdown
+from sparsify.comparison.wording import evaluation_sets, to_csv, to_markdown
 from sparsify.errors import SparsifyError
 
 

@@ -26,7 +26,7 @@ from sparsify.comparison.plan import PLAN_FILE, Cell, Plan, Tuning, read_plan
 from sparsify.comparison.results import Part, gather
 from sparsify.comparison.rows import read_json, summary_of
 from sparsify.comparison.schema import Evaluation
-from sparsify.comparison.tables import to_csv, to_markdown
+from sparsify.comparison.wording import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
@@ -36,8 +36,8 @@ from sparsify.report.page import write_report
 from sparsify.training.run_directory import RunDirectory
 from sparsify.verification.calibration import Calibration, read_calibration, write_calibration
 from sparsify.verification.embedding import locate
+from sparsify.verification.embedding_tables import EmbeddingTable, read_table, write_table
 from sparsify.verification.scoring import Scoring
-from sparsify.verification.tables import EmbeddingTable, read_table, write_table
 from sparsify.verification.trials import read_speakers, read_trials
 
 from . import structures

@@ -13,9 +13,9 @@ from sparsify.comparison.curves import read_curves
 from sparsify.comparison.differences import differences
 from sparsify.comparison.results import Part, gather, summarise
 from sparsify.comparison.rows import collect_run
-from sparsify.comparison.tables import to_csv
-from sparsify.report.curves import QUANTITIES
-from sparsify.report.differences import differences_section
+from sparsify.comparison.wording import to_csv
+from sparsify.report.curve_panels import QUANTITIES
+from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import write_document
 from sparsify.report.markup import element
 from sparsify.report.page import write_report

@@ -10,7 +10,7 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.cohort import load_cohort
 from sparsify.verification.embedding import embed, file_recordings
-from sparsify.verification.tables import EmbeddingTable, write_table
+from sparsify.verification.embedding_tables import EmbeddingTable, write_table
 
 RATE = 16000
 

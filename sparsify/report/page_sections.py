@@ -7,15 +7,15 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.plan import label
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import percent
+from sparsify.comparison.wording import percent
 from sparsify.report.costs import Bar, cost_bars
-from sparsify.report.curves import QUANTITIES, curve_panels
+from sparsify.report.curve_panels import QUANTITIES, curve_panels
 from sparsify.report.document import choice, figure, section
 from sparsify.report.highlights import duration, megabytes
-from sparsify.report.layers import heat_legend, layer_bars, layer_heatmap
+from sparsify.report.layer_charts import heat_legend, layer_bars, layer_heatmap
 from sparsify.report.markup import element
 from sparsify.report.plot import Style
-from sparsify.report.tables import table
+from sparsify.report.sortable_tables import table
 
 _CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 

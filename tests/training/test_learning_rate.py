@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparsify.recipe.sections import TrainingSection
-from sparsify.training.schedules import LearningRate, margin_at
+from sparsify.training.learning_rate import LearningRate, margin_at
 
 
 def shape(**section):

@@ -9,7 +9,12 @@ import pytest
 
 from sparsify.artifact import plain
 from sparsify.errors import SparsifyError
-from sparsify.verification.tables import EmbeddingTable, check_table, read_table, write_table
+from sparsify.verification.embedding_tables import (
+    EmbeddingTable,
+    check_table,
+    read_table,
+    write_table,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import INTERVALS, evaluation_sets, interval_text, percent
+from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text, percent
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import Style, swatch

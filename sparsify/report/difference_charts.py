@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.tables import (
+from sparsify.comparison.wording import (
     compared,
     difference_text,
     is_clear,

@@ -8,10 +8,10 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from sparsify.report.document import figure, section, write_document
-from sparsify.report.layers import short_name
+from sparsify.report.layer_charts import short_name
 from sparsify.report.markup import append, element
 from sparsify.report.plot import label, rectangle, svg
-from sparsify.report.tables import table
+from sparsify.report.sortable_tables import table
 from sparsify.verification.sensitivity import LayerSensitivity, Probe, Sensitivity
 
 _ROW, _WIDE, _NAMES = 19.0, 110.0, 240.0
