@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sparsify.cli.display import out
-from sparsify.cli.training_display import describe
+from sparsify.cli.training_display import record_text
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.runner import Progress as RunProgress
@@ -144,7 +144,7 @@ class LiveDisplay:
 def _figures(run: RunProgress) -> str:
     if run.doing != TRAINING or not run.record:
         return run.doing
-    return f"{run.step}/{run.steps}  {describe(dict(run.record), live=True)}"
+    return f"{run.step}/{run.steps}  {record_text(dict(run.record), live=True)}"
 
 
 def show_results(results: Results) -> None:

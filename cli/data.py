@@ -20,7 +20,7 @@ from sparsify.cli.options import PATH
 from sparsify.cli.speech_mini import speech_mini_command
 from sparsify.corpus.corpus import describe
 from sparsify.corpus.prepare import Prepared, prepare
-from sparsify.recipe.sections import Layout
+from sparsify.recipe.sections import CorpusLayout
 
 _SHOWN = 5
 
@@ -50,7 +50,7 @@ data_command.add_command(speech_mini_command)
 )
 @click.option(
     "--layout",
-    type=click.Choice(get_args(Layout)),
+    type=click.Choice(get_args(CorpusLayout)),
     default="auto",
     show_default=True,
     help="How the corpus is laid out.",
@@ -60,7 +60,7 @@ data_command.add_command(speech_mini_command)
 @json_option
 @verbosity_options
 def prepare_command(
-    *, path: Path, output: Path, layout: Layout, verify: bool, strict: bool, as_json: bool
+    *, path: Path, output: Path, layout: CorpusLayout, verify: bool, strict: bool, as_json: bool
 ) -> None:
     """Scan a corpus once and write a manifest that `sparsify train --data` starts from at once.
 

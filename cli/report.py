@@ -13,13 +13,13 @@ from sparsify.cli.display import emit_json, json_option, out, verbosity_options
 from sparsify.cli.options import PATH
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import gate_metrics
-from sparsify.comparison.results import Part, gather, to_json
-from sparsify.comparison.wording import to_csv, to_markdown
+from sparsify.comparison.results import Part, gather, results_json
+from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
 from sparsify.report.page import write_report
 
-TEXTS = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
+TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
 
 
 @click.command(

@@ -55,7 +55,7 @@ class PlainDisplay(Observer):
 
     def logged(self, record: Record) -> None:
         """Prints the record."""
-        self.console.print(describe(record), markup=False)
+        self.console.print(record_text(record), markup=False)
 
     def averaged(self, record: Record) -> None:
         """Prints the average."""
@@ -98,9 +98,9 @@ class LiveDisplay(Observer):
     def logged(self, record: Record) -> None:
         """Updates the figures; a validation leaves a line."""
         self.figures |= record
-        self.live.update(Group(self.progress, Text(describe(self.figures, live=True))))
+        self.live.update(Group(self.progress, Text(record_text(self.figures, live=True))))
         if "eer_percent" in record:
-            self.console.print(describe(record), markup=False)
+            self.console.print(record_text(record), markup=False)
 
     def averaged(self, record: Record) -> None:
         """Leaves a line."""
@@ -129,7 +129,7 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
         console.print(line, markup=False)
 
 
-def describe(record: Record, *, live: bool = False) -> str:
+def record_text(record: Record, *, live: bool = False) -> str:
     """A record as one line; the live line goes without what the bar shows."""
     parts = [] if live else [f"step {record['step']:>6}"]
     parts.append(f"loss {record['loss']:.3f}")

@@ -11,14 +11,14 @@ from sparsify.comparison.results import (
     RESULTS_FILE,
     Results,
     read_results,
-    summarise,
-    to_json,
+    results_json,
+    results_of,
 )
 from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.runner import Watch, alone, carry_out, ignore
 from sparsify.comparison.steps import LOGS, RUNS, check_recipe, evaluated
+from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
-from sparsify.comparison.wording import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
@@ -86,11 +86,11 @@ def compare(
     except KeyboardInterrupt:
         rows, _ = _collect(plan, output, track)
         if rows:
-            _write_results(output, summarise(plan, rows, tuned, fatal_failures(tuned)))
+            _write_results(output, results_of(plan, rows, tuned, fatal_failures(tuned)))
         raise
     rows, damaged = _collect(plan, output, track)
     failures = damaged | failures | fatal_failures(tuned)
-    return _write_results(output, summarise(plan, rows, tuned, failures))
+    return _write_results(output, results_of(plan, rows, tuned, failures))
 
 
 def _check_output(output: Path) -> None:
@@ -119,7 +119,7 @@ def _collect(plan: Plan, output: Path, track: Track) -> tuple[list[Row], dict[st
 
 def _write_results(output: Path, results: Results) -> Results:
     """Writes results in every form, and returns them."""
-    _write(output / RESULTS_FILE, to_json(results))
+    _write(output / RESULTS_FILE, results_json(results))
     _write(output / "results.csv", to_csv(results))
     _write(output / "results.md", to_markdown(results))
     return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
-from sparsify.comparison.plan import VALIDATION, Cell, label
+from sparsify.comparison.plan import VALIDATION, Cell, cell_label
 from sparsify.comparison.rows import CORRUPTED, VALIDATED, Row
 
 EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
@@ -29,7 +29,7 @@ def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The runs of each method at each target, by `adabreg@0.9` and the like."""
     cells: dict[str, list[Row]] = {}
     for row in rows:
-        cells.setdefault(label(row["method"], row["target_sparsity"]), []).append(row)
+        cells.setdefault(cell_label(row["method"], row["target_sparsity"]), []).append(row)
     return cells
 
 

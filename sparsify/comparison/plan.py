@@ -57,7 +57,7 @@ class Cell(Section):
     @property
     def label(self) -> str:
         """Method and target, as in a gate: `adabreg@0.9`."""
-        return label(self.method, self.target_sparsity)
+        return cell_label(self.method, self.target_sparsity)
 
     @property
     def name(self) -> str:
@@ -260,7 +260,7 @@ class Plan(Section):
             temporary.write_text(text, "utf-8")
 
 
-def label(method: str, target: float | None) -> str:
+def cell_label(method: str, target: float | None) -> str:
     """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
     return method if target is None else f"{method}@{target:g}"
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify import documents
 from sparsify.comparison.differences import differences
 from sparsify.comparison.means import by_cell, means
 from sparsify.comparison.plan import PLAN_FILE, VALIDATION, Plan
 from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.schema import FORMAT_VERSION, ResultsFile
-from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
+from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
 from sparsify.recipe.validation import validate
 from sparsify.training.run_directory import RunDirectory
@@ -30,7 +29,7 @@ _AND = " && "  # between the commands that made results
 _OF_A_RUN = {"name", "method", "methods", "target_sparsity", "seed"}
 
 
-def summarise(
+def results_of(
     plan: Plan,
     rows: Sequence[Row],
     tuned: Sequence[Row],
@@ -304,15 +303,15 @@ def _of_this_version(file: Path) -> Results | None:
     return results
 
 
-def to_json(results: Results) -> str:
+def results_json(results: Results) -> str:
     """The text of `results.json`: a line per run, which can be read and compared."""
     parts = []
     for key, value in results.items():
-        text = documents.to_json(value)
+        text = to_json(value)
         if isinstance(value, list) and value:
-            lines = ",\n".join(f"  {documents.to_json(each)}" for each in value)
+            lines = ",\n".join(f"  {to_json(each)}" for each in value)
             text = f"[\n{lines}\n ]"
-        parts.append(f" {documents.to_json(key)}: {text}")
+        parts.append(f" {to_json(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sparsify.artifact.artifact import Artifact, copy_artifact, load_artifact, weights_table
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION
-from sparsify.comparison.schema import Evaluation, Latency, Summary
+from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import zipped_bytes
@@ -75,7 +75,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "selected_step": summary["selected_step"],
         "averaged_steps": average["steps"] if average and average["selected"] else None,
         "curves": read_curves(run),
-        "latency": read_json(latency, Latency) if latency.is_file() else None,
+        "latency": read_json(latency, LatencyFile) if latency.is_file() else None,
         "layers": [layer.to_json() for layer in weights_table(artifact).prunable],
     }
 
@@ -119,7 +119,7 @@ def read_json(file: Path, schema: type[Section]) -> Any:
 
 def _evaluation(file: Path) -> dict[str, Any]:
     """The figures of a test set, and what tells its trials from others."""
-    content = read_json(file, Evaluation)
+    content = read_json(file, EvaluationFile)
     return content["result"] | {"trials_sha256": content["test_set"].get("trials_sha256")}
 
 

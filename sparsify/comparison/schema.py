@@ -24,7 +24,7 @@ class _Document(Section):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Confidence(_Document):
+class Intervals(_Document):
     """Intervals of an evaluation, by the figure."""
 
     eer_percent: Annotated[list[Percent], Field(min_length=2, max_length=2)]
@@ -36,7 +36,7 @@ class Evaluated(_Document):
 
     eer_percent: Percent
     min_dcf: Positive
-    confidence: Confidence | None = None
+    confidence: Intervals | None = None
     trials: Count | None = None
     trials_sha256: str | None = None
 
@@ -55,7 +55,7 @@ class Identity(_Document):
     trials_sha256: str | None = None
 
 
-class Evaluation(_Document):
+class EvaluationFile(_Document):
     """The file of an evaluation in a run directory."""
 
     test_set: Identity
@@ -99,7 +99,7 @@ class LatencyRow(_Document):
     median_ms: Positive
 
 
-class Latency(_Document):
+class LatencyFile(_Document):
     """The file of latencies in a run directory."""
 
     machine: Machine
@@ -143,7 +143,7 @@ class Run(_Document):
     selected_step: Count
     averaged_steps: list[Count] | None
     curves: dict[str, list[Number | None]]
-    latency: Latency | None
+    latency: LatencyFile | None
     layers: list[Layer]
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from typing import Any
 from sparsify.artifact.artifact import load_artifact
 from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
-from sparsify.comparison.schema import Evaluation
+from sparsify.comparison.schema import EvaluationFile
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
@@ -149,7 +149,7 @@ def _trusted(plan: Plan, run: RunDirectory) -> list[str]:
 
 def _is_evaluated(run: RunDirectory, test: TestSet) -> bool:
     try:
-        content = read_json(_evaluation_file(run, test), Evaluation)
+        content = read_json(_evaluation_file(run, test), EvaluationFile)
     except SparsifyError:  # never made, or cut short by a crash: made again
         return False
     return bool(content["test_set"] == _identity(test))

@@ -24,11 +24,11 @@ from sparsify.corpus.trees import (
 from sparsify.corpus.utterances import Utterances, UtterancesBuilder
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe.sections import Layout
+from sparsify.recipe.sections import CorpusLayout
 
 _PROBES = 16
 
-_READERS: dict[Layout, Callable[[Path, Track], Listing]] = {
+_READERS: dict[CorpusLayout, Callable[[Path, Track], Listing]] = {
     "folder": list_folder,
     "voxceleb": list_voxceleb,
     "cnceleb": list_voxceleb,
@@ -37,13 +37,13 @@ _READERS: dict[Layout, Callable[[Path, Track], Listing]] = {
     "manifest": read_manifest,
     "shards": list_shards,
 }
-_FILES: Collection[Layout] = ("manifest", "shards")
+_FILES: Collection[CorpusLayout] = ("manifest", "shards")
 
 
 def load_corpus(
     path: str | Path,
     *,
-    layout: Layout = "auto",
+    layout: CorpusLayout = "auto",
     strict: bool = False,
     track: Track = silent,
 ) -> Corpus:
@@ -92,7 +92,7 @@ def list_speech(path: Path, track: Track = silent) -> Listing:
     return listing
 
 
-def detect_layout(path: Path) -> Layout:
+def detect_layout(path: Path) -> CorpusLayout:
     """The layout of what is at a path.
 
     Raises:
@@ -108,7 +108,7 @@ def detect_layout(path: Path) -> Layout:
     return "kaldi" if (path / "wav.scp").exists() else tree_layout(path)
 
 
-def list_corpus(path: Path, layout: Layout, track: Track) -> Listing:
+def list_corpus(path: Path, layout: CorpusLayout, track: Track) -> Listing:
     """The utterances of a corpus, before anybody has looked at the audio.
 
     Raises:

@@ -15,7 +15,7 @@ from sparsify.corpus.layouts import detect_layout, list_corpus
 from sparsify.corpus.manifest import check_suffix, write_manifest
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
-from sparsify.recipe.sections import Layout
+from sparsify.recipe.sections import CorpusLayout
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -51,7 +51,7 @@ def prepare(
     path: Path,
     output: Path,
     *,
-    layout: Layout = "auto",
+    layout: CorpusLayout = "auto",
     verify: bool = False,
     strict: bool = False,
     track: Track = silent,

@@ -14,7 +14,7 @@ from sparsify.corpus.text_lists import lines_of, open_list
 from sparsify.corpus.utterances import UtterancesBuilder
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track
-from sparsify.recipe.sections import Layout
+from sparsify.recipe.sections import CorpusLayout
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
 _DEPTH = 4
 
 
-def tree_layout(root: Path) -> Layout:
+def tree_layout(root: Path) -> CorpusLayout:
     """Which of the trees a folder is: a folder per speaker, unless it looks like a known corpus."""
     if _splits(root):
         return "librispeech"

@@ -18,7 +18,7 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-Layout = Literal[
+CorpusLayout = Literal[
     "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
 ]
 
@@ -68,7 +68,7 @@ class DataSection(Section):
     """
 
     path: str = "synthetic"
-    layout: Layout = "auto"
+    layout: CorpusLayout = "auto"
     crop_seconds: float = Field(default=1.5, gt=0.1, le=3600)
     validation_speakers: int = Field(default=10, ge=2)
     synthetic_speakers: int = Field(default=48, ge=4)

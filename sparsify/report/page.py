@@ -10,8 +10,8 @@ import yaml
 
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.wording import evaluation_sets, to_csv
-from sparsify.report import sortable_tables
+from sparsify.comparison.text_tables import to_csv
+from sparsify.comparison.wording import evaluation_sets
 from sparsify.report.accuracy import accuracy_panel, spans_widely
 from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import figure, section, write_document
@@ -24,6 +24,7 @@ from sparsify.report.page_sections import (
     tuning_section,
 )
 from sparsify.report.plot import Style, styles_of, swatch
+from sparsify.report.sortable_tables import means_table, runs_table
 
 REPORT_FILE = "report.html"
 
@@ -47,7 +48,7 @@ def write_report(results: Results, path: Path) -> None:
             _legend(styles, means),
             _accuracy(results, styles),
             differences_section(results, styles),
-            section("Results", sortable_tables.means_table(results, styles)),
+            section("Results", means_table(results, styles)),
             training_section(rows, styles),
             layers_section(rows, styles),
             costs_section(means, rows, styles),
@@ -125,9 +126,7 @@ def _runs(results: Results, styles: Mapping[str, Style]) -> Element | None:
     if len(rows) < 2:
         return None
     summary = element("summary", f"All {len(rows)} runs")
-    return element(
-        "section", element("details", summary, sortable_tables.runs_table(results, styles))
-    )
+    return element("section", element("details", summary, runs_table(results, styles)))
 
 
 def _failures(results: Results) -> Element | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.plan import label
+from sparsify.comparison.plan import cell_label
 from sparsify.comparison.rows import Row
 from sparsify.comparison.wording import percent
 from sparsify.report.costs import Bar, cost_bars
@@ -144,7 +144,7 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
     measured: dict[str, Row] = {}
     for row in rows:
         if row["latency"]:
-            cell = label(row["method"], row["target_sparsity"])
+            cell = cell_label(row["method"], row["target_sparsity"])
             measured.setdefault(cell, row | {"cell": cell})
     kinds: dict[tuple[str, int], list[Row]] = {}
     for entry in measured.values():

@@ -14,7 +14,7 @@ from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import Style, swatch
 
-Cell = tuple[float | str, Child]
+TableCell = tuple[float | str, Child]
 """What a cell is sorted by, and what it shows."""
 
 
@@ -40,7 +40,7 @@ def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
     lines = []
     for row in results["runs"]:
         metrics = metrics_of(row)
-        cells: list[Cell] = [
+        cells: list[TableCell] = [
             _method(row, styles),
             _target(row),
             (row["seed"], str(row["seed"])),
@@ -64,13 +64,13 @@ def _means_line(
     dense: Row | None,
     means: Sequence[Row],
     styles: Mapping[str, Style],
-) -> tuple[str, list[Cell]]:
+) -> tuple[str, list[TableCell]]:
     metrics = entry["metrics"]
 
     def mean(name: str) -> float:
         return float(metrics[name]["mean"])
 
-    cells: list[Cell] = [
+    cells: list[TableCell] = [
         _method(entry, styles),
         _target(entry),
         (mean("sparsity"), f"{mean('sparsity'):.3%}"),
@@ -98,17 +98,17 @@ def _selected(row: Row) -> str:
     return f"mean of {', '.join(f'{step:,}' for step in averaged)}"
 
 
-def _method(row: Row, styles: Mapping[str, Style]) -> Cell:
+def _method(row: Row, styles: Mapping[str, Style]) -> TableCell:
     method = row["method"]
     return method, [swatch(styles[method]), element("span", method)]
 
 
-def _target(row: Row) -> Cell:
+def _target(row: Row) -> TableCell:
     target = row["target_sparsity"]
     return (0.0, "–") if target is None else (target, percent(target))
 
 
-def _spread(figures: Mapping[str, float] | None, form: str, interval: str = "") -> Cell:
+def _spread(figures: Mapping[str, float] | None, form: str, interval: str = "") -> TableCell:
     if figures is None:
         return 1e9, "–"
     texts = [interval] if interval else []
@@ -118,7 +118,7 @@ def _spread(figures: Mapping[str, float] | None, form: str, interval: str = "") 
     return figures["mean"], [element("span", f"{figures['mean']:{form}}"), *small]
 
 
-def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Element:
+def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[TableCell]]]) -> Element:
     """A table that sorts by the heading that is clicked.
 
     Args:

@@ -22,9 +22,9 @@ from sparsify.training.batches import Batch
 from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
-from sparsify.training.learning_rate import LearningRate, margin_at
+from sparsify.training.learning_rate import LearningRate
 from sparsify.training.networks import build_network, embedding_dim
-from sparsify.training.objectives import AAMSoftmax, Objective
+from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 
 State = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""How learning rate and margin change over a training."""
+"""How the learning rate changes over a training."""
 
 from __future__ import annotations
 
@@ -6,26 +6,6 @@ import math
 from typing import Any
 
 from sparsify.recipe.sections import TrainingSection
-
-
-def margin_at(progress: float, final: float, ramp: tuple[float, float]) -> float:
-    """The margin after a share of training: 0, then rising to `final`, fast first.
-
-    It rises as `1 − 1000^−x` between the two ends of `ramp`, as WeSpeaker's margin scheduler does
-    (`increase_type: exp` in wespeaker/utils/schedulers.py).
-
-    Args:
-        progress: Share of training done, in [0, 1].
-        final: Margin in radians.
-        ramp: Shares of training where the rise begins and ends.
-    """
-    begin, end = ramp
-    if progress >= end:
-        return final
-    if progress <= begin:
-        return 0.0
-    share = (progress - begin) / (end - begin)
-    return final * (1 - 1000**-share)
 
 
 class LearningRate:

@@ -60,6 +60,26 @@ class AAMSoftmax(nn.Module):
         return F.cross_entropy(logits, labels), correct.detach()
 
 
+def margin_at(progress: float, final: float, ramp: tuple[float, float]) -> float:
+    """The margin after a share of training: 0, then rising to `final`, fast first.
+
+    It rises as `1 − 1000^−x` between the two ends of `ramp`, as WeSpeaker's margin scheduler does
+    (`increase_type: exp` in wespeaker/utils/schedulers.py).
+
+    Args:
+        progress: Share of training done, in [0, 1].
+        final: Margin in radians.
+        ramp: Shares of training where the rise begins and ends.
+    """
+    begin, end = ramp
+    if progress >= end:
+        return final
+    if progress <= begin:
+        return 0.0
+    share = (progress - begin) / (end - begin)
+    return final * (1 - 1000**-share)
+
+
 class Objective(nn.Module):
     """The loss of a step: that of the speakers, that of distillation, or their sum.
 

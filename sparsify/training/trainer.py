@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -38,12 +38,10 @@ from sparsify.training.model_selection import (
 )
 from sparsify.training.networks import build_network, starting_weights
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
-from sparsify.training.records import diverged, header, run_summary, step_record
+from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
 
 logger = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 
 class Observer:

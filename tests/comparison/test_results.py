@@ -12,9 +12,10 @@ import safetensors.numpy
 
 from sparsify.comparison.differences import differences
 from sparsify.comparison.means import expected_metrics, gate_metrics, means
-from sparsify.comparison.results import Part, gather, summarise, to_json
+from sparsify.comparison.results import Part, gather, results_json, results_of
 from sparsify.comparison.rows import collect_run
-from sparsify.comparison.wording import evaluation_sets, to_csv, to_markdown
+from sparsify.comparison.text_tables import to_csv, to_markdown
+from sparsify.comparison.wording import evaluation_sets
 from sparsify.errors import SparsifyError
 
 
@@ -24,7 +25,7 @@ def results(comparison_plan, comparison, tuned):
         collect_run(comparison / "runs" / cell.name, ["clean", "noisy"])
         for cell in comparison_plan.runs
     ]
-    made = summarise(comparison_plan, rows, tuned, {"gmp-0.9-seed0": "it broke"})
+    made = results_of(comparison_plan, rows, tuned, {"gmp-0.9-seed0": "it broke"})
     made["test_sets"] = [{"name": "clean"}, {"name": "noisy"}]
     return made
 
@@ -145,7 +146,7 @@ def test_a_test_set_that_some_runs_lack_has_no_mean(results, tmp_path, caplog):
         for row in results["runs"]
     ]
     file = tmp_path / "results.json"
-    file.write_text(to_json(results | {"runs": runs}))
+    file.write_text(results_json(results | {"runs": runs}))
     whole = gather([Part(file)])
     assert list(evaluation_sets(whole).values()) == ["clean"]
     assert list(evaluation_sets(results).values()) == ["clean", "noisy"]
@@ -174,7 +175,7 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
         part = results | {"runs": runs, "means": means(runs), "command": f"sparsify {seed}"}
         seeds.append(tmp_path / str(seed) / "results.json")
         seeds[-1].parent.mkdir()
-        seeds[-1].write_text(to_json(part))
+        seeds[-1].write_text(results_json(part))
     whole = gather(
         [Part(path) for path in (seeds[0], seeds[1].parent, seeds[0])]
     )  # the last says nothing new
@@ -191,8 +192,8 @@ def test_comparisons_made_apart_are_gathered(results, comparison, tuned, tmp_pat
 def test_a_name_keeps_methods_apart_that_were_trained_in_another_way(results, tmp_path, caplog):
     recipe = results["recipe"]
     longer = {"recipe": recipe | {"training": recipe["training"] | {"steps": 500}}}
-    (tmp_path / "a.json").write_text(to_json(results))
-    (tmp_path / "b.json").write_text(to_json(results | longer))
+    (tmp_path / "a.json").write_text(results_json(results))
+    (tmp_path / "b.json").write_text(results_json(results | longer))
     whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json", "long")])
     cells = [entry["cell"] for entry in whole["means"]]
     expected = ["dense", "linbreg@0.5", "linbreg@0.9", "dense-long", "linbreg-long@0.5"]
@@ -210,13 +211,13 @@ def test_one_test_set_stands_for_all_runs(results, comparison, tmp_path):
     """The first that all were evaluated on, whatever stood for them where they were made."""
     other = [row | {"run": "x", "seed": 7, **row["tests"]["noisy"]} for row in results["runs"][:1]]
     swapped = {"runs": other, "standing": "noisy", "test_sets": results["test_sets"][::-1]}
-    (tmp_path / "a.json").write_text(to_json(results))
-    (tmp_path / "b.json").write_text(to_json(results | swapped))
+    (tmp_path / "a.json").write_text(results_json(results))
+    (tmp_path / "b.json").write_text(results_json(results | swapped))
     whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     assert whole["standing"] == "clean"
     assert all(row["eer_percent"] == row["tests"]["clean"]["eer_percent"] for row in whole["runs"])
     untested = [row | {"run": "y", "seed": 8, "tests": {}} for row in results["runs"][:1]]
-    (tmp_path / "b.json").write_text(to_json(results | {"runs": untested, "test_sets": []}))
+    (tmp_path / "b.json").write_text(results_json(results | {"runs": untested, "test_sets": []}))
     whole = gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
     assert whole["standing"] == "validation"
     assert all(row["eer_percent"] == row["validation"]["eer_percent"] for row in whole["runs"])
@@ -228,7 +229,7 @@ def test_results_on_other_trials_are_not_mixed(results, tmp_path):
             row | {"tests": {n: t | {"trials_sha256": trials} for n, t in row["tests"].items()}}
             for row in results["runs"]
         ]
-        return to_json(results | {"runs": rows})
+        return results_json(results | {"runs": rows})
 
     for name in "ab":
         (tmp_path / f"{name}.json").write_text(on(name))
@@ -239,11 +240,11 @@ def test_results_on_other_trials_are_not_mixed(results, tmp_path):
 def test_runs_that_differ_in_options_are_not_taken_for_seeds_in_silence(results, tmp_path, caplog):
     assert results["runs"][-1]["options"]["initial_sparsity"] == 0.99  # with all defaults
     rows = [row | {"options": row["options"] | {"lr": 0.123}} for row in results["runs"]]
-    (tmp_path / "a.json").write_text(to_json(results))
-    (tmp_path / "b.json").write_text(to_json(results | {"runs": rows}))
+    (tmp_path / "a.json").write_text(results_json(results))
+    (tmp_path / "b.json").write_text(results_json(results | {"runs": rows}))
     gather([Part(tmp_path / "a.json")])
     brief = [row | {"options": {"lr": row["options"]["lr"]}} for row in results["runs"]]
-    (tmp_path / "brief.json").write_text(to_json(results | {"runs": brief}))
+    (tmp_path / "brief.json").write_text(results_json(results | {"runs": brief}))
     gather([Part(tmp_path / "a.json"), Part(tmp_path / "brief.json")])
     assert not caplog.messages
     gather([Part(tmp_path / "a.json"), Part(tmp_path / "b.json")])
@@ -252,8 +253,8 @@ def test_runs_that_differ_in_options_are_not_taken_for_seeds_in_silence(results,
 
 def test_runs_of_one_name_are_told_apart(results, tmp_path):
     other = results | {"recipe": results["recipe"] | {"training": {}}, "runs": results["runs"][:1]}
-    (tmp_path / "a.json").write_text(to_json(results))
-    (tmp_path / "b.json").write_text(to_json(other))
+    (tmp_path / "a.json").write_text(results_json(results))
+    (tmp_path / "b.json").write_text(results_json(other))
     parts = [Part(tmp_path / "a.json"), Part(tmp_path / "b.json")]
     names = [row["run"] for row in gather(parts)["runs"]]
     assert len(names) == len(set(names)) == len(results["runs"]) + 1
@@ -268,13 +269,13 @@ def test_a_training_that_is_in_two_comparisons_counts_once(results, tmp_path, ca
             for row in results["runs"]
         ]
         tests = {"runs": rows, "test_sets": [{"name": test}]}
-        (tmp_path / f"{name}.json").write_text(to_json(results | tests))
+        (tmp_path / f"{name}.json").write_text(results_json(results | tests))
         parts.append(Part(tmp_path / f"{name}.json"))
     whole = gather(parts)
     assert whole["means"] == results["means"]
     assert not caplog.messages
     better = [row | {"validation": {"eer_percent": 0.0, "min_dcf": 0.0}} for row in rows[:1]]
-    (tmp_path / "b.json").write_text(to_json(results | {"runs": better}))
+    (tmp_path / "b.json").write_text(results_json(results | {"runs": better}))
     again = gather(parts)
     assert [row["run"] for row in again["runs"]] == [row["run"] for row in results["runs"]]
     assert "repeats a run of another part and has other figures" in caplog.text
@@ -352,7 +353,7 @@ ODD = (None, True, -1, 1e300, "x", [], {})
 
 def test_results_with_values_of_another_type_are_one_sentence_or_a_report(results, tmp_path):
     """Wherever in the file: what is of no concern may be anything."""
-    content = json.loads(to_json(results | {"runs": results["runs"][-1:]}))
+    content = json.loads(results_json(results | {"runs": results["runs"][-1:]}))
     skipped = {"recipe", "means", "differences", "curves"}
     read = 0
     for path in places(content):
@@ -380,7 +381,7 @@ def test_results_with_values_of_another_type_are_one_sentence_or_a_report(result
     ],
 )
 def test_what_is_wrong_in_results_is_named(results, tmp_path, change, message):
-    content = json.loads(to_json(results))
+    content = json.loads(results_json(results))
     change(content)
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(SparsifyError, match=message):

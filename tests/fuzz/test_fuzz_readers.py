@@ -25,8 +25,8 @@ from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import PLAN_FILE, Cell, Plan, Tuning, read_plan
 from sparsify.comparison.results import Part, gather
 from sparsify.comparison.rows import read_json, summary_of
-from sparsify.comparison.schema import Evaluation
-from sparsify.comparison.wording import to_csv, to_markdown
+from sparsify.comparison.schema import EvaluationFile
+from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
@@ -322,7 +322,7 @@ def subjects(folder: Path) -> dict[str, Subject]:
         "plan": Subject((plan(),), lambda path: read_plan(path.parent), PLAN_FILE, changed_yaml),
         "evaluation": Subject(
             (EVALUATION,),
-            lambda path: read_json(path, Evaluation),
+            lambda path: read_json(path, EvaluationFile),
             "test.json",
             structures.changed_json,
         ),

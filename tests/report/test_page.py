@@ -11,9 +11,9 @@ import pytest
 
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.differences import differences
-from sparsify.comparison.results import Part, gather, summarise
+from sparsify.comparison.results import Part, gather, results_of
 from sparsify.comparison.rows import collect_run
-from sparsify.comparison.wording import to_csv
+from sparsify.comparison.text_tables import to_csv
 from sparsify.report.curve_panels import QUANTITIES
 from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import write_document
@@ -116,7 +116,7 @@ def results(comparison_plan, comparison, tuned):
             }
     hostile = {"gmp-0.9-seed0": "</script><script>document.body.innerHTML = ''</script> & <b>"}
     plan = comparison_plan.model_copy(update={"commands": ("sparsify compare --output 'a & b'",)})
-    made = summarise(plan, rows, tuned, hostile)
+    made = results_of(plan, rows, tuned, hostile)
     found = differences(rows, ["clean", "noisy"])
     tests = [{"name": "clean"}, {"name": "noisy"}]
     return made | {"test_sets": tests, "standing": "clean", "differences": found}
@@ -241,7 +241,7 @@ def test_what_was_tuned_is_told(page):
 
 
 def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, tmp_path):
-    failed = summarise(comparison_plan, [], [], {"dense-seed0": "no such folder"})
+    failed = results_of(comparison_plan, [], [], {"dense-seed0": "no such folder"})
     write_report(failed, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "no such folder" in text

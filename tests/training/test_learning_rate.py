@@ -1,30 +1,16 @@
-"""Learning rate and margin over a training, against closed forms."""
+"""The learning rate over a training, against closed forms."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 
 from sparsify.recipe.sections import TrainingSection
-from sparsify.training.learning_rate import LearningRate, margin_at
+from sparsify.training.learning_rate import LearningRate
 
 
 def shape(**section):
     return LearningRate(TrainingSection(**section))
-
-
-def test_margin_rises_fast_first():
-    values = [margin_at(p / 100, 0.2, (0.2, 0.6)) for p in range(101)]
-    assert values[20] == 0
-    assert values[60] == values[100] == 0.2
-    assert all(a <= b for a, b in pairwise(values))
-    # WeSpeaker: ratio = 1 - exp(x * log(1e-3))
-    assert margin_at(0.3, 0.2, (0.2, 0.6)) == pytest.approx(
-        0.2 * (1 - math.exp(-math.log(1e3) / 4))
-    )
-    rises = [b - a for a, b in pairwise(values[20:61])]
-    assert all(a > b for a, b in pairwise(rises[:-1]))
 
 
 def test_cosine():

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from sparsify.recipe.sections import DistillationSection
-from sparsify.training.objectives import AAMSoftmax, Objective
+from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 
 
 def test_without_margin_it_is_scaled_cosine_softmax():
@@ -43,6 +43,19 @@ def test_true_logit_falls_with_the_angle_also_beyond_pi_minus_margin():
         for a in torch.linspace(0.01, math.pi - 0.01, 50).tolist()
     ]
     assert all(a < b for a, b in pairwise(losses))
+
+
+def test_margin_rises_fast_first():
+    values = [margin_at(p / 100, 0.2, (0.2, 0.6)) for p in range(101)]
+    assert values[20] == 0
+    assert values[60] == values[100] == 0.2
+    assert all(a <= b for a, b in pairwise(values))
+    # WeSpeaker: ratio = 1 - exp(x * log(1e-3))
+    assert margin_at(0.3, 0.2, (0.2, 0.6)) == pytest.approx(
+        0.2 * (1 - math.exp(-math.log(1e3) / 4))
+    )
+    rises = [b - a for a, b in pairwise(values[20:61])]
+    assert all(a > b for a, b in pairwise(rises[:-1]))
 
 
 def test_gradient_is_finite_where_embedding_and_centre_coincide():
