@@ -42,7 +42,9 @@ MODULES = dict(modules())
 
 
 def test_every_folder_has_a_floor():
-    folders = {path.name for path in (ROOT / "sparsify").iterdir() if (path / "__init__.py").exists()}
+    folders = {
+        path.name for path in (ROOT / "sparsify").iterdir() if (path / "__init__.py").exists()
+    }
     assert folders | set(TOP_LEVEL) == {*FLOORS, *DATA}
 
 
