@@ -24,7 +24,7 @@ from sparsify.artifact.artifact import Artifact, load_artifact
 from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import Network, onnx_network, torch_network
-from sparsify.exporters.onnx import export_onnx
+from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.exporters.twin import write_dense_twin
 from sparsify.progress import Track, silent
 

@@ -10,7 +10,7 @@ from typing import Literal
 from sparsify.artifact.artifact import Artifact, Layout, load_artifact, weights_table
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import network_of, torch_network
-from sparsify.exporters.onnx import export_onnx
+from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.exporters.parity import Parity, compare
 from sparsify.exporters.safetensors import export_safetensors
 from sparsify.exporters.twin import write_dense_twin

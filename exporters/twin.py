@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsify.artifact.artifact import Artifact, copy_artifact, weights_table
-from sparsify.exporters.onnx import replace_weights
+from sparsify.exporters.onnx.writing import replace_weights
 
 _FALLBACK_SCALE = 0.01
 

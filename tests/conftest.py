@@ -16,7 +16,7 @@ from torch import nn
 
 from sparsify.artifact.artifact import load_artifact, save_model
 from sparsify.comparison.plan import Plan, grid, shared_recipe
-from sparsify.exporters.onnx import export_onnx
+from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsify.artifact.bitmask import Packed, unpack
-from sparsify.artifact.onnx_tensors import GRAPH_ERRORS, read_onnx
+from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_onnx
 from sparsify.artifact.plain import damaged, plain
 from sparsify.artifact.seals import is_intact, onnx_entries, tensor_entries
 from sparsify.artifact.state_dicts import read_state_dict

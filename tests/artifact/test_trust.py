@@ -14,7 +14,7 @@ from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.seals import seal, tensor_entries
 from sparsify.comparison.rows import _sizes
 from sparsify.exporters.export import export_artifact
-from sparsify.exporters.onnx import export_onnx
+from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.sparsity.table import sparsity_table
 
 NAME = "own_networks:pooled"

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from sparsify.artifact.artifact import load_artifact, save_model
 from sparsify.errors import SparsifyError
-from sparsify.exporters import onnx as exporter
-from sparsify.exporters.onnx import export_onnx, replace_weights
+from sparsify.exporters.onnx import writing
+from sparsify.exporters.onnx.writing import export_onnx, replace_weights
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
@@ -137,7 +137,7 @@ def test_negative_zeros_do_not_reach_the_graph(tmp_path, artifacts, monkeypatch,
 
     artifact = load_artifact(artifacts["dense"])
     artifact.state["linear.weight"][artifact.state["linear.weight"] == 0] = -0.0
-    monkeypatch.setattr(exporter, "_graph", graph)
+    monkeypatch.setattr(writing, "_graph", graph)
     export_onnx(artifact, tmp_path / "m.onnx")
     assert not torch.signbit(seen["linear.weight"][seen["linear.weight"] == 0]).any()
 
@@ -155,7 +155,7 @@ def test_a_weight_that_did_not_survive_is_an_error(tmp_path, artifacts, monkeypa
         tensor.CopyFrom(numpy_helper.from_array(array, name))
         return proto
 
-    monkeypatch.setattr(exporter, "_graph", graph)
+    monkeypatch.setattr(writing, "_graph", graph)
     with pytest.raises(SparsifyError, match=r"'layer1\.conv\.weight'"):
         export_onnx(load_artifact(artifacts["dense"]), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
