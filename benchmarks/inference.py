@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.formats import DENSE, RUNTIME, kinds_of_models
 from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import Network, onnx_network, torch_network
-from sparsify.exporters.onnx.writing import export_onnx
-from sparsify.exporters.twin import write_dense_twin
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
+from sparsify.files import size_bytes
 from sparsify.progress import Track, silent
 
 _TIMED_RUNS = 3  # per turn, after one that is not timed
@@ -55,7 +56,7 @@ class Latency:
     """Latencies of one network in one engine.
 
     Attributes:
-        engine: `onnxruntime` or `pytorch` (eager, as context).
+        engine: That of the file's exporter, or `pytorch` (eager, as context).
         artifact: `sparse`, or `dense` for its twin without zeros.
         precision: Type of the weights, `fp32`.
         threads: Threads per call.
@@ -64,7 +65,8 @@ class Latency:
         median_ms: Median milliseconds per call.
         p90_ms: Ninth decile.
         min_ms: Fastest call.
-        speedup: Median of the dense twin in onnxruntime with as many threads, over this median.
+        speedup: Median of the first row with as many threads, which is the dense twin in
+            onnxruntime, over this median.
         bytes: Size of the file.
     """
 
@@ -109,9 +111,9 @@ def benchmark(
 ) -> Benchmark:
     """Measures an artifact against its dense twin, with one thread and with all cores.
 
-    An `.onnx` is measured as it is, other formats through a temporary ONNX export. The candidates
-    take turns, so that a busy moment of the machine hits them all; each turn starts with an
-    untimed call.
+    A file of a format with an engine of its own is measured as it is, any other through a temporary
+    ONNX export. The candidates take turns, so that a busy moment of the machine hits them all; each
+    turn starts with an untimed call.
 
     Args:
         artifact: Any `.onnx`, or a model of ours in another format.
@@ -131,9 +133,9 @@ def benchmark(
     torch.set_flush_denormal(True)
     try:
         with TemporaryDirectory() as folder:
-            sparse, dense = _onnx_files(artifact, Path(folder))
+            files = _files(artifact, Path(folder))
             for threads in sorted({1, machine.cores}):
-                candidates = _candidates(artifact, sparse, dense, threads)
+                candidates = _candidates(artifact, files, threads)
                 times: dict[Candidate, list[float]] = {each: [] for each in candidates}
                 for _ in track(range(rounds), f"Latency, threads: {threads}", rounds):
                     for candidate in candidates:
@@ -155,25 +157,34 @@ def describe_machine() -> Machine:
     )
 
 
-def _onnx_files(artifact: Artifact, folder: Path) -> tuple[Path, Path]:
-    sparse, dense = artifact.path, folder / "dense.onnx"
-    if artifact.format != "onnx":
-        sparse = folder / "sparse.onnx"
-        export_onnx(artifact, sparse)
-    write_dense_twin(load_artifact(sparse), dense)
-    return sparse, dense
+def _files(artifact: Artifact, folder: Path) -> list[Artifact]:
+    """What engines run: the dense twin and the model, first in the runtime all are compared with.
+
+    A format whose engine is another follows with the same pair.
+    """
+    measured = [artifact] if exporter_of(artifact.format).engine != PYTORCH else []
+    if artifact.format != RUNTIME:
+        sparse = folder / f"sparse{RUNTIME.suffixes[0]}"
+        exporter_of(RUNTIME).write(artifact, sparse, DENSE)
+        measured.insert(0, load_artifact(sparse, trust=artifact.trusted))
+    return [each for sparse in measured for each in (_twin(sparse, folder), sparse)]
 
 
-def _candidates(artifact: Artifact, sparse: Path, dense: Path, threads: int) -> list[Candidate]:
-    bins = artifact.front_end.num_mel_bins
-    candidates = [
-        Candidate("onnxruntime", name, onnx_network(path, bins, threads), path.stat().st_size)
-        for name, path in (("dense", dense), ("sparse", sparse))
-    ]
+def _twin(artifact: Artifact, folder: Path) -> Artifact:
+    path = folder / f"dense{artifact.path.suffix}"
+    exporter_of(artifact.format).twin(artifact, path)
+    return load_artifact(path, trust=artifact.trusted)
+
+
+def _candidates(artifact: Artifact, files: Sequence[Artifact], threads: int) -> list[Candidate]:
+    candidates = []
+    for number, file in enumerate(files):
+        exporter, name = exporter_of(file.format), ("dense", "sparse")[number % 2]
+        network, size = exporter.network(file, threads), size_bytes(file.path)
+        candidates.append(Candidate(exporter.engine, name, network, size))
     if artifact.architecture is not None:
-        network = torch_network(artifact.build(), threads)
-        size = artifact.path.stat().st_size
-        candidates.append(Candidate("pytorch", "sparse", network, size))
+        network, size = torch_network(artifact.build(), threads), size_bytes(artifact.path)
+        candidates.append(Candidate(PYTORCH, "sparse", network, size))
     return candidates
 
 
@@ -225,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sparsify.benchmarks.inference", description="Latency of an artifact."
     )
-    parser.add_argument("path", help="run directory, .safetensors or .onnx")
+    parser.add_argument("path", help=kinds_of_models(embedding=True))
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--batch", type=int, default=1)

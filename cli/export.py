@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from rich.table import Table
 
-from sparsify.artifact.artifact import Layout, load_artifact
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.formats import DENSE, about_formats, about_layouts, layouts, written
 from sparsify.benchmarks.inference import Benchmark, benchmark
 from sparsify.cli.display import (
     GateError,
@@ -22,7 +23,7 @@ from sparsify.cli.display import (
     verbosity_options,
 )
 from sparsify.cli.options import PATH, trust_option
-from sparsify.exporters.export import ExportReport, Format, ParityError, export_artifact
+from sparsify.exporters.export import ExportReport, ParityError, export_artifact
 
 
 @click.command(
@@ -36,18 +37,18 @@ from sparsify.exporters.export import ExportReport, Format, ParityError, export_
 @click.argument("path", type=PATH)
 @click.option(
     "--format",
-    "format_",
-    type=click.Choice(get_args(Format)),
+    "format_name",
+    type=click.Choice([each.name for each in written()]),
     required=True,
-    help="onnx runs anywhere; safetensors loads in anything.",
+    help=about_formats(),
 )
 @click.option("--output", type=PATH, required=True, metavar="FILE", help="The file to write.")
 @click.option(
     "--layout",
-    type=click.Choice(get_args(Layout)),
-    default="dense",
+    type=click.Choice(layouts()),
+    default=DENSE,
     show_default=True,
-    help="dense stores the zeros; bitmask (safetensors only) stores one bit for each.",
+    help=about_layouts(),
 )
 @click.option(
     "--tolerance",
@@ -65,9 +66,9 @@ from sparsify.exporters.export import ExportReport, Format, ParityError, export_
 def export_command(
     *,
     path: Path,
-    format_: Format,
+    format_name: str,
     output: Path,
-    layout: Layout,
+    layout: str,
     tolerance: float,
     measure: bool,
     force: bool,
@@ -83,7 +84,7 @@ def export_command(
     artifact = load_artifact(path, trust=trust)
     try:
         report = export_artifact(
-            artifact, output, format_, layout, tolerance=tolerance, force=force
+            artifact, output, format_name, layout, tolerance=tolerance, force=force
         )
     except ParityError as error:
         if as_json:
@@ -155,7 +156,7 @@ def _show_latencies(result: Benchmark) -> None:
     out.print(view)
     out.print(
         f"\n{result.rows[0].frames} frames, batch {result.rows[0].batch}; speed-up over the dense"
-        f" twin in onnxruntime. {machine.cpu} ({machine.isa}, {machine.cores} cores),"
+        f" twin in {result.rows[0].engine}. {machine.cpu} ({machine.isa}, {machine.cores} cores),"
         f" torch {machine.torch}, onnxruntime {machine.onnxruntime}",
         markup=False,
         soft_wrap=True,

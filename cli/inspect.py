@@ -23,7 +23,7 @@ from sparsify.cli.display import (
 )
 from sparsify.cli.options import PATH, trust_option
 from sparsify.cli.sensitivity_display import by_sensitivity, measure_sensitivity, show_sensitivity
-from sparsify.files import check_writable, zipped_bytes
+from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
 from sparsify.verification.sensitivity import LEVELS
@@ -171,13 +171,13 @@ def _as_json(
 ) -> dict[str, Any]:
     return {
         "path": str(artifact.path),
-        "format": artifact.format,
+        "format": artifact.format.name,
         "layout": artifact.layout,
         "sparsity": table.sparsity,
         "global_sparsity": table.global_sparsity,
         "parameters": table.parameters,
         "nonzero": table.nonzero,
-        "bytes": artifact.path.stat().st_size,
+        "bytes": size_bytes(artifact.path),
         "zipped_bytes": zipped_bytes(artifact.path),
         "layers": [layer.to_json() for layer in layers],
     }
@@ -211,9 +211,9 @@ def _show(
     if table.emptied:
         text = no_weight_left(table.emptied)
         out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
-    size, zipped = artifact.path.stat().st_size, zipped_bytes(artifact.path)
+    size, zipped = size_bytes(artifact.path), zipped_bytes(artifact.path)
     out.print(
-        f"\n{artifact.path}: {artifact.format}, {artifact.layout} layout,"
+        f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
         f" {human_bytes(size)}, {human_bytes(zipped)} zipped",
         markup=False,
         soft_wrap=True,

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
-from sparsify.artifact.artifact import Artifact, Layout, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.formats import DENSE, Format, format_named
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import network_of, torch_network
-from sparsify.exporters.onnx.writing import export_onnx
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import Parity, compare
-from sparsify.exporters.safetensors import export_safetensors
-from sparsify.exporters.twin import write_dense_twin
-from sparsify.files import check_writable, replacing, zipped_bytes
-
-Format = Literal["safetensors", "onnx"]
+from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,8 @@ class ExportReport:
 
     Attributes:
         path: The file.
-        format: `safetensors` or `onnx`.
-        layout: `dense` or `bitmask`.
+        format: Name of its format.
+        layout: How it stores zeros, such as `dense`.
         precision: Type of the weights, `fp32`.
         bytes: Size of the file.
         zipped_bytes: Its size after deflate, as in a zip archive.
@@ -37,8 +33,8 @@ class ExportReport:
     """
 
     path: Path
-    format: Format
-    layout: Layout
+    format: str
+    layout: str
     precision: str
     bytes: int
     zipped_bytes: int
@@ -67,8 +63,8 @@ class ParityError(SparsifyError):
 def export_artifact(
     artifact: Artifact,
     output: Path,
-    format_: Format,
-    layout: Layout = "dense",
+    format_name: str,
+    layout: str = DENSE,
     *,
     tolerance: float = 1e-4,
     force: bool = False,
@@ -78,42 +74,40 @@ def export_artifact(
     Args:
         artifact: A model of ours, from any format.
         output: The file; on any error, what was there stays as it was.
-        format_: `safetensors` or `onnx`.
-        layout: `dense`, or for safetensors `bitmask`.
+        format_name: A format of `sparsify.artifact.formats` that is written.
+        layout: One that the format has.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         force: Replace the output if it exists.
 
     Raises:
         ParityError: The embeddings differ by more than that.
-        SparsifyError: The layout does not exist in that format, the output has the wrong suffix,
-            exists already or cannot be written, or the model cannot be exported (see
-            `export_onnx` and `export_safetensors`).
+        SparsifyError: The format or layout does not exist, the output has the wrong suffix, exists
+            already or cannot be written, or the model cannot be exported.
     """
+    format_ = format_named(format_name)
     _check(output, format_, layout, force)
-    with replacing(output) as temporary:
-        if format_ == "onnx":
-            export_onnx(artifact, temporary)
-        else:
-            export_safetensors(artifact, temporary, layout)
+    exporter = exporter_of(format_)
+    with assembling(output) as temporary:
+        exporter.write(artifact, temporary, layout)
         written = load_artifact(temporary, trust=artifact.trusted)
         parity = compare(
             torch_network(artifact.build()),
-            network_of(written),
+            exporter.network(written),
             bins=artifact.front_end.num_mel_bins,
             tolerance=tolerance,
         )
         with TemporaryDirectory() as folder:
-            twin = Path(folder) / f"dense.{format_}"
-            write_dense_twin(written, twin)
+            dense = Path(folder) / output.name
+            exporter.twin(written, dense)
             report = ExportReport(
                 path=output,
-                format=format_,
+                format=format_.name,
                 layout=layout,
-                precision="fp32",
-                bytes=temporary.stat().st_size,
+                precision=format_.precisions[0],
+                bytes=size_bytes(temporary),
                 zipped_bytes=zipped_bytes(temporary),
-                dense_bytes=twin.stat().st_size,
-                dense_zipped_bytes=zipped_bytes(twin),
+                dense_bytes=size_bytes(dense),
+                dense_zipped_bytes=zipped_bytes(dense),
                 sparsity=weights_table(written).sparsity,
                 parity=parity,
             )
@@ -122,12 +116,11 @@ def export_artifact(
     return report
 
 
-def _check(output: Path, format_: Format, layout: Layout, force: bool) -> None:
+def _check(output: Path, format_: Format, layout: str, force: bool) -> None:
     """Finds what would make an export fail before any work is done."""
-    if format_ == "onnx" and layout != "dense":
-        raise SparsifyError("ONNX has no bitmask layout: leave out --layout or export safetensors")
-    if output.suffix != f".{format_}":
-        raise SparsifyError(f"cannot write '{output}': the name must end in .{format_}")
-    check_writable(output)
+    format_.check_layout(layout)
+    format_.check_name(output)
+    if not (output.is_dir() and format_.matches(output)):  # only what an export made is replaced
+        check_writable(output)
     if output.exists() and not force:
         raise SparsifyError(f"'{output}' exists: give --force to replace it")

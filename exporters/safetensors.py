@@ -1,23 +1,33 @@
-"""Export to safetensors, in either layout."""
+"""The format safetensors: loads in anything, with its zeros or with one bit for each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from sparsify.artifact.artifact import Artifact, Layout, write_artifact
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.formats import DENSE
+from sparsify.artifact.saving import copy_artifact, write_artifact
+from sparsify.artifact.tensor_file import read_tensors
+from sparsify.artifact.weights import Weights
+from sparsify.exporters.exporter import Exporter
+from sparsify.exporters.twin import dense_weights
 
 
-def export_safetensors(artifact: Artifact, output: Path, layout: Layout = "dense") -> None:
-    """Writes an artifact as `.safetensors`, with its front end, recipe and mean embedding.
+class SafetensorsExporter(Exporter):
+    """With front end, recipe and mean embedding; run by PyTorch."""
 
-    Args:
-        artifact: A model of ours, from any format.
-        output: The file; replaced if it exists.
-        layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
+    def read(self, path: Path) -> Weights:
+        """The tensors, in either layout."""
+        return read_tensors(path)
 
-    Raises:
-        SparsifyError: The artifact does not say which network it is, or the file cannot be written.
-    """
-    write_artifact(
-        artifact.build(), output, artifact.front_end, artifact.recipe, layout, artifact.measured
-    )
+    def write(self, artifact: Artifact, output: Path, layout: str) -> None:
+        """A file in either layout."""
+        write_artifact(
+            artifact.build(), output, artifact.front_end, artifact.recipe, layout, artifact.measured
+        )
+
+    def twin(self, artifact: Artifact, output: Path) -> None:
+        """The twin, for which no network is built."""
+        dense = artifact.state | dense_weights(artifact)
+        copy_artifact(replace(artifact, state=dense), output, DENSE)

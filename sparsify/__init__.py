@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparsify.artifact.artifact import load_model, save_model
+    from sparsify.artifact.artifact import load_model
+    from sparsify.artifact.saving import save_model
     from sparsify.errors import SparsifyError
     from sparsify.models.registry import build_model
     from sparsify.optim.adabreg import AdaBreg
@@ -51,7 +52,7 @@ _HOMES = {
     "clip_grad_norm_": "sparsify.optim.clipping",
     "load_model": "sparsify.artifact.artifact",
     "parameter_groups": "sparsify.optim.groups",
-    "save_model": "sparsify.artifact.artifact",
+    "save_model": "sparsify.artifact.saving",
     "sparsity_table": "sparsify.sparsity.table",
 }
 

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,10 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise SparsifyError(f"cannot write '{path}': it is a folder, give a file name")
+    _check_folder_of(path)
+
+
+def _check_folder_of(path: Path) -> None:
     if not path.parent.is_dir():
         raise SparsifyError(f"cannot write '{path}': create the folder '{path.parent}' first")
     if not os.access(path.parent, os.W_OK):
@@ -50,19 +55,55 @@ def replacing(path: Path) -> Iterator[Path]:
         SparsifyError: The file cannot be written.
     """
     check_writable(path)
+    with _temporary(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def assembling(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a file that others belong to, or for a folder.
+
+    The temporary path has the name of `path`, in a folder that is empty otherwise. Whatever is made
+    there moves beside it, the folder of `path` being replaced as a whole.
+
+    Raises:
+        SparsifyError: Something cannot be written.
+    """
+    _check_folder_of(path)
+    with _temporary(path) as folder:
+        folder.mkdir()
+        yield folder / path.name
+        for made in folder.iterdir():
+            place = path.with_name(made.name)
+            if made.is_dir():
+                _discard(place)
+            made.replace(place)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A path beside another for what will be there, which is gone after the block."""
     for left_over in _temporaries(path.with_name(glob.escape(path.name))):
         if _maker_has_ended(left_over):
             with suppress(OSError):  # in a shared folder another user's stays
-                left_over.unlink(missing_ok=True)
+                _discard(left_over)
     maker = f"{_machine()}-{os.getpid()}-{_start_of(os.getpid())}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.stem}.{maker}.tmp{path.suffix}")
     try:
         yield temporary
-        temporary.replace(path)
     except OSError as error:
         raise SparsifyError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _discard(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def clear_temporaries(paths: Path) -> None:
@@ -74,7 +115,7 @@ def clear_temporaries(paths: Path) -> None:
         paths: What they were about to write; its name may hold wildcards.
     """
     for temporary in _temporaries(paths):
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def _temporaries(paths: Path) -> list[Path]:
@@ -173,11 +214,24 @@ def holds_alone(file: IO[str], lock: Callable[[IO[str], int], object]) -> bool:
     return True
 
 
+def size_bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
 def zipped_bytes(path: Path) -> int:
-    """Size of a file after zlib's deflate at its default level, as in a zip archive."""
+    """Size of a file after zlib's deflate at its default level, as in a zip archive.
+
+    Of a folder, that of its files one after the other.
+    """
     compressor = zlib.compressobj()
     size = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            size += len(compressor.compress(chunk))
+    for each in _files(path):
+        with each.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                size += len(compressor.compress(chunk))
     return size + len(compressor.flush())
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.saving import save_model
 from sparsify.comparison.plan import Plan, grid, shared_recipe
 from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.models.registry import build_model

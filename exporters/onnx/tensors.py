@@ -34,23 +34,21 @@ GRAPH_ERRORS = (
 
 
 @dataclass(frozen=True)
-class OnnxContent:
+class Graph:
     """What an ONNX file holds.
 
     Attributes:
         tensors: Initializers and constants of the main graph, dense, by name.
-        properties: Its metadata.
         operators: The operator that consumes each tensor.
         model: All of it.
     """
 
     tensors: dict[str, Tensor]
-    properties: dict[str, str]
     operators: Mapping[str, str]
     model: onnx.ModelProto
 
 
-def read_onnx(path: Path) -> OnnxContent:
+def read_graph(path: Path) -> Graph:
     """Reads an ONNX file, and its external data from the same folder.
 
     Raises:
@@ -67,13 +65,12 @@ def read_onnx(path: Path) -> OnnxContent:
         _check_texts(model)
         reader = _Reader(path, size, model)
         tensors = dict(reader.tensors(model.graph))
-        properties = {entry.key: entry.value for entry in model.metadata_props}
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
     except GRAPH_ERRORS as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
-    return OnnxContent(tensors, properties, operators, model)
+    return Graph(tensors, operators, model)
 
 
 class _Reader:

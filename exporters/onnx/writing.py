@@ -21,11 +21,11 @@ from onnx_ir.passes.common import (
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
-from sparsify.artifact.artifact import Artifact, canonical_state, provenance
-from sparsify.artifact.seals import onnx_entries, seal
-from sparsify.artifact.weights import ONNX_PREFIX, own_metadata
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.provenance import provenance
+from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -48,11 +48,12 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
 
     Args:
         artifact: A model of ours, from any format.
-        output: The file; replaced if it exists.
+        output: The file.
 
     Raises:
         SparsifyError: The artifact does not say which network it is, the network cannot be
-            exported, a prunable weight did not survive bit by bit, or the file cannot be written.
+            exported, or a prunable weight did not survive bit by bit.
+        OSError: The file cannot be written.
     """
     model = artifact.build()
     state = canonical_state(model)
@@ -64,16 +65,16 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
         {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
     )
     onnx.helper.set_model_props(proto, _runtime_metadata(proto, artifact.front_end))
-    _seal(proto, own)
+    seal_graph(proto, own)
     onnx.checker.check_model(proto, full_check=True)
-    _write(proto, output)
+    output.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def replace_weights(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
     """Copies an `.onnx` file with other values in the named initializers.
 
     Raises:
-        SparsifyError: The file cannot be written.
+        OSError: The file cannot be written.
     """
     proto = onnx.load(source)
     for initializer in proto.graph.initializer:
@@ -82,16 +83,8 @@ def replace_weights(source: Path, output: Path, tensors: Mapping[str, Tensor]) -
             initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
     own = own_metadata(proto)
     if own:
-        _seal(proto, own)
-    _write(proto, output)
-
-
-def _seal(proto: onnx.ModelProto, own: Mapping[str, str]) -> None:
-    """Gives a graph our metadata, with a seal of both."""
-    sealed = {**own, **seal(onnx_entries(own, proto))}
-    others = {p.key: p.value for p in proto.metadata_props if not p.key.startswith(ONNX_PREFIX)}
-    properties = others | {f"{ONNX_PREFIX}{key}": value for key, value in sealed.items()}
-    onnx.helper.set_model_props(proto, properties)
+        seal_graph(proto, own)
+    output.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:
@@ -186,13 +179,6 @@ def _runtime_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, 
         "normalize_samples": "0",  # features of samples in [-2¹⁵, 2¹⁵)
         "feature_normalize_type": "global-mean",
     }
-
-
-def _write(proto: onnx.ModelProto, output: Path) -> None:
-    if output.suffix != ".onnx":
-        raise SparsifyError(f"cannot write '{output}': the name must end in .onnx")
-    with replacing(output) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 @contextmanager

@@ -1,59 +1,37 @@
-"""A trained model on disk: weights, architecture, front end, recipe and provenance.
-
-A `.safetensors` artifact has string metadata: `format_version`, `framework` (`sparsify`),
-`architecture` and `front_end` (JSON), `recipe` (YAML, when known), `sparsity` (prunable),
-`global_sparsity`, `layout`, `source_digest`, the seal (see `sparsify.artifact.seals`) and, after a
-training, `embedding_mean` (JSON: mean embedding of the training utterances, float32). Of a network
-that is not ours `parameter_kinds` tells what its parameters are (JSON: type and prunability by
-name), so that reading the file takes no foreign code. An ONNX export carries the same keys with the
-prefix `sparsify.`.
-"""
+"""A trained model on disk: read, checked against what was written, and built."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
 
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
-from sparsify.artifact.bitmask import pack
-from sparsify.artifact.seals import COUNTER, damaged, seal, source_digest, tensor_entries
-from sparsify.artifact.weights import Weights, read_weights
-from sparsify.documents import parse_json, parse_yaml
+from sparsify.artifact.formats import DENSE, Format, format_of, is_exported_folder
+from sparsify.artifact.provenance import MEAN, is_ours, kinds_in, network_in
+from sparsify.artifact.seals import COUNTER, damaged, source_digest
+from sparsify.artifact.weights import read_weights
+from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
-from sparsify.models import speechbrain, wespeaker
+from sparsify.models import toolkits
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.recipe.validation import validate
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import (
     Kind,
     SparsityTable,
     parameter_kinds,
-    sparsity_table,
     table_from_tensors,
     table_of,
 )
 
 logger = logging.getLogger(__name__)
 
-Layout = Literal["dense", "bitmask"]
-
-FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
-_MEAN = "embedding_mean"
-_KINDS = "parameter_kinds"
 
 
 @dataclass(frozen=True)
@@ -62,23 +40,25 @@ class Artifact:
 
     Attributes:
         path: The file (in a run directory, its `model.safetensors`).
-        format: `safetensors`, `onnx` or `pt`.
+        format: Its format.
         state: Dense tensors by name, on the CPU.
         architecture: How to rebuild the network; `None` where that is not known.
         front_end: The features the network expects; the default where they are not known.
         metadata: All strings the file carries.
-        operators: In ONNX files, the operator that consumes each tensor.
+        operators: In a graph, the operator that consumes each tensor.
+        graph: Whether the tensors are those of a graph, which has constants beside the parameters.
         obstacle: Why another toolkit's network, though known, cannot be rebuilt.
         trusted: Whether the file may name code that building the network imports and runs.
     """
 
     path: Path
-    format: str
+    format: Format
     state: dict[str, Tensor]
     architecture: Architecture | None
     front_end: FrontEnd
     metadata: dict[str, str]
     operators: Mapping[str, str] = field(default_factory=dict)
+    graph: bool = False
     obstacle: str | None = None
     trusted: bool = False
 
@@ -93,12 +73,12 @@ class Artifact:
     @property
     def layout(self) -> str:
         """How the file stores its tensors, `dense` or `bitmask`."""
-        return self.metadata.get("layout", "dense") if self.architecture else "dense"
+        return self.metadata.get("layout", DENSE) if self.architecture else DENSE
 
     @property
     def measured(self) -> dict[str, str]:
         """Metadata that was measured in training, which neither weights nor recipe can tell."""
-        return {key: self.metadata[key] for key in (_MEAN,) if key in self.metadata}
+        return {key: self.metadata[key] for key in (MEAN,) if key in self.metadata}
 
     @property
     def ignore(self) -> tuple[str, ...]:
@@ -146,16 +126,9 @@ class Artifact:
             network = self.architecture.outline()
             self._check_fit(network, self.architecture.name)
             return parameter_kinds(network, self.ignore)
-        text = self.metadata.get(_KINDS)
-        if text is None:
+        kinds = kinds_in(self.metadata, self.path)
+        if kinds is None:
             return None
-        listed = parse_json(text, f"{_KINDS} of '{self.path}'")
-        try:
-            kinds = {
-                str(name): Kind(str(type_), bool(may)) for name, (type_, may) in listed.items()
-            }
-        except (AttributeError, TypeError, ValueError) as error:
-            raise SparsifyError(f"'{self.path}' has damaged metadata: {error!r}") from error
         if missing := kinds.keys() - self.state.keys():
             raise SparsifyError(f"'{self.path}' has damaged metadata: no tensor '{min(missing)}'")
         return kinds
@@ -187,15 +160,14 @@ class Artifact:
         """Refuses tensors that are not those of a network, whose architecture has a name."""
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
-        # ONNX has no use for batch norm's counter, and neither has a network in eval mode.
+        # A graph has no use for batch norm's counter, and neither has a network in eval mode.
         wrong = [
             name
             for name, shape in expected.items()
             if found.get(name) != shape and not (name not in found and name.endswith(COUNTER))
         ]
-        # An ONNX graph has constants beside the parameters.
-        state = self.state if self.architecture else wespeaker.without_head(self.state)
-        extra = [] if self.format == "onnx" else sorted(state.keys() - expected.keys())
+        state = self.state if self.architecture else toolkits.without_head(self.state)
+        extra = [] if self.graph else sorted(state.keys() - expected.keys())
         if wrong or extra:
             holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
             raise SparsifyError(
@@ -205,10 +177,10 @@ class Artifact:
 
 
 def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
-    """Reads a run directory, `.safetensors` (either layout), `.onnx` or `.pt` state dict.
+    """Reads a run directory or a file of any format (see `sparsify.artifact.formats`).
 
-    Also WeSpeaker's and SpeechBrain's models, see `sparsify.models.wespeaker` and `.speechbrain`.
-    A file of ours that another tool has changed is read as one that is not ours.
+    Also models of other toolkits, see `sparsify.models.toolkits`. A file of ours that another tool
+    has changed is read as one that is not ours.
 
     Args:
         path: The file or run directory.
@@ -218,24 +190,25 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
     """
     file = Path(path)
-    if file.is_dir():
+    if file.is_dir() and not is_exported_folder(file):
         file = _model_file(file)
     weights = read_weights(file)
-    if weights.metadata.get("framework") != "sparsify" and weights.format != "onnx":
-        return _foreign_artifact(file, weights)
-    architecture, front_end = _parse(weights.metadata, file)
     artifact = Artifact(
         file,
-        weights.format,
+        format_of(file),
         weights.tensors,
-        architecture,
-        front_end,
+        None,
+        FrontEnd(),
         weights.metadata,
         weights.operators,
+        weights.graph,
         trusted=trust,
     )
-    intact = _is_intact_unsealed(artifact) if weights.intact is None else weights.intact
-    if intact or architecture is None:
+    if not is_ours(weights.metadata):
+        return artifact if weights.graph else _interpreted(artifact)
+    architecture, front_end = network_in(weights.metadata, file)
+    artifact = replace(artifact, architecture=architecture, front_end=front_end)
+    if _is_intact_unsealed(artifact) if weights.intact is None else weights.intact:
         return artifact
     logger.warning(
         "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
@@ -259,122 +232,6 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     return load_artifact(path, trust=trust).build()
 
 
-def save_model(
-    model: nn.Module,
-    path: str | Path,
-    recipe: Recipe | None = None,
-    *,
-    layout: Layout = "dense",
-    embedding_mean: Tensor | None = None,
-) -> None:
-    """Writes a network as a `.safetensors` artifact; the file appears complete or not at all.
-
-    Args:
-        model: A network made by `build_model`, without its training head.
-        path: The `.safetensors` file; replaced if it exists.
-        recipe: What made the model; its front end travels with the artifact.
-        layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
-        embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
-
-    Raises:
-        SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
-    """
-    front_end = recipe.front_end if recipe else FrontEnd()
-    extra = {}
-    if embedding_mean is not None:
-        # The shortest decimals that read back as the same float32.
-        values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
-        extra[_MEAN] = f"[{values}]"
-    write_artifact(model, Path(path), front_end, recipe, layout, extra)
-
-
-def write_artifact(
-    model: nn.Module,
-    path: Path,
-    front_end: FrontEnd,
-    recipe: Recipe | None,
-    layout: Layout,
-    extra: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """`save_model` for a front end that no recipe describes, with further metadata.
-
-    Raises:
-        SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
-    """
-    state = canonical_state(model)
-    metadata = provenance(model, state, front_end, recipe) | {"layout": layout, **extra}
-    _write(path, state, prunable_parameters(model), metadata)
-
-
-def copy_artifact(artifact: Artifact, path: Path, layout: Layout) -> None:
-    """Writes a `.safetensors` artifact in a layout, without building its network.
-
-    Raises:
-        SparsifyError: The tensors do not fit the architecture, or the file cannot be written.
-    """
-    state = {name: _canonical(tensor) for name, tensor in artifact.state.items()}
-    prunable = [layer.name for layer in weights_table(artifact).prunable]
-    _write(path, state, prunable, artifact.metadata | {"layout": layout})
-
-
-def _write(
-    path: Path, state: Mapping[str, Tensor], prunable: Iterable[str], metadata: dict[str, str]
-) -> None:
-    if path.suffix != ".safetensors":
-        raise SparsifyError(f"cannot write '{path}': the name must end in .safetensors")
-    metadata = metadata | seal(tensor_entries(metadata, state))
-    stored = dict(state)
-    if metadata["layout"] == "bitmask":
-        for name in prunable:
-            if bool((stored[name] == 0).any()):
-                packed = pack(stored.pop(name))
-                stored |= {f"{name}.{part}": tensor for part, tensor in vars(packed).items()}
-    with replacing(path) as temporary:
-        temporary.write_bytes(_reproducible(safetensors.torch.save(stored, metadata)))
-
-
-def provenance(
-    model: nn.Module, state: Mapping[str, Tensor], front_end: FrontEnd, recipe: Recipe | None
-) -> dict[str, str]:
-    """The metadata that makes a file an artifact, whatever its format.
-
-    Args:
-        model: The network.
-        state: Its `canonical_state`.
-        front_end: The features that it expects.
-        recipe: What made it, if that is known.
-
-    Raises:
-        SparsifyError: The model does not know its architecture, or that is not JSON.
-    """
-    architecture = architecture_of(model)
-    ignore = recipe.model.ignore if recipe else ()
-    table = sparsity_table(model, ignore)
-    try:
-        description = json.dumps(asdict(architecture))
-    except TypeError as error:
-        raise SparsifyError(
-            f"the options of model '{architecture.name}' must be JSON values: {error}"
-        ) from error
-    metadata = {
-        "format_version": str(FORMAT_VERSION),
-        "framework": "sparsify",
-        "architecture": description,
-        "front_end": front_end.model_dump_json(),
-        "sparsity": repr(table.sparsity),
-        "global_sparsity": repr(table.global_sparsity),
-        "source_digest": source_digest(state),
-    }
-    if architecture.is_code:
-        metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
-    return metadata | ({"recipe": recipe.to_yaml()} if recipe else {})
-
-
-def canonical_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict as artifacts store it: on the CPU, contiguous, `+0.0` for every `-0.0`."""
-    return {name: _canonical(tensor) for name, tensor in model.state_dict().items()}
-
-
 def weights_table(artifact: Artifact) -> SparsityTable:
     """The layer-wise sparsity of a file.
 
@@ -394,46 +251,27 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     return table
 
 
-def _reproducible(content: bytes) -> bytes:
-    """The same file with its metadata sorted; safetensors writes them in random order."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the data begins at a multiple of eight
-    return len(text).to_bytes(8, "little") + text + content[start:]
-
-
-def _canonical(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.is_floating_point():
-        return torch.where(tensor == 0, torch.zeros_like(tensor), tensor)
-    return tensor.clone()
-
-
 def _model_file(folder: Path) -> Path:
     own = folder / MODEL_FILE
-    file = own if own.is_file() else speechbrain.model_file(folder) or wespeaker.model_file(folder)
+    file = own if own.is_file() else toolkits.model_file(folder)
     if file is None:
         raise SparsifyError(
             f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"
-            " of WeSpeaker or SpeechBrain)"
+            f" of {toolkits.names()})"
         )
     return file
 
 
-def _foreign_artifact(file: Path, weights: Weights) -> Artifact:
-    unknown = Artifact(file, weights.format, weights.tensors, None, FrontEnd(), weights.metadata)
+def _interpreted(artifact: Artifact) -> Artifact:
+    """A state dict that is not ours, in our terms if another toolkit's is known."""
     try:
-        found = speechbrain.interpret(file, weights.tensors) or wespeaker.interpret(
-            file, weights.tensors
-        )
+        found = toolkits.interpret(artifact.path, artifact.state)
     except UnsupportedModelError as error:
-        return replace(unknown, obstacle=str(error))
+        return replace(artifact, obstacle=str(error))
     if found is None:
-        return unknown
+        return artifact
     return replace(
-        unknown, state=found.state, architecture=found.architecture, front_end=found.front_end
+        artifact, state=found.state, architecture=found.architecture, front_end=found.front_end
     )
 
 
@@ -457,19 +295,3 @@ def _is_intact_unsealed(artifact: Artifact) -> bool:
     ):
         raise damaged(artifact.path)
     return False
-
-
-def _parse(metadata: Mapping[str, str], path: Path) -> tuple[Architecture | None, FrontEnd]:
-    if metadata.get("framework") != "sparsify":
-        return None, FrontEnd()
-    try:
-        version = int(metadata["format_version"])
-        architecture = Architecture(**parse_json(metadata["architecture"], "its architecture"))
-        if not isinstance(architecture.name, str) or not isinstance(architecture.options, dict):
-            raise TypeError("architecture must have a name and options")
-        front_end = parse_json(metadata["front_end"], "its front end")
-    except (KeyError, TypeError, ValueError, SparsifyError) as error:
-        raise SparsifyError(f"'{path}' has damaged metadata: {error!r}") from error
-    if version > FORMAT_VERSION:
-        raise SparsifyError(f"'{path}' has format version {version}: update sparsify to read it")
-    return architecture, validate(FrontEnd, front_end, f"front end of '{path}'")

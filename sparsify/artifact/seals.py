@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
@@ -69,40 +67,17 @@ def damaged(path: Path) -> SparsifyError:
     )
 
 
+def metadata_entries(metadata: Mapping[str, str]) -> Iterator[Entry]:
+    """Of any file: the metadata besides a seal."""
+    for key in sorted(metadata.keys() - set(KEYS)):
+        yield f"metadata {key}", metadata[key].encode("utf-8", "surrogatepass")
+
+
 def tensor_entries(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Iterator[Entry]:
-    """Of a `.safetensors` file: the metadata besides a seal, and the dense tensors."""
-    yield from _metadata_entries(metadata)
+    """Of a file of tensors: the metadata besides a seal, and the dense tensors."""
+    yield from metadata_entries(metadata)
     for name in sorted(tensors):
         yield _tensor_entry(name, tensors[name])
-
-
-def onnx_entries(metadata: Mapping[str, str], model: onnx.ModelProto) -> Iterator[Entry]:
-    """Of an `.onnx` file: our own metadata besides a seal, and what its main graph computes.
-
-    How it stores the values, and names, notes and shapes that make no difference, are left out:
-    tools add them. Which value goes where is a value, too.
-    """
-    yield from _metadata_entries(metadata)
-    yield repr(sorted((each.domain, each.version) for each in model.opset_import)), b""
-    graph = model.graph
-    for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
-        yield _onnx_entry(tensor)
-    for sparse in graph.sparse_initializer:
-        yield f"sparse {sparse.values.name}", sparse.SerializeToString(deterministic=True)
-    for end in (*graph.input, *graph.output):
-        yield end.name, end.type.SerializeToString(deterministic=True)
-    for node in graph.node:
-        yield f"{node.domain} {node.op_type}", repr((*node.input, "→", *node.output)).encode()
-        for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
-            described = f"{attribute.name} {attribute.type}"
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                outline, value = _onnx_entry(attribute.t)
-                yield f"{described} {outline}", value
-            else:
-                plain = onnx.AttributeProto()
-                plain.CopyFrom(attribute)
-                plain.doc_string = ""
-                yield described, plain.SerializeToString(deterministic=True)
 
 
 def source_digest(state: Mapping[str, Tensor]) -> str:
@@ -120,19 +95,6 @@ def source_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _metadata_entries(metadata: Mapping[str, str]) -> Iterator[Entry]:
-    for key in sorted(metadata.keys() - set(KEYS)):
-        yield f"metadata {key}", metadata[key].encode("utf-8", "surrogatepass")
-
-
 def _tensor_entry(name: str, tensor: Tensor) -> Entry:
     values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
     return f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0", values
-
-
-def _onnx_entry(tensor: onnx.TensorProto) -> Entry:
-    """A tensor, wherever its message keeps the values."""
-    outline = f"{tensor.name}\0{tensor.data_type}\0{tuple(tensor.dims)}\0"
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return outline, b"\0".join(tensor.string_data)
-    return outline, numpy_helper.to_array(tensor).tobytes()

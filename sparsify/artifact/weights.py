@@ -1,4 +1,4 @@
-"""Raw readers: the tensors and the metadata of a file, whoever wrote it."""
+"""What a file holds: its tensors and its metadata, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sparsify.artifact.bitmask import Packed, unpack
-from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_onnx
-from sparsify.artifact.plain import damaged, plain
-from sparsify.artifact.seals import is_intact, onnx_entries, tensor_entries
-from sparsify.artifact.state_dicts import read_state_dict
+from sparsify.artifact.formats import format_of, is_exported_folder
 from sparsify.errors import SparsifyError
-
-ONNX_PREFIX = "sparsify."
-_PARTS = ("compressed", "bitmask", "shape")
+from sparsify.files import size_bytes
 
 
 @dataclass(frozen=True)
@@ -27,101 +19,41 @@ class Weights:
     """What a file holds.
 
     Attributes:
-        format: `safetensors`, `onnx` or `pt`.
         tensors: Dense tensors by name.
-        metadata: Strings by key; in ONNX files the prefix `sparsify.` of our keys is removed.
-        operators: In ONNX files, the operator that consumes each tensor, such as `Conv`.
+        metadata: Strings by key; our keys without what a format puts before them.
+        operators: In a graph, the operator that consumes each tensor, such as `Conv`.
         intact: Whether the file is as sparsify wrote it; `None` where it has no seal.
+        graph: Whether the file holds a graph, whose tensors are constants beside the parameters,
+            too, and not a state dict.
     """
 
-    format: str
     tensors: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
     operators: Mapping[str, str] = field(default_factory=dict)
     intact: bool | None = None
+    graph: bool = False
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads a `.safetensors`, `.onnx`, `.pt`, `.pth` or `.ckpt` file.
+    """Reads a file of any format, or the folder where a format is one.
 
     Raises:
         SparsifyError: The file is missing, damaged, of another kind, or would take more memory
             than its size can explain.
     """
-    if not path.is_file():
+    if not path.is_file() and not is_exported_folder(path):
         raise SparsifyError(f"no such file: '{path}'")
-    readers = {".safetensors": _safetensors, ".onnx": _onnx}
-    readers |= dict.fromkeys((".pt", ".pth", ".ckpt"), _pt)
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise SparsifyError(
-            f"'{path}' is not a model: give a run directory, .safetensors, .onnx or .pt file"
-        )
+    format_ = format_of(path)
     try:
-        if path.stat().st_size > _memory():
+        if size_bytes(path) > _memory():
             raise SparsifyError(f"'{path}' is larger than the memory of this machine")
-        return reader(path)
+        weights: Weights = format_.exporter().read(path)
     except OSError as error:
         subject = error.filename or path
         raise SparsifyError(f"cannot read '{subject}': {error.strerror or error}") from error
+    return weights
 
 
 def _memory() -> int:
     """Bytes of memory that this machine has."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _safetensors(path: Path) -> Weights:
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-        tensors = _unpacked(stored)
-    except (SafetensorError, RuntimeError, MemoryError) as error:
-        raise damaged(path, error) from error
-    except SparsifyError as error:
-        raise SparsifyError(f"'{path}' is damaged: {error}") from error
-    intact = is_intact(metadata, tensor_entries(metadata, tensors), path)
-    return Weights("safetensors", tensors, metadata, intact=intact)
-
-
-def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with those in the bitmask layout made dense."""
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in stored.items():
-        base, _, part = name.rpartition(".")
-        packed = [stored[each] for p in _PARTS if (each := f"{base}.{p}") in stored]
-        if part not in _PARTS or len(packed) < len(_PARTS):
-            tensors[name] = tensor
-        elif base in stored:
-            raise SparsifyError(f"tensor '{base}' is in it twice, with and without its zeros")
-        elif part == _PARTS[0]:
-            try:
-                tensors[base] = unpack(Packed(*packed))
-            except SparsifyError as error:
-                raise SparsifyError(f"tensor '{base}': {error}") from error
-    return tensors
-
-
-def _pt(path: Path) -> Weights:
-    return Weights("pt", read_state_dict(path))
-
-
-def _onnx(path: Path) -> Weights:
-    content = read_onnx(path)
-    own = own_metadata(content.model)
-    try:
-        intact = is_intact(own, onnx_entries(own, content.model), path)
-    except GRAPH_ERRORS as error:
-        raise damaged(path, error) from error
-    others = {k: v for k, v in content.properties.items() if not k.startswith(ONNX_PREFIX)}
-    return Weights("onnx", content.tensors, {**others, **own}, content.operators, intact)
-
-
-def own_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """What sparsify wrote into the metadata of a model, without the prefix."""
-    return {
-        entry.key.removeprefix(ONNX_PREFIX): entry.value
-        for entry in model.metadata_props
-        if entry.key.startswith(ONNX_PREFIX)
-    }

@@ -7,13 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, copy_artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.saving import copy_artifact
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
-from sparsify.files import zipped_bytes
+from sparsify.files import size_bytes, zipped_bytes
 from sparsify.methods.registry import pursues_target
 from sparsify.recipe.validation import Section, validate
 from sparsify.training.run_directory import RunDirectory
@@ -129,7 +130,7 @@ def _sizes(artifact: Artifact) -> dict[str, int]:
         packed = Path(folder) / "bitmask.safetensors"
         copy_artifact(artifact, packed, "bitmask")
         return {
-            "bytes": artifact.path.stat().st_size,
+            "bytes": size_bytes(artifact.path),
             "zipped_bytes": zipped_bytes(artifact.path),
             "bitmask_bytes": packed.stat().st_size,
         }

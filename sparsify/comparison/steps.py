@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.formats import RUNTIME
 from sparsify.comparison.plan import Cell, Plan, TestSet
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
 from sparsify.comparison.schema import EvaluationFile
@@ -94,11 +95,11 @@ def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Step:
 
 
 def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
-    """The measurement of a model; its ONNX file, which nothing else needs, goes again."""
+    """The measurement of a model; the file for it, which nothing else needs, goes again."""
     run = RunDirectory(output / RUNS / cell.name)
     if (run.path / LATENCY_FILE).is_file():
         return
-    model = output / LOGS / f"{cell.name}.onnx"
+    model = output / LOGS / f"{cell.name}{RUNTIME.suffixes[0]}"
 
     def keep(report: Any) -> None:
         _write_json(
@@ -107,7 +108,7 @@ def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
         )
         model.unlink()
 
-    options = ["--format", "onnx", "--output", str(model), "--force", "--benchmark"]
+    options = ["--format", RUNTIME.name, "--output", str(model), "--force", "--benchmark"]
     options += [*_trusted(plan, run), "--json", "--quiet"]
     yield Step("measuring latency", ["export", str(run.path), *options], keep)
 

@@ -1,4 +1,4 @@
-"""Others' checkpoints in our terms: what `wespeaker.py` and `speechbrain.py` have in common."""
+"""Others' checkpoints in our terms: what the readers of all toolkits have in common."""
 
 from __future__ import annotations
 

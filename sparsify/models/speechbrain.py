@@ -26,6 +26,7 @@ from sparsify.recipe.validation import validate
 
 logger = logging.getLogger(__name__)
 
+NAME = "SpeechBrain"
 _MODEL = "embedding_model.ckpt"
 _HYPERPARAMETERS = "hyperparams.yaml"
 _SIGNATURE = {"blocks.0.conv.conv.weight", "asp_bn.norm.weight", "fc.conv.weight"}
@@ -80,6 +81,11 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
         ) from error
     front_end = _front_end(file.parent / _HYPERPARAMETERS, options["feature_dim"])
     return ForeignModel(Architecture("ecapa-tdnn", options), front_end, state)
+
+
+def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict as it is: the classifier is in a file of its own."""
+    return dict(tensors)
 
 
 def our_names() -> dict[str, str]:

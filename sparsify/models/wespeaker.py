@@ -23,6 +23,7 @@ from sparsify.models.registry import Architecture, model_names
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import shown, validate
 
+NAME = "WeSpeaker"
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."

@@ -12,7 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from sparsify.artifact.artifact import load_artifact, save_model, weights_table
+from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import with_all_options
 from sparsify.progress import Track, silent

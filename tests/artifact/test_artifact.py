@@ -10,13 +10,9 @@ import safetensors.torch
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from sparsify.artifact.artifact import (
-    load_artifact,
-    load_model,
-    save_model,
-    source_digest,
-    weights_table,
-)
+from sparsify.artifact.artifact import load_artifact, load_model, weights_table
+from sparsify.artifact.saving import save_model
+from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import Recipe
@@ -190,7 +186,7 @@ def test_state_dicts_of_others_are_read(tmp_path, nesting):
     }
     torch.save({nesting: state, "epoch": 3} if nesting else state, tmp_path / "m.pt")
     artifact = load_artifact(tmp_path / "m.pt")
-    assert artifact.format == "pt"
+    assert artifact.format.name == "pt"
     assert artifact.architecture is None
     table = weights_table(artifact)
     assert [layer.name for layer in table.layers] == ["conv.weight", "small.weight", "bias"]

@@ -13,7 +13,7 @@ from sparsify import SparsifyError, build_model, load_model
 from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.exporters.export import export_artifact
-from sparsify.exporters.twin import write_dense_twin
+from sparsify.exporters.exporter import exporter_of
 
 
 def flipped(content, bit):
@@ -159,7 +159,8 @@ def test_a_file_that_another_tool_changed_is_anothers(artifacts, tmp_path, caplo
 @pytest.mark.parametrize("name", ["dense", "onnx"])
 def test_twins_are_intact(artifacts, tmp_path, name):
     twin = tmp_path / f"twin{artifacts[name].suffix}"
-    write_dense_twin(load_artifact(artifacts[name]), twin)
+    artifact = load_artifact(artifacts[name])
+    exporter_of(artifact.format).twin(artifact, twin)
     assert weights_table(load_artifact(twin)).sparsity == 0
 
 

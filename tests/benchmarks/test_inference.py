@@ -5,6 +5,7 @@ import pytest
 from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks import inference
 from sparsify.benchmarks.inference import benchmark, describe_machine, main
+from sparsify.exporters.onnx.exporter import OnnxExporter
 from sparsify.progress import silent
 
 
@@ -56,7 +57,9 @@ def test_candidates_take_turns(artifacts, monkeypatch):
         tracked.append((description, total))
         return silent(items, description, total)
 
-    monkeypatch.setattr(inference, "onnx_network", lambda path, bins, threads: network(path.stem))
+    monkeypatch.setattr(
+        OnnxExporter, "network", lambda self, artifact, threads: network(artifact.path.stem)
+    )
     monkeypatch.setattr(inference, "torch_network", lambda model, threads: network("torch"))
     monkeypatch.setattr(inference, "available_cores", lambda: 1)
     benchmark(load_artifact(artifacts["onnx"]), frames=5, rounds=3, track=track)

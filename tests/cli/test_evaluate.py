@@ -14,7 +14,8 @@ from sklearn.metrics import roc_curve
 from torch import nn
 
 import sparsify
-from sparsify.artifact.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.saving import save_model
 from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic

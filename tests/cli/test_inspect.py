@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
 
-from sparsify.artifact.artifact import save_model
+from sparsify.artifact.saving import save_model
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
 

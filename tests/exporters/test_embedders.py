@@ -1,28 +1,9 @@
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
-from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import (
-    load_speaker_model,
-    network_of,
-    onnx_network,
-    torch_network,
-)
-
-
-def averaging_model(path, inputs, operator="ReduceMean"):
-    """An ONNX model of others: the mean over the second axis of its first input."""
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
-    output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)
-    node = helper.make_node(operator, [next(iter(inputs))], ["embedding"], axes=[1], keepdims=0)
-    graph = helper.make_graph([node], "g", values, [output])
-    opset = helper.make_opsetid("", 13)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
-    return path
+from sparsify.exporters.embedders import load_speaker_model
 
 
 @pytest.mark.parametrize("name", ["dense", "bitmask", "run", "onnx"])
@@ -37,86 +18,6 @@ def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
     np.testing.assert_allclose(embedding, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_networks_embed_batches(artifacts):
-    feats = np.random.default_rng(0).normal(size=(3, 57, 80)).astype(np.float32)
-    embeddings = network_of(load_artifact(artifacts["onnx"]), 1)(feats)
-    embed = load_speaker_model(artifacts["onnx"], 1).embedder
-    np.testing.assert_allclose(embeddings, [embed(each) for each in feats], atol=1e-5)
-
-
-def test_threads_are_set_during_the_call_only():
-    seen = []
-
-    class Probe(torch.nn.Module):
-        def forward(self, feats):
-            seen.append((torch.get_num_threads(), self.training))
-            return feats.mean(1)
-
-    before = torch.get_num_threads()
-    feats = np.zeros((1, 2, 3), dtype=np.float32)
-    torch_network(Probe(), before + 1)(feats)
-    assert torch.get_num_threads() == before
-    torch_network(Probe())(feats)
-    assert seen == [(before + 1, False), (before, False)]
-
-
-def test_onnx_models_of_others_embed(tmp_path):
-    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]})
-    feats = np.random.default_rng(0).normal(size=(31, 80)).astype(np.float32)
-    np.testing.assert_allclose(
-        load_speaker_model(path, 1).embedder(feats), feats.mean(0), atol=1e-6
-    )
-
-
-@pytest.mark.parametrize(
-    ("inputs", "described"),
-    [
-        ({"audio": ["N", "S"]}, r"\[B, T, 80\], not audio \['N', 'S'\]"),
-        ({"feats": ["N", "T", 40]}, r"\[B, T, 80\], not feats \['N', 'T', 40\]"),
-        ({"x": ["N", "T", 80], "length": ["N"]}, r"not x .*, length"),
-    ],
-)
-def test_onnx_models_that_do_not_embed_features_are_refused(tmp_path, inputs, described):
-    path = averaging_model(tmp_path / "m.onnx", inputs)
-    with pytest.raises(SparsifyError, match=described):
-        load_speaker_model(path)
-
-
-def test_features_that_do_not_fit_are_named(tmp_path):
-    path = averaging_model(tmp_path / "m.onnx", {"x": [1, 98, 80]})
-    with pytest.raises(SparsifyError, match=r"m\.onnx.*\(1, 20, 80\)") as caught:
-        load_speaker_model(path).embedder(np.zeros((20, 80), dtype=np.float32))
-    assert "\n" not in str(caught.value)
-
-
-def test_graphs_that_onnxruntime_cannot_load_are_one_sentence(tmp_path):
-    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]}, operator="NoSuchOperator")
-    with pytest.raises(SparsifyError, match=r"cannot load .*m\.onnx") as caught:
-        onnx_network(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_onnx_models_that_give_something_else_are_refused(tmp_path):
-    path = averaging_model(tmp_path / "m.onnx", {"x": ["N", "T", 80]})
-    model = onnx.load(path)
-    model.graph.node[0].attribute[0].ints[:] = [2]  # one number per frame
-    model.graph.node[0].attribute[1].i = 1
-    onnx.save(model, path)
-    with pytest.raises(SparsifyError, match="does not embed utterances"):
-        load_speaker_model(path, 1).embedder(np.zeros((31, 80), dtype=np.float32))
-
-
-def test_graphs_that_go_in_circles_are_one_sentence_and_nothing_else(tmp_path, capfd):
-    path = averaging_model(tmp_path / "m.onnx", {"feats": ["B", "T", 80]})
-    model = onnx.load(path)
-    model.graph.node.add(op_type="Relu", input=["b"], output=["a"])
-    model.graph.node.add(op_type="Relu", input=["a"], output=["b"])
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(SparsifyError, match="onnxruntime cannot load"):
-        onnx_network(path)
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize(
     "text", ["", "[", "5", "[[1]]", '["1"]', "[true]", "[null]", "[NaN]", "[1e999]", "{}"]
 )
@@ -125,8 +26,3 @@ def test_a_mean_embedding_that_is_none_is_refused(artifacts, text):
     model.artifact.metadata["embedding_mean"] = text
     with pytest.raises(SparsifyError, match="embedding_mean"):
         _ = model.embedding_mean
-
-
-def test_features_that_a_network_does_not_take_are_one_sentence(sparse_model):
-    with pytest.raises(SparsifyError, match=r"'ecapa-tdnn' does not accept .*\(1, 20, 8\)"):
-        torch_network(sparse_model)(np.zeros((1, 20, 8), dtype=np.float32))

@@ -7,11 +7,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparsify.artifact.artifact import load_artifact, save_model
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
-from sparsify.exporters import export
 from sparsify.exporters.export import ParityError, export_artifact
-from sparsify.exporters.safetensors import export_safetensors
+from sparsify.exporters.safetensors import SafetensorsExporter
 
 
 @pytest.fixture
@@ -52,15 +52,17 @@ def test_onnx_from_safetensors(artifact, tmp_path):
 
 @pytest.mark.parametrize("existing", [None, "old"])
 def test_a_file_that_differs_is_not_left_behind(artifact, tmp_path, monkeypatch, existing):
-    def perturbing(artifact, output, layout):
+    write = SafetensorsExporter.write
+
+    def perturbing(self, artifact, output, layout):
         state = {name: tensor.clone() for name, tensor in artifact.state.items()}
         state["linear.bias"][0] += 0.1
-        export_safetensors(dataclasses.replace(artifact, state=state), output, layout)
+        write(self, dataclasses.replace(artifact, state=state), output, layout)
 
     output = tmp_path / "out.safetensors"
     if existing:
         output.write_text(existing)
-    monkeypatch.setattr(export, "export_safetensors", perturbing)
+    monkeypatch.setattr(SafetensorsExporter, "write", perturbing)
     with pytest.raises(ParityError, match=r"largest error 0\.1.*--tolerance") as caught:
         export_artifact(artifact, output, "safetensors", force=True)
     assert not caught.value.report.parity.passed

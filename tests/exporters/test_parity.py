@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine
 
-from sparsify.exporters.embedders import torch_network
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import BATCHES, LENGTHS, compare
 
 

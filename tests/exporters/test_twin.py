@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact.artifact import load_artifact, save_model, weights_table
-from sparsify.exporters.twin import write_dense_twin
+from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.saving import save_model
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.twin import dense_weights
 from sparsify.models.registry import build_model
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -11,7 +13,7 @@ from sparsify.sparsity.prunable import prunable_parameters
 @pytest.mark.parametrize("name", ["dense", "bitmask", "onnx"])
 def test_the_twin_has_the_same_network_and_no_zeros(artifacts, sparse_model, tmp_path, name):
     source = load_artifact(artifacts[name])
-    write_dense_twin(source, tmp_path / f"twin{source.path.suffix}")
+    exporter_of(source.format).twin(source, tmp_path / f"twin{source.path.suffix}")
     twin = load_artifact(tmp_path / f"twin{source.path.suffix}")
     assert twin.architecture == source.architecture
     assert twin.layout == "dense"
@@ -28,7 +30,6 @@ def test_zeros_get_values_of_their_tensors_scale(tmp_path):
         model.weight.normal_(0, 0.07)
         model.weight[:, ::2] = 0
     save_model(model, tmp_path / "m.safetensors")
-    write_dense_twin(load_artifact(tmp_path / "m.safetensors"), tmp_path / "twin.safetensors")
-    filled = load_artifact(tmp_path / "twin.safetensors").state["weight"][:, ::2]
+    filled = dense_weights(load_artifact(tmp_path / "m.safetensors"))["weight"][:, ::2]
     np.testing.assert_allclose(filled.std(), 0.07, rtol=0.03)
     np.testing.assert_allclose(filled.mean(), 0, atol=0.002)

@@ -20,7 +20,8 @@ from safetensors.numpy import load_file
 from safetensors.torch import save
 
 from sparsify.artifact import plain
-from sparsify.artifact.artifact import load_artifact, save_model, weights_table
+from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.saving import save_model
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.plan import PLAN_FILE, Cell, Plan, Tuning, read_plan
 from sparsify.comparison.results import Part, gather

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact, save_model, source_digest
+from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.saving import save_model
+from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model

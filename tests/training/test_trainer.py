@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from sparsify import SparsifyError, sparsity_table
-from sparsify.artifact.artifact import load_artifact, load_model, source_digest, weights_table
+from sparsify.artifact.artifact import load_artifact, load_model, weights_table
+from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
 from sparsify.methods.registry import with_all_options
 from sparsify.recipe.recipe import Recipe, load_recipe

@@ -1,0 +1,79 @@
+"""What a format can do: the one interface that every exporter has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.formats import DENSE, Format
+from sparsify.artifact.weights import Weights
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
+from sparsify.exporters.twin import dense_weights
+
+
+class Exporter(ABC):
+    """Reads, writes and runs the files of one format.
+
+    Which files those are is in `sparsify.artifact.formats`. A format that is only read does without
+    `write`; one that has no engine of its own runs in PyTorch.
+
+    Attributes:
+        engine: What runs the files, as benchmarks call it.
+    """
+
+    engine = PYTORCH
+
+    @abstractmethod
+    def read(self, path: Path) -> Weights:
+        """What a file holds, whoever wrote it.
+
+        Raises:
+            SparsifyError: It is damaged, or would become absurdly large.
+            OSError: It cannot be read.
+        """
+
+    def write(self, artifact: Artifact, output: Path, layout: str) -> None:
+        """Writes a file, and what belongs to it into the same folder.
+
+        Args:
+            artifact: A model of ours, from any format.
+            output: A path where nothing is; who calls moves everything into place.
+            layout: One that the format has.
+
+        Raises:
+            SparsifyError: The model cannot be written in this format.
+        """
+        raise NotImplementedError(f"{type(self).__name__} only reads")
+
+    def network(self, artifact: Artifact, threads: int | None = None) -> Network:
+        """The network in a file, ready to run.
+
+        Args:
+            artifact: What was read from it.
+            threads: Threads per call; the engine's default if not given.
+
+        Raises:
+            SparsifyError: The file does not embed features, or names code and is not trusted.
+        """
+        return torch_network(artifact.build(), threads)
+
+    def twin(self, artifact: Artifact, output: Path) -> None:
+        """Writes the same network without zeros, in the dense layout.
+
+        Args:
+            artifact: What was read from a file of this format.
+            output: As in `write`.
+
+        Raises:
+            SparsifyError: It cannot be written.
+        """
+        dense = artifact.state | dense_weights(artifact)
+        self.write(replace(artifact, state=dense), output, DENSE)
+
+
+def exporter_of(format_: Format) -> Exporter:
+    """The exporter of a format, its module imported now."""
+    exporter: Exporter = format_.exporter()
+    return exporter

@@ -1,0 +1,76 @@
+"""Networks as callables on numpy arrays, whichever engine is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sparsify.errors import SparsifyError
+from sparsify.models.registry import Architecture, errors_of
+
+Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32."""
+
+PYTORCH = "pytorch"
+"""The engine of formats that have none of their own."""
+
+
+def torch_network(model: nn.Module, threads: int | None = None) -> Network:
+    """A network in PyTorch, on the CPU.
+
+    Args:
+        model: Maps features to embeddings; put into eval mode.
+        threads: Threads per call; PyTorch's setting by default.
+
+    Raises:
+        SparsifyError: In a call, the model does not take such features.
+    """
+    model.eval()
+    architecture = getattr(model, "architecture", None)
+    name = architecture.name if isinstance(architecture, Architecture) else type(model).__name__
+
+    def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
+        with errors_of(name), torch.inference_mode(), _torch_threads(threads):
+            try:
+                return model(torch.from_numpy(feats)).numpy()
+            except RuntimeError as error:
+                raise refused(name, feats, error) from error
+
+    return embed
+
+
+def refused(name: str, feats: NDArray[np.float32], error: Exception) -> SparsifyError:
+    """The error of a network that does not take features of some shape.
+
+    Args:
+        name: Of the network or its file.
+        feats: What it was given.
+        error: What its engine says.
+    """
+    return SparsifyError(
+        f"'{name}' does not accept features of shape {feats.shape}: {first_line(error)}"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an engine says."""
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    if threads is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

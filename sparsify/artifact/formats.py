@@ -1,0 +1,165 @@
+"""The formats of model files: one line for each, which everything that handles files asks.
+
+What a format does is in its exporter (see `sparsify.exporters.exporter`), a module that is imported
+when the first file of that format is met. Importing this module takes neither torch nor a runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsify.errors import SparsifyError, did_you_mean
+
+DENSE = "dense"
+"""The layout that stores zeros like all other weights; every format that is written has it."""
+_LAYOUTS = {DENSE: "stores the zeros", "bitmask": "stores one bit for each"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """What is known of a format without its exporter.
+
+    Attributes:
+        name: What the command line calls it.
+        suffixes: How its files end, in lower case; written files end in the first.
+        home: Its exporter, as `module:class`.
+        about: What it is for, in a few words.
+        layouts: How it can store zeros; none if it is only read.
+        precisions: Types that it can store weights in.
+        marker: Where it is a folder instead of a file: the file in it by which it is known.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    home: str
+    about: str = ""
+    layouts: tuple[str, ...] = (DENSE,)
+    precisions: tuple[str, ...] = ("fp32",)
+    marker: str | None = None
+
+    def exporter(self) -> Any:
+        """Its exporter, imported now."""
+        module, _, name = self.home.partition(":")
+        return getattr(importlib.import_module(module), name)()
+
+    def matches(self, path: Path) -> bool:
+        """Whether something on disk looks like this format."""
+        if self.marker is not None:
+            return (path / self.marker).is_file()
+        return path.suffix.lower() in self.suffixes and not path.is_dir()
+
+    def check_name(self, path: Path) -> None:
+        """Refuses to write a file whose name says something else.
+
+        Raises:
+            SparsifyError: It does.
+        """
+        if self.suffixes and path.suffix != self.suffixes[0]:
+            raise SparsifyError(f"cannot write '{path}': the name must end in {self.suffixes[0]}")
+
+    def check_layout(self, layout: str) -> None:
+        """Refuses a layout that the format does not have.
+
+        Raises:
+            SparsifyError: It does not have it.
+        """
+        if layout not in self.layouts:
+            others = " or ".join(each.name for each in written() if layout in each.layouts)
+            raise SparsifyError(
+                f"the format {self.name} has no {layout} layout: leave out --layout or export"
+                f" {others or 'another format'}"
+            )
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "safetensors",
+        (".safetensors",),
+        "sparsify.exporters.safetensors:SafetensorsExporter",
+        "loads in anything",
+        layouts=(DENSE, "bitmask"),
+    ),
+    Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
+    Format(
+        "pt",
+        (".pt", ".pth", ".ckpt"),
+        "sparsify.exporters.state_dict:StateDictExporter",
+        layouts=(),
+    ),
+)
+
+
+def written() -> tuple[Format, ...]:
+    """The formats that models are exported to."""
+    return tuple(each for each in FORMATS if each.layouts)
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        SparsifyError: There is none.
+    """
+    for each in FORMATS:
+        if each.name == name:
+            return each
+    known = [each.name for each in FORMATS]
+    raise SparsifyError(f"unknown format '{name}': {did_you_mean(name, known)}")
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file, or of a folder that an export made.
+
+    Raises:
+        SparsifyError: It looks like none.
+    """
+    for each in FORMATS:
+        if each.matches(path):
+            return each
+    raise SparsifyError(f"'{path}' is not a model: give {kinds_of_models()}")
+
+
+def is_exported_folder(path: Path) -> bool:
+    """Whether a folder is what an export made, and not a run directory."""
+    return path.is_dir() and any(each.matches(path) for each in FORMATS)
+
+
+def layouts() -> tuple[str, ...]:
+    """The layouts of all formats."""
+    return tuple(dict.fromkeys(layout for each in written() for layout in each.layouts))
+
+
+def about_formats() -> str:
+    """A sentence about all formats that are written, for `--format`."""
+    return f"{'; '.join(f'{each.name} {each.about}'.strip() for each in written())}."
+
+
+def about_layouts() -> str:
+    """A sentence about all layouts, for `--layout`."""
+    parts = []
+    for layout in layouts():
+        having = [each.name for each in written() if layout in each.layouts]
+        only = "" if len(having) == len(written()) else f" ({', '.join(having)} only)"
+        parts.append(f"{layout}{only} {_LAYOUTS.get(layout, '')}".strip())
+    return f"{'; '.join(parts)}."
+
+
+def kinds_of_models(*, embedding: bool = False) -> str:
+    """What a `PATH` may be, such as "a run directory, .safetensors, .onnx or .pt file".
+
+    Args:
+        embedding: Leave out formats of bare weights, which alone cannot embed anything.
+    """
+    formats = written() if embedding else FORMATS
+    folders = [f"{each.name} folder" for each in formats if each.marker is not None]
+    *first, last = (each.suffixes[0] for each in formats if each.suffixes)
+    return f"a {', '.join(['run directory', *folders, *first])} or {last} file"
+
+
+STORE = format_named("safetensors")
+"""What run directories hold."""
+RUNTIME = format_named("onnx")
+"""What latencies are measured in where a format has no engine of its own."""

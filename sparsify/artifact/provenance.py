@@ -1,0 +1,108 @@
+"""The metadata that makes a file an artifact: which network it holds, and where that comes from.
+
+They are strings: `format_version`, `framework` (`sparsify`), `architecture` and `front_end` (JSON),
+`recipe` (YAML, when known), `sparsity` (prunable), `global_sparsity`, `layout`, `source_digest`,
+the seal (see `sparsify.artifact.seals`) and, after a training, `embedding_mean` (JSON: mean
+embedding of the training utterances, float32). Of a network that is not ours `parameter_kinds`
+tells what its parameters are (JSON: type and prunability by name), so that reading the file takes
+no foreign code. Every format carries the same keys, in ONNX with the prefix `sparsify.`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from sparsify.artifact.seals import source_digest
+from sparsify.documents import parse_json
+from sparsify.errors import SparsifyError
+from sparsify.models.registry import Architecture, architecture_of
+from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import validate
+from sparsify.sparsity.table import Kind, parameter_kinds, sparsity_table
+
+FORMAT_VERSION = 1
+MEAN = "embedding_mean"
+_KINDS = "parameter_kinds"
+
+
+def provenance(
+    model: nn.Module, state: Mapping[str, Tensor], front_end: FrontEnd, recipe: Recipe | None
+) -> dict[str, str]:
+    """The metadata of a network, whatever the format.
+
+    Args:
+        model: The network.
+        state: Its `canonical_state`.
+        front_end: The features that it expects.
+        recipe: What made it, if that is known.
+
+    Raises:
+        SparsifyError: The model does not know its architecture, or that is not JSON.
+    """
+    architecture = architecture_of(model)
+    ignore = recipe.model.ignore if recipe else ()
+    table = sparsity_table(model, ignore)
+    try:
+        description = json.dumps(asdict(architecture))
+    except TypeError as error:
+        raise SparsifyError(
+            f"the options of model '{architecture.name}' must be JSON values: {error}"
+        ) from error
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "framework": "sparsify",
+        "architecture": description,
+        "front_end": front_end.model_dump_json(),
+        "sparsity": repr(table.sparsity),
+        "global_sparsity": repr(table.global_sparsity),
+        "source_digest": source_digest(state),
+    }
+    if architecture.is_code:
+        metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
+    return metadata | ({"recipe": recipe.to_yaml()} if recipe else {})
+
+
+def is_ours(metadata: Mapping[str, str]) -> bool:
+    """Whether sparsify wrote it."""
+    return metadata.get("framework") == "sparsify"
+
+
+def network_in(metadata: Mapping[str, str], path: Path) -> tuple[Architecture, FrontEnd]:
+    """The network that a file of ours holds, and the features it expects.
+
+    Raises:
+        SparsifyError: The metadata are damaged or of a newer format version.
+    """
+    try:
+        version = int(metadata["format_version"])
+        architecture = Architecture(**parse_json(metadata["architecture"], "its architecture"))
+        if not isinstance(architecture.name, str) or not isinstance(architecture.options, dict):
+            raise TypeError("architecture must have a name and options")
+        front_end = parse_json(metadata["front_end"], "its front end")
+    except (KeyError, TypeError, ValueError, SparsifyError) as error:
+        raise SparsifyError(f"'{path}' has damaged metadata: {error!r}") from error
+    if version > FORMAT_VERSION:
+        raise SparsifyError(f"'{path}' has format version {version}: update sparsify to read it")
+    return architecture, validate(FrontEnd, front_end, f"front end of '{path}'")
+
+
+def kinds_in(metadata: Mapping[str, str], path: Path) -> dict[str, Kind] | None:
+    """What a file says that the parameters of a network that is not ours are, by name.
+
+    Raises:
+        SparsifyError: The metadata are damaged.
+    """
+    text = metadata.get(_KINDS)
+    if text is None:
+        return None
+    listed = parse_json(text, f"{_KINDS} of '{path}'")
+    try:
+        return {str(name): Kind(str(type_), bool(may)) for name, (type_, may) in listed.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SparsifyError(f"'{path}' has damaged metadata: {error!r}") from error

@@ -1,0 +1,90 @@
+"""Networks become files: what of a network is stored, and `save_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.artifact.artifact import Artifact, weights_table
+from sparsify.artifact.formats import DENSE, STORE
+from sparsify.artifact.provenance import MEAN, provenance
+from sparsify.artifact.tensor_file import write_tensors
+from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import FrontEnd
+from sparsify.sparsity.prunable import prunable_parameters
+
+
+def save_model(
+    model: nn.Module,
+    path: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    layout: str = DENSE,
+    embedding_mean: Tensor | None = None,
+) -> None:
+    """Writes a network as a `.safetensors` artifact; the file appears complete or not at all.
+
+    Args:
+        model: A network made by `build_model`, without its training head.
+        path: The `.safetensors` file; replaced if it exists.
+        recipe: What made the model; its front end travels with the artifact.
+        layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
+        embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
+
+    Raises:
+        SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
+    """
+    front_end = recipe.front_end if recipe else FrontEnd()
+    extra = {}
+    if embedding_mean is not None:
+        # The shortest decimals that read back as the same float32.
+        values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
+        extra[MEAN] = f"[{values}]"
+    write_artifact(model, Path(path), front_end, recipe, layout, extra)
+
+
+def write_artifact(
+    model: nn.Module,
+    path: Path,
+    front_end: FrontEnd,
+    recipe: Recipe | None,
+    layout: str,
+    extra: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """`save_model` for a front end that no recipe describes, with further metadata.
+
+    Raises:
+        SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
+    """
+    STORE.check_name(path)
+    STORE.check_layout(layout)
+    state = canonical_state(model)
+    metadata = provenance(model, state, front_end, recipe) | extra
+    write_tensors(path, state, metadata, layout, prunable_parameters(model))
+
+
+def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:
+    """Writes a `.safetensors` artifact in a layout, without building its network.
+
+    Raises:
+        SparsifyError: The tensors do not fit the architecture, or the file cannot be written.
+    """
+    state = {name: _canonical(tensor) for name, tensor in artifact.state.items()}
+    prunable = [layer.name for layer in weights_table(artifact).prunable]
+    write_tensors(path, state, artifact.metadata, layout, prunable)
+
+
+def canonical_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict as artifacts store it: on the CPU, contiguous, `+0.0` for every `-0.0`."""
+    return {name: _canonical(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _canonical(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.is_floating_point():
+        return torch.where(tensor == 0, torch.zeros_like(tensor), tensor)
+    return tensor.clone()
