@@ -63,7 +63,7 @@ def write_artifact(
     STORE.check_name(path)
     STORE.check_layout(layout)
     state = canonical_state(model)
-    metadata = provenance(model, state, front_end, recipe) | extra
+    metadata = {**provenance(model, state, front_end, recipe), **extra}
     write_tensors(path, state, metadata, layout, prunable_parameters(model))
 
 
