@@ -1,23 +1,47 @@
-"""The `.safetensors` file: tensors in the dense or the bitmask layout, and sealed metadata."""
+"""The `.safetensors` file: tensors, dense or packed as a layout has it, and sealed metadata."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sparsify.artifact.bitmask import Packed, pack, unpack
+from sparsify.artifact import bitmask
 from sparsify.artifact.plain import damaged, plain
 from sparsify.artifact.seals import is_intact, seal, tensor_entries
 from sparsify.artifact.weights import Weights
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 
-_PARTS = ("compressed", "bitmask", "shape")
+
+@dataclass(frozen=True)
+class Packing:
+    """How a layout stores a tensor with zeros: as several, `X.part` for each part of `X`.
+
+    Attributes:
+        packed: The parts of a tensor, a dataclass of tensors.
+        pack: Makes them.
+        unpack: The dense tensor again; raises `SparsifyError` if the parts contradict each other.
+    """
+
+    packed: type
+    pack: Callable[[Tensor], Any]
+    unpack: Callable[[Any], Tensor]
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of the parts."""
+        return [part.name for part in fields(self.packed)]
+
+
+PACKINGS = {"bitmask": Packing(bitmask.Packed, bitmask.pack, bitmask.unpack)}
+"""The layouts besides the dense one."""
 
 
 def write_tensors(
@@ -33,7 +57,7 @@ def write_tensors(
         path: The file; replaced if it exists.
         state: Contiguous tensors on the CPU, by name.
         metadata: Strings by key; the layout and a seal are added.
-        layout: `dense` or `bitmask`.
+        layout: `dense` or one of `PACKINGS`.
         prunable: The tensors that the layout is for, those with zeros in them.
 
     Raises:
@@ -42,17 +66,17 @@ def write_tensors(
     described = {**metadata, "layout": layout}
     described |= seal(tensor_entries(described, state))
     stored = dict(state)
-    if layout == "bitmask":
+    if packing := PACKINGS.get(layout):
         for name in prunable:
             if bool((stored[name] == 0).any()):
-                packed = pack(stored.pop(name))
+                packed = packing.pack(stored.pop(name))
                 stored |= {f"{name}.{part}": tensor for part, tensor in vars(packed).items()}
     with replacing(path) as temporary:
         temporary.write_bytes(_reproducible(safetensors.torch.save(stored, described)))
 
 
 def read_tensors(path: Path) -> Weights:
-    """Reads a file, whoever wrote it.
+    """Reads a file in any layout, whoever wrote it.
 
     Raises:
         SparsifyError: It is damaged.
@@ -72,21 +96,30 @@ def read_tensors(path: Path) -> Weights:
 
 
 def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with those in the bitmask layout made dense."""
+    """The tensors with those that were packed made dense."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         base, _, part = name.rpartition(".")
-        packed = [stored[each] for p in _PARTS if (each := f"{base}.{p}") in stored]
-        if part not in _PARTS or len(packed) < len(_PARTS):
+        packing = _packing(base, part, stored)
+        if packing is None:
             tensors[name] = tensor
         elif base in stored:
             raise SparsifyError(f"tensor '{base}' is in it twice, with and without its zeros")
-        elif part == _PARTS[0]:
+        elif part == packing.parts[0]:
             try:
-                tensors[base] = unpack(Packed(*packed))
+                parts = [stored[f"{base}.{each}"] for each in packing.parts]
+                tensors[base] = packing.unpack(packing.packed(*parts))
             except SparsifyError as error:
                 raise SparsifyError(f"tensor '{base}': {error}") from error
     return tensors
+
+
+def _packing(base: str, part: str, stored: Mapping[str, Tensor]) -> Packing | None:
+    """What packed the tensor `base` of which a stored one may be a part, with all the others."""
+    for packing in PACKINGS.values():
+        if part in packing.parts and all(f"{base}.{each}" in stored for each in packing.parts):
+            return packing
+    return None
 
 
 def _reproducible(content: bytes) -> bytes:
