@@ -10,7 +10,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,7 @@ class Latency:
     """Latencies of one network in one engine.
 
     Attributes:
-        engine: That of the file's exporter, or `pytorch` (eager, as context).
+        engine: That of an exporter, or `pytorch` (eager, as context).
         artifact: `sparse`, or `dense` for its twin without zeros.
         precision: Type of the weights, `fp32`.
         threads: Threads per call.
@@ -157,7 +157,7 @@ def describe_machine() -> Machine:
     )
 
 
-def _files(artifact: Artifact, folder: Path) -> list[Artifact]:
+def _files(artifact: Artifact, folder: Path) -> list[tuple[str, Artifact]]:
     """What engines run: the dense twin and the model, first in the runtime all are compared with.
 
     A format whose engine is another follows with the same pair.
@@ -167,7 +167,9 @@ def _files(artifact: Artifact, folder: Path) -> list[Artifact]:
         sparse = folder / f"sparse{RUNTIME.suffixes[0]}"
         exporter_of(RUNTIME).write(artifact, sparse, DENSE)
         measured.insert(0, load_artifact(sparse, trust=artifact.trusted))
-    return [each for sparse in measured for each in (_twin(sparse, folder), sparse)]
+    twins = [_twin(each, folder) for each in measured]
+    pairs = zip(twins, measured, strict=True)
+    return [each for dense, sparse in pairs for each in (("dense", dense), ("sparse", sparse))]
 
 
 def _twin(artifact: Artifact, folder: Path) -> Artifact:
@@ -176,10 +178,12 @@ def _twin(artifact: Artifact, folder: Path) -> Artifact:
     return load_artifact(path, trust=artifact.trusted)
 
 
-def _candidates(artifact: Artifact, files: Sequence[Artifact], threads: int) -> list[Candidate]:
+def _candidates(
+    artifact: Artifact, files: Iterable[tuple[str, Artifact]], threads: int
+) -> list[Candidate]:
     candidates = []
-    for number, file in enumerate(files):
-        exporter, name = exporter_of(file.format), ("dense", "sparse")[number % 2]
+    for name, file in files:
+        exporter = exporter_of(file.format)
         network, size = exporter.network(file, threads), size_bytes(file.path)
         candidates.append(Candidate(exporter.engine, name, network, size))
     if artifact.architecture is not None:

@@ -1,1 +1,1 @@
-"""Writers of deployable artifacts, and the checks that they equal the model."""
+"""The formats of model files, one module each, and the checks that a file equals its model."""

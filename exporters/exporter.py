@@ -1,4 +1,8 @@
-"""What a format can do: the one interface that every exporter has."""
+"""What a format can do: the one interface that every exporter has.
+
+A new format is a module here with a subclass of `Exporter`, and a line in
+`sparsify.artifact.formats`, which names that class and says how the files are recognised.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ from sparsify.exporters.twin import dense_weights
 class Exporter(ABC):
     """Reads, writes and runs the files of one format.
 
-    Which files those are is in `sparsify.artifact.formats`. A format that is only read does without
-    `write`; one that has no engine of its own runs in PyTorch.
+    A format that is only read does without `write`; one that has no engine of its own runs in
+    PyTorch.
 
     Attributes:
         engine: What runs the files, as benchmarks call it.

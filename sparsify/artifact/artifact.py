@@ -72,7 +72,7 @@ class Artifact:
 
     @property
     def layout(self) -> str:
-        """How the file stores its tensors, `dense` or `bitmask`."""
+        """How the file stores its zeros, such as `dense`."""
         return self.metadata.get("layout", DENSE) if self.architecture else DENSE
 
     @property
@@ -194,14 +194,14 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         file = _model_file(file)
     weights = read_weights(file)
     artifact = Artifact(
-        file,
-        format_of(file),
-        weights.tensors,
-        None,
-        FrontEnd(),
-        weights.metadata,
-        weights.operators,
-        weights.graph,
+        path=file,
+        format=format_of(file),
+        state=weights.tensors,
+        architecture=None,
+        front_end=FrontEnd(),
+        metadata=weights.metadata,
+        operators=weights.operators,
+        graph=weights.graph,
         trusted=trust,
     )
     if not is_ours(weights.metadata):
