@@ -26,7 +26,6 @@ Array = NDArray[np.float64]
 Groups = dict[str, tuple[int, ...]]
 
 KINDS: dict[str, type[AdaBreg] | type[LinBreg]] = {"AdaBreg": AdaBreg, "LinBreg": LinBreg}
-PATHS = {"foreach": {"foreach": True}, "readable": {"foreach": False, "fused": False}}
 PRECISE = (torch.float32, torch.float64)
 HALF = (torch.bfloat16, torch.float16)
 SPARSITY, STEPS, EVERY, LR = 0.8, 12, 2, 0.02
@@ -114,13 +113,10 @@ def device_rows(setting: Setting) -> Iterator[Row]:
     """The part of the device check: one row for each check, path and type."""
     size = 500 if setting.toy else 100_000
     checks: list[tuple[Row, Callable[..., Row]]] = []
-    for (path, options), dtype in product(PATHS.items(), PRECISE + HALF):
-        for kind in KINDS:
-            head = {"path": path, "dtype": str(dtype), "optimizer": kind}
-            checks.append(
-                (head | {"check": "soft threshold"}, partial(_prox, kind, options, dtype))
-            )
-            checks.append((head | {"check": "landing"}, partial(_landing, kind, options, dtype)))
+    for dtype, kind in product(PRECISE + HALF, KINDS):
+        head = {"path": "readable", "dtype": str(dtype), "optimizer": kind}
+        checks.append((head | {"check": "soft threshold"}, partial(_prox, kind, dtype)))
+        checks.append((head | {"check": "landing"}, partial(_landing, kind, dtype)))
     for dtype, group in product(PRECISE, GROUPS):
         head = {"path": "readable", "dtype": str(dtype), "check": f"prox of {group} groups"}
         checks.append((head, partial(_groups, group, dtype)))
@@ -128,17 +124,16 @@ def device_rows(setting: Setting) -> Iterator[Row]:
         name = "order statistic" + (" with ties" if ties else "")
         head = {"path": "default", "dtype": str(dtype), "check": name}
         checks.append((head, partial(_quantiles, dtype, ties)))
-    for (path, options), dtype, kind in product(PATHS.items(), PRECISE, KINDS):
-        for rule in ("quantile", "adaptive", "fixed"):
-            head = {"path": path, "dtype": str(dtype), "optimizer": kind, "check": f"{rule} λ"}
-            checks.append((head, partial(_trajectory, kind, rule, options, dtype)))
+    for dtype, kind, rule in product(PRECISE, KINDS, ("quantile", "adaptive", "fixed")):
+        head = {"path": "readable", "dtype": str(dtype), "optimizer": kind, "check": f"{rule} λ"}
+        checks.append((head, partial(_trajectory, kind, rule, dtype)))
     for head, check in checks:
         yield attempt(head, partial(check, size=size, device=setting.device))
 
 
-def _prox(kind: str, options: dict[str, Any], dtype: torch.dtype, *, size: int, device: str) -> Row:
+def _prox(kind: str, dtype: torch.dtype, *, size: int, device: str) -> Row:
     """After every step the weights are the prox of their duals, to the last zero."""
-    optimizer, weights = _optimizer(kind, "quantile", options, dtype, size, device)
+    optimizer, weights = _optimizer(kind, "quantile", dtype, size, device)
     wrong, worst = 0, 0.0
     for step in range(STEPS // 2):
         _step(optimizer, weights, step)
@@ -156,11 +151,9 @@ def _prox(kind: str, options: dict[str, Any], dtype: torch.dtype, *, size: int, 
     return _verdict(wrong, worst, rounding)
 
 
-def _landing(
-    kind: str, options: dict[str, Any], dtype: torch.dtype, *, size: int, device: str
-) -> Row:
+def _landing(kind: str, dtype: torch.dtype, *, size: int, device: str) -> Row:
     """Exactly the zeros wanted, where thresholds are equal too, and they stay."""
-    optimizer, (weight, other) = _optimizer(kind, "fixed", options, dtype, size, device)
+    optimizer, (weight, other) = _optimizer(kind, "fixed", dtype, size, device)
     # Sixteenths, which every type holds: nearly all thresholds are shared.
     with torch.no_grad():
         for each in (weight, other):
@@ -215,11 +208,9 @@ def _quantiles(dtype: torch.dtype, ties: bool, *, size: int, device: str) -> Row
     return _verdict(wrong, 0.0, 0.0)
 
 
-def _trajectory(
-    kind: str, rule: str, options: dict[str, Any], dtype: torch.dtype, *, size: int, device: str
-) -> Row:
+def _trajectory(kind: str, rule: str, dtype: torch.dtype, *, size: int, device: str) -> Row:
     """λ, the number of zeros and the weights of every step, beside the reference."""
-    optimizer, weights = _optimizer(kind, rule, options, dtype, size, device)
+    optimizer, weights = _optimizer(kind, rule, dtype, size, device)
     start = np.concatenate([_numpy(weight).ravel() for weight in weights])
     reference = Reference(kind, rule, start, optimizer.lambda_rule.initial)
     worst, off = 0.0, 0
@@ -237,7 +228,7 @@ def _trajectory(
 
 
 def _optimizer(
-    kind: str, rule: str, options: dict[str, Any], dtype: torch.dtype, size: int, device: str
+    kind: str, rule: str, dtype: torch.dtype, size: int, device: str
 ) -> tuple[BregmanOptimizer, list[nn.Parameter]]:
     """Two weights of a size in all."""
     rules: dict[str, LambdaRule] = {
@@ -249,10 +240,9 @@ def _optimizer(
     weights = [
         nn.Parameter(_random(shape, seed).to(device, dtype)) for seed, shape in enumerate(shapes)
     ]
-    if kind == "LinBreg":
-        options = options | {"momentum": 0.9}
+    options: dict[str, Any] = {"momentum": 0.9} if kind == "LinBreg" else {}
     groups = [{"params": weights, "regularizer": L1()}]
-    return KINDS[kind](groups, lr=LR, lambda_rule=rules[rule], **options), weights
+    return KINDS[kind](groups, lr=LR, lambda_rule=rules[rule], fused=False, **options), weights
 
 
 def _step(optimizer: BregmanOptimizer, weights: Sequence[nn.Parameter], step: int) -> list[Array]:

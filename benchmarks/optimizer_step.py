@@ -79,16 +79,13 @@ class Variant:
 
 def all_ways(device: str) -> list[Variant]:
     """Every way to compute a step, with the rules that steer λ."""
-    ways: dict[str, dict[str, Any]] = {"loop": {"foreach": False}, "foreach": {"foreach": True}}
-    found = []
-    for way, options in (ways | {"fused": {"fused": True}}).items():
-        found += _baselines(way, options)
+    found = _baselines("loop", {"foreach": False})
+    found += _baselines("foreach", {"foreach": True})
+    found += _baselines("fused", {"fused": True})
     # On a GPU there is no code of ours in one pass yet.
-    for way, options in (
-        ways | ({"fused": {"fused": True}} if not is_cuda(device) else {})
-    ).items():
+    for way in ("foreach",) if is_cuda(device) else ("foreach", "fused"):
         for rule in ("adaptive", "quantile"):
-            found += _pair(f"{way}, {rule} λ", rule, {"fused": False} | options)
+            found += _pair(f"{way}, {rule} λ", rule, {"fused": way == "fused"})
     return found
 
 

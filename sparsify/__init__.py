@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from sparsify.errors import SparsifyError
     from sparsify.models.registry import build_model
     from sparsify.optim.adabreg import AdaBreg
-    from sparsify.optim.clipping import clip_grad_norm_
-    from sparsify.optim.groups import parameter_groups
-    from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, QuantileLambda
+    from sparsify.optim.lambda_rules import FixedLambda
     from sparsify.optim.linbreg import LinBreg
     from sparsify.optim.proximal import ProxSGD
-    from sparsify.optim.regularizers import L1, GroupL1L2
+    from sparsify.optim.regularizers import L1, GroupL1L2, parameter_groups
+    from sparsify.optim.sparse_optimizer import clip_grad_norm_
+    from sparsify.optim.target_rules import AdaptiveLambda, QuantileLambda
     from sparsify.sparsity.table import sparsity_table
 
 __all__ = [
@@ -41,17 +41,17 @@ __all__ = [
 _HOMES = {
     "L1": "sparsify.optim.regularizers",
     "AdaBreg": "sparsify.optim.adabreg",
-    "AdaptiveLambda": "sparsify.optim.lambda_rules",
+    "AdaptiveLambda": "sparsify.optim.target_rules",
     "FixedLambda": "sparsify.optim.lambda_rules",
     "GroupL1L2": "sparsify.optim.regularizers",
     "LinBreg": "sparsify.optim.linbreg",
     "ProxSGD": "sparsify.optim.proximal",
-    "QuantileLambda": "sparsify.optim.lambda_rules",
+    "QuantileLambda": "sparsify.optim.target_rules",
     "SparsifyError": "sparsify.errors",
     "build_model": "sparsify.models.registry",
-    "clip_grad_norm_": "sparsify.optim.clipping",
+    "clip_grad_norm_": "sparsify.optim.sparse_optimizer",
     "load_model": "sparsify.artifact.artifact",
-    "parameter_groups": "sparsify.optim.groups",
+    "parameter_groups": "sparsify.optim.regularizers",
     "save_model": "sparsify.artifact.saving",
     "sparsity_table": "sparsify.sparsity.table",
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from inspect import signature
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from sparsify.methods.base import Method, Task, decay_groups
 from sparsify.optim.adabreg import AdaBreg
-from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
-from sparsify.optim.groups import parameter_groups
-from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
+from sparsify.optim.bregman import BregmanOptimizer
+from sparsify.optim.dual_optimizer import LambdaChange
+from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
 from sparsify.optim.linbreg import LinBreg
-from sparsify.optim.sparse_optimizer import Groups
+from sparsify.optim.regularizers import parameter_groups
+from sparsify.optim.target_rules import AdaptiveLambda, QuantileLambda
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse
@@ -41,11 +44,13 @@ class BregmanOptions(Section):
     initial_allocation: LayerwiseAllocation = "erk"
     landing: Fraction = 0.75
 
-    @abstractmethod
-    def optimizer(
-        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
-    ) -> BregmanOptimizer:
-        """The optimizer with these hyperparameters."""
+    kind: ClassVar[Callable[..., BregmanOptimizer]]
+
+    def optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
+        """The optimizer; those of these options that it knows by name are its hyperparameters."""
+        known = signature(self.kind).parameters
+        own = {name: value for name, value in self if name in known}
+        return self.kind(groups, **own | {"lambda_rule": rule})
 
 
 class SteeredOptions(BregmanOptions):
@@ -61,7 +66,7 @@ class SteeredOptions(BregmanOptions):
         damping: What the adaptive rule multiplies alpha by when the sign of the gap changes.
         smoothing: How slowly λ follows in the smoothed rule.
         every: Steps between two updates of λ.
-        lambda_change: What stays when λ moves, see `sparsify.optim.bregman`.
+        lambda_change: What stays when λ moves, see `sparsify.optim.dual_optimizer`.
     """
 
     ramp: Fraction = 0.1
@@ -107,21 +112,7 @@ class LinBregStep(BregmanOptions):
     momentum: Beta = 0.9
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
-
-    def optimizer(
-        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
-    ) -> LinBreg:
-        """LinBreg with these hyperparameters."""
-        return LinBreg(
-            groups,
-            self.lr,
-            self.momentum,
-            self.weight_decay,
-            nesterov=self.nesterov,
-            delta=self.delta,
-            lambda_rule=rule,
-            lambda_change=change,
-        )
+    kind = LinBreg
 
 
 class AdaBregStep(BregmanOptions):
@@ -136,20 +127,7 @@ class AdaBregStep(BregmanOptions):
     lr: float = Field(default=3e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
-
-    def optimizer(
-        self, groups: Groups, rule: LambdaRule, change: LambdaChange = "keep_dual"
-    ) -> AdaBreg:
-        """AdaBreg with these hyperparameters."""
-        return AdaBreg(
-            groups,
-            self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            delta=self.delta,
-            lambda_rule=rule,
-            lambda_change=change,
-        )
+    kind = AdaBreg
 
 
 class LinBregOptions(LinBregStep, SteeredOptions):
@@ -181,7 +159,7 @@ class BregmanMethod(Method[B], Generic[B]):
             )
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
-        self.optimizer = self._optimizer(decay_groups(groups))
+        self.optimizer = options.optimizer(decay_groups(groups), self._rule())
         self.landing_step = max(round(options.landing * task.steps), 1)
 
     @property
@@ -207,9 +185,6 @@ class BregmanMethod(Method[B], Generic[B]):
     def _rule(self) -> LambdaRule:
         """How λ is chosen."""
 
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        return self.options.optimizer(groups, self._rule())
-
     def _update(self) -> None:
         self.optimizer.step()
         if self.steps_done == self.landing_step:
@@ -232,9 +207,6 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
     def sparsity_target(self, step: int) -> float:
         """The ramp, then the target."""
         return self.schedule(step)
-
-    def _optimizer(self, groups: list[dict[str, Any]]) -> BregmanOptimizer:
-        return self.options.optimizer(groups, self._rule(), self.options.lambda_change)
 
     def _rule(self) -> LambdaRule:
         o, target = self.options, self.schedule

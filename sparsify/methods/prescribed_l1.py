@@ -9,10 +9,9 @@ from pydantic import Field
 
 from sparsify.methods.base import Task
 from sparsify.methods.proximal import ProximalMethod, ProximalOptions
-from sparsify.optim.groups import parameter_groups
 from sparsify.optim.lambda_rules import FixedLambda
-from sparsify.optim.prescribed import LambdaSearch, order_statistic
-from sparsify.optim.regularizers import L1
+from sparsify.optim.prescribed import LambdaSearch, lambda_leaving
+from sparsify.optim.regularizers import L1, parameter_groups
 from sparsify.sparsity.allocation import Allocation, layer_counts
 
 _TOLERANCE = 0.01
@@ -124,7 +123,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
             nonzero = int(sum(weight.count_nonzero() for weight in weights))
             if first:
                 search.before = nonzero
-                block["lambda_scale"] = order_statistic(gradients, search.nonzero)
+                block["lambda_scale"] = lambda_leaving(gradients, search.nonzero)
             else:
                 block["lambda_scale"] = search.next(block["lambda_scale"], gradients, nonzero)
         for total in self.sums.values():

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.masked import PrunedOnce
-from sparsify.optim.groups import parameter_groups
-from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule
-from sparsify.optim.prescribed import order_statistic
+from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
+from sparsify.optim.prescribed import lambda_leaving
 from sparsify.optim.proximal import ProxSGD
+from sparsify.optim.regularizers import parameter_groups
+from sparsify.optim.target_rules import AdaptiveLambda
 from sparsify.recipe.validation import Fraction, Section
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial
@@ -132,5 +133,5 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
 def _first_lambda(weights: Sequence[Tensor], sparsity: float, path: float) -> float:
     """The λ that zeroes a share of the weights on a path, which is the sum of the step sizes."""
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    found = order_statistic(sizes, round((1 - sparsity) * len(sizes))) / path
+    found = lambda_leaving(sizes, round((1 - sparsity) * len(sizes))) / path
     return min(max(found, _BOUNDS[0]), _BOUNDS[1])

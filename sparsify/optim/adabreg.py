@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsify.optim.bregman import BregmanOptimizer, LambdaChange
+from sparsify.optim.bregman import BregmanOptimizer, Moments
+from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.slots import Slot, precise
+from sparsify.optim.plans import Batch
 from sparsify.optim.sparse_optimizer import Groups
+from sparsify.optim.state import precise
 
 
 class AdaBreg(BregmanOptimizer):
@@ -29,7 +31,6 @@ class AdaBreg(BregmanOptimizer):
         delta: Elastic-net parameter δ.
         lambda_rule: Chooses λ; without one λ is 0 until `lam` is set.
         lambda_change: What stays when λ moves, see `LambdaChange`.
-        foreach: Computes all tensors of a group at once; by default on GPUs.
         fused: Computes in C; by default wherever that is possible.
 
     Raises:
@@ -48,7 +49,6 @@ class AdaBreg(BregmanOptimizer):
         lambda_rule: LambdaRule | None = None,
         *,
         lambda_change: LambdaChange = "keep_dual",
-        foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
         defaults = {
@@ -58,7 +58,7 @@ class AdaBreg(BregmanOptimizer):
             "weight_decay": weight_decay,
             "delta": delta,
         }
-        super().__init__(params, defaults, lambda_rule, lambda_change, foreach, fused)
+        super().__init__(params, defaults, lambda_rule, lambda_change, fused)
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
@@ -76,53 +76,24 @@ class AdaBreg(BregmanOptimizer):
             state["exp_avg_sq"] = precise(torch.zeros_like(parameter))
         return state
 
-    def _moments(self, state: dict[str, Any]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 
-    def _update(self, group: dict[str, Any], slot: Slot, gradient: Tensor) -> Tensor:
-        assert slot.first is not None
-        assert slot.second is not None
-        (first, second), steps = group["betas"], _steps(slot)
-        gradient = precise(gradient)
-        slot.first.lerp_(gradient, 1 - first)
-        slot.second.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        step_size = group["lr"] / (1 - first**steps)
-        denominator = slot.second.sqrt().div_((1 - second**steps) ** 0.5).add_(group["eps"])
-        update = (slot.first / denominator).mul_(step_size)
-        if group["weight_decay"]:
-            update.add_(slot.weight, alpha=group["lr"] * group["weight_decay"])
-        return update
-
     def _updates(
-        self, group: dict[str, Any], slots: Sequence[Slot], gradients: list[Tensor]
+        self, group: dict[str, Any], batch: Batch, gradients: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        (first, second), steps = group["betas"], [_steps(slot) for slot in slots]
-        gradients = [precise(gradient) for gradient in gradients]
-        averages = [slot.first for slot in slots if slot.first is not None]
-        squares = [slot.second for slot in slots if slot.second is not None]
-        torch._foreach_lerp_(averages, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        denominators = list(torch._foreach_sqrt(squares))
-        torch._foreach_div_(denominators, [(1 - second**count) ** 0.5 for count in steps])
+        beta1, beta2 = group["betas"]
+        torch._foreach_add_(batch.steps, 1)
+        steps = [float(count) for count in batch.steps]
+        torch._foreach_lerp_(batch.first, gradients, 1 - beta1)
+        torch._foreach_mul_(batch.second, beta2)
+        torch._foreach_addcmul_(batch.second, gradients, gradients, 1 - beta2)
+        denominators = torch._foreach_sqrt(batch.second)
+        torch._foreach_div_(denominators, [(1 - beta2**count) ** 0.5 for count in steps])
         torch._foreach_add_(denominators, group["eps"])
-        updates = list(torch._foreach_div(averages, denominators))
-        torch._foreach_mul_(updates, [group["lr"] / (1 - first**count) for count in steps])
+        updates = torch._foreach_div(batch.first, denominators)
+        torch._foreach_mul_(updates, [group["lr"] / (1 - beta1**count) for count in steps])
         if group["weight_decay"]:
-            weights = [slot.weight for slot in slots]
-            torch._foreach_add_(updates, weights, alpha=group["lr"] * group["weight_decay"])
+            decay = group["lr"] * group["weight_decay"]
+            torch._foreach_add_(updates, batch.weights, alpha=decay)
         return updates
-
-    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "rule": "adam",
-            "lr": float(group["lr"]),
-            "decay": group["weight_decay"],
-            "betas": tuple(group["betas"]),
-            "epsilon": group["eps"],
-        }
-
-
-def _steps(slot: Slot) -> float:
-    assert slot.steps is not None
-    return float(slot.steps)

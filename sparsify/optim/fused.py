@@ -10,9 +10,8 @@ import functools
 import logging
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from sparsify.optim import kernel_cache
 from sparsify.optim.selection import Bins, Histogram
-from sparsify.optim.slots import Slot
+from sparsify.optim.state import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -31,43 +30,16 @@ _TYPES = {
     torch.float64: ("-DREAL=double", "-DBITS=uint64_t"),
 }
 _LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
-_RULES = {"plain": 0, "momentum": 1, "nesterov": 2, "adam": 3}
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """What one step has in common for the parameters of a group.
-
-    Attributes:
-        rule: How a gradient becomes an update.
-        lr: Step size τ.
-        decay: Weight decay μ.
-        delta: δ of the elastic net.
-        betas: Momentum, or Adam's two decay rates.
-        epsilon: Adam's ε.
-        limit: λ of the soft threshold, or `None` where the weights do not follow the duals yet.
-    """
-
-    rule: Literal["plain", "momentum", "nesterov", "adam"]
-    lr: float
-    decay: float
-    delta: float
-    betas: tuple[float, float]
-    epsilon: float
-    limit: float | None
-
-
 _POINTERS = ("weight", "gradient", "dual", "mask", "first", "second", "steps")
 _ROW = np.dtype([*((name, np.uintp) for name in _POINTERS), ("size", np.int64)])  # `Slot` in C
+_HYPER = ("lr", "weight_decay", "momentum", "nesterov", "beta1", "beta2", "eps", "delta", "limit")
+_NO_LIMIT = -1.0
 
 
 class _Group(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_double) for name in ("lr", "decay", "delta", "limit", "momentum")),
-        *((name, ctypes.c_double) for name in ("beta2", "epsilon")),
-        ("rule", ctypes.c_int32),
-        ("prox", ctypes.c_int32),
-    ]
+    """What the parameters of a group share; `Group` in C is made of the same names."""
+
+    _fields_ = [(name, ctypes.c_double) for name in _HYPER]
 
 
 def fits(tensor: Tensor) -> bool:
@@ -114,8 +86,21 @@ class Table:
             tensors = [getattr(slot, name) for slot in slots]
             self._rows[name] = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
-    def step(self, gradients: Sequence[Tensor], hyper: Hyper) -> None:
-        """Moves duals and weights along the gradients, in one pass over memory."""
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        group: dict[str, Any],
+        delta: float,
+        limit: float | None,
+    ) -> None:
+        """Moves duals and weights along the gradients, in one pass over memory.
+
+        Args:
+            gradients: One for each weight.
+            group: The hyperparameters.
+            delta: What the soft threshold is multiplied by.
+            limit: λ of the soft threshold, or `None` where weights do not follow their duals yet.
+        """
         dtype = self._weights[0].dtype
         laid_out = [  # alive during the pass
             gradient
@@ -128,18 +113,10 @@ class Table:
             )
         ]
         self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
-        group = _Group(
-            hyper.lr,
-            hyper.decay,
-            hyper.delta,
-            hyper.limit or 0.0,
-            *hyper.betas,
-            hyper.epsilon,
-            _RULES[hyper.rule],
-            hyper.limit is not None,
-        )
-        nonzero = self._write("step", group)
-        self.nonzero = None if hyper.limit is None else nonzero
+        betas = {f"beta{number}": beta for number, beta in enumerate(group.get("betas", ()), 1)}
+        known = group | betas | {"delta": delta, "limit": _NO_LIMIT if limit is None else limit}
+        nonzero = self._write("step", _Group(*(known.get(name, 0.0) for name in _HYPER)))
+        self.nonzero = None if limit is None else nonzero
 
     def prox(self, delta: float, limit: float) -> None:
         """The weights from their duals, `w = δ·S_limit(v)`."""
@@ -201,7 +178,8 @@ def _library(dtype: torch.dtype) -> Any:
     """The code for one type of weights, or `None`, logged, where it cannot be had."""
     source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
     try:
-        library = kernel_cache.library("kernels", source, [*_FLAGS, *_TYPES[dtype]])
+        flags = [*_FLAGS, *_TYPES[dtype], f"-DHYPER={','.join(_HYPER)}"]
+        library = kernel_cache.library("kernels", source, flags)
         table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
         library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
         library.count_nonzero.argtypes = table

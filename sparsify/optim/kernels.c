@@ -1,7 +1,8 @@
 /* The steps of the Bregman optimizers on the CPU, each in one pass over memory.
  *
  * A step is limited by memory traffic: all that happens to a weight happens while it is in
- * registers. Compiled on demand for one type of weights, REAL, and unsigned integers as wide, BITS.
+ * registers. Compiled on demand for one type of weights, REAL, and unsigned integers as wide, BITS;
+ * HYPER are the names of the hyperparameters.
  */
 #include <math.h>
 #include <stdint.h>
@@ -27,18 +28,12 @@ typedef struct {
     int64_t size;
 } Slot;
 
-typedef enum { PLAIN, MOMENTUM, NESTEROV, ADAM } Rule;
-
 /* What the tensors of a parameter group share. */
 typedef struct {
-    double lr, decay, delta;
-    double limit;          /* of the soft threshold */
-    double momentum;       /* or Adam's beta1 */
-    double beta2, epsilon; /* Adam */
-    int32_t rule;
-    int32_t prox; /* whether the weight follows the dual in this pass */
+    double HYPER; /* `limit` of the soft threshold: negative where weights do not follow duals yet */
 } Group;
 
+typedef enum { PLAIN, MOMENTUM, NESTEROV, ADAM } Rule;
 typedef enum { DUAL_AND_WEIGHT, DUAL_ONLY, WEIGHT_ONLY, MASKED_WEIGHT } Moves;
 
 static inline REAL soft_threshold(REAL v, REAL limit) {
@@ -94,12 +89,13 @@ static inline __attribute__((always_inline)) int32_t step_range(const Slot *slot
     REAL *restrict first = slot->first, *restrict second = slot->second;
     const REAL *restrict gradient = slot->gradient;
     const uint8_t *restrict mask = slot->mask;
-    const REAL lr = group->lr, decay = group->decay, delta = group->delta;
+    const REAL lr = group->lr, decay = group->weight_decay, delta = group->delta;
     const REAL limit = rounded_down(group->limit);
-    const REAL beta1 = group->momentum, beta2 = group->beta2, epsilon = group->epsilon;
-    const REAL gain1 = 1 - group->momentum, gain2 = 1 - group->beta2;
+    const double average = rule == ADAM ? group->beta1 : group->momentum;
+    const REAL beta1 = average, beta2 = group->beta2, epsilon = group->eps;
+    const REAL gain1 = 1 - average, gain2 = 1 - group->beta2;
     const double steps = rule == ADAM ? *slot->steps : 0;
-    const REAL step_size = group->lr / (1 - pow(group->momentum, steps));
+    const REAL step_size = group->lr / (1 - pow(group->beta1, steps));
     const REAL root_scale = 1 / sqrt(1 - pow(group->beta2, steps));
     int32_t nonzero = 0;
     for (int64_t start = from; start < to; start += BLOCK) {
@@ -142,15 +138,19 @@ static inline __attribute__((always_inline)) int32_t step_range(const Slot *slot
 static int32_t step_chunk(const Slot *slot, const Group *group, int64_t from, int64_t to, int large) {
     const Moves moves = slot->mask    ? MASKED_WEIGHT
                         : !slot->dual ? WEIGHT_ONLY
-                        : group->prox ? DUAL_AND_WEIGHT
-                                      : DUAL_ONLY;
+                        : group->limit >= 0 ? DUAL_AND_WEIGHT
+                                            : DUAL_ONLY;
+    const Rule rule = slot->second      ? ADAM
+                      : !slot->first    ? PLAIN
+                      : group->nesterov ? NESTEROV
+                                        : MOMENTUM;
 #define CASE(RULE, MOVES)                                                                          \
     case 4 * RULE + MOVES:                                                                         \
-        return group->decay != 0 ? step_range(slot, group, from, to, large, RULE, MOVES, 1)               \
+        return group->weight_decay != 0 ? step_range(slot, group, from, to, large, RULE, MOVES, 1)               \
                                  : step_range(slot, group, from, to, large, RULE, MOVES, 0);
 #define CASES(RULE)                                                                                \
     CASE(RULE, DUAL_AND_WEIGHT) CASE(RULE, DUAL_ONLY) CASE(RULE, WEIGHT_ONLY) CASE(RULE, MASKED_WEIGHT)
-    switch (4 * group->rule + moves) { CASES(PLAIN) CASES(MOMENTUM) CASES(NESTEROV) CASES(ADAM) }
+    switch (4 * rule + moves) { CASES(PLAIN) CASES(MOMENTUM) CASES(NESTEROV) CASES(ADAM) }
     return 0;
 }
 
@@ -184,8 +184,9 @@ static int is_large(const Slot *slots, int64_t tensors) {
 int64_t step(const Slot *slots, int64_t tensors, int threads, const Group *group) {
     const int64_t chunks = count_chunks(slots, tensors);
     const int large = is_large(slots, tensors);
-    for (int64_t k = 0; group->rule == ADAM && k < tensors; k++)
-        *slots[k].steps += 1;
+    for (int64_t k = 0; k < tensors; k++)
+        if (slots[k].steps)
+            *slots[k].steps += 1;
     int64_t nonzero = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : nonzero)
     for (int64_t k = 0; k < chunks; k++) {

@@ -11,7 +11,33 @@ from torch import Tensor
 
 from sparsify.optim.fused import Table
 from sparsify.optim.sharding import is_dtensor
-from sparsify.optim.slots import Slot
+from sparsify.optim.state import Slot
+
+_CACHED = 1 << 17  # entries whose intermediate results a processor's caches keep
+
+
+class Batch:
+    """Parameters that are computed together: of one type, on one device, with the same state.
+
+    Attributes:
+        places: Where they are in the plan.
+        parameters: As the optimizer knows them.
+        whole_duals: Likewise their duals, or none.
+        weights: What this process holds of them; `duals`, `masks`, `first`, `second` and `steps`
+            are as many or none, see `Slot`.
+    """
+
+    def __init__(self, numbered: Sequence[tuple[int, Slot]]) -> None:
+        slots = [slot for _, slot in numbered]
+        self.places = [place for place, _ in numbered]
+        self.parameters = [slot.parameter for slot in slots]
+        self.whole_duals = [slot.state["dual"] for slot in slots if slot.dual is not None]
+        self.weights = [slot.weight for slot in slots]
+        self.duals = [slot.dual for slot in slots if slot.dual is not None]
+        self.masks = [slot.mask for slot in slots if slot.mask is not None]
+        self.first = [slot.first for slot in slots if slot.first is not None]
+        self.second = [slot.second for slot in slots if slot.second is not None]
+        self.steps = [slot.steps for slot in slots if slot.steps is not None]
 
 
 class Plan:
@@ -26,6 +52,7 @@ class Plan:
     def __init__(self, slots: Sequence[Slot], table: Table | None, settings: Any) -> None:
         self.slots = slots
         self.table = table
+        self.batches = _batches(slots)
         self.sharded = any(is_dtensor(slot.parameter) for slot in slots)
         self._settings = settings
         if not self.sharded:  # the parts of sharded tensors come and go
@@ -46,6 +73,21 @@ class Plan:
             and all(map(is_, objects, self._objects))
             and [tensor.data_ptr() for tensor in self._tensors] == self._addresses
         )
+
+
+def _batches(slots: Sequence[Slot]) -> list[Batch]:
+    """All of one kind together, a few launches on a GPU; on a CPU no more than its caches keep."""
+    kinds: dict[Any, list[list[tuple[int, Slot]]]] = {}
+    for place, slot in enumerate(slots):
+        state = (slot.dual, slot.mask, slot.first, slot.second)
+        dtypes = (None if tensor is None else tensor.dtype for tensor in state)
+        found = kinds.setdefault((slot.weight.device, slot.weight.dtype, *dtypes), [[]])
+        if slot.weight.device.type == "cpu":
+            size = sum(other.weight.numel() for _, other in found[-1])
+            if size and size + slot.weight.numel() > _CACHED:
+                found.append([])
+        found[-1].append((place, slot))
+    return [Batch(numbered) for each in kinds.values() for numbered in each]
 
 
 def _objects(parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> list[Any]:

@@ -61,13 +61,13 @@ class LambdaSearch:
             self.lower, self.upper = lam, self.upper if self.upper > lam * _NARROW else math.inf
             return math.sqrt(lam * self.upper) if math.isfinite(self.upper) else lam * _RISE
         self.upper = lam
-        wanted = max(order_statistic(gradients, self.nonzero), lam / _FALL)
+        wanted = max(lambda_leaving(gradients, self.nonzero), lam / _FALL)
         if wanted <= self.lower or self.lower * _NARROW >= lam:
             self.lower = 0.0
         return wanted if wanted < lam else math.sqrt(max(self.lower, lam / _FALL) * lam)
 
 
-def order_statistic(gradients: Tensor, free: int) -> float:
+def lambda_leaving(gradients: Tensor, free: int) -> float:
     """The smallest positive λ that only `free` entries of `|gradients|` exceed."""
     sizes = gradients.detach().abs().flatten()
     if free >= sizes.numel():

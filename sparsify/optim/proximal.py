@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
-
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.sharding import local, local_part
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
+from sparsify.optim.state import precise
 
 
 class ProxSGD(SparseOptimizer):
@@ -51,7 +47,7 @@ class ProxSGD(SparseOptimizer):
             parameters, gradients = self._moving(group)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 weight = local(parameter)
-                direction = local(gradient).add(weight, alpha=group["weight_decay"])
+                direction = precise(local(gradient)).add(weight, alpha=group["weight_decay"])
                 if group["momentum"]:
                     average = local(self._prepare(group, parameter)["momentum_buffer"])
                     direction = average.lerp_(direction, 1 - group["momentum"])
@@ -65,14 +61,3 @@ class ProxSGD(SparseOptimizer):
             sparsity = self.measure_sparsity()
             if self._steers():
                 self._lam = self.lambda_rule.after_prox(self._lam, sparsity, self._steps)
-
-    def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
-        state = super()._prepare(group, parameter)
-        if group["momentum"] and "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state
-
-    def _check_group(self, group: dict[str, Any]) -> None:
-        super()._check_group(group)
-        if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"momentum must lie in [0, 1): {group['momentum']}")

@@ -1,19 +1,21 @@
-"""Sparsity-promoting regularizers R, each with its prox, a subgradient, and its thresholds.
+"""Sparsity-promoting regularizers R, and the parameter groups of a network that have one.
 
-The elastic-net functional of Bregman training is `J(w) = λ·R(w) + ‖w‖²/(2δ)`
-(Bungert et al., JMLR 23(192), 2022).
+A regularizer has a prox, a subgradient, and thresholds. The elastic-net functional of Bregman
+training is `J(w) = λ·R(w) + ‖w‖²/(2δ)` (Bungert et al., JMLR 23(192), 2022).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsify.optim.sharding import local, local_like, reduced_like
+from sparsify.sparsity.prunable import prunable_parameters
 
 
 class Regularizer(ABC):
@@ -42,9 +44,9 @@ class L1(Regularizer):
     """`R(w) = Σ|w|`: every weight on its own; the prox is soft thresholding."""
 
     def prox(self, x: Tensor, threshold: Tensor | float) -> Tensor:
-        """Soft thresholding `sign(x)·max(|x| − threshold, 0)`."""
+        """Soft thresholding `max(x − threshold, 0) + min(x + threshold, 0)`."""
         limit = torch.as_tensor(threshold, dtype=x.dtype, device=x.device)
-        return x - torch.clamp(x, min=-limit, max=limit)
+        return local_like(x, soft_threshold([local(x)], limit)[0])
 
     def subgradient(self, w: Tensor) -> Tensor:
         """`sign(w)`."""
@@ -56,6 +58,21 @@ class L1(Regularizer):
 
     def __repr__(self) -> str:
         return "L1()"
+
+
+def soft_threshold(values: Sequence[Tensor], limit: Tensor) -> Sequence[Tensor]:
+    """The prox of ℓ1 for several tensors at once.
+
+    Args:
+        values: One at least, all of one type and on one device.
+        limit: 0-dim, like them; the host does not look at it.
+    """
+    above = torch._foreach_add(values, limit, alpha=-1)
+    torch._foreach_clamp_min_(above, 0.0)
+    below = torch._foreach_add(values, limit, alpha=1)  # without alpha the host would look
+    torch._foreach_clamp_max_(below, 0.0)
+    torch._foreach_add_(above, below)
+    return above
 
 
 class GroupL1L2(Regularizer):
@@ -100,6 +117,33 @@ class GroupL1L2(Regularizer):
 
     def __repr__(self) -> str:
         return f"GroupL1L2(group={self.group!r})"
+
+
+def parameter_groups(
+    model: nn.Module, regularizer: Regularizer | None = None, ignore: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Splits a network's parameters into optimizer groups.
+
+    Args:
+        model: The network to make sparse.
+        regularizer: For the prunable weights; ℓ1 when not given.
+        ignore: Glob patterns of parameter names to protect.
+
+    Raises:
+        SparsifyError: A pattern matches no parameter.
+
+    Returns:
+        A group of the prunable weights with `regularizer` and `lambda_scale` (its share of λ), and
+        a group of all others with `regularizer=None`.
+    """
+    prunable = list(prunable_parameters(model, ignore).values())
+    chosen = {id(p) for p in prunable}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    groups: list[dict[str, Any]] = [
+        {"params": prunable, "regularizer": regularizer or L1(), "lambda_scale": 1.0},
+        {"params": rest, "regularizer": None},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _positive(size: Tensor) -> Tensor:

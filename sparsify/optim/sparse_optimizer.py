@@ -1,4 +1,4 @@
-"""What all optimizers with a λ share: the rule, the measurement, the checks and the state."""
+"""What all optimizers with a λ share: rule, measurement, checks, state and clipping."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from sparsify.optim.lambda_rules import FixedLambda, LambdaRule, Start
 from sparsify.optim.regularizers import Regularizer
 from sparsify.optim.sharding import Shards, is_flattened, local, reduced_like
+from sparsify.optim.state import precise, restore
 
 Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -41,7 +42,7 @@ class SparseOptimizer(Optimizer):
         self.lambda_rule = rule or FixedLambda(0.0)
         device = self._device()
         self._lam = torch.tensor(self.lambda_rule.initial, dtype=torch.float64, device=device)
-        self._sparsity = torch.tensor(float("nan"), dtype=torch.float64, device=device)
+        self._sparsity = torch.full_like(self._lam, float("nan"))
         self._steps = 0
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -122,11 +123,7 @@ class SparseOptimizer(Optimizer):
         return self._sparsity
 
     def mask_gradients(self) -> None:
-        """Zeroes the gradients of weights that the next step holds at zero; here there are none.
-
-        A step ignores them. Clipping does not, and would shrink the others: see `clip_grad_norm_`,
-        which masks first.
-        """
+        """Zeroes the gradients of weights that the next step holds at zero; here there are none."""
 
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizer and its λ rule; holds tensors and plain values only."""
@@ -151,6 +148,7 @@ class SparseOptimizer(Optimizer):
         super().load_state_dict({**state_dict, "param_groups": groups})
         for group, regularizer in zip(self.param_groups, own, strict=True):
             group["regularizer"] = regularizer
+        restore(self, state_dict)
         self._load_control(control)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,12 +160,15 @@ class SparseOptimizer(Optimizer):
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         """The state of a parameter, made where it is missing."""
-        return self.state[parameter]
+        state = self.state[parameter]
+        if group.get("momentum") and "momentum_buffer" not in state:
+            state["momentum_buffer"] = precise(torch.zeros_like(parameter))
+        return state
 
     def _device(self) -> torch.device:
         """Where the parameters are, as far as there are any."""
-        parameters = (p for group in self.param_groups for p in group["params"])
-        return next((p.device for p in parameters), torch.device("cpu"))
+        devices = (p.device for group in self.param_groups for p in group["params"])
+        return next(devices, torch.device("cpu"))
 
     def _steers(self) -> bool:
         """Whether there is anything whose sparsity λ could change; nobody waits for the device."""
@@ -199,10 +200,8 @@ class SparseOptimizer(Optimizer):
         return all(float(local(total)) == 0 for total in sums)
 
     def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
-        nonzero = torch.zeros((), dtype=torch.int64, device=self._lam.device)
-        for weight in weights:
-            nonzero += torch.count_nonzero(weight)
-        return nonzero
+        none = torch.zeros((), dtype=torch.int64, device=self._lam.device)
+        return sum((torch.count_nonzero(weight) for weight in weights), none)
 
     def _check_lambda(self, value: float) -> None:
         if not value >= 0:
@@ -230,13 +229,14 @@ class SparseOptimizer(Optimizer):
         for name in ("lr", "weight_decay"):
             if not group[name] >= 0:
                 raise ValueError(f"{name} must not be negative: {group[name]}")
+        if not 0 <= group.get("momentum", 0) < 1:
+            raise ValueError(f"momentum must lie in [0, 1): {group['momentum']}")
         regularizer = group["regularizer"]
         if regularizer is not None and not isinstance(regularizer, Regularizer):
             raise ValueError(f"regularizer must be None or a Regularizer: {regularizer!r}")
-        if not group["lambda_scale"] > 0:
+        if not (scale := group["lambda_scale"]) > 0:
             raise ValueError(
-                f"lambda_scale must be positive (None as regularizer frees a group of λ):"
-                f" {group['lambda_scale']}"
+                f"lambda_scale must be positive (None as regularizer frees a group of λ): {scale}"
             )
         if any(parameter.is_complex() for parameter in group["params"]):
             raise ValueError(f"{type(self).__name__} does not support complex parameters")
@@ -248,15 +248,10 @@ class SparseOptimizer(Optimizer):
 
     def _moving(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
         """The parameters of a group that have a gradient, and the gradients."""
-        parameters, gradients = [], []
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is None or not parameter.requires_grad:
-                continue
-            if gradient.is_sparse:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            parameters.append(parameter)
-            gradients.append(gradient)
+        parameters = [p for p in group["params"] if p.requires_grad and p.grad is not None]
+        gradients = [parameter.grad for parameter in parameters]
+        if any(gradient.is_sparse for gradient in gradients):
+            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         return parameters, gradients
 
     def _idle(self, group: dict[str, Any]) -> list[Tensor]:
@@ -268,6 +263,37 @@ class SparseOptimizer(Optimizer):
     def _regularised(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:
             if group["regularizer"] is not None:
-                for parameter in group["params"]:
-                    if parameter.requires_grad:
-                        yield group, parameter
+                yield from ((group, p) for p in group["params"] if p.requires_grad)
+
+
+def clip_grad_norm_(
+    optimizer: Optimizer,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """`torch.nn.utils.clip_grad_norm_` for all parameters of an optimizer, once it has masked.
+
+    The gradients of weights that landing holds at zero may be the largest by orders of magnitude,
+    and would leave nothing of the others; a step ignores them.
+
+    Args:
+        optimizer: One of ours, or any other, of which nothing is masked.
+        max_norm: The largest norm of all gradients together.
+        norm_type: p of the p-norm, may be `inf`.
+        error_if_nonfinite: Whether to raise where the norm is not finite.
+        foreach: As in torch.
+
+    Returns:
+        The norm before clipping, without what is masked, 0-dim.
+
+    Raises:
+        RuntimeError: The norm is not finite, and `error_if_nonfinite` is set.
+    """
+    if isinstance(optimizer, SparseOptimizer):
+        optimizer.mask_gradients()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(
+        parameters, max_norm, norm_type, error_if_nonfinite, foreach
+    )

@@ -182,7 +182,6 @@ def test_sparse_gradients_and_complex_parameters_are_refused(kind):
         (AdaBreg, {"weight_decay": -0.1}, "weight_decay"),
         (LinBreg, {"momentum": 1.0}, "momentum"),
         (LinBreg, {"nesterov": True}, "nesterov"),
-        (LinBreg, {"foreach": True, "fused": True}, "exclude"),
         (LinBreg, {"lambda_change": "never"}, "keep_dual, keep_weights, rescale"),
         (LinBreg, {"lambda_change": "rescale"}, "initial"),
         (ProxSGD, {"lambda_rule": QuantileLambda(0.5)}, "no dual"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Lasso, LogisticRegression
 
-from sparsify.optim.prescribed import LambdaSearch, order_statistic
+from sparsify.optim.prescribed import LambdaSearch, lambda_leaving
 
 
 def _regression(seed, samples=120, features=40):
@@ -51,7 +51,7 @@ def _logistic(x, y):
 
 def _search(solve, nonzero, rounds=60):
     search = LambdaSearch(nonzero)
-    lam = order_statistic(torch.from_numpy(solve(1e6)[1]), nonzero)  # of the gradients at w = 0
+    lam = lambda_leaving(torch.from_numpy(solve(1e6)[1]), nonzero)  # of the gradients at w = 0
     path = []
     for _ in range(rounds):
         w, gradient = solve(lam)
@@ -116,7 +116,7 @@ def test_one_lambda_for_each_block():
         return u / scale, gradient * scale
 
     gradient = torch.from_numpy(solve(np.full(3, 1e6))[1])
-    lambdas = [order_statistic(gradient[b], k) for b, k in zip(blocks, wanted, strict=True)]
+    lambdas = [lambda_leaving(gradient[b], k) for b, k in zip(blocks, wanted, strict=True)]
     for _ in range(100):
         w, g = solve(np.array(lambdas))
         lambdas = [
@@ -127,9 +127,9 @@ def test_one_lambda_for_each_block():
 
 
 @pytest.mark.parametrize("free", [0, 1, 3, 6])
-def test_order_statistic_leaves_so_many_above(free):
+def test_lambda_leaves_so_many_above(free):
     values = torch.tensor([[0.5, -3.0, 2.0], [-1.0, 0.25, 4.0]])
-    assert int((values.abs() > order_statistic(values, free)).sum()) == free
+    assert int((values.abs() > lambda_leaving(values, free)).sum()) == free
 
 
 def test_lambda_stays_while_the_number_still_falls():
@@ -145,7 +145,7 @@ def test_a_network_that_changes_makes_old_knowledge_void():
     assert search.next(0.3, torch.zeros(1000), 150) == 0.6  # 0.3 was too small at that time
     gradients = torch.linspace(0, 0.25, 1000)
     lam = search.next(0.6, gradients, 50)
-    assert lam == order_statistic(gradients, 100) < 0.3
+    assert lam == lambda_leaving(gradients, 100) < 0.3
     assert search.next(lam, gradients, 100) == lam
 
 

@@ -104,17 +104,16 @@ def test_bfloat16_weights_gather_small_updates(kind, landed):
     assert optimizer.sparsity == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize(
     ("kind", "options", "gradient"),
     [(LinBreg, {}, 1e-4), (LinBreg, {"momentum": 0.9}, 1e-4), (AdaBreg, {}, 1.0)],
 )
-def test_updates_that_float16_cannot_hold_are_not_lost(kind, options, gradient, foreach):
+def test_updates_that_float16_cannot_hold_are_not_lost(kind, options, gradient):
     """A step of 1e-9 is zero in float16; many of them add up, as Adam's of size τ do."""
     lr = 1e-9 if kind is AdaBreg else 1e-5
     weight = nn.Parameter(torch.full((4,), 1e-5, dtype=torch.float16))
     start = weight.detach().float()
-    optimizer = kind([{"params": [weight], "regularizer": L1()}], lr=lr, foreach=foreach, **options)
+    optimizer = kind([{"params": [weight], "regularizer": L1()}], lr=lr, **options)
     for _ in range(2000):
         weight.grad = torch.full_like(weight, gradient)
         optimizer.step()
@@ -151,7 +150,6 @@ def test_changed_weights_are_noticed_by_autograd(network, loss_of):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize(
     "rule",
     [
@@ -163,10 +161,10 @@ def test_changed_weights_are_noticed_by_autograd(network, loss_of):
     ],
     ids=lambda rule: type(rule).__name__,
 )
-def test_no_step_waits_for_the_device(kind, foreach, rule, network):
+def test_no_step_waits_for_the_device(kind, rule, network):
     """On the device `meta`, which has no numbers: whatever looks at one fails."""
     model = network().to("meta")
-    optimizer = kind(parameter_groups(model), lr=0.1, lambda_rule=rule, foreach=foreach)
+    optimizer = kind(parameter_groups(model), lr=0.1, lambda_rule=rule)
     for _ in range(4):
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
