@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import re
 import subprocess
 from collections.abc import Sequence
 from importlib import resources
@@ -32,12 +33,13 @@ _TYPES = {
 _LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
 _POINTERS = ("weight", "gradient", "dual", "mask", "first", "second", "steps")
 _ROW = np.dtype([*((name, np.uintp) for name in _POINTERS), ("size", np.int64)])  # `Slot` in C
-_HYPER = ("lr", "weight_decay", "momentum", "nesterov", "beta1", "beta2", "eps", "delta", "limit")
+_SOURCE = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
+_HYPER = re.findall(r"\w+", _SOURCE.partition("} Group;")[0].rpartition("double")[2])
 _NO_LIMIT = -1.0
 
 
 class _Group(ctypes.Structure):
-    """What the parameters of a group share; `Group` in C is made of the same names."""
+    """What the parameters of a group share, as the C code declares it."""
 
     _fields_ = [(name, ctypes.c_double) for name in _HYPER]
 
@@ -176,10 +178,8 @@ def _call(name: str, tensor: Tensor, rows: NDArray[np.void], *arguments: Any) ->
 @functools.cache
 def _library(dtype: torch.dtype) -> Any:
     """The code for one type of weights, or `None`, logged, where it cannot be had."""
-    source = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
     try:
-        flags = [*_FLAGS, *_TYPES[dtype], f"-DHYPER={','.join(_HYPER)}"]
-        library = kernel_cache.library("kernels", source, flags)
+        library = kernel_cache.library("kernels", _SOURCE, [*_FLAGS, *_TYPES[dtype]])
         table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
         library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
         library.count_nonzero.argtypes = table

@@ -1,8 +1,7 @@
 /* The steps of the Bregman optimizers on the CPU, each in one pass over memory.
  *
  * A step is limited by memory traffic: all that happens to a weight happens while it is in
- * registers. Compiled on demand for one type of weights, REAL, and unsigned integers as wide, BITS;
- * HYPER are the names of the hyperparameters.
+ * registers. Compiled on demand for one type of weights, REAL, and unsigned integers as wide, BITS.
  */
 #include <math.h>
 #include <stdint.h>
@@ -28,9 +27,11 @@ typedef struct {
     int64_t size;
 } Slot;
 
-/* What the tensors of a parameter group share. */
+/* What the tensors of a parameter group share: `fused.py` takes these names, and fills each with what the
+ * group has under that name. `limit`, of the soft threshold, is negative where weights do not follow
+ * their duals in this pass. */
 typedef struct {
-    double HYPER; /* `limit` of the soft threshold: negative where weights do not follow duals yet */
+    double lr, weight_decay, momentum, nesterov, beta1, beta2, eps, delta, limit;
 } Group;
 
 typedef enum { PLAIN, MOMENTUM, NESTEROV, ADAM } Rule;
