@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from sparsify.optim.bregman import BregmanOptimizer, Moments
 from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.plans import Batch
+from sparsify.optim.regularizers import Tensors
 from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import precise
 
@@ -79,9 +79,7 @@ class AdaBreg(BregmanOptimizer):
     def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 
-    def _updates(
-        self, group: dict[str, Any], batch: Batch, gradients: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
+    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
         beta1, beta2 = group["betas"]
         torch._foreach_add_(batch.steps, 1)
         steps = [float(count) for count in batch.steps]

@@ -17,7 +17,7 @@ from sparsify.optim import fused as compiled
 from sparsify.optim.dual_optimizer import DualOptimizer, LambdaChange, revive
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.plans import Batch, Plan
-from sparsify.optim.regularizers import L1, soft_threshold
+from sparsify.optim.regularizers import L1, Tensors, soft_threshold
 from sparsify.optim.sharding import local, local_part
 from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import Slot, precise
@@ -66,9 +66,7 @@ class BregmanOptimizer(DualOptimizer):
         """
 
     @abstractmethod
-    def _updates(
-        self, group: dict[str, Any], batch: Batch, gradients: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
+    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
         """What is subtracted from the duals: the step size times the directions."""
 
     def _advance(self) -> None:
@@ -166,7 +164,7 @@ class BregmanOptimizer(DualOptimizer):
             return
         limit = self._limit(group, batch.duals[0])
         if batch.masks:
-            values: Sequence[Tensor] = batch.duals
+            values: Tensors = batch.duals
         elif self._shrinks(group):
             values = soft_threshold(batch.duals, limit)
         else:  # norms of groups may reach over the parts that other processes hold

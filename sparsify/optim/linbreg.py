@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sparsify.optim.bregman import BregmanOptimizer, Moments
 from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.plans import Batch
+from sparsify.optim.regularizers import Tensors
 from sparsify.optim.sparse_optimizer import Groups
 
 
@@ -68,9 +67,7 @@ class LinBreg(BregmanOptimizer):
     def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         return state["momentum_buffer"] if group["momentum"] else None, None, None
 
-    def _updates(
-        self, group: dict[str, Any], batch: Batch, gradients: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
+    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
         beta = group["momentum"]
         if group["weight_decay"]:
             gradients = torch._foreach_add(gradients, batch.weights, alpha=group["weight_decay"])

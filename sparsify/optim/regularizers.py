@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from sparsify.optim.sharding import local, local_like, reduced_like
 from sparsify.sparsity.prunable import prunable_parameters
 
+Tensors = tuple[Tensor, ...] | list[Tensor]  # what torch's functions of many tensors take
+
 
 class Regularizer(ABC):
     """A convex, absolutely one-homogeneous function of one parameter tensor."""
@@ -60,7 +62,7 @@ class L1(Regularizer):
         return "L1()"
 
 
-def soft_threshold(values: Sequence[Tensor], limit: Tensor) -> Sequence[Tensor]:
+def soft_threshold(values: Tensors, limit: Tensor) -> Tensors:
     """The prox of ℓ1 for several tensors at once.
 
     Args:
