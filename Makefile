@@ -15,9 +15,10 @@ demo: .venv/installed ## Train on synthetic speakers to 90 %, export, evaluate (
 	@echo "==> Demonstration: train, inspect, export and evaluate, in ./demo"
 	$(BIN)/python -m sparsify.benchmarks.demo --output demo
 
+# As many processes as there are cores for this one; each takes a gigabyte.
 test: .venv/installed-test ## Run the test suite
 	@echo "==> Tests"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed-dev ## Check style and formatting
 	@echo "==> Style and formatting"

@@ -1,13 +1,19 @@
 """Fixtures and settings shared by all tests: one thread, fixed seeds, data named by variables."""
 
+import fcntl
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Threads of many small operations only get into each other's way where cores are shared. It is
+# read when torch and numpy are imported, and inherited by processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
@@ -23,8 +29,7 @@ from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.trainer import Observer, train
 
-# Threads of many small operations only get into each other's way where cores are shared.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from .forks import Fork
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -46,7 +51,35 @@ def _reproducible() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def torchrun() -> Callable[..., tuple[int, str]]:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder that all processes of pytest-xdist share; nobody may change it later."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[None]:
+    """Python programs start as forks, where their start is not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Fork)
+        yield
+
+
+@pytest.fixture(scope="module")
+def torchrun(forks: None) -> Callable[..., tuple[int, str]]:
     """Runs a script in several processes on this machine; the exit code and what they printed."""
 
     def torchrun(processes: int, script: Path, *arguments: object) -> tuple[int, str]:
@@ -123,18 +156,21 @@ def sparse_model() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def artifacts(sparse_model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def artifacts(sparse_model: nn.Module, once: Callable[..., Path]) -> dict[str, Path]:
     """`sparse_model` on disk in all formats, by `dense`, `bitmask`, `run`, `pt` and `onnx`."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    paths = {name: folder / f"{name}.safetensors" for name in ("dense", "bitmask")}
-    paths |= {"run": folder / "run", "pt": folder / "model.pt", "onnx": folder / "model.onnx"}
-    paths["run"].mkdir()
-    save_model(sparse_model, paths["dense"], Recipe(seed=7))
-    save_model(sparse_model, paths["bitmask"], Recipe(seed=7), layout="bitmask")
-    save_model(sparse_model, paths["run"] / "model.safetensors", Recipe(seed=7))
-    torch.save(sparse_model.state_dict(), paths["pt"])
-    export_onnx(load_artifact(paths["dense"]), paths["onnx"])
-    return paths
+    names = {"dense": "dense.safetensors", "bitmask": "bitmask.safetensors"}
+    names |= {"run": "run", "pt": "model.pt", "onnx": "model.onnx"}
+
+    def make(folder: Path) -> None:
+        (folder / "run").mkdir()
+        save_model(sparse_model, folder / names["dense"], Recipe(seed=7))
+        save_model(sparse_model, folder / names["bitmask"], Recipe(seed=7), layout="bitmask")
+        save_model(sparse_model, folder / "run" / "model.safetensors", Recipe(seed=7))
+        torch.save(sparse_model.state_dict(), folder / names["pt"])
+        export_onnx(load_artifact(folder / names["dense"]), folder / names["onnx"])
+
+    folder = once("artifacts", make)
+    return {name: folder / file for name, file in names.items()}
 
 
 @pytest.fixture(scope="session")
@@ -158,17 +194,19 @@ def comparison_plan() -> Plan:
 
 
 @pytest.fixture(scope="session")
-def comparison(comparison_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def comparison(comparison_plan: Plan, once: Callable[..., Path]) -> Path:
     """The folder of those runs, all done, with made-up evaluations; do not change it."""
-    folder = tmp_path_factory.mktemp("comparison")
-    for number, cell in enumerate(comparison_plan.runs):
-        run = folder / "runs" / cell.name
-        train(comparison_plan.recipe_of(cell), run, device="cpu")
-        (run / "evaluations").mkdir()
-        for name, eer_percent in (("clean", 5 + number), ("noisy", 10 + number)):
-            content = {"test_set": {}, "result": {"eer_percent": eer_percent, "min_dcf": 0.5}}
-            (run / "evaluations" / f"{name}.json").write_text(json.dumps(content))
-    return folder
+
+    def make(folder: Path) -> None:
+        for number, cell in enumerate(comparison_plan.runs):
+            run = folder / "runs" / cell.name
+            train(comparison_plan.recipe_of(cell), run, device="cpu")
+            (run / "evaluations").mkdir()
+            for name, eer_percent in (("clean", 5 + number), ("noisy", 10 + number)):
+                content = {"test_set": {}, "result": {"eer_percent": eer_percent, "min_dcf": 0.5}}
+                (run / "evaluations" / f"{name}.json").write_text(json.dumps(content))
+
+    return once("comparison", make)
 
 
 def _folder(variable: str, content: str) -> Path:

@@ -49,7 +49,7 @@ def looks(setting):
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory):
+def checked(forks, tmp_path_factory):
     """The results of bad parts, then all real ones, by name; and whether all went well."""
     folder = tmp_path_factory.mktemp("device_check")
     (folder / "bad_parts.py").write_text(BAD)

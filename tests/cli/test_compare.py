@@ -19,6 +19,8 @@ from sparsify.cli.main import main
 from sparsify.comparison import runner
 from sparsify.comparison.plan import Plan
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 OUTPUTS = ("results.json", "results.csv", "results.md", "report.html", "comparison.yaml")
 
 
@@ -44,7 +46,7 @@ def speech(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(recipe, speech, tmp_path_factory):
+def done(forks, recipe, speech, tmp_path_factory):
     """A real comparison of two runs, in processes of their own."""
     output = tmp_path_factory.mktemp("done") / "out"
     arguments = ["--recipe", recipe, "--methods", "dense,linbreg", "--targets", "0.5"]

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # be it ignored, as in the background
 book = Path(os.environ["IMITATION"])  # a folder: what was called, and how to misbehave
 command, *arguments = sys.argv[1:]
 options = dict(pairwise(arguments))
