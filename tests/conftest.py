@@ -78,8 +78,8 @@ def forks() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def torchrun(forks: None) -> Callable[..., tuple[int, str]]:
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., tuple[int, str]]:
     """Runs a script in several processes on this machine; the exit code and what they printed."""
 
     def torchrun(processes: int, script: Path, *arguments: object) -> tuple[int, str]:
@@ -87,7 +87,7 @@ def torchrun(forks: None) -> Callable[..., tuple[int, str]]:
         command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
         loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        process = subprocess.Popen(
+        process = Fork(
             [*command, script, *map(str, arguments)],
             env=os.environ | settings | {"GLOO_SOCKET_IFNAME": loopback},
             stdout=subprocess.PIPE,

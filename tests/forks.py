@@ -29,7 +29,7 @@ class Fork(subprocess.Popen):
 
         # CUDA does not survive a fork.
         if args[0] == sys.executable and not torch.cuda.is_initialized():
-            importlib.import_module("torch._dynamo")  # every optimizer does, which takes seconds
+            importlib.import_module("torch._dynamo")  # as every optimizer does, in seconds
             options["preexec_fn"] = program
         super().__init__(args, env=env, pass_fds=pass_fds, **options)
 
@@ -37,6 +37,7 @@ class Fork(subprocess.Popen):
 def _become(arguments):
     """Runs what follows `python` on a command line in this process, to its end."""
     gc.enable()
+    subprocess.Popen = Fork
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     while arguments[0] in ("-P", "-u"):
