@@ -21,6 +21,7 @@ from torch import Tensor
 from sparsify import load_model
 from sparsify.benchmarks.device_part import Row, Setting, attempt, failed, skipped
 from sparsify.methods.bregman import AdaBregMethod
+from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.sparsity.masks import zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters
@@ -28,6 +29,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
+from sparsify.training.networks import start_of
 from sparsify.training.trainer import train
 from sparsify.verification.embedding import Embedder
 from sparsify.verification.evaluate import evaluate
@@ -137,12 +139,12 @@ def _with_overflows(setting: Setting, name: str) -> Row:
     }
     if setting.toy:  # gradients of a tiny network that is nearly empty do not fit into fp16
         changes["methods.adabreg.initial_sparsity"] = 0.5
-    recipe = load_recipe("speech-mini", changes=changes)
+    recipe = resolve(load_recipe("speech-mini", changes=changes))
     device: Any = setting.device
     # A CPU computes in fp16 too, so slowly that no recipe may ask for it.
     compute = replace(choose_compute(device, "fp32"), precision="fp16")
     torch.manual_seed(0)
-    learner = Learner(recipe, compute, Processes(), _SPEAKERS)
+    learner = Learner(recipe, compute, Processes(), _SPEAKERS, start_of(recipe))
     learner.scaler = torch.amp.GradScaler(setting.device, init_scale=2.0**10)
     method = learner.method
     assert isinstance(method, AdaBregMethod)

@@ -30,7 +30,7 @@ from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import load_speaker_model
 from sparsify.files import replacing
-from sparsify.methods.registry import method_options, same_training
+from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
@@ -161,8 +161,8 @@ def run_one(case: Case, work: Path, speech: Path | None) -> Row:
     Raises:
         SparsifyError: The data or the run directory are unusable.
     """
-    recipe = case.recipe(str(speech / "train") if speech else "synthetic")
-    options = method_options(recipe).model_dump(mode="json")
+    recipe = resolve(case.recipe(str(speech / "train") if speech else "synthetic"))
+    options = recipe.methods[case.method]
     output = work / case.name
     figures: Row = {"diverged": False}
     try:
@@ -197,7 +197,7 @@ def finished(recipe: Recipe, output: Path) -> Row:
     """
     run = RunDirectory(output)
     started = run.recipe_file.exists()
-    if started and not same_training(run.saved_recipe(), recipe):
+    if started and resolve(run.saved_recipe()) != resolve(recipe):
         raise SparsifyError(f"'{output}' was trained with another recipe: give another --work")
     return run.summary() or train(recipe, output, resume=started)
 

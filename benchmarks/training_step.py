@@ -23,6 +23,7 @@ from sparsify.benchmarks.timing import Marks, in_turns, median_ms, milliseconds
 from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.documents import to_json
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
+from sparsify.methods.registry import resolve
 from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training.batches import Batch, CropBatches, training_batches
@@ -30,6 +31,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.meter import Meter
+from sparsify.training.networks import start_of
 from sparsify.training.records import step_record
 
 ROUNDS, STEPS_PER_ROUND = 8, 4
@@ -54,7 +56,8 @@ class Stepper:
     def __init__(self, recipe: Recipe, device: Any, speakers: int) -> None:
         compute = choose_compute(device, recipe.training.precision)
         self.recipe = recipe
-        self.learner = Learner(recipe, compute, Processes(), speakers)
+        resolved = resolve(recipe)
+        self.learner = Learner(resolved, compute, Processes(), speakers, start_of(resolved))
         self.marks = Marks(compute.device)
         self._meter = Meter(self.learner.processes)
         self._done = 0

@@ -17,22 +17,22 @@ from sparsify.audio.parallel import available_cores
 from sparsify.cli.comparison_display import comparison_display, show_results
 from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.comparison_plan import METHODS, SEEDS, TARGETS, plan_of
-from sparsify.cli.display import (
-    console,
-    emit_json,
-    json_option,
-    out,
-    track,
-    verbosity_options,
+from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.options import (
+    common_options,
+    device_option,
+    output_option,
+    speakers_option,
+    trial_options,
+    trust_option,
 )
-from sparsify.cli.options import PATH, device_option, set_option, trust_option
+from sparsify.cli.recipe_options import recipe_options
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import expected_metrics
 from sparsify.comparison.results import Part, gather, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
-from sparsify.recipe.recipe import recipe_names
 from sparsify.report.page import REPORT_FILE, write_report
 
 T = TypeVar("T")
@@ -84,20 +84,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     metavar="N,N,…",
     help=f"Seeds of everything random.  [default: {','.join(map(str, SEEDS))}]",
 )
-@click.option(
-    "--recipe",
-    metavar="NAME|FILE",
-    help="What all runs share; quickstart for synthetic speakers, else speech-mini."
-    f" Shipped: {', '.join(recipe_names())}.",
-)
-@click.option("--data", metavar="PATH|synthetic", help="As in `sparsify train`.")
-@click.option("--model", metavar="NAME|module:factory", help="As in `sparsify train`.")
-@click.option(
-    "--init-from",
-    metavar="PATH",
-    help="Start all runs from a model, dense or sparse, as in `sparsify train`.",
-)
-@set_option
+@recipe_options
 @click.option(
     "--tune",
     "tunings",
@@ -106,8 +93,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     help="Choose an option of a method first, from trainings at its first target, with the first"
     " seed, by the EER on validation speakers; may be repeated.",
 )
-@click.option("--trials", metavar="FILE", help="Trial list that every model is evaluated on.")
-@click.option("--audio-root", metavar="DIR", help="Folder that its names start from.")
+@trial_options()
 @click.option(
     "--test",
     "tests",
@@ -115,19 +101,8 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     metavar="NAME=TRIALS:ROOT",
     help="A named trial list and its audio; may be repeated, the first one stands for a run.",
 )
-@click.option(
-    "--speakers",
-    metavar="FILE",
-    help="For the confidence intervals: one 'utterance speaker' per line, where the first folder of"
-    " a name is not the speaker.",
-)
-@click.option(
-    "--output",
-    type=PATH,
-    default=Path("comparison"),
-    show_default=True,
-    help="Folder of runs and results; what it holds is not done again.",
-)
+@speakers_option
+@output_option("Folder of runs and results; what it holds is not done again.", "comparison", "DIR")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -142,8 +117,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
 )
 @fail_if_option
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def compare_command(
     *,
     output: Path,

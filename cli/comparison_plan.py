@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sparsify.cli.recipe_options import described_recipe
 from sparsify.comparison.plan import (
     PLAN_FILE,
     Cell,
@@ -24,9 +25,8 @@ from sparsify.comparison.results import differing_keys, read_results
 from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import require_trust
-from sparsify.recipe.recipe import Recipe, load_recipe
+from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import validate
-from sparsify.training.networks import network_assignments
 
 METHODS = ("dense", "adabreg", "linbreg", "gmp")
 TARGETS = (0.75, 0.9, 0.95, 0.99)
@@ -97,16 +97,11 @@ def plan_of(output: Path, given: dict[str, Any], command: str, *, trust: bool) -
 
 
 def _recipe(given: dict[str, Any], *, trust: bool) -> Recipe:
-    data, recipe = given["data"], given["recipe"]
-    if recipe is None:
-        recipe = "quickstart" if data in (None, "synthetic") else "speech-mini"
-    changes = {} if data is None else {"data.path": data}
     for assignment in given["assignments"]:
         key = assignment.partition("=")[0].strip()
         if key in OWN_OPTIONS:
             raise SparsifyError(f"--set {key}: in a comparison use {OWN_OPTIONS[key]}")
-    network = network_assignments(given["model"], given["init_from"], trust=trust)
-    return shared_recipe(load_recipe(recipe, [*network, *given["assignments"]], changes))
+    return shared_recipe(described_recipe(given, trust=trust))
 
 
 def _tunings(output: Path, given: Sequence[str], saved: Plan | None) -> tuple[Tuning, ...]:
@@ -160,10 +155,10 @@ def _value(part: str, text: str) -> Scalar:
 
 def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ...]:
     """Those of the comparison so far, and new ones, which replace others of the same name."""
-    trials, root = given["trials"], given["audio_root"]
+    trials, root = given["trial_list"], given["audio_root"]
     if (trials is None) != (root is None):
         raise click.UsageError("--trials and --audio-root belong together.")
-    parts = [("test", trials, root)] if trials else []
+    parts = [("test", str(trials), str(root))] if trials else []
     for text in given["tests"]:
         name, equals, rest = text.partition("=")
         trials, colon, root = rest.rpartition(":")
@@ -177,5 +172,5 @@ def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ..
     if len({test.name for test in added}) < len(added):
         raise SparsifyError("two test sets have the same name: give each one of its own")
     tests = {test.name: test for test in (*saved, *added)}
-    speakers = {"speakers": given["speakers"]} if given["speakers"] else {}
+    speakers = {"speakers": str(given["speakers"])} if given["speakers"] else {}
     return tuple(test.model_copy(update=speakers) for test in tests.values())

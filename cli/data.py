@@ -8,15 +8,8 @@ from typing import Any, get_args
 import click
 from rich.table import Table
 
-from sparsify.cli.display import (
-    console,
-    emit_json,
-    json_option,
-    out,
-    track,
-    verbosity_options,
-)
-from sparsify.cli.options import PATH
+from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.options import common_options, output_option, path_argument, strict_option
 from sparsify.cli.speech_mini import speech_mini_command
 from sparsify.corpus.corpus import describe
 from sparsify.corpus.prepare import Prepared, prepare
@@ -41,12 +34,10 @@ data_command.add_command(speech_mini_command)
 
 
 @data_command.command("prepare", epilog=_EPILOG)
-@click.argument("path", type=PATH)
-@click.option(
-    "--output",
-    type=PATH,
-    required=True,
-    help="The manifest to write, .jsonl or .csv; what is left out goes beside it, to .skipped.",
+@path_argument
+@output_option(
+    "The manifest to write, .jsonl or .csv; what is left out goes beside it, to .skipped.",
+    metavar="FILE",
 )
 @click.option(
     "--layout",
@@ -56,9 +47,8 @@ data_command.add_command(speech_mini_command)
     help="How the corpus is laid out.",
 )
 @click.option("--verify", is_flag=True, help="Decode every file to its end, to find broken ones.")
-@click.option("--strict", is_flag=True, help="Stop at an unusable file instead of leaving it out.")
-@json_option
-@verbosity_options
+@strict_option
+@common_options
 def prepare_command(
     *, path: Path, output: Path, layout: CorpusLayout, verify: bool, strict: bool, as_json: bool
 ) -> None:

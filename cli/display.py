@@ -1,17 +1,16 @@
-"""What every command shares: its options for output, and where output goes.
+"""Where the output of every command goes.
 
 Results go to stdout (`out`, `emit_json`), everything else to stderr (`console`, logging, `track`).
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -60,47 +59,6 @@ class GateError(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Prints the sentence to stderr."""
         click.echo(f"Failed: {self.format_message()}", err=True)
-
-
-def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.meta["sparsify.debug"] = True
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
-)
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember_debug,
-    help="Show the traceback of an error.",
-)
-
-
-def debugging() -> bool:
-    """Whether `--debug` was given, before or after the command's name."""
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get("sparsify.debug"))
-
-
-def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `-q`, `-v` and `--debug` and applies them before the command runs."""
-
-    @debug_option
-    @click.option("-v", "--verbose", is_flag=True, help="Also show what the library notes.")
-    @click.option("-q", "--quiet", is_flag=True, help="Show nothing but results and errors.")
-    @functools.wraps(command)
-    def wrapper(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
-        if quiet and verbose:
-            raise click.UsageError("--quiet and --verbose exclude each other.")
-        console.quiet = quiet
-        _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
-        return command(*args, **kwargs)
-
-    return wrapper
 
 
 def emit_json(result: Mapping[str, Any]) -> None:
@@ -174,7 +132,8 @@ class _StderrHandler(logging.Handler):
 _HANDLER = _StderrHandler()
 
 
-def _configure_logging(level: int) -> None:
+def configure_logging(level: int) -> None:
+    """Shows what the library logs at this level and above."""
     logger = logging.getLogger("sparsify")
     logger.setLevel(level)
     logger.addHandler(_HANDLER)  # adding it twice has no effect

@@ -9,8 +9,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sparsify.cli.display import GateError, emit_json, json_option, out, track, verbosity_options
-from sparsify.cli.options import PATH, threads_option, trust_option
+from sparsify.cli.display import GateError, emit_json, out, track
+from sparsify.cli.options import (
+    PATH,
+    common_options,
+    output_option,
+    path_argument,
+    threads_option,
+    trust_option,
+)
 from sparsify.corpus.layouts import list_speech
 from sparsify.corpus.utterances import Utterance
 from sparsify.documents import MOST_LIST_BYTES, read_text
@@ -30,15 +37,10 @@ from sparsify.verification.embedding_tables import EmbeddingTable, check_table, 
       sparsify embed run --list wav.scp --output embeddings.ark
     """,
 )
-@click.argument("path", type=PATH)
+@path_argument
 @click.argument("inputs", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--list", "list_file", type=PATH, help="Files, one 'file' or 'key file' per line.")
-@click.option(
-    "--output",
-    type=PATH,
-    required=True,
-    help="NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.",
-)
+@output_option("NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.")
 @click.option(
     "--skip-broken",
     is_flag=True,
@@ -46,8 +48,7 @@ from sparsify.verification.embedding_tables import EmbeddingTable, check_table, 
 )
 @threads_option
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def embed_command(
     *,
     path: Path,

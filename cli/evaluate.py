@@ -11,15 +11,16 @@ from typing import Any
 import click
 from rich.table import Table
 
-from sparsify.cli.display import (
-    GateError,
-    emit_json,
-    json_option,
-    out,
-    track,
-    verbosity_options,
+from sparsify.cli.display import GateError, emit_json, out, track
+from sparsify.cli.options import (
+    PATH,
+    common_options,
+    path_argument,
+    speakers_option,
+    threads_option,
+    trial_options,
+    trust_option,
 )
-from sparsify.cli.options import PATH, threads_option, trust_option
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
@@ -43,20 +44,8 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
           --score-norm as-norm --cohort train
     """,
 )
-@click.argument("path", type=PATH)
-@click.option(
-    "--trials",
-    "trial_list",
-    type=PATH,
-    required=True,
-    help="Trial list: one '1|0 enrolment test' or 'enrolment test 1|0|target|nontarget' per line.",
-)
-@click.option(
-    "--audio-root",
-    type=PATH,
-    required=True,
-    help="Folder that the names in the trial list start from; they may lack their extension.",
-)
+@path_argument
+@trial_options(required=True)
 @click.option(
     "--enroll",
     type=PATH,
@@ -123,12 +112,7 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
     help="For --confidence with --json: also the EER of every sample, to compare models on the same"
     " trials sample by sample.",
 )
-@click.option(
-    "--speakers",
-    type=PATH,
-    help="For --confidence: one 'utterance speaker' per line, where the first folder of a name is"
-    " not the speaker.",
-)
+@speakers_option
 @click.option("--det", type=PATH, help="Write the DET curve: .csv, or .png, .svg or .pdf.")
 @click.option(
     "--calibrate",
@@ -142,8 +126,7 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
     help="Exit with code 1 when the EER in percent is higher.",
 )
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def evaluate_command(
     *,
     path: Path,

@@ -17,12 +17,10 @@ from sparsify.cli.display import (
     GateError,
     emit_json,
     human_bytes,
-    json_option,
     out,
     track,
-    verbosity_options,
 )
-from sparsify.cli.options import PATH, trust_option
+from sparsify.cli.options import PATH, common_options, trust_option
 from sparsify.exporters.export import ExportReport, ParityError, export_artifact
 
 
@@ -61,8 +59,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
 @click.option("--benchmark", "measure", is_flag=True, help="Measure the latency, too.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def export_command(
     *,
     path: Path,

@@ -13,20 +13,19 @@ from rich.bar import Bar
 from rich.table import Table
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.cli.display import (
-    GateError,
-    emit_json,
-    human_bytes,
-    json_option,
-    out,
-    verbosity_options,
+from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
+from sparsify.cli.options import (
+    PATH,
+    common_options,
+    path_argument,
+    trial_options,
+    trust_option,
 )
-from sparsify.cli.options import PATH, trust_option
-from sparsify.cli.sensitivity_display import by_sensitivity, measure_sensitivity, show_sensitivity
+from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
 from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
-from sparsify.verification.sensitivity import LEVELS
+from sparsify.verification.sensitivity import LEVELS, model_sensitivity
 
 BY_SENSITIVITY = "sensitivity"
 FOR_SENSITIVITY = {
@@ -54,7 +53,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
       sparsify inspect run --sensitivity --trials trials.txt --audio-root test
     """,
 )
-@click.argument("path", type=PATH)
+@path_argument
 @click.option(
     "--min-sparsity",
     type=click.FloatRange(0, 1),
@@ -80,17 +79,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     is_flag=True,
     help="Prune every layer alone and measure what that does to the EER.",
 )
-@click.option(
-    "--trials",
-    "trial_list",
-    type=PATH,
-    help="For --sensitivity: a trial list; synthetic speakers if not given.",
-)
-@click.option(
-    "--audio-root",
-    type=PATH,
-    help="For --sensitivity: folder that the names in the trial list start from.",
-)
+@trial_options(about="For --sensitivity, instead of synthetic speakers. ")
 @click.option(
     "--level",
     "levels",
@@ -113,8 +102,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     help="For --sensitivity: also write an HTML page with a heat map.",
 )
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def inspect_command(
     *,
     path: Path,
@@ -153,7 +141,14 @@ def inspect_command(
     layers = sorted(table.layers, key=order) if order else table.layers
     sensitivity = None
     if sensitive:
-        sensitivity = measure_sensitivity(artifact, trial_list, audio_root, levels, utterances)
+        sensitivity = model_sensitivity(
+            artifact,
+            trial_list,
+            audio_root,
+            levels=levels,
+            utterances=utterances,
+            track=track,
+        )
         if report:
             write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if as_json:

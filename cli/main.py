@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from sparsify.cli.display import debug_option, debugging, print_on_any_console
+from sparsify.cli.display import print_on_any_console
+from sparsify.cli.options import debug_option, debugging
 from sparsify.errors import FailedElsewhereError, SparsifyError, did_you_mean
 
 BAD_INPUT = 2

@@ -1,13 +1,25 @@
-"""Options that several commands have."""
+"""Options that several commands have.
+
+Those that describe a recipe are in `sparsify.cli.recipe_options`: their help needs the library.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from sparsify.cli.display import configure_logging, console
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 PATH = click.Path(path_type=Path)
 
+path_argument = click.argument("path", type=PATH)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
 )
@@ -19,6 +31,98 @@ trust_option = click.option(
     is_flag=True,
     help="Import and run the code that the file names as its network (module:factory).",
 )
-set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+strict_option = click.option(
+    "--strict", is_flag=True, help="Stop at an unusable audio file instead of leaving it out."
 )
+speakers_option = click.option(
+    "--speakers",
+    type=PATH,
+    metavar="FILE",
+    help="For confidence intervals: one 'utterance speaker' per line, where the first folder of a"
+    " name is not the speaker.",
+)
+
+
+def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:
+    """`--output`, where a command writes; required if it has no default.
+
+    Args:
+        what: Its help.
+        default: Where, if nothing is said.
+        metavar: How the help names it.
+    """
+    return click.option(
+        "--output",
+        type=PATH,
+        metavar=metavar,
+        help=what,
+        **({"required": True} if default is None else {"default": default, "show_default": True}),
+    )
+
+
+def trial_options(*, required: bool = False, about: str = "") -> Decorator:
+    """`--trials` and `--audio-root`.
+
+    Args:
+        required: Whether they must be given.
+        about: Begins their help.
+    """
+    trials = click.option(
+        "--trials",
+        "trial_list",
+        type=PATH,
+        required=required,
+        metavar="FILE",
+        help=f"{about}Trial list: one '1|0 enrolment test' or 'enrolment test"
+        " 1|0|target|nontarget' per line.",
+    )
+    audio_root = click.option(
+        "--audio-root",
+        type=PATH,
+        required=required,
+        metavar="DIR",
+        help=f"{about}Folder that the names in the trial list start from; they may lack their"
+        " extension.",
+    )
+    return lambda command: trials(audio_root(command))
+
+
+def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta["sparsify.debug"] = True
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+
+
+def debugging() -> bool:
+    """Whether `--debug` was given, before or after the command's name."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("sparsify.debug"))
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command has: `--json`, and `--debug`, `-v` and `-q`, applied before it runs."""
+
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."
+    )
+    @debug_option
+    @click.option("-v", "--verbose", is_flag=True, help="Also show what the library notes.")
+    @click.option("-q", "--quiet", is_flag=True, help="Show nothing but results and errors.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
+        console.quiet = quiet
+        configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+        return command(*args, **kwargs)
+
+    return wrapper

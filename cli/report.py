@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from sparsify.cli.comparison_gates import check_results, fail_if_option
-from sparsify.cli.display import emit_json, json_option, out, verbosity_options
-from sparsify.cli.options import PATH
+from sparsify.cli.display import emit_json, out
+from sparsify.cli.options import common_options, output_option
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Part, gather, results_json
@@ -35,16 +35,13 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
     """,
 )
 @click.argument("paths", nargs=-1, required=True, metavar="[NAME=]PATH...")
-@click.option(
-    "--output",
-    type=PATH,
-    default=Path("report.html"),
-    show_default=True,
-    help="The file to write: a page (.html), or what compare writes (.json, .csv, .md).",
+@output_option(
+    "The file to write: a page (.html), or what compare writes (.json, .csv, .md).",
+    "report.html",
+    "FILE",
 )
 @fail_if_option
-@json_option
-@verbosity_options
+@common_options
 def report_command(
     *, paths: tuple[str, ...], output: Path, gates: Sequence[Gate], as_json: bool
 ) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from sparsify.cli.display import emit_json, json_option, out, track, verbosity_options
-from sparsify.cli.options import PATH
+from sparsify.cli.display import emit_json, out, track
+from sparsify.cli.options import common_options, output_option
 from sparsify.corpus.speech_mini import build
 
 
@@ -24,9 +24,8 @@ from sparsify.corpus.speech_mini import build
     required=True,
     help="Root of speechocean762 (openslr.org/101), which holds the folder WAVE.",
 )
-@click.option("--output", type=PATH, required=True, help="Folder to make of it.")
-@json_option
-@verbosity_options
+@output_option("Folder to make of it.", metavar="DIR")
+@common_options
 def speech_mini_command(*, source: Path, output: Path, as_json: bool) -> None:
     """Build the evaluation set speech-mini from speechocean762.
 

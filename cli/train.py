@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
-from sparsify.cli.display import (
-    console,
-    emit_json,
-    json_option,
-    out,
-    track,
-    verbosity_options,
+from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.options import (
+    common_options,
+    device_option,
+    output_option,
+    strict_option,
+    trust_option,
 )
-from sparsify.cli.options import PATH, device_option, set_option, trust_option
 from sparsify.cli.preview_display import show_preview
+from sparsify.cli.recipe_options import described_recipe, recipe_options
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.results import Part, gather
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_names, option_names, same_training, with_all_options
-from sparsify.models.registry import model_names, require_trust
-from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
+from sparsify.methods.registry import ResolvedRecipe, method_names, option_names, resolve
+from sparsify.models.registry import require_trust
+from sparsify.recipe.recipe import Recipe
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.distributed import Joined
-from sparsify.training.networks import network_assignments
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
@@ -46,29 +45,7 @@ Examples:
 
 
 @click.command("train", epilog=_EPILOG)
-@click.option(
-    "--recipe",
-    metavar="NAME|FILE",
-    help="A shipped recipe or a YAML file; quickstart for synthetic speakers, else speech-mini."
-    f" Shipped: {', '.join(recipe_names())}.",
-)
-@click.option(
-    "--data",
-    metavar="PATH|synthetic",
-    help="Folder with one folder of audio files per speaker, another corpus or a manifest (see"
-    " sparsify data prepare).",
-)
-@click.option(
-    "--model",
-    metavar="NAME|module:factory",
-    help=f"Architecture: {', '.join(model_names())}, or your own.",
-)
-@click.option(
-    "--init-from",
-    metavar="PATH",
-    help="Start from a run directory, an artifact, a WeSpeaker or SpeechBrain model or a state"
-    " dict; network and front end are its own.",
-)
+@recipe_options
 @click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
 @click.option(
     "--target-sparsity", type=float, help="Share of exact zeros among the prunable weights."
@@ -79,21 +56,14 @@ Examples:
     help="How λ is steered (Bregman methods).",
 )
 @click.option("--seed", type=int, help="Seed of everything random.")
-@set_option
-@click.option(
-    "--output",
-    type=PATH,
-    default=Path("run"),
-    show_default=True,
-    help="The run directory.",
-)
+@output_option("The run directory.", "run", "DIR")
 @click.option("--resume", is_flag=True, help="Continue the run in --output from its checkpoint.")
 @click.option(
     "--accept-changes",
     is_flag=True,
     help="Resume though recipe.yaml or the speech are not those that the run began with.",
 )
-@click.option("--strict", is_flag=True, help="Stop at a broken audio file instead of skipping it.")
+@strict_option
 @device_option
 @trust_option
 @click.option(
@@ -101,12 +71,9 @@ Examples:
     is_flag=True,
     help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.",
 )
-@json_option
-@verbosity_options
+@common_options
 def train_command(
     *,
-    recipe: str | None,
-    assignments: Sequence[str],
     output: Path,
     resume: bool,
     accept_changes: bool,
@@ -115,7 +82,7 @@ def train_command(
     trust: bool,
     dry_run: bool,
     as_json: bool,
-    **flags: Any,
+    **given: Any,
 ) -> None:
     """Train a speaker model to an exact sparsity.
 
@@ -128,14 +95,12 @@ def train_command(
             console.quiet = True
             LOGGER.setLevel(max(LOGGER.level, logging.WARNING))
         if resume:
-            resolved = together.from_main(
-                lambda: _resumed(output, recipe, assignments, flags, trust)
-            )
+            recipe = together.from_main(lambda: _resumed(output, given, trust))
         else:
-            resolved = _resolve(recipe, assignments, flags, trust)
+            recipe = _resolve(given, trust)
         if dry_run:
             if together.main:
-                resolved = with_all_options(resolved)
+                resolved = resolve(recipe)
                 if not resume:
                     RunDirectory(output).check_free()
                 foreseen = preview(resolved, device=device, strict=strict, trust=trust, track=track)
@@ -149,7 +114,7 @@ def train_command(
         else:
             with training_display(console) as observer:
                 summary = train(
-                    resolved,
+                    recipe,
                     output,
                     device=device,
                     resume=resume,
@@ -165,32 +130,17 @@ def train_command(
             emit_json(summary) if as_json else _report(summary, output)
 
 
-def _resolve(
-    recipe: str | None, assignments: Sequence[str], flags: dict[str, Any], trust: bool
-) -> Recipe:
-    changes = {
-        key: flags[flag]
-        for flag, key in (
-            ("data", "data.path"),
-            ("method", "method"),
-            ("target_sparsity", "target_sparsity"),
-            ("seed", "seed"),
-        )
-        if flags[flag] is not None
-    }
-    assignments = [
-        *network_assignments(flags["model"], flags["init_from"], trust=trust),
-        *assignments,
-    ]
-    if recipe is None:
-        synthetic = changes.get("data.path", "synthetic") == "synthetic"
-        recipe = "quickstart" if synthetic else "speech-mini"
-    resolved = load_recipe(recipe, assignments, changes)
-    if flags["lambda_rule"] is not None:
-        _check_lambda_rule(resolved.method)
-        key = f"methods.{resolved.method}.lambda_rule"
-        resolved = load_recipe(recipe, assignments, changes | {key: flags["lambda_rule"]})
-    return resolved
+def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
+    """The recipe that the options describe."""
+    keys = ("method", "target_sparsity", "seed")
+    changes = {key: given[key] for key in keys if given[key] is not None}
+    recipe = described_recipe(given, changes, trust=trust)
+    if given["lambda_rule"] is not None:
+        method = recipe.method
+        _check_lambda_rule(method)
+        options = recipe.methods.get(method, {}) | {"lambda_rule": given["lambda_rule"]}
+        recipe = recipe.model_copy(update={"methods": recipe.methods | {method: options}})
+    return resolve(recipe)
 
 
 def _check_lambda_rule(method: str) -> None:
@@ -203,26 +153,15 @@ def _check_lambda_rule(method: str) -> None:
         )
 
 
-def _resumed(
-    output: Path,
-    recipe: str | None,
-    assignments: Sequence[str],
-    flags: dict[str, Any],
-    trust: bool,
-) -> Recipe:
+def _resumed(output: Path, given: dict[str, Any], trust: bool) -> Recipe:
     """The saved recipe; options given again must agree with it."""
     saved = RunDirectory(output).saved_recipe()
     context = click.get_current_context()
-    given = [
-        name
-        for name in (*flags, "recipe", "assignments")
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    ]
     # A run that several processes began has a micro-batch for each, whatever was given.
     pieces = saved.training.micro_batches
-    if not given:
+    if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in given):
         require_trust(saved.model.name, f"'{output}'", trust=trust)
-    elif not same_training(_resolve(recipe, assignments, flags, trust).in_pieces(pieces), saved):
+    elif _resolve(given, trust).in_pieces(pieces) != resolve(saved):
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"

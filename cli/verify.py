@@ -8,8 +8,14 @@ from pathlib import Path
 
 import click
 
-from sparsify.cli.display import GateError, emit_json, json_option, out, verbosity_options
-from sparsify.cli.options import PATH, threads_option, trust_option
+from sparsify.cli.display import GateError, emit_json, out
+from sparsify.cli.options import (
+    PATH,
+    common_options,
+    path_argument,
+    threads_option,
+    trust_option,
+)
 from sparsify.errors import SparsifyError
 from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
@@ -26,7 +32,7 @@ from sparsify.verification.scoring import Scoring
       sparsify verify run enrol.wav test.wav --at min-dcf-0.01 --json
     """,
 )
-@click.argument("path", type=PATH)
+@path_argument
 @click.argument("enrolment", type=PATH)
 @click.argument("test", type=PATH)
 @click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
@@ -46,8 +52,7 @@ from sparsify.verification.scoring import Scoring
 )
 @threads_option
 @trust_option
-@json_option
-@verbosity_options
+@common_options
 def verify_command(
     *,
     path: Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +21,16 @@ from sparsify.errors import SparsifyError
 from sparsify.files import replacing
 from sparsify.methods.base import Task
 from sparsify.methods.registry import (
+    ResolvedRecipe,
     build_method,
     depends_on_target,
-    method_options,
     pursues_target,
+    resolve,
 )
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import OpenFraction, Section, validate
 from sparsify.training.data import SYNTHETIC
-from sparsify.training.networks import build_network, starting_weights
+from sparsify.training.networks import start_of
 from sparsify.verification.embedding import locate
 from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
 
@@ -163,8 +165,24 @@ class Plan(Section):
     tunings: tuple[Tuning, ...] = ()
     commands: tuple[str, ...] = ()
 
-    def recipe_of(self, cell: Cell) -> Recipe:
-        """The recipe of one run, which knows no options of other methods."""
+    @cached_property
+    def _resolved(self) -> dict[Cell, tuple[Recipe, ResolvedRecipe]]:
+        """The recipes of runs so far, and what they come from; copies of the plan share them."""
+        return {}
+
+    def recipe_of(self, cell: Cell) -> ResolvedRecipe:
+        """The recipe of one run, whose options are validated when it is first asked for.
+
+        Raises:
+            SparsifyError: The method is unknown, or its options do not fit or serve the target.
+        """
+        shared, found = self._resolved.get(cell, (None, None))
+        if found is None or shared is not self.recipe:
+            found = resolve(self._recipe_of(cell))
+            self._resolved[cell] = self.recipe, found
+        return found
+
+    def _recipe_of(self, cell: Cell) -> Recipe:
         target, method = cell.target_sparsity, cell.method
         options = {**self.recipe.methods.get(method, {}), **dict(cell.options)}
         own: dict[str, object] = {
@@ -205,7 +223,7 @@ class Plan(Section):
         tuned = {tuning.method for tuning in self.tunings}
         untuned = {cell.label: cell for cell in self.runs if cell.method not in tuned}
         for cell in untuned.values():
-            method_options(self.recipe_of(cell))
+            self.recipe_of(cell)
         recipe = self.recipe
         for key, path in (
             ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
@@ -213,11 +231,11 @@ class Plan(Section):
         ):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
-        start = starting_weights(recipe)
+        start = start_of(recipe)
         tried = [next(iter(self.trials_of(tuning).values())) for tuning in self.tunings]
-        if start is not None:
+        if start.weights is not None:
             for cell in (*untuned.values(), *tried):
-                self._check_start(cell, start)
+                self._check_start(cell, start.network, start.weights)
         names = [test.name for test in self.tests]
         for name in names:
             if names.count(name) > 1 or name == VALIDATION:
@@ -237,15 +255,14 @@ class Plan(Section):
             )
         for cell in self.trials_of(tuning).values():
             try:
-                method_options(self.recipe_of(cell))
+                self.recipe_of(cell)
             except SparsifyError as error:
                 raise SparsifyError(f"--tune {tuning.method}.{tuning.option}: {error}") from error
 
-    def _check_start(self, cell: Cell, start: Mapping[str, Tensor]) -> None:
+    def _check_start(self, cell: Cell, network: nn.Module, start: Mapping[str, Tensor]) -> None:
         """Refuses a model that the method cannot start from."""
         recipe = self.recipe_of(cell)
-        network = build_network(recipe)
-        network.load_state_dict(start)
+        network.load_state_dict(start)  # a method before may have changed them
         steps, target, ignore = recipe.training.steps, recipe.target_sparsity, recipe.model.ignore
         try:
             build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))

@@ -16,7 +16,7 @@ from sparsify.comparison.schema import EvaluationFile
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
-from sparsify.methods.registry import same_training
+from sparsify.methods.registry import resolve
 from sparsify.models.registry import names_code
 from sparsify.training.run_directory import RunDirectory
 
@@ -124,7 +124,7 @@ def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
         recipe = run.saved_recipe()
     except SparsifyError:  # there is none, or its training will say what is wrong
         return
-    if not same_training(recipe, plan.recipe_of(cell)):
+    if resolve(recipe) != plan.recipe_of(cell):
         raise SparsifyError(
             f"'{run.path}' was trained with another recipe: give another --output, or delete it"
         )

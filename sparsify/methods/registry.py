@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field, SerializeAsAny
+
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.methods.base import Method, Task
 from sparsify.methods.bregman import AdaBregMethod, LinBregMethod
@@ -65,48 +67,46 @@ def option_names(name: str) -> list[str]:
     return list(_method(name).Options.model_fields)
 
 
-def method_options(recipe: Recipe) -> Section:
-    """The validated options of the recipe's method.
+class ResolvedRecipe(Recipe):
+    """A recipe with all options of its method, which fit, and none of others; see `resolve`.
+
+    Attributes:
+        options: The validated options of the method.
+    """
+
+    options: SerializeAsAny[Section] = Field(exclude=True)
+
+
+def resolve(recipe: Recipe) -> ResolvedRecipe:
+    """Validates the options of the recipe's method, once: what is resolved stays as it is.
+
+    Two recipes say the same, be it in other words, if they are equal when resolved.
 
     Raises:
         SparsifyError: A method is unknown, or an option of the chosen one does not fit, or they do
             not serve the target.
     """
+    if isinstance(recipe, ResolvedRecipe):
+        return recipe
     for name in recipe.methods:
         _method(name)
     content = recipe.methods.get(recipe.method, {})
     method = _method(recipe.method)
-    options: Section = validate(method.Options, content, f"methods.{recipe.method}")
+    options = validate(method.Options, content, f"methods.{recipe.method}")
     method.check_target(options, recipe.target_sparsity)
-    return options
+    methods = {recipe.method: options.model_dump(mode="json")}
+    return ResolvedRecipe.model_construct(
+        **(dict(recipe) | {"methods": methods, "options": options})
+    )
 
 
-def with_all_options(recipe: Recipe) -> Recipe:
-    """The recipe with all options of its method, and none of others.
-
-    Raises:
-        SparsifyError: See `method_options`.
-    """
-    options = method_options(recipe).model_dump(mode="json")
-    return recipe.model_copy(update={"methods": {recipe.method: options}})
-
-
-def same_training(recipe: Recipe, other: Recipe) -> bool:
-    """Whether two recipes say the same, be it in other words: by defaults, or for other methods.
-
-    Raises:
-        SparsifyError: See `method_options`.
-    """
-    return with_all_options(recipe) == with_all_options(other)
-
-
-def build_method(recipe: Recipe, task: Task) -> Method[Any]:
+def build_method(recipe: ResolvedRecipe, task: Task) -> Method[Any]:
     """Sets up the recipe's method for a network.
 
     Raises:
-        SparsifyError: See `method_options`.
+        SparsifyError: The method cannot work on this network.
     """
-    return _METHODS[recipe.method](task, method_options(recipe))
+    return _METHODS[recipe.method](task, recipe.options)
 
 
 def _method(name: str) -> type[Method[Any]]:

@@ -65,7 +65,7 @@ class Recipe(Section):
         """After how many steps the large-margin fine-tuning begins."""
         return round(self.objective.large_margin.begin * self.training.steps)
 
-    def in_pieces(self, processes: int) -> Recipe:
+    def in_pieces(self, processes: int) -> Self:
         """The recipe with at least one micro-batch for each of several processes."""
         pieces = max(self.training.micro_batches, processes)
         training = self.training.model_copy(update={"micro_batches": pieces})

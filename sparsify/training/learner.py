@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,15 +15,14 @@ from sparsify.audio.features import Filterbank
 from sparsify.augment.spec_augment import spec_augment
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
-from sparsify.methods.registry import build_method
-from sparsify.recipe.recipe import Recipe
+from sparsify.methods.registry import ResolvedRecipe, build_method
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.training.batches import Batch
 from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
-from sparsify.training.networks import build_network, embedding_dim
+from sparsify.training.networks import Start
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 
 State = dict[str, Any]
@@ -40,7 +39,7 @@ class Learner:
         compute: Where and how precisely.
         processes: Which of those that train together this one is.
         speakers: Number of training speakers.
-        start: State dict of the network to start from; first random weights without.
+        start: The network as the training begins; it becomes that of the learner.
         trust: Whether the file of the teacher may name code as its network.
 
     Attributes:
@@ -55,11 +54,11 @@ class Learner:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ResolvedRecipe,
         compute: Compute,
         processes: Processes,
         speakers: int,
-        start: Mapping[str, Tensor] | None = None,
+        start: Start,
         *,
         trust: bool = False,
     ) -> None:
@@ -68,10 +67,8 @@ class Learner:
         self.processes = processes
         training = recipe.training
         self.places, self.pieces = processes.shared(training.batch_size, training.micro_batches)
-        network = build_network(recipe)
-        if start is not None:
-            network.load_state_dict(start)
-        size, distillation = embedding_dim(network, recipe), recipe.distillation
+        size, distillation = start.embedding_dim, recipe.distillation
+        torch.set_rng_state(start.random_state)
         self.teacher = None
         if distillation.teacher is not None:
             self.teacher = Teacher(
@@ -80,7 +77,7 @@ class Learner:
         classifier = None
         if distillation.labels:
             classifier = AAMSoftmax(size, speakers * len(recipe.speeds), recipe.objective.scale)
-        self.network = network.to(compute.device)
+        self.network = start.network.to(compute.device)
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         self.forward = compiled(self.network, compute) if training.compile else self.network
@@ -94,7 +91,7 @@ class Learner:
             recipe.model.ignore,
             training.steps,
             recipe.seed,
-            pretrained=start is not None,
+            pretrained=start.weights is not None,
         )
         self.method: Method[Any] = build_method(recipe, task)
         self.learning_rate = LearningRate(training)

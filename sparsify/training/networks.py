@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -74,18 +75,65 @@ def build_network(recipe: Recipe) -> nn.Module:
     return network
 
 
-def starting_weights(recipe: Recipe) -> dict[str, Tensor] | None:
-    """The state dict that the recipe's network starts from, or `None` if it starts at random.
+def starting_weights(recipe: Recipe, network: nn.Module) -> dict[str, Tensor] | None:
+    """Gives the recipe's network the weights of `model.init_from`, and returns copies of them.
+
+    Returns:
+        The state dict; `None` if the network starts with its random weights.
+
+    Raises:
+        SparsifyError: `model.init_from` cannot be read or does not fit the network.
+    """
+    origin = recipe.model.init_from
+    if origin is None:
+        return None
+    load_artifact(origin).load_into(network, recipe.front_end)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network of a run as its training begins. It is built this one time.
+
+    Attributes:
+        network: On the CPU, with the weights that it starts from.
+        embedding_dim: Size of its embeddings.
+        weights: Copies of its weights where another model gave them; `None` if they are random.
+        random_state: Torch's when the network had drawn its weights, for what is drawn next.
+    """
+
+    network: nn.Module
+    embedding_dim: int
+    weights: Mapping[str, Tensor] | None
+    random_state: Tensor
+
+
+def start_with(recipe: Recipe, network: nn.Module, weights: Mapping[str, Tensor] | None) -> Start:
+    """The start of a training from a network that `build_network` has just built.
+
+    Args:
+        recipe: Of the run.
+        network: Its network.
+        weights: State dict to start from; `None` keeps the random weights.
+
+    Raises:
+        SparsifyError: The network does not map features `(B, T, F)` to embeddings `(B, D)`.
+    """
+    if weights is not None:
+        network.load_state_dict(weights)
+    size = embedding_dim(network, recipe)
+    return Start(network, size, weights, torch.get_rng_state())
+
+
+def start_of(recipe: Recipe) -> Start:
+    """The start of a training of its own, from the model that the recipe names, if any.
 
     Raises:
         SparsifyError: The network cannot be built or trained, or `model.init_from` cannot be read
             or does not fit it.
     """
-    network, origin = build_network(recipe), recipe.model.init_from
-    if origin is not None:
-        load_artifact(origin).load_into(network, recipe.front_end)
-    embedding_dim(network, recipe)
-    return None if origin is None else network.state_dict()
+    network = build_network(recipe)
+    return start_with(recipe, network, starting_weights(recipe, network))
 
 
 def embedding_dim(network: nn.Module, recipe: Recipe) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparsify.audio.parallel import in_threads
 from sparsify.corpus.corpus import Corpus, Skipped, split_speakers, usable_corpus
+from sparsify.methods.registry import ResolvedRecipe
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -21,7 +22,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
-from sparsify.training.networks import starting_weights
+from sparsify.training.networks import start_of
 
 _MOST_SECONDS = 8.0
 _MOST_STEPS = 5
@@ -29,7 +30,7 @@ _MOST_FILES = 5000  # seconds even on a slow network drive
 
 
 def preview(
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     strict: bool = False,
@@ -66,7 +67,7 @@ def preview(
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
     warn_of_long_crops(recipe, train)
     share = _share(recipe, together)
-    start = starting_weights(share)
+    start = start_of(share)
     learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
@@ -110,7 +111,7 @@ def _without_missing(
     return found, len(drawn), len(missing)
 
 
-def _share(recipe: Recipe, together: Processes) -> Recipe:
+def _share(recipe: ResolvedRecipe, together: Processes) -> ResolvedRecipe:
     """The recipe of what one of several processes computes, uncompiled."""
     training = recipe.in_pieces(together.count).training
     places, pieces = together.shared(training.batch_size, training.micro_batches)

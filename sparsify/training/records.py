@@ -89,8 +89,7 @@ def run_summary(
 
     Args:
         learner: After the last step.
-        table: Of the delivered file: the selected model may be of an earlier step, and on target
-            its counts can differ from those of the last one.
+        table: Of the delivered model, which may be of an earlier step.
         figures: Of the delivered model's validation.
         skipped: Utterances left out, in the beginning or when they turned out broken.
     """

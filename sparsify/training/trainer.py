@@ -10,12 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import with_all_options
+from sparsify.methods.registry import resolve
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -25,7 +24,7 @@ from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.batches import Batch, training_batches
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
-from sparsify.training.distributed import processes
+from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
@@ -37,7 +36,7 @@ from sparsify.training.model_selection import (
     on_target,
     validation_figures,
 )
-from sparsify.training.networks import build_network, starting_weights
+from sparsify.training.networks import Start, build_network, start_with, starting_weights
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
 from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
@@ -97,9 +96,9 @@ def train(
     Raises:
         SparsifyError: Recipe, data or output are unusable, or training diverges.
     """
-    recipe = with_all_options(recipe)  # refuses a mistake before hours of loading
     run, together = RunDirectory(Path(output)), processes()
-    recipe = recipe.in_pieces(together.count)
+    # Refuses a mistake before hours of loading.
+    recipe = resolve(recipe).in_pieces(together.count)
     together.from_main(run.check_begun if resume else run.check_free)
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     with ExitStack() as alone:
@@ -115,7 +114,7 @@ def train(
             origin = Origin(run.path, begun, accept_changes=accept_changes)
         together.from_main(lambda: origin.take("settings", settings_of(recipe)))
         together.from_main(lambda: origin.take_compute(compute, together.count))
-        start = together.from_main(lambda: _start(recipe, run, resume=resume))
+        start = _start(recipe, run, together, resume=resume)
         data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
         if together.main:
             warn_of_long_crops(recipe, data.train)
@@ -126,7 +125,7 @@ def train(
         if together.main and not resume:
             alone.enter_context(run.locked())
             run.check_free()  # another may have begun and even ended meanwhile
-            run.create(recipe, start, origin.state_dict())
+            run.create(recipe, start.weights, origin.state_dict())
         trainer = Trainer(learner, data, run, origin, observer or Observer())
         first = 0 if saved is None else trainer.restore(saved)
         del saved  # as large as the model and its optimizer
@@ -294,11 +293,10 @@ class Trainer:
         if not mean.isfinite().all():
             raise diverged(self.recipe, self.steps, "the mean embedding is not finite")
         save_model(network, self.run.model_file, self.recipe, embedding_mean=mean)
-        artifact = load_artifact(self.run.model_file)
         figures: Record = self.best.figures | {"selected_step": self.best.step}
         if averaged is not None:
             figures["average"] = averaged
-        table = weights_table(artifact)
+        table = self.learner.sparsity()
         if table.emptied:
             logger.warning(no_weight_left(table.emptied))
         skipped = len(self.data.skipped) + len(broken | self.data.cache.broken.digests)
@@ -353,16 +351,25 @@ class Trainer:
         return round(seen / len(self.data.train.utterances), 3)
 
 
-def _start(recipe: Recipe, run: RunDirectory, *, resume: bool) -> dict[str, Tensor] | None:
-    """The weights to start from, if they are not random."""
-    if not resume or recipe.model.init_from is None:
-        return starting_weights(recipe)
-    with _fitting(run):
-        weights: dict[str, Tensor] | None = run.load_start()["weights"]
-        if weights is None:  # the run began at random, and its recipe has been changed
-            return starting_weights(recipe)
-        build_network(recipe).load_state_dict(weights)
-    return weights
+def _start(recipe: Recipe, run: RunDirectory, together: Processes, *, resume: bool) -> Start:
+    """The network with the weights to start from, which the main process reads for all."""
+    network = build_network(recipe)
+    weights = together.from_main(lambda: _weights(recipe, run, network, resume=resume))
+    return start_with(recipe, network, weights)
+
+
+def _weights(
+    recipe: Recipe, run: RunDirectory, network: nn.Module, *, resume: bool
+) -> dict[str, Tensor] | None:
+    """The weights to start from, if they are not random; the network has them."""
+    if resume and recipe.model.init_from is not None:
+        with _fitting(run):
+            weights: dict[str, Tensor] | None = run.load_start()["weights"]
+            if weights is not None:
+                network.load_state_dict(weights)
+                return weights
+        # The run began at random, and its recipe has been changed.
+    return starting_weights(recipe, network)
 
 
 @contextmanager

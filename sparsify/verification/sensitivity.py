@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sparsify.artifact.artifact import Artifact
+from sparsify.audio.features import Filterbank
+from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.verification.embedding import Features
+from sparsify.verification.embedding import Features, audio_features, file_recordings, locate
 from sparsify.verification.evaluate import evaluate_features
-from sparsify.verification.trials import Trials
+from sparsify.verification.trials import Trials, make_trials, read_trials
+
+logger = logging.getLogger(__name__)
 
 LEVELS = (0.5, 0.75, 0.9, 0.95)
+_SPEAKERS, _UTTERANCES = 20, 5  # of synthetic speech
+_SYNTHETIC_SEED = 1000  # other speakers than a training with a small seed has
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,43 @@ class Sensitivity:
     utterances: int
     trials: int
     layers: tuple[LayerSensitivity, ...]
+
+
+def model_sensitivity(
+    artifact: Artifact,
+    trial_list: Path | None = None,
+    audio_root: Path | None = None,
+    *,
+    levels: Sequence[float] = LEVELS,
+    utterances: int = 200,
+    track: Track = silent,
+) -> Sensitivity:
+    """The sensitivity of a model on a sample of a trial list, or on synthetic speakers.
+
+    Args:
+        artifact: The model.
+        trial_list: Synthetic speakers if there is none.
+        audio_root: Folder that its names start from.
+        levels: Sparsities, in (0, 1).
+        utterances: How many of the trial list are embedded.
+        track: Shows progress.
+
+    Raises:
+        SparsifyError: See `layer_sensitivity`; or the network cannot be built, or the trial list or
+            its audio cannot be read.
+    """
+    network = artifact.build()
+    if trial_list is None or audio_root is None:
+        logger.warning(
+            "no --trials: measuring with synthetic speakers, which tells little about real ones"
+        )
+        trials, features = _synthetic(artifact.front_end, track)
+    else:
+        trials = sample_trials(read_trials(trial_list), utterances)
+        features = _features(trials, audio_root, artifact.front_end, track)
+    return layer_sensitivity(
+        network, features, trials, levels=levels, ignore=artifact.ignore, track=track
+    )
 
 
 def layer_sensitivity(
@@ -198,3 +245,24 @@ def _similarity(ours: NDArray[np.float32], reference: NDArray[np.float32]) -> fl
     one, other = ours.astype(np.float64), reference.astype(np.float64)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return float(np.mean((one * other).sum(axis=1) / np.where(norms == 0, 1, norms)))
+
+
+def _features(trials: Trials, root: Path, front_end: FrontEnd, track: Track) -> list[Features]:
+    names = trials.utterances
+    recordings = file_recordings(names, locate(names, root), front_end.sample_rate)
+    features = []
+    for found in audio_features(recordings, front_end, track=track):
+        if isinstance(found, SparsifyError):
+            raise found
+        features.append(found)
+    return features
+
+
+def _synthetic(front_end: FrontEnd, track: Track) -> tuple[Trials, list[Features]]:
+    corpus, cache = synthetic_corpus(
+        _SPEAKERS, _UTTERANCES, seed=_SYNTHETIC_SEED, sample_rate=front_end.sample_rate, track=track
+    )
+    spoken = corpus.utterances
+    trials = make_trials([each.key for each in spoken], [each.speaker for each in spoken], 0)
+    filterbank = Filterbank(front_end)
+    return trials, [filterbank.features(cache.waveform(each)) for each in spoken]

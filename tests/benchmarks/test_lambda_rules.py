@@ -18,7 +18,7 @@ from sparsify.benchmarks.lambda_rules import (
 )
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_options
+from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import load_recipe
 
 CASE = Case("rules", "adabreg", "adaptive", 0.9, 0)
@@ -84,7 +84,7 @@ def test_the_matrix():
     assert {case.seed for case in cases(["rules"], [3, 4])} == {3, 4}
     for case in matrix:
         recipe = case.recipe("synthetic")
-        method_options(recipe)
+        resolve(recipe)
         settings = recipe.methods[case.method]
         shipped = load_recipe("speech-mini").methods[case.method]
         options = STUDIES[case.study].rules[case.rule]

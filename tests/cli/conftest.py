@@ -1,6 +1,11 @@
 """What the tests of several commands look at."""
 
+from collections import Counter
+
 import pytest
+
+from sparsify.methods import registry
+from sparsify.models.registry import Architecture
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,22 @@ def refused():
             assert str(word) in message[0]
 
     return refused
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """How often this process has built a network and validated the options of a method, by name."""
+    counts = Counter()
+
+    def counted(function, name_of):
+        def call(*arguments):
+            counts[name_of(*arguments)] += 1
+            return function(*arguments)
+
+        return call
+
+    build = counted(Architecture.build, lambda architecture: architecture.name)
+    monkeypatch.setattr(Architecture, "build", build)
+    validate = counted(registry.validate, lambda section, content, where: where)
+    monkeypatch.setattr(registry, "validate", validate)
+    return counts

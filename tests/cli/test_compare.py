@@ -305,7 +305,7 @@ def test_a_method_that_cannot_start_from_the_model_is_refused(done, recipe, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused):
+def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused, made):
     trained, _ = done
     model = trained / "runs" / "dense-seed0"
     output = tmp_path / "out"
@@ -314,8 +314,10 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused):
     wrong = compare(*arguments, "--init-from", model, *different)
     refused(wrong, "shape")
     assert not output.exists()
+    made.clear()
     result = compare(*arguments[:-1], tmp_path / "right", "--init-from", model, "--json")
     assert result.exit_code == 0, result.output
+    assert made == {"ecapa-tdnn": 1, "methods.gmp": 1}
     assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sparsify.cli import display
 from sparsify.cli.main import COMMANDS, LazyCommand, main
+from sparsify.cli.options import common_options
 from sparsify.errors import SparsifyError
 
 
@@ -31,8 +32,7 @@ def probe(monkeypatch):
 
     def run(function, *arguments):
         @click.command("probe")
-        @display.json_option
-        @display.verbosity_options
+        @common_options
         def command(as_json):
             function()
 

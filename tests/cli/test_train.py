@@ -183,12 +183,13 @@ def test_existing_output_is_refused(tmp_path, refused):
     assert (tmp_path / "notes.txt").read_text() == "keep"
 
 
-def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path):
+def test_dry_run_describes_the_run_and_writes_nothing(speech, tmp_path, made):
     before = sorted(tmp_path.rglob("*"))
     arguments = ["--dry-run", "--output", tmp_path / "run", "--data", speech]
     result = run("--json", *arguments, **{"model.ignore": "[layer1.*]"})
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    assert made == {"ecapa-tdnn": 1, "methods.adabreg": 1}
     assert found["recipe"]["training"]["steps"] == 4
     model = build_model("ecapa-tdnn", channels=16, aggregation_channels=32, embedding_dim=16)
     counts = found["parameters"]
@@ -316,10 +317,11 @@ def test_another_model_does_not_inherit_the_recipes_options(monkeypatch):
     assert resolved["model"]["options"] == {}
 
 
-def test_starts_from_another_model(tmp_path, refused):
+def test_starts_from_another_model(tmp_path, refused, made):
     """A dense model becomes sparse, and that one sparser, with the weights it has."""
     dense, first, second = (tmp_path / name for name in ("dense", "first", "second"))
     assert run("--method", "dense", "--output", dense).exit_code == 0
+    made.clear()
     start = ["train", "--init-from"]
     few = ["--set=training.steps=2", "--set=data.synthetic_speakers=6", "--set=training.workers=0"]
     few += ["--set=data.synthetic_utterances=3", "--set=data.validation_speakers=2"]
@@ -327,6 +329,7 @@ def test_starts_from_another_model(tmp_path, refused):
     target = ["--target-sparsity", "0.5", "--output"]
     result = CliRunner().invoke(main, [*start, str(dense), *target, str(first), *few])
     assert result.exit_code == 0, result.output
+    assert made == {"ecapa-tdnn": 1, "methods.adabreg": 1}
     before, after = (load_artifact(path).state["layer1.conv.weight"] for path in (dense, first))
     assert before.shape == after.shape  # though the recipe's model is another
     kept = after != 0

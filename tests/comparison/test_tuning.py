@@ -8,6 +8,7 @@ from sparsify.comparison.plan import Plan, Tuning, grid, read_plan
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.comparison.wording import tuning_text
 from sparsify.errors import SparsifyError
+from sparsify.methods.magnitude import GMP
 from sparsify.recipe.recipe import Recipe
 
 LR = Tuning(method="gmp", option="lr", values=(0.001, 0.002, 0.004))
@@ -39,7 +40,7 @@ def test_the_first_run_of_a_method_is_tried_with_every_value(plan):
     ]
     recipe = trials.recipe_of(trials.runs[0])
     assert (recipe.seed, recipe.target_sparsity) == (3, 0.9)
-    assert recipe.methods == {"gmp": {"end": 0.5, "lr": 0.001}}
+    assert recipe.options == GMP.Options(end=0.5, lr=0.001)
 
 
 def test_the_lowest_mean_error_on_validation_speakers_is_chosen(plan, tmp_path):

@@ -7,7 +7,7 @@ from torch.optim import AdamW
 
 from sparsify import sparsity_table
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method
+from sparsify.methods.registry import build_method, resolve
 from sparsify.optim.rewa import ReWAAdamW
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -21,7 +21,7 @@ def _setup(name, target=0.8, steps=STEPS, **options):
     head = nn.Linear(12, 5)
     changes = {"method": name, "target_sparsity": target, f"methods.{name}": options}
     recipe = load_recipe("quickstart", changes=changes)
-    return network, head, build_method(recipe, Task(network, head, target, (), steps, 0))
+    return network, head, build_method(resolve(recipe), Task(network, head, target, (), steps, 0))
 
 
 def _backward(network, head, step):

@@ -8,7 +8,7 @@ from torch import nn
 from sparsify import AdaBreg, FixedLambda, LinBreg, parameter_groups, sparsity_table
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task, decay_groups
-from sparsify.methods.registry import build_method, method_options
+from sparsify.methods.registry import build_method, resolve
 from sparsify.recipe.recipe import Recipe, load_recipe, parse_recipe
 
 STEPS = 40
@@ -20,7 +20,7 @@ def _setup(name, target=0.8, lr=0.1, **options):
     changes = {"method": name, "target_sparsity": target}
     changes[f"methods.{name}"] = {"lr": lr, **options}
     recipe = load_recipe("quickstart", changes=changes)
-    return network, head, build_method(recipe, Task(network, head, target, (), STEPS, 0))
+    return network, head, build_method(resolve(recipe), Task(network, head, target, (), STEPS, 0))
 
 
 def _train(network, head, step, steps=STEPS):
@@ -89,7 +89,7 @@ def test_lambda_by_target():
         methods={"adabreg-fixed": {"lambda_value": values}},
     )
     with pytest.raises(SparsifyError, match=r"no λ for target_sparsity 0\.9, only for 0\.8, 0\.95"):
-        method_options(recipe)
+        resolve(recipe)
 
 
 def test_lambda_by_target_survives_the_resolved_recipe():
@@ -97,9 +97,9 @@ def test_lambda_by_target_survives_the_resolved_recipe():
         "quickstart", ["methods.linbreg-fixed.lambda_value={0.9: 2}"], {"method": "linbreg-fixed"}
     )
     again = parse_recipe(yaml.safe_load(recipe.to_yaml()), "again")
-    assert method_options(again).lambda_value == {0.9: 2.0}
+    assert resolve(again).options.lambda_value == {0.9: 2.0}
 
 
 def test_lambda_must_be_given():
     with pytest.raises(SparsifyError, match=r"methods\.linbreg-fixed: 'lambda_value' is missing"):
-        method_options(load_recipe("quickstart", changes={"method": "linbreg-fixed"}))
+        resolve(load_recipe("quickstart", changes={"method": "linbreg-fixed"}))

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from sparsify import sparsity_table
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method
+from sparsify.methods.registry import build_method, resolve
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.allocation import layer_counts
 from sparsify.sparsity.masks import initialise_sparse
@@ -34,7 +34,7 @@ def _setup(name, options=None, target=0.8, network=None, **task):
     recipe = load_recipe("quickstart", changes=changes)
     torch.manual_seed(1)
     head = nn.Linear(10, 4)
-    method = build_method(recipe, Task(network, head, target, (), STEPS, 0, **task))
+    method = build_method(resolve(recipe), Task(network, head, target, (), STEPS, 0, **task))
     return network, head, method
 
 

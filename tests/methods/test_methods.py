@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_names
+from sparsify.methods.registry import build_method, method_names, resolve
 from sparsify.optim.sparse_optimizer import SparseOptimizer
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -32,7 +32,7 @@ def _setup(method, target=0.8, options=None, steps=STEPS, network=None):
     changes |= {f"methods.{method}.{key}": value for key, value in options.items()}
     recipe = load_recipe("quickstart", changes=changes)
     task = Task(network, head, target, (), steps, recipe.seed)
-    return network, head, build_method(recipe, task)
+    return network, head, build_method(resolve(recipe), task)
 
 
 def _run(network, head, method, first, last):
@@ -168,7 +168,7 @@ def test_protected_layers_stay_dense():
     head = nn.Linear(12, 5)
     for name in ("adabreg", "gmp"):
         task = Task(network, head, 0.9, ("0.*",), STEPS, 0)
-        method = build_method(load_recipe("quickstart", changes={"method": name}), task)
+        method = build_method(resolve(load_recipe("quickstart", changes={"method": name})), task)
         _run(network, head, method, 0, STEPS)
         method.finish()
         assert torch.count_nonzero(network[0].weight) == network[0].weight.numel()
@@ -188,7 +188,12 @@ def _sparse_start(method, target, options=None, sparsity=0.8):
     changes |= {f"methods.{method}.{key}": value for key, value in (options or {}).items()}
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     task = Task(network, head, target, (), 100, 0, pretrained=True)
-    return network, head, build_method(load_recipe("quickstart", changes=changes), task), before
+    return (
+        network,
+        head,
+        build_method(resolve(load_recipe("quickstart", changes=changes)), task),
+        before,
+    )
 
 
 SPARSE_STARTS = [
@@ -264,7 +269,7 @@ def test_what_gmp_found_zero_in_an_untrained_network_may_grow():
     network, head = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12)), nn.Linear(12, 5)
     nn.init.zeros_(network[1].weight)
     task = Task(network, head, 0.5, (), 60, 0)
-    method = build_method(load_recipe("quickstart", changes={"method": "gmp"}), task)
+    method = build_method(resolve(load_recipe("quickstart", changes={"method": "gmp"})), task)
     _run(network, head, method, 0, 3)
     assert network[1].weight.count_nonzero() > 100
 
@@ -274,7 +279,7 @@ def test_a_sparse_start_leaves_narrow_layers_what_the_allocation_gives_them(allo
     network = nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 480))
     options = {"methods.adabreg.initial_allocation": allocation}
     recipe = load_recipe("quickstart", changes={"method": "adabreg"} | options)
-    build_method(recipe, Task(network, nn.Linear(480, 2), 0.5, (), 60, 0))
+    build_method(resolve(recipe), Task(network, nn.Linear(480, 2), 0.5, (), 60, 0))
     # Of 9800 weights 98: in proportion to 200 and 9600, or to 10 + 20 and 20 + 480.
     kept = [int(layer.weight.count_nonzero()) for layer in network]
     assert kept == [narrow, 98 - narrow]

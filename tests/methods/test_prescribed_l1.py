@@ -9,7 +9,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method
+from sparsify.methods.registry import build_method, resolve
 from sparsify.recipe.recipe import load_recipe
 
 FEATURES, STEPS, LANDING = 40, 1200, 1080
@@ -28,7 +28,7 @@ def _method(network, target, **options):
         "methods.prescribed-l1": {"landing": LANDING / STEPS, "lr": 0.3, **options},
     }
     task = Task(network, nn.Identity(), target, (), STEPS, 0)
-    return build_method(load_recipe("quickstart", changes=changes), task)
+    return build_method(resolve(load_recipe("quickstart", changes=changes)), task)
 
 
 def _train(method, loss, first, last):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_names, option_names
+from sparsify.methods.registry import build_method, method_names, option_names, resolve
 from sparsify.recipe.recipe import load_recipe
 
 OPTIONS = {
@@ -31,7 +31,7 @@ def test_matrices_and_kernels_decay_and_nothing_else(name):
     options = OPTIONS.get(name, {}) | ({"weight_decay": 0.5} if decays else {})
     changes = {"method": name} | {f"methods.{name}.{k}": v for k, v in options.items()}
     task = Task(network, head, 0.5, (), 100, 0, pretrained=True)
-    method = build_method(load_recipe("quickstart", changes=changes), task)
+    method = build_method(resolve(load_recipe("quickstart", changes=changes)), task)
     parameters = [*network.named_parameters(), *head.named_parameters("head")]
     before = {name: parameter.detach().clone() for name, parameter in parameters}
     for _, parameter in parameters:

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from sparsify import SparsifyError
-from sparsify.methods.registry import method_options
+from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from sparsify.recipe.validation import Section
 
@@ -14,7 +14,7 @@ from sparsify.recipe.validation import Section
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipe_is_valid_and_survives_yaml(name, tmp_path):
     recipe = load_recipe(name)
-    method_options(recipe)
+    resolve(recipe)
     assert recipe.name == name
     (tmp_path / "copy.yaml").write_text(recipe.to_yaml(), "utf-8")
     assert load_recipe(tmp_path / "copy.yaml") == recipe
@@ -29,7 +29,7 @@ def test_options_survive_yaml(tmp_path):
     (tmp_path / "copy.yaml").write_text(recipe.to_yaml(), "utf-8")
     copy = load_recipe(tmp_path / "copy.yaml")
     assert copy == recipe
-    assert method_options(copy).lambda_value == {0.9: 2, 0.95: 4}
+    assert resolve(copy).options.lambda_value == {0.9: 2, 0.95: 4}
 
 
 def test_assignments_and_changes_apply_in_order():
@@ -79,7 +79,7 @@ def test_mistakes_are_named(assignment, message):
 )
 def test_method_mistakes_are_named(changes, message):
     with pytest.raises(SparsifyError, match=message):
-        method_options(load_recipe("quickstart", changes=changes))
+        resolve(load_recipe("quickstart", changes=changes))
 
 
 @pytest.mark.parametrize("content", ["- a list", "key: [", ""])

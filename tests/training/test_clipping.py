@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from sparsify.methods.registry import method_names, pursues_target
+from sparsify.methods.registry import method_names, pursues_target, resolve
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
+from sparsify.training.networks import start_of
 from sparsify.training.records import step_record
 
 SPARSE = [name for name in method_names() if pursues_target(name)]
@@ -27,18 +28,24 @@ CLIP = 1e-3  # which the gradient exceeds in every step
 
 
 def _learner(method, clip=CLIP):
-    recipe = load_recipe(
-        "quickstart",
-        [
-            "model.name=resnet34",
-            "model.options={channels: 4, embedding_dim: 16}",
-            "training.steps=8",
-            "training.batch_size=4",
-            f"training.gradient_clip={clip}",
-        ],
-        {"method": method, "target_sparsity": 0.5, f"methods.{method}": OPTIONS.get(method, {})},
+    recipe = resolve(
+        load_recipe(
+            "quickstart",
+            [
+                "model.name=resnet34",
+                "model.options={channels: 4, embedding_dim: 16}",
+                "training.steps=8",
+                "training.batch_size=4",
+                f"training.gradient_clip={clip}",
+            ],
+            {
+                "method": method,
+                "target_sparsity": 0.5,
+                f"methods.{method}": OPTIONS.get(method, {}),
+            },
+        )
     )
-    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4)
+    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4, start_of(recipe))
 
 
 def _batch(step):

@@ -12,6 +12,7 @@ from sparsify.artifact.saving import save_model
 from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
+from sparsify.methods.registry import resolve
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -20,6 +21,7 @@ from sparsify.training.compute import Compute, choose_compute
 from sparsify.training.data import load_data
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
+from sparsify.training.networks import start_of
 from sparsify.training.trainer import train
 
 OPTIONS = {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16}
@@ -194,7 +196,8 @@ def learner_of(recipe, monkeypatch):
     monkeypatch.setattr(
         "sparsify.training.networks.build_model", lambda *_, **__: Plain().requires_grad_()
     )
-    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4)
+    recipe = resolve(recipe)
+    return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4, start_of(recipe))
 
 
 def test_micro_batches_change_nothing_where_crops_do_not_meet(monkeypatch):

@@ -1,0 +1,69 @@
+"""The options that describe a recipe, and the recipe that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+import click
+
+from sparsify.models.registry import model_names
+from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
+from sparsify.training.data import SYNTHETIC
+from sparsify.training.networks import network_assignments
+
+_OPTIONS = (
+    click.option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="A shipped recipe or a YAML file; quickstart for synthetic speakers, else speech-mini."
+        f" Shipped: {', '.join(recipe_names())}.",
+    ),
+    click.option(
+        "--data",
+        metavar="PATH|synthetic",
+        help="Folder with one folder of audio files per speaker, another corpus or a manifest (see"
+        " sparsify data prepare).",
+    ),
+    click.option(
+        "--model",
+        metavar="NAME|module:factory",
+        help=f"Architecture: {', '.join(model_names())}, or your own.",
+    ),
+    click.option(
+        "--init-from",
+        metavar="PATH",
+        help="Start from a run directory, an artifact, a WeSpeaker or SpeechBrain model or a state"
+        " dict; network and front end are its own.",
+    ),
+    click.option(
+        "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+    ),
+)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--recipe`, `--data`, `--model`, `--init-from` and `--set`."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
+
+
+def described_recipe(
+    given: Mapping[str, Any], changes: Mapping[str, Any] | None = None, *, trust: bool
+) -> Recipe:
+    """The recipe that the options of a command describe.
+
+    Args:
+        given: The options by name, those of `recipe_options` among them.
+        changes: Dotted keys and values that other options stand for.
+        trust: Whether the model to start from may name code as its network.
+
+    Raises:
+        SparsifyError: An option does not fit, or a file cannot be read or is not trusted.
+    """
+    data, recipe = given["data"], given["recipe"]
+    if recipe is None:
+        recipe = "quickstart" if data in (None, SYNTHETIC) else "speech-mini"
+    network = network_assignments(given["model"], given["init_from"], trust=trust)
+    corpus = {} if data is None else {"data.path": data}
+    return load_recipe(recipe, [*network, *given["assignments"]], corpus | dict(changes or {}))
