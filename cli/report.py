@@ -16,7 +16,7 @@ from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Part, gather, results_json
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
-from sparsify.files import check_writable, replacing
+from sparsify.files import check_writable, write_text
 from sparsify.report.page import write_report
 
 TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
@@ -62,8 +62,7 @@ def report_command(
     for gate in gates:
         gate.check(known)
     if output.suffix in TEXTS:
-        with replacing(output) as file:
-            file.write_text(TEXTS[output.suffix](results), "utf-8")
+        write_text(output, TEXTS[output.suffix](results))
     else:
         write_report(results, output)
     if as_json:

@@ -106,6 +106,16 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in UTF-8, which appears complete or not at all.
+
+    Raises:
+        SparsifyError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def clear_temporaries(paths: Path) -> None:
     """Removes what processes left that were killed within `replacing`, on whatever machine.
 

@@ -20,7 +20,7 @@ from sparsify.comparison.steps import LOGS, RUNS, check_recipe, evaluated
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.files import write_text
 from sparsify.progress import Track, silent
 
 Display = Callable[[str], AbstractContextManager[Watch]]
@@ -119,9 +119,9 @@ def _collect(plan: Plan, output: Path, track: Track) -> tuple[list[Row], dict[st
 
 def _write_results(output: Path, results: Results) -> Results:
     """Writes results in every form, and returns them."""
-    _write(output / RESULTS_FILE, results_json(results))
-    _write(output / "results.csv", to_csv(results))
-    _write(output / "results.md", to_markdown(results))
+    write_text(output / RESULTS_FILE, results_json(results))
+    write_text(output / "results.csv", to_csv(results))
+    write_text(output / "results.md", to_markdown(results))
     return results
 
 
@@ -133,8 +133,3 @@ def _row(output: Path, name: str, tests: list[str], before: Row | None) -> Row:
         if changed < (output / RESULTS_FILE).stat().st_mtime:
             return before
     return collect_run(run, tests)
-
-
-def _write(file: Path, text: str) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(text, "utf-8")

@@ -18,7 +18,7 @@ from sparsify.artifact.seals import source_digest
 from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.files import write_text
 from sparsify.methods.base import Task
 from sparsify.methods.registry import (
     ResolvedRecipe,
@@ -272,9 +272,8 @@ class Plan(Section):
     def write(self, folder: Path) -> None:
         """Writes the plan into the folder of the comparison, where `read_plan` finds it."""
         content = self.model_dump(mode="json")
-        with replacing(folder / PLAN_FILE) as temporary:
-            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-            temporary.write_text(text, "utf-8")
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_text(folder / PLAN_FILE, text)
 
 
 def cell_label(method: str, target: float | None) -> str:

@@ -15,7 +15,7 @@ from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
 from sparsify.comparison.schema import EvaluationFile
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
-from sparsify.files import replacing
+from sparsify.files import write_text
 from sparsify.methods.registry import resolve
 from sparsify.models.registry import names_code
 from sparsify.training.run_directory import RunDirectory
@@ -174,5 +174,4 @@ def _digest(path: str) -> str:
 
 
 def _write_json(file: Path, content: Any) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(to_json(content, indent=1) + "\n", "utf-8")
+    write_text(file, to_json(content, indent=1) + "\n")

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparsify.artifact.artifact import MODEL_FILE, load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
-from sparsify.files import clear_temporaries, locked, replacing
+from sparsify.files import clear_temporaries, locked, replacing, write_text
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training import checkpoints
 from sparsify.training.checkpoints import DamagedError
@@ -136,8 +136,8 @@ class RunDirectory:
         weights = None if start is None else dict(start)
         content = {"step": 0, "models": [], "metrics": "", "weights": weights, "origin": origin}
         _store(self.start_file, content)
-        _write(self.metrics_file, "")
-        _write(self.recipe_file, recipe.to_yaml())
+        write_text(self.metrics_file, "")
+        write_text(self.recipe_file, recipe.to_yaml())
 
     def saved_recipe(self) -> Recipe:
         """The recipe of the run that is here.
@@ -244,7 +244,7 @@ class RunDirectory:
         """Makes the metrics those of a checkpoint, whatever has become of them since."""
         self._needed = frozenset(state["models"])
         self._logged = state["metrics"].splitlines(keepends=True)
-        _write(self.metrics_file, state["metrics"])
+        write_text(self.metrics_file, state["metrics"])
 
     def save_validated(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Keeps the weights of a validated model, which may be delivered or averaged."""
@@ -272,7 +272,7 @@ class RunDirectory:
             self.metrics_file.name: _digest("".join(self._logged).encode()),
             self.summary_file.name: _digest(to_json(content).encode()),
         }
-        _write(self.summary_file, to_json(content | {_DIGESTS: digests}, indent=2) + "\n")
+        write_text(self.summary_file, to_json(content | {_DIGESTS: digests}, indent=2) + "\n")
         return content
 
     def summary(self) -> dict[str, Any] | None:
@@ -340,8 +340,3 @@ def _store(path: Path, content: Mapping[str, Any]) -> None:
     packed = checkpoints.packed(content)
     with replacing(path) as temporary:
         temporary.write_bytes(packed)
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")

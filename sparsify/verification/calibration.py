@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from sparsify.documents import parse_json, read_text, to_json
 from sparsify.errors import SparsifyError, did_you_mean
-from sparsify.files import check_writable, replacing
+from sparsify.files import check_writable, replacing, write_text
 from sparsify.recipe.validation import Section, validate
 from sparsify.verification.scoring import Scoring
 
@@ -100,8 +100,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
         "top_n": scoring.top_n,
         "arrays": digest,
     }
-    with replacing(path) as temporary:
-        temporary.write_text(to_json(description, indent=2) + "\n", "utf-8")
+    write_text(path, to_json(description, indent=2) + "\n")
 
 
 def read_calibration(path: Path, model: str) -> Calibration:
