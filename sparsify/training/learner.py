@@ -22,7 +22,7 @@ from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
-from sparsify.training.networks import Start
+from sparsify.training.networks import StartingNetwork
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 
 State = dict[str, Any]
@@ -58,7 +58,7 @@ class Learner:
         compute: Compute,
         processes: Processes,
         speakers: int,
-        start: Start,
+        start: StartingNetwork,
         *,
         trust: bool = False,
     ) -> None:

@@ -92,7 +92,7 @@ def starting_weights(recipe: Recipe, network: nn.Module) -> dict[str, Tensor] | 
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingNetwork:
     """The network of a run as its training begins. It is built this one time.
 
     Attributes:
@@ -108,7 +108,9 @@ class Start:
     random_state: Tensor
 
 
-def start_with(recipe: Recipe, network: nn.Module, weights: Mapping[str, Tensor] | None) -> Start:
+def start_with(
+    recipe: Recipe, network: nn.Module, weights: Mapping[str, Tensor] | None
+) -> StartingNetwork:
     """The start of a training from a network that `build_network` has just built.
 
     Args:
@@ -122,10 +124,10 @@ def start_with(recipe: Recipe, network: nn.Module, weights: Mapping[str, Tensor]
     if weights is not None:
         network.load_state_dict(weights)
     size = embedding_dim(network, recipe)
-    return Start(network, size, weights, torch.get_rng_state())
+    return StartingNetwork(network, size, weights, torch.get_rng_state())
 
 
-def start_of(recipe: Recipe) -> Start:
+def start_of(recipe: Recipe) -> StartingNetwork:
     """The start of a training of its own, from the model that the recipe names, if any.
 
     Raises:

@@ -36,7 +36,7 @@ from sparsify.training.model_selection import (
     on_target,
     validation_figures,
 )
-from sparsify.training.networks import Start, build_network, start_with, starting_weights
+from sparsify.training.networks import StartingNetwork, build_network, start_with, starting_weights
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
 from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
@@ -351,7 +351,9 @@ class Trainer:
         return round(seen / len(self.data.train.utterances), 3)
 
 
-def _start(recipe: Recipe, run: RunDirectory, together: Processes, *, resume: bool) -> Start:
+def _start(
+    recipe: Recipe, run: RunDirectory, together: Processes, *, resume: bool
+) -> StartingNetwork:
     """The network with the weights to start from, which the main process reads for all."""
     network = build_network(recipe)
     weights = together.from_main(lambda: _weights(recipe, run, network, resume=resume))
