@@ -19,6 +19,7 @@ from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.comparison_plan import METHODS, SEEDS, TARGETS, plan_of
 from sparsify.cli.display import console, emit_json, out, track
 from sparsify.cli.options import (
+    benchmark_option,
     common_options,
     device_option,
     output_option,
@@ -109,12 +110,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     help="Runs at a time; one per GPU, or per two cores, if not given.",
 )
 @device_option
-@click.option(
-    "--benchmark",
-    "measure_latency",
-    is_flag=True,
-    help="Measure latencies, too, of the first seed.",
-)
+@benchmark_option
 @fail_if_option
 @trust_option
 @common_options
@@ -134,7 +130,7 @@ def compare_command(
     Every method is trained at every target with every seed, on the same data in the same order and
     for as many steps. A comparison that was stopped goes on where it was; more methods, targets and
     seeds may be added to one at any time. Writes results.json, results.csv, results.md and
-    report.html.
+    report.html. Latencies are those of the first seed.
     """
     plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]), trust=trust)
     names = [test.name for test in plan.tests]

@@ -13,14 +13,14 @@ from rich.table import Table
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import DENSE, about_formats, about_layouts, layouts, written
 from sparsify.benchmarks.inference import Benchmark, benchmark
-from sparsify.cli.display import (
-    GateError,
-    emit_json,
-    human_bytes,
-    out,
-    track,
+from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
+from sparsify.cli.options import (
+    benchmark_option,
+    common_options,
+    output_option,
+    path_argument,
+    trust_option,
 )
-from sparsify.cli.options import PATH, common_options, trust_option
 from sparsify.exporters.export import ExportReport, ParityError, export_artifact
 
 
@@ -32,7 +32,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
     """,
 )
-@click.argument("path", type=PATH)
+@path_argument
 @click.option(
     "--format",
     "format_name",
@@ -40,7 +40,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
     required=True,
     help=about_formats(),
 )
-@click.option("--output", type=PATH, required=True, metavar="FILE", help="The file to write.")
+@output_option("The file to write.", metavar="FILE")
 @click.option(
     "--layout",
     type=click.Choice(layouts()),
@@ -56,7 +56,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
     metavar="F",
     help="Largest accepted difference of the embeddings, relative to their scale.",
 )
-@click.option("--benchmark", "measure", is_flag=True, help="Measure the latency, too.")
+@benchmark_option
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @trust_option
 @common_options
@@ -67,7 +67,7 @@ def export_command(
     output: Path,
     layout: str,
     tolerance: float,
-    measure: bool,
+    measure_latency: bool,
     force: bool,
     trust: bool,
     as_json: bool,
@@ -88,7 +88,7 @@ def export_command(
             emit_json(_as_json(error.report, None))
         raise GateError(str(error)) from error
     result = None
-    if measure:
+    if measure_latency:
         result = benchmark(load_artifact(output, trust=trust), track=track)
     if as_json:
         emit_json(_as_json(report, result))

@@ -77,9 +77,10 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     "--sensitivity",
     "sensitive",
     is_flag=True,
-    help="Prune every layer alone and measure what that does to the EER.",
+    help="Prune every layer alone and measure what that does to the EER, of synthetic speakers if"
+    " no trials are given.",
 )
-@trial_options(about="For --sensitivity, instead of synthetic speakers. ")
+@trial_options(about="For --sensitivity: ")
 @click.option(
     "--level",
     "levels",

@@ -34,6 +34,9 @@ trust_option = click.option(
 strict_option = click.option(
     "--strict", is_flag=True, help="Stop at an unusable audio file instead of leaving it out."
 )
+benchmark_option = click.option(
+    "--benchmark", "measure_latency", is_flag=True, help="Measure the latency, too."
+)
 speakers_option = click.option(
     "--speakers",
     type=PATH,
@@ -73,8 +76,8 @@ def trial_options(*, required: bool = False, about: str = "") -> Decorator:
         type=PATH,
         required=required,
         metavar="FILE",
-        help=f"{about}Trial list: one '1|0 enrolment test' or 'enrolment test"
-        " 1|0|target|nontarget' per line.",
+        help=f"{about}Trial list of lines '1|0 enrolment test' or 'enrolment test"
+        " 1|0|target|nontarget'.",
     )
     audio_root = click.option(
         "--audio-root",

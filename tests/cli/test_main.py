@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -16,9 +18,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from sparsify.cli import display
+from sparsify.cli import display, options
 from sparsify.cli.main import COMMANDS, LazyCommand, main
-from sparsify.cli.options import common_options
 from sparsify.errors import SparsifyError
 
 
@@ -32,7 +33,7 @@ def probe(monkeypatch):
 
     def run(function, *arguments):
         @click.command("probe")
-        @common_options
+        @options.common_options
         def command(as_json):
             function()
 
@@ -77,6 +78,14 @@ def test_every_command_exists_and_explains_itself():
         if not isinstance(command, click.Group):
             assert "--json" in result.stdout, path
             assert "--debug" in result.stdout, path
+
+
+def test_an_option_of_several_commands_is_declared_once():
+    declared = Counter()
+    for file in Path(options.__file__).parent.glob("*.py"):
+        declared.update(re.findall(r'click\.option\(\s*"(--[a-z-]+)"', file.read_text("utf-8")))
+    again = {name for name, count in declared.items() if count > 1}
+    assert again == {"--layout"}  # of a corpus, and of a file's tensors
 
 
 def test_the_overview_says_what_the_command_says():
