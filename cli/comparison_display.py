@@ -20,11 +20,11 @@ from rich.text import Text
 
 from sparsify.cli.display import out
 from sparsify.cli.training_display import record_text
+from sparsify.comparison.commands import TRAINING
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.runner import Progress as RunProgress
 from sparsify.comparison.runner import Watch, ignore
-from sparsify.comparison.steps import TRAINING
 from sparsify.comparison.wording import (
     compared,
     difference_text,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from sparsify.comparison.commands import LOGS, RUNS, check_recipe, evaluated
 from sparsify.comparison.plan import PLAN_FILE, Plan
 from sparsify.comparison.results import (
     RESULTS_FILE,
@@ -16,7 +17,6 @@ from sparsify.comparison.results import (
 )
 from sparsify.comparison.rows import Row, collect_run
 from sparsify.comparison.runner import Watch, alone, carry_out, ignore
-from sparsify.comparison.steps import LOGS, RUNS, check_recipe, evaluated
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.errors import SparsifyError

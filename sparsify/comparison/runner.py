@@ -1,8 +1,8 @@
 """Carries a plan out: several processes at a time, and only what has not been done yet.
 
-Every step is a command of ours in a process of its own, so that a run that fails, or that the
-system kills, takes no other with it. A step leaves a file when it succeeds; a comparison that was
-stopped finds these files and goes on.
+Every command runs in a process of its own, so that a run that fails, or that the system kills,
+takes no other with it. A command leaves a file when it succeeds; a comparison that was stopped
+finds these files and goes on.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import IO, Any
 import torch
 
 from sparsify.audio.parallel import available_cores
-from sparsify.comparison.plan import Cell, Plan
-from sparsify.comparison.steps import (
+from sparsify.comparison.commands import (
     LOGS,
     RUNS,
     TRAINING,
-    Step,
+    Command,
     check_recipe,
-    latency_step,
-    missing_steps,
+    latency_command,
+    missing_commands,
 )
+from sparsify.comparison.plan import Cell, Plan
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone
@@ -40,7 +40,7 @@ from sparsify.files import holds_alone
 logger = logging.getLogger(__name__)
 
 # -P: what lies in the current folder must not stand in for an installed module.
-COMMAND = (sys.executable, "-P", "-m", "sparsify")
+PROGRAM = (sys.executable, "-P", "-m", "sparsify")
 _POLL = 0.2  # seconds
 _PATIENCE = 20.0  # seconds a process has to end when it is asked to
 _TAIL = 4096  # bytes, more than a record of the metrics
@@ -112,16 +112,16 @@ def carry_out(
         check_recipe(plan, cell, output)
     with alone(output) as lock:
         runner = _Runner(plan, output, lock, watch)
-        runner.work(jobs, lambda cell: missing_steps(plan, cell, output, device, trust=trust))
+        runner.work(jobs, lambda cell: missing_commands(plan, cell, output, device, trust=trust))
         if measure_latency:
             trained = [each for each in runner.progress if each.state != "failed"]
             first = {each.cell.label: each for each in reversed(trained)}
-            runner.work(1, lambda cell: latency_step(plan, cell, output), list(first.values()))
+            runner.work(1, lambda cell: latency_command(plan, cell, output), list(first.values()))
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 
 class _Runner:
-    """Processes at work, each on the steps of one run."""
+    """Processes at work, each on the commands of one run."""
 
     def __init__(self, plan: Plan, output: Path, lock: IO[str], watch: Watch) -> None:
         steps = plan.recipe.training.steps
@@ -134,10 +134,10 @@ class _Runner:
     def work(
         self,
         jobs: int,
-        missing: Callable[[Cell], Iterator[Step]],
+        missing: Callable[[Cell], Iterator[Command]],
         among: Sequence[Progress] | None = None,
     ) -> None:
-        """Takes the missing steps of all runs, or of some."""
+        """Runs the missing commands of all runs, or of some."""
         waiting = list(self.progress if among is None else among)
         for each in waiting:
             each.state = "waiting"
@@ -166,19 +166,19 @@ class _Run:
     def __init__(
         self,
         progress: Progress,
-        steps: Iterator[Step],
+        commands: Iterator[Command],
         environment: Mapping[str, str],
         runner: _Runner,
     ) -> None:
         self.progress = progress
-        self.steps = steps
+        self.commands = commands
         self.environment = environment
         self.lock = runner.lock
         self.log = runner.output / LOGS / f"{progress.cell.name}.log"
         self.printed = self.log.with_suffix(".json")
         self.metrics = runner.output / RUNS / progress.cell.name / "metrics.jsonl"
         self.process: subprocess.Popen[bytes] | None = None
-        self.step: Step | None = None
+        self.command: Command | None = None
         self.said_before = 0  # bytes in the log when the process was started
         self._next()
 
@@ -190,16 +190,16 @@ class _Run:
         self.progress.record = _last_record(self.metrics) or self.progress.record
         if code is None:
             return True
-        assert self.step is not None
+        assert self.command is not None
         said = self.log.read_bytes()[self.said_before :].decode("utf-8", errors="replace")
         for warning in dict.fromkeys(_told(said, "Warning: ")):
             logger.warning("%s: %s", self.progress.cell.name, warning)
         if code != 0:
-            during = "" if self.step.doing == TRAINING else f"{self.step.doing}: "
+            during = "" if self.command.doing == TRAINING else f"{self.command.doing}: "
             self._fail(during + _reason(said, self.log, code))
             return False
         try:
-            self.step.keep(_printed(self.printed))
+            self.command.keep(_printed(self.printed))
         except SparsifyError as error:
             self._fail(str(error))
             return False
@@ -224,20 +224,20 @@ class _Run:
     def _next(self) -> None:
         self._forget_print()
         try:
-            self.step = next(self.steps, None)
+            self.command = next(self.commands, None)
         except SparsifyError as error:  # a damaged file of this run
             self.process = None
             self._fail(str(error))
             return
-        if self.step is None:
+        if self.command is None:
             self.process = None
             self.progress.state = "done"
             return
-        self.progress.state, self.progress.doing = "running", self.step.doing
+        self.progress.state, self.progress.doing = "running", self.command.doing
         with self.printed.open("wb") as out, self.log.open("ab") as log:
             self.said_before = log.tell()
             self.process = subprocess.Popen(
-                [*COMMAND, *self.step.arguments],
+                [*PROGRAM, *self.command.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,

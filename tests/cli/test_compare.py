@@ -71,7 +71,7 @@ def test_writes_everything(done):
 
 def test_what_is_done_is_not_done_again(done, monkeypatch):
     output, _ = done
-    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
     before = (output / "results.json").read_text()
     again = compare("--output", output, "--json")
     assert again.exit_code == 0, again.output
@@ -80,7 +80,7 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
 
 def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch):
     output, _ = done
-    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
     before = (output / "comparison.yaml").read_text()
     monkeypatch.setattr(sys, "argv", ["sparsify", "compare", "--seeds", "0"])
     made = json.loads(compare("--output", output, "--seeds", 0, "--json").stdout)["command"]
@@ -95,7 +95,7 @@ def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch
 
 def test_gates_on_what_is_there(done, monkeypatch, refused):
     output, _ = done
-    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
     passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.499")
     assert passed.exit_code == 0, passed.output
     gates = ["--fail-if", "dense.sparsity > 0", "--fail-if", "linbreg@0.5.sparsity > 0.4 + 0.05"]
@@ -224,7 +224,7 @@ def test_grows_and_reports_failures(done, tmp_path, monkeypatch):
     """More targets may be added; that they fail here is told once for all, with exit code 1."""
     output, _ = done
     monkeypatch.setattr(
-        runner, "COMMAND", (runner.sys.executable, "-c", "raise SystemExit('Error: no luck')")
+        runner, "PROGRAM", (runner.sys.executable, "-c", "raise SystemExit('Error: no luck')")
     )
     result = compare("--output", output, "--targets", "0.8,0.9", "--methods", "linbreg")
     assert result.exit_code == 1
@@ -256,7 +256,7 @@ def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch, refus
     assert [run["run"] for run in printed["runs"]] == [f"linbreg-0.5-seed0-lr={tuned['chosen']}"]
     for file in ("results.md", "report.html"):
         assert "validation spe" in (output / file).read_text()
-    monkeypatch.setattr(runner, "COMMAND", ("no such program",))
+    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
     again = compare("--output", output)
     assert again.exit_code == 0, again.output
     assert "was chosen at 50 %, seed 0" in again.stdout

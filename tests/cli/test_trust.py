@@ -8,8 +8,8 @@ import soundfile
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
+from sparsify.comparison.commands import missing_commands
 from sparsify.comparison.plan import Plan, TestSet, grid, shared_recipe
-from sparsify.comparison.steps import missing_steps
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import load_recipe
 
@@ -135,7 +135,7 @@ def test_going_on_with_a_comparison_that_names_code_asks_for_trust(refused, tmp_
     plan.write(tmp_path)
     refused(run("compare", "--output", tmp_path), NAME, "comparison.yaml", "--trust")
     (tmp_path / "logs").mkdir()
-    (training,) = missing_steps(plan, plan.runs[0], tmp_path, "cpu")
+    (training,) = missing_commands(plan, plan.runs[0], tmp_path, "cpu")
     assert "--trust" in training.arguments
 
 
@@ -146,9 +146,9 @@ def test_a_run_of_another_network_than_the_comparison_is_not_trusted(folder, tmp
         plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [0.9], [0])), tests=(test,))
         output = tmp_path / name
         shutil.copytree(folder / "run", output / "runs" / plan.runs[0].name)
-        steps = missing_steps(plan, plan.runs[0], output, "cpu")
+        commands = missing_commands(plan, plan.runs[0], output, "cpu")
         if message is None:
-            assert "--trust" in next(steps).arguments
+            assert "--trust" in next(commands).arguments
         else:
             with pytest.raises(SparsifyError, match=message):
-                next(steps)
+                next(commands)

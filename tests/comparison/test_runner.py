@@ -24,7 +24,7 @@ def book(tmp_path, monkeypatch):
     monkeypatch.setenv("IMITATION", str(folder))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     imitation = Path(__file__).with_name("imitation.py")
-    monkeypatch.setattr(runner, "COMMAND", (sys.executable, "-S", str(imitation)))
+    monkeypatch.setattr(runner, "PROGRAM", (sys.executable, "-S", str(imitation)))
     monkeypatch.setattr(runner, "_POLL", 0.01)
     return folder
 
@@ -78,16 +78,16 @@ def test_other_trials_are_evaluated_anew(book, plan, tmp_path):
 
 
 def test_a_failure_stops_nothing_else_and_is_resumed(book, plan, tmp_path, monkeypatch):
-    command = runner.COMMAND
+    command = runner.PROGRAM
     (book / "broken").write_text(NAMES[0])
     failures = carry_out(plan, tmp_path / "out", jobs=1)
     assert failures.keys() == {NAMES[0]}
     assert failures[NAMES[0]].startswith("it broke")
     assert len(calls(book)) == len(EVERYTHING) - 1
-    monkeypatch.setattr(runner, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(runner, "PROGRAM", (sys.executable, "-c", "raise SystemExit(3)"))
     again = carry_out(plan, tmp_path / "out", jobs=1)
     assert again[NAMES[0]].startswith("exit code 3")  # what it said before no longer counts
-    monkeypatch.setattr(runner, "COMMAND", command)
+    monkeypatch.setattr(runner, "PROGRAM", command)
     (book / "broken").unlink()
     assert carry_out(plan, tmp_path / "out", jobs=1) == {}
     assert kinds(book) == [("evaluate", NAMES[0], "new"), ("train", NAMES[0], "--resume")]

@@ -1,4 +1,4 @@
-"""The steps of a run: which commands of ours it takes, and which of them are done."""
+"""The commands of ours that a run takes, and which of them are done."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIDENCE = "95"
 
 
 @dataclass(frozen=True)
-class Step:
+class Command:
     """A command of ours, to be run.
 
     Attributes:
@@ -55,10 +55,10 @@ def evaluated(plan: Plan, cell: Cell, output: Path) -> list[str] | None:
     return done if run.summary() is not None and standing else None
 
 
-def missing_steps(
+def missing_commands(
     plan: Plan, cell: Cell, output: Path, device: str, *, trust: bool = False
-) -> Iterator[Step]:
-    """The steps of a run that have left no file yet, in their order."""
+) -> Iterator[Command]:
+    """The commands of a run that have left no file yet, in their order."""
     run = RunDirectory(output / RUNS / cell.name)
     if run.summary() is None:
         if run.recipe_file.is_file():
@@ -69,13 +69,13 @@ def missing_steps(
             start = ["--recipe", str(recipe)]
         options = ["--output", str(run.path), "--device", device, "--json"]
         options += ["--trust"] if trust or names_code(plan.recipe.model.name) else []
-        yield Step(TRAINING, ["train", *start, *options], lambda summary: None)
+        yield Command(TRAINING, ["train", *start, *options], lambda summary: None)
     for test in plan.tests:
         if not _is_evaluated(run, test):
             yield _evaluation(plan, run, test)
 
 
-def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Step:
+def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Command:
     options = ["--trials", test.trials, "--audio-root", test.audio_root]
     if test.speaker_problem() is None:
         options += ["--confidence", CONFIDENCE, "--resampled"]
@@ -87,14 +87,14 @@ def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Step:
         file.parent.mkdir(exist_ok=True)
         _write_json(file, {"test_set": _identity(test), "result": result})
 
-    return Step(
+    return Command(
         f"evaluating on {test.name}",
         ["evaluate", str(run.path), *options, *_trusted(plan, run), "--json", "--quiet"],
         keep,
     )
 
 
-def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
+def latency_command(plan: Plan, cell: Cell, output: Path) -> Iterator[Command]:
     """The measurement of a model; the file for it, which nothing else needs, goes again."""
     run = RunDirectory(output / RUNS / cell.name)
     if (run.path / LATENCY_FILE).is_file():
@@ -110,7 +110,7 @@ def latency_step(plan: Plan, cell: Cell, output: Path) -> Iterator[Step]:
 
     options = ["--format", RUNTIME.name, "--output", str(model), "--force", "--benchmark"]
     options += [*_trusted(plan, run), "--json", "--quiet"]
-    yield Step("measuring latency", ["export", str(run.path), *options], keep)
+    yield Command("measuring latency", ["export", str(run.path), *options], keep)
 
 
 def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:
