@@ -8,24 +8,25 @@ from torch.optim import lr_scheduler
 from sparsify import L1, FixedLambda, LinBreg
 from sparsify.optim import fused
 
-WAYS = {
-    "readable": {"fused": False},
-    "fused": {"fused": True},
-}
 
-
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=["readable", "compiled"])
 def how(request):
     """The two ways to compute a step."""
-    if request.param == "fused" and not fused.fits(torch.zeros(1)):
-        pytest.skip("needs a C compiler")
-    return WAYS[request.param]
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def plainly():
+def readable():
     """The readable way."""
-    return WAYS["readable"]
+    return {"fused": False}
+
+
+@pytest.fixture
+def compiled():
+    """The way of the C code."""
+    if not fused.fits(torch.zeros(1)):
+        pytest.skip("needs a C compiler")
+    return {"fused": True}
 
 
 @pytest.fixture

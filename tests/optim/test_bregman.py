@@ -106,8 +106,15 @@ def test_without_lambda_equals_torch(ours, theirs, how, landed):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("regularizer", [L1(), GroupL1L2("kernel"), None], ids=repr)
+@pytest.mark.parametrize(
+    ("regularizer", "dtype"),
+    [
+        (L1(), torch.float32),
+        (L1(), torch.float64),
+        (GroupL1L2("kernel"), torch.float32),
+        (None, torch.float64),
+    ],
+)
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -117,20 +124,18 @@ def test_without_lambda_equals_torch(ours, theirs, how, landed):
         (AdaBreg, {"lr": 0.01, "weight_decay": 0.1}),
     ],
 )
-def test_ways_to_compute_a_step_agree(kind, options, regularizer, dtype, how, plainly):
+def test_ways_to_compute_a_step_agree(kind, options, regularizer, dtype, compiled, readable):
     """Also through landing, with λ scales, gradients that come and go, and odd memory layouts."""
     results = []
-    for way in (plainly, how):
+    for way in (readable, compiled):
         generator = torch.Generator().manual_seed(0)
 
         def randn(*shape, generator=generator):
             return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
         weights = [nn.Parameter(randn(*s)) for s in ((33_000, 2, 1), (5, 3, 2), (0, 4), (7, 1, 1))]
-        if "fused" not in way or not way["fused"]:  # which takes contiguous weights only
-            weights.append(nn.Parameter(randn(4, 6).T))
-        else:
-            weights.append(nn.Parameter(randn(4, 6).T.contiguous()))
+        transposed = randn(4, 6).T  # the C code takes contiguous weights only
+        weights.append(nn.Parameter(transposed.contiguous() if way["fused"] else transposed))
         groups = [
             {"params": weights[:3], "regularizer": regularizer, "lambda_scale": 0.5},
             {"params": weights[3:], "regularizer": L1()},
@@ -149,8 +154,7 @@ def test_ways_to_compute_a_step_agree(kind, options, regularizer, dtype, how, pl
         torch.testing.assert_close(ours, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
-@pytest.mark.parametrize("delta", [1.0, 2.5])
+@pytest.mark.parametrize(("kind", "delta"), [(LinBreg, 1.0), (AdaBreg, 2.5)])
 @pytest.mark.parametrize(
     "regularizer",
     [L1(), GroupL1L2("kernel"), GroupL1L2("input"), GroupL1L2("output")],

@@ -32,8 +32,7 @@ def test_channels_last_weights_are_stepped_by_the_c_code(kind, caplog):
         torch.testing.assert_close(permuted, plain, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_too_many_for_the_caches_are_written_alike(kind, optimizer_of):
+def test_weights_too_many_for_the_caches_are_written_alike(optimizer_of):
     """Also where tensors start or end in the middle of what is written at once."""
     results = []
     for fused_ in (True, False):
@@ -42,7 +41,7 @@ def test_weights_too_many_for_the_caches_are_written_alike(kind, optimizer_of):
         weights = [nn.Parameter(flat[:4_300_000]), nn.Parameter(flat[4_300_001:].view(-1, 1))]
         weights.append(nn.Parameter(torch.randn(300, generator=generator)))
         rule = QuantileLambda(0.8, every=2)
-        optimizer = optimizer_of(weights, kind, fused=fused_, lambda_rule=rule)
+        optimizer = optimizer_of(weights, fused=fused_, lambda_rule=rule)
         for _ in range(3):
             for weight in weights:
                 weight.grad = torch.randn(weight.shape, generator=generator)

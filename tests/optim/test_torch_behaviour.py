@@ -114,19 +114,18 @@ def test_updates_that_float16_cannot_hold_are_not_lost(kind, options, gradient):
     weight = nn.Parameter(torch.full((4,), 1e-5, dtype=torch.float16))
     start = weight.detach().float()
     optimizer = kind([{"params": [weight], "regularizer": L1()}], lr=lr, **options)
-    for _ in range(2000):
+    for _ in range(500):
         weight.grad = torch.full_like(weight, gradient)
         optimizer.step()
     moved = start - optimizer.state[weight]["dual"]
-    torch.testing.assert_close(moved, torch.full((4,), 2e-6), rtol=0.02, atol=0)
+    torch.testing.assert_close(moved, torch.full((4,), 5e-7), rtol=0.02, atol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_compiled_model_trains_as_the_plain_one(kind, network):
+def test_compiled_model_trains_as_the_plain_one(network):
     plain, other = network(), network()
     compiled = torch.compile(other, backend="aot_eager")
     for model, forward in ((plain, plain), (other, compiled)):
-        optimizer = kind(parameter_groups(forward), lr=0.02, lambda_rule=QuantileLambda(0.5))
+        optimizer = LinBreg(parameter_groups(forward), lr=0.02, lambda_rule=QuantileLambda(0.5))
         for step in range(3):
             optimizer.zero_grad()
             generator = torch.Generator().manual_seed(step)
@@ -175,13 +174,12 @@ def test_no_step_waits_for_the_device(kind, rule, network):
         float(optimizer.lam)
 
 
-@pytest.mark.parametrize("kind", [AdaBreg, LinBreg])
-def test_a_compiled_training_step_is_that_of_the_optimizer(kind):
+def test_a_compiled_training_step_is_that_of_the_optimizer():
     def trained(compiled):
         torch.manual_seed(0)
         model = nn.Linear(8, 8)
         rule = QuantileLambda(0.5, every=1)
-        optimizer = kind(parameter_groups(model), lr=0.01, lambda_rule=rule)
+        optimizer = AdaBreg(parameter_groups(model), lr=0.01, lambda_rule=rule)
 
         def step():
             model(torch.ones(2, 8)).square().mean().backward()
