@@ -14,10 +14,11 @@ def _gradients(model):
     return [p.grad.clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("kind", [AdaBreg, LinBreg, ProxSGD, torch.optim.AdamW])
-@pytest.mark.parametrize("keywords", [{}, {"norm_type": math.inf}, {"norm_type": 1.0}])
-@pytest.mark.parametrize("foreach", [None, False])
-@pytest.mark.parametrize("max_norm", [1e-3, 1e3])
+@pytest.mark.parametrize("kind", [AdaBreg, ProxSGD, torch.optim.AdamW])
+@pytest.mark.parametrize(
+    ("keywords", "foreach", "max_norm"),
+    [({}, None, 1e-3), ({}, False, 1e3), ({"norm_type": math.inf}, None, 1e-3)],
+)
 def test_clips_as_torch_does(kind, keywords, foreach, max_norm, network, loss_of):
     model, twin = network(), network()
     for each in (model, twin):

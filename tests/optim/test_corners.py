@@ -22,8 +22,10 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
-@pytest.mark.parametrize("change", ["keep_dual", "keep_weights", "rescale"])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [(AdaBreg, "keep_dual"), (LinBreg, "keep_weights"), (LinBreg, "rescale")],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_landing_is_exact_and_finite(kind, change, dtype, weights):
@@ -50,8 +52,7 @@ def test_landing_is_exact_and_finite(kind, change, dtype, weights):
             assert not torch.signbit(weight[zero]).any()
 
 
-@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
-@pytest.mark.parametrize("rule", [QuantileLambda, AdaptiveLambda])
+@pytest.mark.parametrize(("kind", "rule"), [(LinBreg, QuantileLambda), (AdaBreg, AdaptiveLambda)])
 @pytest.mark.parametrize("ramp", [0, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_rules_steer_through_ties_and_zeros(kind, rule, ramp, dtype):
