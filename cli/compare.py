@@ -30,8 +30,9 @@ from sparsify.cli.options import (
 from sparsify.cli.recipe_options import recipe_options
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate
+from sparsify.comparison.gathering import Part, gather
 from sparsify.comparison.means import expected_metrics
-from sparsify.comparison.results import Part, gather, read_results
+from sparsify.comparison.results import read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.report.page import REPORT_FILE, write_report

@@ -9,19 +9,17 @@ from typing import Any
 import click
 
 from sparsify.cli.recipe_options import described_recipe
+from sparsify.comparison.cells import Cell, Scalar, grid
 from sparsify.comparison.plan import (
     PLAN_FILE,
-    Cell,
     Plan,
-    Scalar,
-    TestSet,
     Tuning,
-    grid,
     model_digests,
     read_plan,
     shared_recipe,
 )
 from sparsify.comparison.results import differing_keys, read_results
+from sparsify.comparison.test_sets import TestSet
 from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import require_trust

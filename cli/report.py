@@ -12,8 +12,9 @@ from sparsify.cli.comparison_gates import check_results, fail_if_option
 from sparsify.cli.display import emit_json, out
 from sparsify.cli.options import common_options, output_option
 from sparsify.comparison.gates import Gate
+from sparsify.comparison.gathering import Part, gather
 from sparsify.comparison.means import gate_metrics
-from sparsify.comparison.results import Part, gather, results_json
+from sparsify.comparison.results import results_json
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, write_text

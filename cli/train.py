@@ -21,7 +21,7 @@ from sparsify.cli.options import (
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.recipe_options import described_recipe, recipe_options
 from sparsify.cli.training_display import averaged_models, training_display
-from sparsify.comparison.results import Part, gather
+from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import ResolvedRecipe, method_names, option_names, resolve
 from sparsify.models.registry import require_trust

@@ -22,7 +22,8 @@ from torch import nn
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
-from sparsify.comparison.plan import Plan, grid, shared_recipe
+from sparsify.comparison.cells import grid
+from sparsify.comparison.plan import Plan, shared_recipe
 from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, parse_recipe

@@ -10,9 +10,11 @@ from typing import Any
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import RUNTIME
-from sparsify.comparison.plan import Cell, Plan, TestSet
+from sparsify.comparison.cells import Cell
+from sparsify.comparison.plan import Plan
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
 from sparsify.comparison.schema import EvaluationFile
+from sparsify.comparison.test_sets import TestSet
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import write_text

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
-from sparsify.comparison.plan import VALIDATION, Cell, cell_label
+from sparsify.comparison.cells import Cell, cell_label
 from sparsify.comparison.rows import CORRUPTED, VALIDATED, Row
+from sparsify.comparison.test_sets import VALIDATION
 
 EER_LOW, EER_HIGH = "eer_percent_low", "eer_percent_high"
 _COUNTED = (

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.seals import source_digest
 from sparsify.audio._torchaudio import torchaudio_module
+from sparsify.comparison.cells import Cell, Scalar
+from sparsify.comparison.test_sets import VALIDATION, TestSet
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import write_text
@@ -28,100 +28,11 @@ from sparsify.methods.registry import (
     resolve,
 )
 from sparsify.recipe.recipe import Recipe
-from sparsify.recipe.validation import OpenFraction, Section, validate
+from sparsify.recipe.validation import Section, validate
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.networks import start_of
-from sparsify.verification.embedding import locate
-from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
-
-logger = logging.getLogger(__name__)
 
 PLAN_FILE = "comparison.yaml"
-VALIDATION = "validation"
-Scalar = bool | int | float | str
-
-
-class Cell(Section):
-    """One run of the grid.
-
-    Attributes:
-        method: Registered name.
-        target_sparsity: The sparsity asked for; `None` for a method that pursues none.
-        seed: Of everything random.
-        options: Of the method, by name, where they are others than the recipe's.
-    """
-
-    method: str
-    target_sparsity: OpenFraction | None
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    options: tuple[tuple[str, Scalar], ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Method and target, as in a gate: `adabreg@0.9`."""
-        return cell_label(self.method, self.target_sparsity)
-
-    @property
-    def name(self) -> str:
-        """The name of the run directory, such as `adabreg-0.9-seed0` or `gmp-0.9-seed0-lr=0.01`."""
-        own = "".join(f"-{option}={value}" for option, value in self.options)
-        return f"{self.label.replace('@', '-')}-seed{self.seed}{own}"
-
-
-class TestSet(Section):
-    """A trial list that every model is evaluated on.
-
-    Attributes:
-        name: Heads its figures in all results.
-        trials: The trial list.
-        audio_root: Folder that its names start from.
-        speakers: A file of `utterance speaker` lines, if the names do not tell who speaks.
-    """
-
-    __test__ = False  # no test case, whatever pytest makes of the name
-
-    name: str
-    trials: str
-    audio_root: str
-    speakers: str | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_an_identifier(cls, name: str) -> str:
-        """Gates and files are named after it."""
-        if not (name.isascii() and name.isidentifier()):
-            raise ValueError("give a name of letters, digits and _, a letter first")
-        return name
-
-    def check(self) -> None:
-        """Refuses what could not be evaluated, and warns where there will be no intervals.
-
-        Raises:
-            SparsifyError: The list, an audio file or the list of speakers is missing or unusable.
-        """
-        root = Path(self.audio_root)
-        try:
-            trials = read_trials(self.trials)
-            if not root.is_dir():
-                raise SparsifyError(f"there is no folder '{root}'")
-            if not trials.targets.any() or trials.targets.all():
-                raise SparsifyError(f"'{self.trials}' needs target and nontarget trials")
-            locate(trials.utterances, root)
-            if (problem := self.speaker_problem()) is not None:
-                if self.speakers is not None:
-                    raise SparsifyError(problem)
-                logger.warning("test set '%s': no confidence intervals: %s", self.name, problem)
-        except SparsifyError as error:
-            raise SparsifyError(f"test set '{self.name}': {error}") from error
-
-    def speaker_problem(self) -> str | None:
-        """Why it is not known who speaks in the trials, on which confidence intervals rest."""
-        known = None if self.speakers is None else read_speakers(self.speakers)
-        try:
-            speaker_numbers(read_trials(self.trials), known)
-        except SparsifyError as error:
-            return str(error)
-        return None
 
 
 class Tuning(Section):
@@ -276,36 +187,11 @@ class Plan(Section):
         write_text(folder / PLAN_FILE, text)
 
 
-def cell_label(method: str, target: float | None) -> str:
-    """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
-    return method if target is None else f"{method}@{target:g}"
-
-
 def _by_name(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     named: dict[str, list[Cell]] = {}
     for cell in cells:
         named.setdefault(cell.name, []).append(cell)
     return named
-
-
-def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
-    """All runs, seed by seed, so that a first result for everything comes early.
-
-    A method that pursues no target is run once per seed.
-
-    Raises:
-        SparsifyError: A method is unknown, or a target or seed is out of range.
-    """
-    cells = []
-    for seed, method in product(dict.fromkeys(seeds), dict.fromkeys(methods)):
-        own = dict.fromkeys(targets) if pursues_target(method) else [None]
-        cells += [
-            validate(
-                Cell, {"method": method, "target_sparsity": target, "seed": seed}, "comparison"
-            )
-            for target in own
-        ]
-    return cells
 
 
 def model_digests(recipe: Recipe, *, trust: bool) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.saving import copy_artifact
 from sparsify.comparison.curves import read_curves
-from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
+from sparsify.comparison.test_sets import VALIDATION
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import size_bytes, zipped_bytes

@@ -23,6 +23,7 @@ from typing import IO, Any
 import torch
 
 from sparsify.audio.parallel import available_cores
+from sparsify.comparison.cells import Cell
 from sparsify.comparison.commands import (
     LOGS,
     RUNS,
@@ -32,7 +33,7 @@ from sparsify.comparison.commands import (
     latency_command,
     missing_commands,
 )
-from sparsify.comparison.plan import Cell, Plan
+from sparsify.comparison.plan import Plan
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone

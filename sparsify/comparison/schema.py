@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from sparsify.comparison.plan import Scalar
+from sparsify.comparison.cells import Scalar
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
 
 FORMAT_VERSION = 2

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from sparsify.comparison.cells import Cell, Scalar
 from sparsify.comparison.commands import RUNS
-from sparsify.comparison.plan import Cell, Plan, Scalar, Tuning
+from sparsify.comparison.plan import Plan, Tuning
 from sparsify.comparison.rows import Row, summary_of, validation_of
 from sparsify.training.model_selection import error_rate
 from sparsify.training.run_directory import RunDirectory

@@ -7,9 +7,9 @@ from statistics import mean
 
 from sparsify.comparison.differences import REFERENCE, unsampled
 from sparsify.comparison.means import EER_HIGH, EER_LOW
-from sparsify.comparison.plan import VALIDATION
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
+from sparsify.comparison.test_sets import VALIDATION
 from sparsify.sparsity.table import no_weight_left
 
 INTERVALS = (

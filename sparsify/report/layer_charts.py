@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.plan import cell_label
+from sparsify.comparison.cells import cell_label
 from sparsify.comparison.rows import Row
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Style, label, line, method_group, rectangle, svg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.plan import cell_label
+from sparsify.comparison.cells import cell_label
 from sparsify.comparison.rows import Row
 from sparsify.comparison.wording import percent
 from sparsify.report.costs import Bar, cost_bars

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sparsify.cli.comparison_display import LiveDisplay, comparison_display
-from sparsify.comparison.plan import grid
+from sparsify.comparison.cells import grid
 from sparsify.comparison.runner import Progress
 
 RECORD = {

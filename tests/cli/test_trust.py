@@ -8,8 +8,10 @@ import soundfile
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
+from sparsify.comparison.cells import grid
 from sparsify.comparison.commands import missing_commands
-from sparsify.comparison.plan import Plan, TestSet, grid, shared_recipe
+from sparsify.comparison.plan import Plan, shared_recipe
+from sparsify.comparison.test_sets import TestSet
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import load_recipe
 

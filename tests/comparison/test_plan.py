@@ -1,23 +1,12 @@
 import pytest
 
-from sparsify.comparison.plan import Plan, TestSet, Tuning, grid, read_plan, shared_recipe
+from sparsify.comparison.cells import grid
+from sparsify.comparison.plan import Plan, Tuning, read_plan, shared_recipe
+from sparsify.comparison.test_sets import TestSet
 from sparsify.errors import SparsifyError
 from sparsify.methods.dense import Dense
 from sparsify.methods.magnitude import GMP
 from sparsify.recipe.recipe import Recipe
-
-
-def test_the_grid_has_every_run_once():
-    cells = grid(["adabreg", "gmp", "adabreg"], [0.5, 0.9, 0.9], [0, 3])
-    assert len(cells) == len(set(cells)) == 2 * 2 * 2
-    assert {cell.name for cell in cells} >= {"adabreg-0.5-seed0", "gmp-0.9-seed3"}
-    assert [cell.seed for cell in cells] == [0] * 4 + [3] * 4
-
-
-def test_dense_is_trained_once_per_seed():
-    cells = grid(["dense", "adabreg"], [0.5, 0.9, 0.95], [0, 1])
-    assert [cell.name for cell in cells if cell.method == "dense"] == ["dense-seed0", "dense-seed1"]
-    assert len(cells) == 2 * (1 + 3)
 
 
 def test_runs_differ_in_nothing_but_method_target_and_seed():
@@ -42,19 +31,6 @@ def test_survives_the_disk(tmp_path):
     assert read_plan(tmp_path) == plan
 
 
-@pytest.mark.parametrize(
-    ("methods", "targets", "seeds", "words"),
-    [
-        (["adabrag"], [0.9], [0], "did you mean 'adabreg'"),
-        (["adabreg"], [1.5], [0], "target_sparsity"),
-        (["adabreg"], [0.9], [-1], "seed"),
-    ],
-)
-def test_a_wrong_grid_is_refused(methods, targets, seeds, words):
-    with pytest.raises(SparsifyError, match=words):
-        grid(methods, targets, seeds)
-
-
 def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
     (tmp_path / "trials.txt").write_text("1 a b\n")
 
@@ -72,37 +48,6 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path):
     ):
         with pytest.raises(SparsifyError, match=words):
             check(**arguments)
-
-
-def test_a_test_set_is_checked_whole_before_the_first_training(tmp_path, caplog):
-    for name in "abc":
-        (tmp_path / f"{name}.wav").touch()
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "a.wav").touch()
-
-    def check(lines, speakers=None):
-        (tmp_path / "trials.txt").write_text(lines)
-        if speakers is not None:
-            (tmp_path / "speakers").write_text(speakers)
-            speakers = str(tmp_path / "speakers")
-        test = TestSet(
-            name="clean",
-            trials=str(tmp_path / "trials.txt"),
-            audio_root=str(tmp_path),
-            speakers=speakers,
-        )
-        test.check()
-        return test
-
-    with pytest.raises(SparsifyError, match=r"test set 'clean': 1 of the 3 utterances .* no file"):
-        check("1 a b\n0 a absent\n")
-    # Nobody knows who speaks, so there are no intervals, which is no reason to refuse.
-    assert check("1 a b\n0 a c\n").speaker_problem() is not None
-    assert "test set 'clean': no confidence intervals: the speaker of utterance 'a'" in caplog.text
-    told = check("1 a b\n0 a c\n", "a one\nb one\nc two\n")
-    assert told.speaker_problem() is None
-    with pytest.raises(SparsifyError, match="test set 'clean': 1 of 2 trials contradict"):
-        check("1 a b\n0 a c\n", "a one\nb two\nc two\n")
 
 
 def test_a_lambda_for_several_targets_is_not_tuned_at_one():

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from sparsify.comparison import runner
-from sparsify.comparison.plan import Plan, TestSet, grid
+from sparsify.comparison.cells import grid
+from sparsify.comparison.plan import Plan
 from sparsify.comparison.runner import carry_out
+from sparsify.comparison.test_sets import TestSet
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import Recipe
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from sparsify.comparison.plan import Plan, Tuning, grid, read_plan
+from sparsify.comparison.cells import grid
+from sparsify.comparison.plan import Plan, Tuning, read_plan
 from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, tuning_rows
 from sparsify.comparison.wording import tuning_text
 from sparsify.errors import SparsifyError

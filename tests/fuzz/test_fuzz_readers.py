@@ -22,9 +22,10 @@ from safetensors.torch import save
 from sparsify.artifact import plain
 from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.saving import save_model
+from sparsify.comparison.cells import Cell
 from sparsify.comparison.curves import read_curves
-from sparsify.comparison.plan import PLAN_FILE, Cell, Plan, Tuning, read_plan
-from sparsify.comparison.results import Part, gather
+from sparsify.comparison.gathering import Part, gather
+from sparsify.comparison.plan import PLAN_FILE, Plan, Tuning, read_plan
 from sparsify.comparison.rows import read_json, summary_of
 from sparsify.comparison.schema import EvaluationFile
 from sparsify.comparison.text_tables import to_csv, to_markdown

@@ -11,7 +11,8 @@ import pytest
 
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.differences import differences
-from sparsify.comparison.results import Part, gather, results_of
+from sparsify.comparison.gathering import Part, gather
+from sparsify.comparison.results import results_of
 from sparsify.comparison.rows import collect_run
 from sparsify.comparison.text_tables import to_csv
 from sparsify.report.curve_panels import QUANTITIES
