@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,3 +94,15 @@ def _verify(file: IO[bytes], path: Path) -> None:
 
 def _seal(digest: Any) -> bytes:
     return _MARK + digest.hexdigest().encode()
+
+
+@contextmanager
+def fitting(run: Path) -> Iterator[None]:
+    """Within it, content of a checkpoint that is of no use becomes a sentence."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SparsifyError(
+            f"the checkpoint in '{run}' does not fit: the data, the model or sparsify has"
+            f" changed since the run began, start it anew in another --output ({error})"
+        ) from error

@@ -15,6 +15,9 @@ from sparsify.errors import SparsifyError
 from sparsify.models.registry import build_model, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.training.checkpoints import fitting
+from sparsify.training.distributed import Processes
+from sparsify.training.run_directory import RunDirectory
 
 
 def network_assignments(
@@ -53,7 +56,7 @@ def _assignments(changes: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
-def build_network(recipe: Recipe) -> nn.Module:
+def _build_network(recipe: Recipe) -> nn.Module:
     """The recipe's network with its first random weights.
 
     Raises:
@@ -75,7 +78,7 @@ def build_network(recipe: Recipe) -> nn.Module:
     return network
 
 
-def starting_weights(recipe: Recipe, network: nn.Module) -> dict[str, Tensor] | None:
+def _starting_weights(recipe: Recipe, network: nn.Module) -> dict[str, Tensor] | None:
     """Gives the recipe's network the weights of `model.init_from`, and returns copies of them.
 
     Returns:
@@ -108,10 +111,10 @@ class StartingNetwork:
     random_state: Tensor
 
 
-def start_with(
+def _start_with(
     recipe: Recipe, network: nn.Module, weights: Mapping[str, Tensor] | None
 ) -> StartingNetwork:
-    """The start of a training from a network that `build_network` has just built.
+    """The start of a training from a network that `_build_network` has just built.
 
     Args:
         recipe: Of the run.
@@ -123,7 +126,7 @@ def start_with(
     """
     if weights is not None:
         network.load_state_dict(weights)
-    size = embedding_dim(network, recipe)
+    size = _embedding_dim(network, recipe)
     return StartingNetwork(network, size, weights, torch.get_rng_state())
 
 
@@ -134,11 +137,44 @@ def start_of(recipe: Recipe) -> StartingNetwork:
         SparsifyError: The network cannot be built or trained, or `model.init_from` cannot be read
             or does not fit it.
     """
-    network = build_network(recipe)
-    return start_with(recipe, network, starting_weights(recipe, network))
+    network = _build_network(recipe)
+    return _start_with(recipe, network, _starting_weights(recipe, network))
 
 
-def embedding_dim(network: nn.Module, recipe: Recipe) -> int:
+def start_of_run(
+    recipe: Recipe, run: RunDirectory, together: Processes, *, resume: bool
+) -> StartingNetwork:
+    """The start of a run; the main process reads the weights for all.
+
+    Args:
+        recipe: Of the run.
+        run: Its directory, which has the weights if it is resumed.
+        together: The processes that train it.
+        resume: Whether it goes on.
+
+    Raises:
+        SparsifyError: See `start_of`; or the run was begun with weights that do not fit any more.
+    """
+    network = _build_network(recipe)
+    weights = together.from_main(lambda: _weights_of_run(recipe, run, network, resume=resume))
+    return _start_with(recipe, network, weights)
+
+
+def _weights_of_run(
+    recipe: Recipe, run: RunDirectory, network: nn.Module, *, resume: bool
+) -> dict[str, Tensor] | None:
+    """The weights to start from, if they are not random; the network has them."""
+    if resume and recipe.model.init_from is not None:
+        with fitting(run.path):
+            weights: dict[str, Tensor] | None = run.load_start()["weights"]
+            if weights is not None:
+                network.load_state_dict(weights)
+                return weights
+        # The run began at random, and its recipe has been changed.
+    return _starting_weights(recipe, network)
+
+
+def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:
     """Size of the embedding, found by trying.
 
     Raises:

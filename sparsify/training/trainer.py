@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsify.artifact.saving import save_model
-from sparsify.errors import SparsifyError
 from sparsify.methods.registry import resolve
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
@@ -22,9 +21,10 @@ from sparsify.sparsity.table import no_weight_left
 from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.batches import Batch, training_batches
+from sparsify.training.checkpoints import fitting
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
-from sparsify.training.distributed import Processes, processes
+from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
@@ -36,7 +36,7 @@ from sparsify.training.model_selection import (
     on_target,
     validation_figures,
 )
-from sparsify.training.networks import StartingNetwork, build_network, start_with, starting_weights
+from sparsify.training.networks import start_of_run
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
 from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
@@ -109,12 +109,12 @@ def train(
             if finished is not None:
                 return finished
         saved = together.from_main(run.load_checkpoint) if resume else None
-        with _fitting(run):
+        with fitting(run.path):
             begun = None if saved is None else saved["origin"]
             origin = Origin(run.path, begun, accept_changes=accept_changes)
         together.from_main(lambda: origin.take("settings", settings_of(recipe)))
         together.from_main(lambda: origin.take_compute(compute, together.count))
-        start = _start(recipe, run, together, resume=resume)
+        start = start_of_run(recipe, run, together, resume=resume)
         data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
         if together.main:
             warn_of_long_crops(recipe, data.train)
@@ -269,7 +269,7 @@ class Trainer:
         """The average of those finalists that have the zeros of the last."""
         network, ignore = self.learner.network, self.recipe.model.ignore
         states = {step: self.run.load_validated(step) for step in self.finalists.errors}
-        with _fitting(self.run):
+        with fitting(self.run.path):
             steps = same_zeros(states, prunable_parameters(network, ignore))
         if len(steps) < len(states):
             logger.info(
@@ -285,7 +285,7 @@ class Trainer:
         """Completes the delivered file and writes the summary."""
         network = self.learner.network
         if averaged is None or not averaged["selected"]:
-            with _fitting(self.run):
+            with fitting(self.run.path):
                 network.load_state_dict(self.run.load_validated(self.best.step))
         mean = mean_embedding(
             network, self.data.train, self.data.cache, self.learner.filterbank, self.recipe.seed
@@ -315,7 +315,7 @@ class Trainer:
         Raises:
             SparsifyError: The checkpoint is of something else.
         """
-        with _fitting(self.run):
+        with fitting(self.run.path):
             step = int(saved["step"])
             if step > self.steps:
                 raise ValueError(f"it was made after step {step} of {self.steps}")
@@ -349,38 +349,3 @@ class Trainer:
     def _epochs(self, step: int) -> float:
         seen = step * self.recipe.training.batch_size
         return round(seen / len(self.data.train.utterances), 3)
-
-
-def _start(
-    recipe: Recipe, run: RunDirectory, together: Processes, *, resume: bool
-) -> StartingNetwork:
-    """The network with the weights to start from, which the main process reads for all."""
-    network = build_network(recipe)
-    weights = together.from_main(lambda: _weights(recipe, run, network, resume=resume))
-    return start_with(recipe, network, weights)
-
-
-def _weights(
-    recipe: Recipe, run: RunDirectory, network: nn.Module, *, resume: bool
-) -> dict[str, Tensor] | None:
-    """The weights to start from, if they are not random; the network has them."""
-    if resume and recipe.model.init_from is not None:
-        with _fitting(run):
-            weights: dict[str, Tensor] | None = run.load_start()["weights"]
-            if weights is not None:
-                network.load_state_dict(weights)
-                return weights
-        # The run began at random, and its recipe has been changed.
-    return starting_weights(recipe, network)
-
-
-@contextmanager
-def _fitting(run: RunDirectory) -> Iterator[None]:
-    """Within it, content of a checkpoint that is of no use becomes a sentence."""
-    try:
-        yield
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise SparsifyError(
-            f"the checkpoint in '{run.path}' does not fit: the data, the model or sparsify has"
-            f" changed since the run began, start it anew in another --output ({error})"
-        ) from error
