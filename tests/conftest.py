@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.comparison.cells import grid
 from sparsify.comparison.plan import Plan, shared_recipe
-from sparsify.exporters.onnx.writing import export_onnx
+from sparsify.exporters.onnx import writing
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -168,10 +169,18 @@ def artifacts(sparse_model: nn.Module, once: Callable[..., Path]) -> dict[str, P
         save_model(sparse_model, folder / names["bitmask"], Recipe(seed=7), layout="bitmask")
         save_model(sparse_model, folder / "run" / "model.safetensors", Recipe(seed=7))
         torch.save(sparse_model.state_dict(), folder / names["pt"])
-        export_onnx(load_artifact(folder / names["dense"]), folder / names["onnx"])
+        writing.export_onnx(load_artifact(folder / names["dense"]), folder / names["onnx"])
 
     folder = once("artifacts", make)
     return {name: folder / file for name, file in names.items()}
+
+
+@pytest.fixture
+def known_graph(artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of `sparse_model` go on from the graph there is: torch takes seconds for one."""
+    graph = onnx.load(artifacts["onnx"])
+    del graph.metadata_props[:]
+    monkeypatch.setattr(writing, "_graph", lambda *_: graph)
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,13 @@ import torchaudio
 from click.testing import CliRunner
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
-from torch import nn
 
-import sparsify
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.exporters.embedders import load_speaker_model
-from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.trials import make_trials, write_trials
 
@@ -44,27 +41,16 @@ KEYS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Four voices, a trial list, and one half-sparse random network in three formats."""
+def folder(artifacts, tmp_path_factory):
+    """Four voices, a trial list, and one sparse random network in all formats."""
     root = tmp_path_factory.mktemp("evaluate")
     corpus = write_synthetic(root / "audio", 4, 3, seed=5)
     trials = make_trials(
         [u.key for u in corpus.utterances], [u.speaker for u in corpus.utterances], seed=0
     )
     write_trials(trials, root / "trials.txt")
-    torch.manual_seed(0)
-    model = sparsify.build_model(
-        "ecapa-tdnn", channels=8, aggregation_channels=16, embedding_dim=16
-    )
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Conv1d | nn.Linear):
-                module.weight *= torch.rand_like(module.weight) < 0.5
-    save_model(model, root / "dense.safetensors")
-    save_model(model, root / "bitmask.safetensors", layout="bitmask")
-    export_onnx(load_artifact(root / "dense.safetensors"), root / "model.onnx")
-    (root / "run").mkdir()
-    save_model(model, root / "run" / "model.safetensors")
+    for file in artifacts.values():
+        (root / file.name).symlink_to(file)
     return root
 
 

@@ -46,6 +46,7 @@ def run(*arguments):
     return CliRunner().invoke(main, ["export", *map(str, arguments)])
 
 
+@pytest.mark.usefixtures("known_graph")
 def test_onnx_with_benchmark_as_json(artifacts, tmp_path):
     output = tmp_path / "m.onnx"
     result = run(artifacts["run"], "--format", "onnx", "--output", output, "--benchmark", "--json")

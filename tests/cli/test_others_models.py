@@ -84,9 +84,9 @@ def test_from_a_folder_to_a_sparse_artifact(models, toolkit, front_end, tmp_path
 
 
 def test_a_model_named_again_keeps_the_options_of_the_file(models, tmp_path):
-    arguments = ("train", "--init-from", models["wespeaker"], "--dry-run", "--json")
-    given = json.loads(run(*arguments, "--model", "resnet50").stdout)["recipe"]
-    assert given == json.loads(run(*arguments).stdout)["recipe"]
+    arguments = ("--init-from", models["wespeaker"], "--dry-run")
+    given = json.loads(train(*arguments, "--model", "resnet50").stdout)["recipe"]
+    assert given == json.loads(train(*arguments).stdout)["recipe"]
     assert given["model"]["options"]["channels"] == 4
 
 

@@ -37,6 +37,7 @@ def test_safetensors_from_any_format(artifacts, tmp_path, source, layout):
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.mark.usefixtures("known_graph")
 def test_onnx_from_safetensors(artifact, tmp_path):
     output = tmp_path / "out.onnx"
     report = export_artifact(artifact, output, "onnx")
@@ -102,6 +103,7 @@ def test_an_artifact_may_replace_itself(artifacts, tmp_path):
     assert all(torch.equal(after.state[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.usefixtures("known_graph")
 def test_the_mean_embedding_survives_every_format_exactly(sparse_model, tmp_path):
     mean = torch.randn(24) * 10 ** torch.linspace(-8, 8, 24)
     save_model(sparse_model, tmp_path / "model.safetensors", embedding_mean=mean)

@@ -111,24 +111,6 @@ def test_the_file_does_not_tell_where_it_was_made(artifacts):
     assert b".py" not in content
 
 
-def test_exporting_is_quiet_and_keeps_the_front_end(tmp_path, capfd, caplog):
-    front_end = FrontEnd(preset="wespeaker", sample_rate=8000, num_mel_bins=40)
-    model = build_model("ecapa-tdnn", channels=8, feature_dim=40, aggregation_channels=16)
-    save_model(model, tmp_path / "m.safetensors", Recipe(front_end=front_end))
-    with caplog.at_level(logging.WARNING, logger="sparsify"):
-        export_onnx(load_artifact(tmp_path / "m.safetensors"), tmp_path / "m.onnx")
-    printed = capfd.readouterr()
-    assert printed.out == ""
-    assert "torch" not in printed.err
-    (record,) = (each for each in caplog.records if each.name.startswith("sparsify"))
-    assert "'wespeaker', but sherpa-onnx always computes 'sherpa'" in record.getMessage()
-    artifact = load_artifact(tmp_path / "m.onnx")
-    assert artifact.front_end == front_end
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
-    properties = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
-    assert properties["sample_rate"] == "8000"
-
-
 def test_negative_zeros_do_not_reach_the_graph(tmp_path, artifacts, monkeypatch, sparse_model):
     seen = {}
 
@@ -185,20 +167,38 @@ def test_replacing_weights_changes_nothing_else(tmp_path, artifacts, initializer
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "shortest"),
+    ("name", "options", "shortest", "front_end", "warning"),
     [
-        ("resnet18", {"channels": 4}, 2),
-        ("ecapa-tdnn", {"channels": 16, "variant": "speechbrain"}, 5),
+        (
+            *("resnet18", {"channels": 4}, 2),
+            FrontEnd(preset="wespeaker", sample_rate=8000, num_mel_bins=24),
+            "'wespeaker', but sherpa-onnx always computes 'sherpa'",
+        ),
+        (
+            *("ecapa-tdnn", {"channels": 16, "variant": "speechbrain"}, 5),
+            FrontEnd(preset="speechbrain", num_mel_bins=24),
+            "sherpa-onnx cannot compute the front end 'speechbrain'",
+        ),
     ],
 )
-def test_other_architectures(tmp_path, name, options, shortest):
+def test_other_architectures_and_front_ends(
+    tmp_path, capfd, caplog, name, options, shortest, front_end, warning
+):
     model = build_model(name, feature_dim=24, embedding_dim=8, **options).eval()
-    front_end = FrontEnd(preset="speechbrain", num_mel_bins=24)
     save_model(model, tmp_path / "m.safetensors", Recipe(front_end=front_end))
-    export_onnx(load_artifact(tmp_path / "m.safetensors"), tmp_path / "m.onnx")
-    properties = {p.key for p in onnx.load(tmp_path / "m.onnx").metadata_props}
-    assert not {"framework", "feature_normalize_type"} & properties  # sherpa-onnx must refuse it
+    with caplog.at_level(logging.WARNING, logger="sparsify"):
+        export_onnx(load_artifact(tmp_path / "m.safetensors"), tmp_path / "m.onnx")
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "torch" not in printed.err
+    (record,) = (each for each in caplog.records if each.name.startswith("sparsify"))
+    assert warning in record.getMessage()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.safetensors"]
     assert load_artifact(tmp_path / "m.onnx").front_end == front_end
+    properties = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert properties["sample_rate"] == str(front_end.sample_rate)
+    if front_end.preset == "speechbrain":  # sherpa-onnx must refuse it
+        assert not {"framework", "feature_normalize_type"} & properties.keys()
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     for batch, frames in ((1, shortest), (3, 9), (2, 57)):
         feats = torch.randn(batch, frames, 24)
