@@ -14,6 +14,7 @@ from rich.table import Table
 from sparsify.cli.display import GateError, emit_json, out, track
 from sparsify.cli.options import (
     PATH,
+    Decorator,
     common_options,
     path_argument,
     speakers_option,
@@ -31,6 +32,16 @@ from sparsify.verification.evaluate import Evaluation, summarise, trial_embeddin
 from sparsify.verification.metrics import DetectionCost, OperatingPoints, operating_points
 from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
 from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
+
+
+def _cost_option(flag: str, error: str) -> Decorator:
+    return click.option(
+        flag,
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help=f"Cost of {error}, for minDCF.",
+    )
 
 
 @click.command(
@@ -79,20 +90,8 @@ from sparsify.verification.trials import read_speakers, read_trials, speaker_num
     multiple=True,
     help="Prior probability of a target trial, for minDCF; may be repeated.",
 )
-@click.option(
-    "--c-miss",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Cost of a miss, for minDCF.",
-)
-@click.option(
-    "--c-fa",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Cost of a false alarm, for minDCF.",
-)
+@_cost_option("--c-miss", "a miss")
+@_cost_option("--c-fa", "a false alarm")
 @click.option(
     "--corrupt",
     "corruption_seed",

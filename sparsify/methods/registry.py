@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field
 
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.methods.base import Method, Task
@@ -74,7 +74,7 @@ class ResolvedRecipe(Recipe):
         options: The validated options of the method.
     """
 
-    options: SerializeAsAny[Section] = Field(exclude=True)
+    options: Section = Field(exclude=True)
 
 
 def resolve(recipe: Recipe) -> ResolvedRecipe:
