@@ -49,15 +49,6 @@ class BregmanOptimizer(DualOptimizer):
         self._plans: dict[Any, Plan] = {}
         super().__init__(params, defaults, lambda_rule, lambda_change)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict()`.
-
-        Raises:
-            ValueError: The state is not that of such an optimizer with such groups.
-        """
-        super().load_state_dict(state_dict)
-        self._plans.clear()
-
     @abstractmethod
     def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         """A parameter's moments, and the number of steps that they have seen.

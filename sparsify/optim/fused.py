@@ -34,7 +34,8 @@ _LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 _POINTERS = ("weight", "gradient", "dual", "mask", "first", "second", "steps")
 _ROW = np.dtype([*((name, np.uintp) for name in _POINTERS), ("size", np.int64)])  # `Slot` in C
 _SOURCE = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
-_HYPER = re.findall(r"\w+", _SOURCE.partition("} Group;")[0].rpartition("double")[2])
+_GROUP = _SOURCE.partition("} Group;")[0].rpartition("{")[2]  # double lr, …;
+_HYPER = [name for name in re.findall(r"\w+", _GROUP) if name != "double"]
 _NO_LIMIT = -1.0
 
 
