@@ -137,18 +137,19 @@ static inline __attribute__((always_inline)) int32_t step_range(const Slot *slot
 }
 
 static int32_t step_chunk(const Slot *slot, const Group *group, int64_t from, int64_t to, int large) {
-    const Moves moves = slot->mask    ? MASKED_WEIGHT
-                        : !slot->dual ? WEIGHT_ONLY
-                        : group->limit >= 0 ? DUAL_AND_WEIGHT
-                                            : DUAL_ONLY;
+    const Moves moves = slot->mask         ? MASKED_WEIGHT
+                        : !slot->dual      ? WEIGHT_ONLY
+                        : group->limit < 0 ? DUAL_ONLY
+                                           : DUAL_AND_WEIGHT;
     const Rule rule = slot->second      ? ADAM
                       : !slot->first    ? PLAIN
                       : group->nesterov ? NESTEROV
                                         : MOMENTUM;
 #define CASE(RULE, MOVES)                                                                          \
     case 4 * RULE + MOVES:                                                                         \
-        return group->weight_decay != 0 ? step_range(slot, group, from, to, large, RULE, MOVES, 1)               \
-                                 : step_range(slot, group, from, to, large, RULE, MOVES, 0);
+        return group->weight_decay != 0                                                            \
+                   ? step_range(slot, group, from, to, large, RULE, MOVES, 1)                      \
+                   : step_range(slot, group, from, to, large, RULE, MOVES, 0);
 #define CASES(RULE)                                                                                \
     CASE(RULE, DUAL_AND_WEIGHT) CASE(RULE, DUAL_ONLY) CASE(RULE, WEIGHT_ONLY) CASE(RULE, MASKED_WEIGHT)
     switch (4 * rule + moves) { CASES(PLAIN) CASES(MOMENTUM) CASES(NESTEROV) CASES(ADAM) }

@@ -44,6 +44,18 @@ def test_momentum_is_that_of_sgd_where_nothing_is_regularised():
     torch.testing.assert_close(ours.weight, plain.weight, rtol=1e-12, atol=1e-14)
 
 
+def test_momentum_of_bfloat16_weights_keeps_its_precision_on_loading():
+    """Of gradients that are all 0.3 it is 0.3·(1 − β³), which bfloat16 cannot hold."""
+    weight = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    optimizer, resumed = (ProxSGD([weight], lr=0.01, momentum=0.9) for _ in range(2))
+    for _ in range(3):
+        weight.grad = torch.full_like(weight, 0.3)
+        optimizer.step()
+    resumed.load_state_dict(optimizer.state_dict())
+    expected = torch.full((4,), weight.grad[0].item() * (1 - 0.9**3))
+    torch.testing.assert_close(resumed.state[weight]["momentum_buffer"], expected)
+
+
 def test_momentum_out_of_range_is_refused():
     with pytest.raises(ValueError, match="momentum"):
         ProxSGD([nn.Parameter(torch.ones(2))], momentum=1.0)
