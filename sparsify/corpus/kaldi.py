@@ -25,6 +25,11 @@ V = TypeVar("V")
 _OPEN_END = re.compile(r"-1(\.0*)?")
 
 
+def is_kaldi(folder: Path) -> bool:
+    """Whether a folder is a data directory of Kaldi."""
+    return (folder / "wav.scp").exists()
+
+
 def list_kaldi(folder: Path, track: Track) -> Listing:
     """The utterances of `utt2spk`; relative paths start as in a manifest.
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sparsify.audio.listing import AUDIO_SUFFIXES
 from sparsify.corpus.corpus import Corpus, Listing, usable_corpus
 from sparsify.corpus.inspection import inspect_audio
-from sparsify.corpus.kaldi import list_kaldi
+from sparsify.corpus.kaldi import is_kaldi, list_kaldi
 from sparsify.corpus.manifest import read_manifest
 from sparsify.corpus.shards import is_shard_list, list_shards
 from sparsify.corpus.trees import (
+    is_cnceleb,
+    is_librispeech,
+    is_voxceleb,
     list_audio,
     list_folder,
     list_librispeech,
     list_voxceleb,
-    tree_layout,
 )
 from sparsify.corpus.utterances import Utterances, UtterancesBuilder
 from sparsify.errors import SparsifyError
@@ -28,16 +32,33 @@ from sparsify.recipe.sections import CorpusLayout
 
 _PROBES = 16
 
-_READERS: dict[CorpusLayout, Callable[[Path, Track], Listing]] = {
-    "folder": list_folder,
-    "voxceleb": list_voxceleb,
-    "cnceleb": list_voxceleb,
-    "librispeech": list_librispeech,
-    "kaldi": list_kaldi,
-    "manifest": read_manifest,
-    "shards": list_shards,
+
+@dataclass(frozen=True)
+class _Layout:
+    """A way in which a corpus may be laid out.
+
+    Attributes:
+        read: Lists the utterances.
+        kind: What a corpus of this layout is, a `file` or a `folder`.
+        recognises: Whether a file or folder looks like one; that of any kind which nothing else
+            recognises is the last.
+    """
+
+    read: Callable[[Path, Track], Listing]
+    kind: Literal["file", "folder"]
+    recognises: Callable[[Path], bool] = lambda path: True
+
+
+# In the order in which they are tried.
+_LAYOUTS: dict[CorpusLayout, _Layout] = {
+    "shards": _Layout(list_shards, "file", is_shard_list),
+    "manifest": _Layout(read_manifest, "file"),
+    "kaldi": _Layout(list_kaldi, "folder", is_kaldi),
+    "librispeech": _Layout(list_librispeech, "folder", is_librispeech),
+    "cnceleb": _Layout(list_voxceleb, "folder", is_cnceleb),
+    "voxceleb": _Layout(list_voxceleb, "folder", is_voxceleb),
+    "folder": _Layout(list_folder, "folder"),
 }
-_FILES: Collection[CorpusLayout] = ("manifest", "shards")
 
 
 def load_corpus(
@@ -98,14 +119,14 @@ def detect_layout(path: Path) -> CorpusLayout:
     Raises:
         SparsifyError: Nothing is there.
     """
-    if path.is_file():
-        return "shards" if is_shard_list(path) else "manifest"
-    if not path.is_dir():
+    kind = "file" if path.is_file() else "folder"
+    if kind == "folder" and not path.is_dir():
         raise SparsifyError(
             f"{path} is not a folder and not a file: give a folder that holds a folder per speaker,"
             " another corpus or a manifest"
         )
-    return "kaldi" if (path / "wav.scp").exists() else tree_layout(path)
+    of_kind = {name: layout for name, layout in _LAYOUTS.items() if layout.kind == kind}
+    return next(name for name, layout in of_kind.items() if layout.recognises(path))
 
 
 def list_corpus(path: Path, layout: CorpusLayout, track: Track) -> Listing:
@@ -114,10 +135,10 @@ def list_corpus(path: Path, layout: CorpusLayout, track: Track) -> Listing:
     Raises:
         SparsifyError: The corpus is missing or malformed.
     """
-    kind, there = ("file", path.is_file()) if layout in _FILES else ("folder", path.is_dir())
-    if not there:
-        raise SparsifyError(f"{path} is not a {kind}, as the layout '{layout}' needs")
-    return _READERS[layout](path, track)
+    found = _LAYOUTS[layout]
+    if not (path.is_file() if found.kind == "file" else path.is_dir()):
+        raise SparsifyError(f"{path} is not a {found.kind}, as the layout '{layout}' needs")
+    return found.read(path, track)
 
 
 def _check_some_exist(utterances: Utterances, listed_in: Path) -> None:

@@ -14,7 +14,6 @@ from sparsify.corpus.text_lists import lines_of, open_list
 from sparsify.corpus.utterances import UtterancesBuilder
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track
-from sparsify.recipe.sections import CorpusLayout
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +25,20 @@ _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
 _DEPTH = 4
 
 
-def tree_layout(root: Path) -> CorpusLayout:
-    """Which of the trees a folder is: a folder per speaker, unless it looks like a known corpus."""
-    if _splits(root):
-        return "librispeech"
+def is_librispeech(root: Path) -> bool:
+    """Whether a folder holds splits of LibriSpeech."""
+    return bool(_splits(root))
+
+
+def is_voxceleb(root: Path) -> bool:
+    """Whether folders of speakers like `id10001` lie below a folder, but not directly in it."""
     homes = _numbered_homes(root)
-    if root in homes or not homes:
-        return "folder"
-    return "cnceleb" if any(home.name == "data" for home in homes) else "voxceleb"
+    return bool(homes) and root not in homes
+
+
+def is_cnceleb(root: Path) -> bool:
+    """Whether a folder is like VoxCeleb, and those of the speakers lie in one called `data`."""
+    return is_voxceleb(root) and any(home.name == "data" for home in _numbered_homes(root))
 
 
 def list_folder(root: Path, track: Track) -> Listing:
