@@ -22,8 +22,8 @@ from sparsify.training.trainer import Observer
 
 Record = dict[str, Any]
 
-COMPILING = "compiling the network (up to a minute)"
-TRAINING = "training"
+_COMPILING = "compiling the network (up to a minute)"
+_TRAINING = "training"
 
 
 @contextmanager
@@ -51,7 +51,7 @@ class PlainDisplay(Observer):
         """Prints the header."""
         print_header(self.console, header, first_step)
         if header["compiled"]:
-            self.console.print(COMPILING, markup=False)
+            self.console.print(_COMPILING, markup=False)
 
     def logged(self, record: Record) -> None:
         """Prints the record."""
@@ -84,7 +84,7 @@ class LiveDisplay(Observer):
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header and starts the bar."""
         print_header(self.console, header, first_step)
-        description = COMPILING if header["compiled"] else TRAINING
+        description = _COMPILING if header["compiled"] else _TRAINING
         self.progress.reset(
             self.task, total=header["steps"], completed=first_step, description=description
         )
@@ -93,7 +93,7 @@ class LiveDisplay(Observer):
 
     def stepped(self, step: int) -> None:
         """Moves the bar."""
-        self.progress.update(self.task, completed=step, description=TRAINING)
+        self.progress.update(self.task, completed=step, description=_TRAINING)
 
     def logged(self, record: Record) -> None:
         """Updates the figures; a validation leaves a line."""
