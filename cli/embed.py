@@ -13,8 +13,8 @@ from sparsify.cli.display import GateError, emit_json, out, track
 from sparsify.cli.options import (
     PATH,
     common_options,
+    model_argument,
     output_option,
-    path_argument,
     threads_option,
     trust_option,
 )
@@ -37,7 +37,7 @@ from sparsify.verification.embedding_tables import EmbeddingTable, check_table, 
       sparsify embed run --list wav.scp --output embeddings.ark
     """,
 )
-@path_argument
+@model_argument(embedding=True)
 @click.argument("inputs", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--list", "list_file", type=PATH, help="Files, one 'file' or 'key file' per line.")
 @output_option("NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.")
@@ -62,7 +62,7 @@ def embed_command(
 ) -> None:
     """Write the speaker embeddings of utterances.
 
-    PATH is a run directory, a .safetensors or an .onnx; INPUTS are audio files, folders of them and
+    PATH is {models}; INPUTS are audio files, folders of them and
     whatever `sparsify train --data` reads: manifests, Kaldi directories, lists of shards and other
     corpora. The key of an embedding is the utterance's name in its list, the file as given, or in a
     folder its path from there. What cannot be embedded is left out and named; the exit code is

@@ -16,7 +16,7 @@ from sparsify.cli.options import (
     PATH,
     Decorator,
     common_options,
-    path_argument,
+    model_argument,
     speakers_option,
     threads_option,
     trial_options,
@@ -55,7 +55,7 @@ def _cost_option(flag: str, error: str) -> Decorator:
           --score-norm as-norm --cohort train
     """,
 )
-@path_argument
+@model_argument(embedding=True)
 @trial_options(required=True)
 @click.option(
     "--enroll",
@@ -152,7 +152,7 @@ def evaluate_command(
 ) -> None:
     """Measure EER and minDCF on a trial list.
 
-    PATH is a run directory, a .safetensors or an .onnx. Every utterance is embedded once, whole;
+    PATH is {models}. Every utterance is embedded once, whole;
     scores are cosines, after mean subtraction and with AS-norm on request.
     """
     if cohort is None and score_norm:

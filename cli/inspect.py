@@ -17,7 +17,7 @@ from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
 from sparsify.cli.options import (
     PATH,
     common_options,
-    path_argument,
+    model_argument,
     trial_options,
     trust_option,
 )
@@ -53,7 +53,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
       sparsify inspect run --sensitivity --trials trials.txt --audio-root test
     """,
 )
-@path_argument
+@model_argument()
 @click.option(
     "--min-sparsity",
     type=click.FloatRange(0, 1),
@@ -122,7 +122,7 @@ def inspect_command(
 ) -> None:
     """Show where a model is sparse, layer by layer.
 
-    PATH is a run directory, a .safetensors, .onnx or .pt file. Prunable are the weights of
+    PATH is {models}. Prunable are the weights of
     convolutions and linear layers; in a file that is not ours, all float tensors of two or more
     dimensions and more than 64 elements.
     """

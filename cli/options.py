@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from sparsify.artifact.formats import kinds_of_models
 from sparsify.cli.display import configure_logging, console
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -44,6 +45,22 @@ speakers_option = click.option(
     help="For confidence intervals: one 'utterance speaker' per line, where the first folder of a"
     " name is not the speaker.",
 )
+
+
+def model_argument(*, embedding: bool = False) -> Decorator:
+    """`PATH` of a model; in the command's docstring `{models}` becomes what that may be.
+
+    Args:
+        embedding: Whether the model has to embed something.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        assert command.__doc__ is not None
+        kinds = kinds_of_models(embedding=embedding)
+        command.__doc__ = command.__doc__.replace("{models}", kinds)
+        return path_argument(command)
+
+    return decorate
 
 
 def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:

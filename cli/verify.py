@@ -12,7 +12,7 @@ from sparsify.cli.display import GateError, emit_json, out
 from sparsify.cli.options import (
     PATH,
     common_options,
-    path_argument,
+    model_argument,
     threads_option,
     trust_option,
 )
@@ -32,7 +32,7 @@ from sparsify.verification.scoring import Scoring
       sparsify verify run enrol.wav test.wav --at min-dcf-0.01 --json
     """,
 )
-@path_argument
+@model_argument(embedding=True)
 @click.argument("enrolment", type=PATH)
 @click.argument("test", type=PATH)
 @click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
@@ -68,7 +68,7 @@ def verify_command(
 ) -> None:
     """Score two recordings and say whether the speaker is the same.
 
-    PATH is a run directory, a .safetensors or an .onnx. With a calibration the score is computed as
+    PATH is {models}. With a calibration the score is computed as
     it was calibrated (mean subtraction, AS-norm); otherwise it is the cosine. The exit code is 0
     whatever the answer, unless --require-match is given.
     """

@@ -10,8 +10,8 @@ from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, Format, format_named
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
-from sparsify.exporters.networks import torch_network
-from sparsify.exporters.parity import Parity, compare
+from sparsify.exporters.parity import Parity, check_parity
+from sparsify.exporters.pytorch import torch_network
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 
 
@@ -90,7 +90,7 @@ def export_artifact(
     with assembling(output) as temporary:
         exporter.write(artifact, temporary, layout)
         written = load_artifact(temporary, trust=artifact.trusted)
-        parity = compare(
+        parity = check_parity(
             torch_network(artifact.build()),
             exporter.network(written),
             bins=artifact.front_end.num_mel_bins,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.exporters.networks import Network
+from sparsify.exporters.pytorch import Network
 
 LENGTHS = (20, 98, 200, 351)  # frames
 BATCHES = (1, 2, 5)
@@ -30,7 +30,7 @@ class Parity:
     passed: bool
 
 
-def compare(
+def check_parity(
     reference: Network, candidate: Network, *, bins: int = 80, tolerance: float = 1e-4
 ) -> Parity:
     """Compares two networks on several lengths and batch sizes, and on silence.

@@ -1,6 +1,7 @@
 """Fixtures and settings shared by all tests: one thread, fixed seeds, data named by variables."""
 
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparsify import cli
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.comparison.cells import grid
@@ -245,3 +247,16 @@ def tuned():
             ],
         }
     ]
+
+
+@pytest.fixture
+def forget_commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets commands be imported anew: they ask which formats there are when they are imported."""
+
+    def forget() -> None:
+        for name in ("export", "inspect", "embed"):
+            importlib.import_module(f"sparsify.cli.{name}")
+            monkeypatch.delitem(sys.modules, f"sparsify.cli.{name}")
+            monkeypatch.delattr(cli, name)
+
+    return forget

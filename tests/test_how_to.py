@@ -23,7 +23,7 @@ LINES = re.findall(r"The line is `(.*?),`", TEXT)
 
 
 @pytest.fixture
-def followed(monkeypatch):
+def followed(monkeypatch, forget_commands):
     """All that the page tells to write, as if it were there."""
     names = {}
     for file, code in FILES.items():
@@ -39,6 +39,7 @@ def followed(monkeypatch):
     monkeypatch.setattr(models, "_FACTORIES", eval(f"{{{model}}}", names) | models._FACTORIES)
     monkeypatch.setattr(layouts, "_LAYOUTS", eval(f"{{{layout}}}", names) | layouts._LAYOUTS)
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, eval(format_, names)))
+    forget_commands()
 
 
 def sparsify(*arguments):

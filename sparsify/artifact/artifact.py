@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsify.artifact.formats import DENSE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import MEAN, is_ours, kinds_in, network_in
-from sparsify.artifact.seals import COUNTER, damaged, source_digest
+from sparsify.artifact.seals import COUNTER, altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
@@ -293,5 +293,5 @@ def _is_intact_unsealed(artifact: Artifact) -> bool:
         or (name in state and (t.shape, t.dtype) == (state[name].shape, state[name].dtype))
         for name, t in expected.items()
     ):
-        raise damaged(artifact.path)
+        raise altered(artifact.path)
     return False

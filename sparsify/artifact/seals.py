@@ -55,11 +55,11 @@ def is_intact(metadata: Mapping[str, str], entries: Iterable[Entry], path: Path)
     if found[STRUCTURE] != metadata[STRUCTURE]:
         return False
     if found[CONTENT] != metadata[CONTENT]:
-        raise damaged(path)
+        raise altered(path)
     return True
 
 
-def damaged(path: Path) -> SparsifyError:
+def altered(path: Path) -> SparsifyError:
     """The error of a file whose values have changed."""
     return SparsifyError(
         f"'{path}' is damaged: its values are not those that were written, restore it or make it"

@@ -10,10 +10,10 @@ from torch import Tensor
 from sparsify.optim.bregman import BregmanOptimizer, Moments
 from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.plans import Batch
 from sparsify.optim.regularizers import Tensors
 from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import precise
+from sparsify.optim.step_plans import SlotBatch
 
 
 class AdaBreg(BregmanOptimizer):
@@ -79,7 +79,7 @@ class AdaBreg(BregmanOptimizer):
     def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         return state["exp_avg"], state["exp_avg_sq"], state["step"]
 
-    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
+    def _updates(self, group: dict[str, Any], batch: SlotBatch, gradients: Tensors) -> Tensors:
         beta1, beta2 = group["betas"]
         torch._foreach_add_(batch.steps, 1)
         steps = [float(count) for count in batch.steps]

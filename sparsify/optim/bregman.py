@@ -16,11 +16,11 @@ from torch import Tensor
 from sparsify.optim import fused as compiled
 from sparsify.optim.dual_optimizer import DualOptimizer, LambdaChange, revive
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.plans import Batch, Plan
 from sparsify.optim.regularizers import L1, Tensors, soft_threshold
 from sparsify.optim.sharding import local, local_part
 from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import Slot, precise
+from sparsify.optim.step_plans import SlotBatch, StepPlan
 
 Moments = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -46,7 +46,7 @@ class BregmanOptimizer(DualOptimizer):
         fused: bool | None,
     ) -> None:
         self._fused = fused
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, StepPlan] = {}
         super().__init__(params, defaults, lambda_rule, lambda_change)
 
     @abstractmethod
@@ -57,7 +57,7 @@ class BregmanOptimizer(DualOptimizer):
         """
 
     @abstractmethod
-    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
+    def _updates(self, group: dict[str, Any], batch: SlotBatch, gradients: Tensors) -> Tensors:
         """What is subtracted from the duals: the step size times the directions."""
 
     def _advance(self) -> None:
@@ -86,7 +86,7 @@ class BregmanOptimizer(DualOptimizer):
             if steers:
                 self._change_lambda(rule.after_prox(self._lam, self._sparsity, step))
 
-    def _counted(self, plans: Sequence[Plan]) -> Tensor:
+    def _counted(self, plans: Sequence[StepPlan]) -> Tensor:
         """`measure_sparsity`, without a pass over the weights where this step has counted them."""
         regularised = [plan for plan in plans if plan.slots[0].dual is not None]
         counts = [plan.table.nonzero for plan in regularised if plan.table and not plan.sharded]
@@ -96,7 +96,7 @@ class BregmanOptimizer(DualOptimizer):
             return self.measure_sparsity()
         return torch.tensor(1 - sum(known) / size, dtype=torch.float64)
 
-    def _plan(self, key: Any, group: dict[str, Any], parameters: Sequence[Tensor]) -> Plan:
+    def _plan(self, key: Any, group: dict[str, Any], parameters: Sequence[Tensor]) -> StepPlan:
         """What a step of some parameters of a group works on, from the last step if it is that."""
         known = self._plans.get(key)
         states = [self.state.get(parameter) for parameter in parameters]
@@ -106,7 +106,7 @@ class BregmanOptimizer(DualOptimizer):
             slots = [self._slot(group, parameter) for parameter in parameters]
             compiles = all(self._compiles(slot.weight) for slot in slots)
             table = compiled.table_for(slots) if compiles else None
-            known = self._plans[key] = Plan(slots, table, settings)
+            known = self._plans[key] = StepPlan(slots, table, settings)
         return known
 
     def _slot(self, group: dict[str, Any], parameter: Tensor) -> Slot:
@@ -118,7 +118,7 @@ class BregmanOptimizer(DualOptimizer):
         return Slot(parameter, state, local(parameter), *parts)
 
     def _move(
-        self, group: dict[str, Any], plan: Plan, gradients: list[Tensor], follow: bool
+        self, group: dict[str, Any], plan: StepPlan, gradients: list[Tensor], follow: bool
     ) -> None:
         """Moves duals, or weights without one, along the gradients; then weights after duals."""
         if plan.sharded:
@@ -142,7 +142,7 @@ class BregmanOptimizer(DualOptimizer):
             if follow:
                 self._follow_batch(group, batch)
 
-    def _follow(self, group: dict[str, Any], plan: Plan) -> None:
+    def _follow(self, group: dict[str, Any], plan: StepPlan) -> None:
         """The weights from their duals; weights without one have moved already."""
         if plan.table is not None and self._shrinks(group):
             plan.table.prox(self._gain(group), float(self._lam) * group["lambda_scale"])
@@ -150,7 +150,7 @@ class BregmanOptimizer(DualOptimizer):
         for batch in plan.batches:
             self._follow_batch(group, batch)
 
-    def _follow_batch(self, group: dict[str, Any], batch: Batch) -> None:
+    def _follow_batch(self, group: dict[str, Any], batch: SlotBatch) -> None:
         if not batch.duals:
             return
         limit = self._limit(group, batch.duals[0])

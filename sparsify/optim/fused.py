@@ -74,7 +74,7 @@ def table_for(slots: Sequence[Slot]) -> Table | None:
 class Table:
     """The addresses of weights and their state, which `table_for` has examined.
 
-    They must be what they were when it was made, see `Plan.holds_for`.
+    They must be what they were when it was made, see `StepPlan.holds_for`.
 
     Attributes:
         nonzero: How many weights were not zero after the last pass, if they followed their duals.

@@ -9,9 +9,9 @@ import torch
 from sparsify.optim.bregman import BregmanOptimizer, Moments
 from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import LambdaRule
-from sparsify.optim.plans import Batch
 from sparsify.optim.regularizers import Tensors
 from sparsify.optim.sparse_optimizer import Groups
+from sparsify.optim.step_plans import SlotBatch
 
 
 class LinBreg(BregmanOptimizer):
@@ -67,7 +67,7 @@ class LinBreg(BregmanOptimizer):
     def _moments(self, group: dict[str, Any], state: dict[str, Any]) -> Moments:
         return state["momentum_buffer"] if group["momentum"] else None, None, None
 
-    def _updates(self, group: dict[str, Any], batch: Batch, gradients: Tensors) -> Tensors:
+    def _updates(self, group: dict[str, Any], batch: SlotBatch, gradients: Tensors) -> Tensors:
         beta = group["momentum"]
         if group["weight_decay"]:
             gradients = torch._foreach_add(gradients, batch.weights, alpha=group["weight_decay"])

@@ -87,7 +87,7 @@ def test_latencies_as_a_table(artifacts, tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [0.25, float("nan")])
 def test_a_network_that_differs_is_exit_code_1(artifacts, tmp_path, monkeypatch, error):
     parity = Parity(max_abs_error=error, cosine_min=0.5, passed=False)
-    monkeypatch.setattr(export, "compare", lambda *args, **kwargs: parity)
+    monkeypatch.setattr(export, "check_parity", lambda *args, **kwargs: parity)
     arguments = ("--format", "safetensors", "--output", tmp_path / "m.safetensors")
     result = run(artifacts["dense"], *arguments, "--json")
     assert result.exit_code == 1
@@ -105,7 +105,7 @@ def test_tolerance_reaches_the_comparison(artifacts, tmp_path, monkeypatch):
         seen.append(tolerance)
         return Parity(0.0, 1.0, True)
 
-    monkeypatch.setattr(export, "compare", compare)
+    monkeypatch.setattr(export, "check_parity", compare)
     output = tmp_path / "m.safetensors"
     arguments = (artifacts["dense"], "--format", "safetensors", "--output", output)
     assert run(*arguments, "--tolerance", "0.003").exit_code == 0

@@ -1,7 +1,6 @@
 """A format that is added takes one module and one line: every command then knows it."""
 
 import functools
-import importlib
 import json
 import shutil
 import sys
@@ -15,7 +14,6 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from sparsify import cli
 from sparsify.artifact import formats
 from sparsify.artifact.formats import Format
 from sparsify.artifact.provenance import provenance
@@ -24,8 +22,8 @@ from sparsify.artifact.weights import Weights
 from sparsify.benchmarks import inference
 from sparsify.cli.main import main
 from sparsify.exporters.exporter import Exporter
-from sparsify.exporters.networks import torch_network
 from sparsify.exporters.onnx.exporter import OnnxExporter
+from sparsify.exporters.pytorch import torch_network
 
 LINE = Format("toy", (".toy",), "toy_format:ToyExporter", "is a toy", layouts=("dense", "blocks"))
 
@@ -57,7 +55,7 @@ class ToyExporter(Exporter):
 
 
 @pytest.fixture
-def sparsify(monkeypatch, artifacts):
+def sparsify(monkeypatch, artifacts, forget_commands):
     """Registers the format and runs commands, whose latencies are of a few calls."""
     short = functools.partial(inference.benchmark, frames=10, rounds=1)
     monkeypatch.setattr(inference, "benchmark", short)
@@ -71,10 +69,7 @@ def sparsify(monkeypatch, artifacts):
 
     def sparsify(line, *arguments):
         monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS[:3], line))
-        for name in ("export", "inspect", "embed"):  # which ask when they are imported
-            importlib.import_module(f"sparsify.cli.{name}")
-            monkeypatch.delitem(sys.modules, f"sparsify.cli.{name}")
-            monkeypatch.delattr(cli, name)
+        forget_commands()
         return CliRunner().invoke(main, [str(each) for each in arguments])
 
     return sparsify

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine
 
-from sparsify.exporters.networks import torch_network
-from sparsify.exporters.parity import BATCHES, LENGTHS, compare
+from sparsify.exporters.parity import BATCHES, LENGTHS, check_parity
+from sparsify.exporters.pytorch import torch_network
 
 
 def scaled(network, factor):
@@ -19,7 +19,7 @@ def averages(feats):
 
 
 def test_a_network_equals_itself(sparse_model):
-    parity = compare(torch_network(sparse_model), torch_network(sparse_model))
+    parity = check_parity(torch_network(sparse_model), torch_network(sparse_model))
     assert parity.passed
     assert parity.max_abs_error == 0
     assert parity.cosine_min == pytest.approx(1)
@@ -33,7 +33,7 @@ def test_lengths_batches_and_silence_are_tried():
         assert feats.dtype == np.float32
         return averages(feats)
 
-    compare(averages, probe)
+    check_parity(averages, probe)
     assert shapes == {(batch, frames, 80) for batch in BATCHES for frames in LENGTHS}
     assert silent == [(1, frames, 80) for frames in LENGTHS]
 
@@ -49,7 +49,7 @@ def test_the_largest_differences_are_reported():
             embeddings[1, 7] -= 0.25
         return embeddings
 
-    parity = compare(averages, candidate, tolerance=1)
+    parity = check_parity(averages, candidate, tolerance=1)
     ((expected, found),) = calls
     assert parity.max_abs_error == pytest.approx(0.5, rel=1e-5)
     assert parity.cosine_min == pytest.approx(
@@ -61,7 +61,7 @@ def test_the_largest_differences_are_reported():
 @pytest.mark.parametrize(("error", "passed"), [(0.9e-3, True), (1.1e-3, False)])
 def test_the_tolerance_is_relative_to_the_embeddings(factor, error, passed):
     reference = scaled(averages, factor)
-    parity = compare(reference, scaled(reference, 1 + error), tolerance=1e-3)
+    parity = check_parity(reference, scaled(reference, 1 + error), tolerance=1e-3)
     assert parity.passed == passed
 
 
@@ -70,7 +70,7 @@ def test_one_changed_weight_is_found(sparse_model):
     weight = changed.layer2.se_res2block[0].conv.weight
     with torch.no_grad():
         weight.view(-1)[weight.flatten().nonzero()[5]] *= -1
-    assert not compare(torch_network(sparse_model), torch_network(changed)).passed
+    assert not check_parity(torch_network(sparse_model), torch_network(changed)).passed
 
 
 def test_another_direction_of_one_small_embedding_is_found():
@@ -80,7 +80,7 @@ def test_another_direction_of_one_small_embedding_is_found():
     def candidate(feats):
         return reference(feats) * (1.0 if feats.any() else -1.0)
 
-    parity = compare(reference, candidate)
+    parity = check_parity(reference, candidate)
     assert parity.cosine_min == pytest.approx(-1)
     assert not parity.passed
 
@@ -91,11 +91,11 @@ def test_networks_that_are_not_finite_never_pass(value, both):
     def broken(feats):
         return averages(feats) * np.float32(value)
 
-    assert not compare(broken if both else averages, broken).passed
+    assert not check_parity(broken if both else averages, broken).passed
 
 
 def test_embeddings_that_are_all_zero_equal_each_other_only():
     zeros = scaled(averages, 0)
-    assert compare(zeros, zeros).passed
-    assert not compare(zeros, scaled(averages, 1e-6)).passed
-    assert not compare(averages, zeros).passed
+    assert check_parity(zeros, zeros).passed
+    assert not check_parity(zeros, scaled(averages, 1e-6)).passed
+    assert not check_parity(averages, zeros).passed

@@ -16,7 +16,7 @@ from sparsify.optim.state import Slot
 _CACHED = 1 << 17  # entries whose intermediate results a processor's caches keep
 
 
-class Batch:
+class SlotBatch:
     """Parameters that are computed together: of one type, on one device, with the same state.
 
     Attributes:
@@ -40,7 +40,7 @@ class Batch:
         self.steps = [slot.steps for slot in slots if slot.steps is not None]
 
 
-class Plan:
+class StepPlan:
     """The parameters of a group that have a gradient, with their state.
 
     Args:
@@ -75,7 +75,7 @@ class Plan:
         )
 
 
-def _batches(slots: Sequence[Slot]) -> list[Batch]:
+def _batches(slots: Sequence[Slot]) -> list[SlotBatch]:
     """All of one kind together, a few launches on a GPU; on a CPU no more than its caches keep."""
     kinds: dict[Any, list[list[tuple[int, Slot]]]] = {}
     for place, slot in enumerate(slots):
@@ -87,7 +87,7 @@ def _batches(slots: Sequence[Slot]) -> list[Batch]:
             if size and size + slot.weight.numel() > _CACHED:
                 found.append([])
         found[-1].append((place, slot))
-    return [Batch(numbered) for each in kinds.values() for numbered in each]
+    return [SlotBatch(numbered) for each in kinds.values() for numbered in each]
 
 
 def _objects(parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> list[Any]:
