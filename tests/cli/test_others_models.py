@@ -27,6 +27,7 @@ TINY = {
     "training.steps": 4,
     "training.batch_size": 8,
     "training.workers": 0,
+    "training.batch_norm_batches": 2,
 }
 
 

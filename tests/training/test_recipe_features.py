@@ -30,6 +30,7 @@ TINY = [
     "data={synthetic_speakers: 6, synthetic_utterances: 3, validation_speakers: 2}",
     "data.crop_seconds=0.4",
     "training={steps: 8, batch_size: 8, log_every: 2, validate_every: 2, workers: 0}",
+    "training.batch_norm_batches=2",
 ]
 
 

@@ -25,6 +25,7 @@ SETTINGS = [
     "data={synthetic_speakers: 4, synthetic_utterances: 2, validation_speakers: 2}",
     "data.crop_seconds=0.4",
     "training={steps: 8, batch_size: 4, log_every: 1, validate_every: 2, workers: 0, average: 2}",
+    "training.batch_norm_batches=2",
     "methods.gmp={begin: 0, end: 0.2, every: 1}",
     "augment.probability=0",
     "training.precision=fp32",

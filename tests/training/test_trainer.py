@@ -34,6 +34,7 @@ TINY = [
     "training.batch_size=8",
     "training.log_every=2",
     "training.validate_every=4",
+    "training.batch_norm_batches=2",
     "training.workers=0",
 ]
 SUMMARY_KEYS = {
