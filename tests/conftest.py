@@ -33,7 +33,7 @@ from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.trainer import Observer, train
 
-from .forks import Fork
+from .forks import Fork, nursery
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -43,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--fuzz 5000` gives each reader that many damaged inputs, `--kills 50` kills trainings."""
     parser.addoption("--fuzz", type=int, default=200, help="damaged inputs a reader")
     parser.addoption("--kills", type=int, default=0, help="kills of trainings at random moments")
+
+
+def pytest_sessionstart() -> None:
+    """Makes the process that programs are forked from, before anything is computed."""
+    nursery()
 
 
 @pytest.fixture(autouse=True)
