@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -119,14 +118,6 @@ class Method(ABC, Generic[O]):
         """Restores `state_dict()`."""
         self.steps_done = state["steps_done"]
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def adamw(task: Task, lr: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """AdamW over network and head."""
-    parameters = [*task.network.parameters(), *task.head.parameters()]
-    groups = decay_groups([{"params": parameters, "weight_decay": weight_decay}])
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
 
 
 def decay_groups(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
+from torch.optim import Optimizer
 
-from sparsify.methods.base import Method, Task, adamw
+from sparsify.methods.base import Method, Task, decay_groups
 from sparsify.recipe.validation import Section
 
 
@@ -26,6 +28,13 @@ class DenseOptions(Section):
     )
     weight_decay: float = Field(default=1e-4, ge=0)
 
+    def optimizer(self, task: Task) -> Optimizer:
+        """AdamW over network and head with these hyperparameters."""
+        parameters = [*task.network.parameters(), *task.head.parameters()]
+        groups = decay_groups([{"params": parameters, "weight_decay": self.weight_decay}])
+        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=fused)
+
 
 class Dense(Method[DenseOptions]):
     """AdamW without pruning."""
@@ -35,7 +44,7 @@ class Dense(Method[DenseOptions]):
 
     def __init__(self, task: Task, options: DenseOptions) -> None:
         super().__init__(task, options)
-        self.optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+        self.optimizer = options.optimizer(task)
 
     @property
     def target_sparsity(self) -> float:

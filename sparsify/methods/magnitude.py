@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sparsify.methods.base import Task, adamw
+from sparsify.methods.base import Task
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod, PrunedOnce
 from sparsify.recipe.validation import Fraction
@@ -34,7 +34,7 @@ class OneShot(PrunedOnce[OneShotOptions]):
     Options = OneShotOptions
 
     def __init__(self, task: Task, options: OneShotOptions) -> None:
-        optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+        optimizer = options.optimizer(task)
         step = 0 if task.pretrained else max(round(options.dense * task.steps), 1)
         super().__init__(task, options, optimizer, step)
 
@@ -70,7 +70,7 @@ class GMP(MaskedMethod[GMPOptions]):
     Options = GMPOptions
 
     def __init__(self, task: Task, options: GMPOptions) -> None:
-        optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+        optimizer = options.optimizer(task)
         super().__init__(task, options, optimizer)
         begin, end = round(options.begin * task.steps), round(options.end * task.steps)
         self.schedule = Polynomial(

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sparsify.methods.base import Task, adamw
+from sparsify.methods.base import Task
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod
 from sparsify.recipe.validation import Fraction
@@ -47,7 +47,7 @@ class RigL(MaskedMethod[RigLOptions]):
     Options = RigLOptions
 
     def __init__(self, task: Task, options: RigLOptions) -> None:
-        optimizer = adamw(task, options.lr, options.betas, options.weight_decay)
+        optimizer = options.optimizer(task)
         super().__init__(task, options, optimizer)
         self.last_move = options.end * task.steps
         self.dense_gradients: list[Tensor | None] = []
