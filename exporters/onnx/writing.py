@@ -22,7 +22,6 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.provenance import provenance
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
@@ -60,7 +59,7 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     model.load_state_dict(state)
     proto = _graph(model, artifact)
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
-    own = provenance(model, state, artifact.front_end, artifact.recipe) | artifact.measured
+    own = artifact.exported_metadata(model, state)
     own["nonzero"] = json.dumps(
         {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
     )

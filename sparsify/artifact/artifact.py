@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sparsify.artifact.formats import DENSE, Format, format_of, is_exported_folder
-from sparsify.artifact.provenance import MEAN, is_ours, kinds_in, network_in
+from sparsify.artifact.provenance import MEAN, is_ours, kinds_in, network_in, provenance
 from sparsify.artifact.seals import COUNTER, altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_yaml
@@ -113,6 +113,15 @@ class Artifact:
         model = self.architecture.build()
         self.load_into(model)
         return model.eval()
+
+    def exported_metadata(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
+        """The metadata of another file of the same network, whatever its format.
+
+        Args:
+            model: The network, as `build` gives it.
+            state: Its `canonical_state`.
+        """
+        return provenance(model, state, self.front_end, self.recipe) | self.measured
 
     def kinds(self) -> dict[str, Kind] | None:
         """What each parameter is, by name, without building anything; `None` if that is not known.

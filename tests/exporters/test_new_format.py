@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from sparsify.artifact import formats
 from sparsify.artifact.formats import Format
-from sparsify.artifact.provenance import provenance
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.weights import Weights
 from sparsify.benchmarks import inference
@@ -43,7 +42,7 @@ class ToyExporter(Exporter):
     def write(self, artifact, output, layout):
         model = artifact.build()
         state = canonical_state(model)
-        known = provenance(model, state, artifact.front_end, artifact.recipe) | artifact.measured
+        known = artifact.exported_metadata(model, state)
         if not output.suffix:
             output.mkdir()
         save_file(state, output if output.suffix else output / "weights")
