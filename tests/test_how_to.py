@@ -1,6 +1,8 @@
 """Whoever does what docs/architecture.md says has a method, a model, a layout and a format more."""
 
+import contextlib
 import json
+import random
 import re
 import sys
 import types
@@ -12,14 +14,19 @@ import soundfile as sf
 from click.testing import CliRunner
 
 from sparsify.artifact import formats
+from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.corpus import layouts
+from sparsify.errors import SparsifyError
 from sparsify.methods import registry as methods
 from sparsify.models import registry as models
 
+from .fuzz.mutations import mutated
+from .methods import test_methods
+
 TEXT = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, flags=re.DOTALL))
-LINES = re.findall(r"The line is `(.*?),`", TEXT)
+LINES = re.findall(r"The line is\s`(.*?),`", TEXT)
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def followed(monkeypatch, forget_commands):
         exec(code, vars(module))
         monkeypatch.setitem(sys.modules, name, module)
         names |= vars(module)
-    names |= {"_Layout": layouts._Layout, "Format": formats.Format}
+    names |= vars(layouts) | vars(formats)
     method, model, layout, format_ = LINES
     monkeypatch.setattr(methods, "_METHODS", eval(f"{{{method}}}", names) | methods._METHODS)
     monkeypatch.setattr(models, "_FACTORIES", eval(f"{{{model}}}", names) | models._FACTORIES)
@@ -67,7 +74,31 @@ def test_what_the_page_tells_works(tmp_path):
     arguments = ["--data", speech, "--method", "random", "--model", "xvector", *changes]
     run = sparsify("train", *arguments, "--target-sparsity", "0.75", "--output", tmp_path / "run")
     assert run["sparsity"] == pytest.approx(0.75, abs=1e-3)
-    file = tmp_path / "model.npz"
-    exported = sparsify("export", tmp_path / "run", "--format", "npz", "--output", file)
+    file = tmp_path / "model.gz"
+    exported = sparsify("export", tmp_path / "run", "--format", "gz", "--output", file)
     assert exported["parity"]["passed"]
     assert sparsify("inspect", file)["sparsity"] == run["sparsity"]
+    valid = file.read_bytes()
+    for number in range(100):
+        file.write_bytes(mutated(valid, random.Random(number)))
+        with contextlib.suppress(SparsifyError):
+            load_artifact(file)
+
+
+@pytest.mark.usefixtures("followed")
+def test_the_method_keeps_what_methods_promise(tmp_path):
+    for target in (0.5, 0.95):
+        test_methods.test_finishes_at_exactly_the_target("random", target)
+    test_methods.test_weights_without_a_gradient_do_not_cost_the_target("random", 0.0)
+    test_methods.test_resumes_exactly("random", 10, tmp_path)
+
+
+@pytest.mark.usefixtures("followed")
+def test_the_layout_is_taken_for_no_other(tmp_path):
+    assert layouts.detect_layout(tmp_path) == "folder"
+    (tmp_path / "spk_1").mkdir()
+    assert layouts.detect_layout(tmp_path) == "folder"
+    (tmp_path / "a_1.wav").touch()
+    assert layouts.detect_layout(tmp_path) == "flat"
+    (tmp_path / "b.wav").touch()
+    assert layouts.detect_layout(tmp_path) == "folder"
