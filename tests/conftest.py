@@ -33,7 +33,7 @@ from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.trainer import Observer, train
 
-from .forks import Fork, nursery
+from .forks import popen
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("sparsify")
@@ -43,11 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--fuzz 5000` gives each reader that many damaged inputs, `--kills 50` kills trainings."""
     parser.addoption("--fuzz", type=int, default=200, help="damaged inputs a reader")
     parser.addoption("--kills", type=int, default=0, help="kills of trainings at random moments")
-
-
-def pytest_sessionstart() -> None:
-    """Makes the process that programs are forked from, before anything is computed."""
-    nursery()
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +78,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def forks() -> Iterator[None]:
     """Python programs start as forks, where their start is not what is tested."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "Popen", Fork)
+        patch.setattr(subprocess, "Popen", popen)
         yield
 
 
@@ -96,7 +91,7 @@ def torchrun() -> Callable[..., tuple[int, str]]:
         command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
         loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        process = Fork(
+        process = subprocess.Popen(
             [*command, script, *map(str, arguments)],
             env=os.environ | settings | {"GLOO_SOCKET_IFNAME": loopback},
             stdout=subprocess.PIPE,
