@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -210,8 +211,8 @@ def test_unwritable_output_is_named(tmp_path):
         train(tiny_recipe(), tmp_path / "file" / "run")
 
 
-def test_two_trainings_in_one_directory_are_refused(finished):
-    output, _ = finished
+def test_two_trainings_in_one_directory_are_refused(finished, tmp_path):
+    output = shutil.copytree(finished[0], tmp_path / "run")
     hold = (
         "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
         "print('held', flush=True); sys.stdin.read()"
