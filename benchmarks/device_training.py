@@ -29,7 +29,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
-from sparsify.training.networks import start_of
+from sparsify.training.starting_network import start_of
 from sparsify.training.trainer import train
 from sparsify.verification.embedding import Embedder
 from sparsify.verification.evaluate import evaluate

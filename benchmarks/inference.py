@@ -25,7 +25,7 @@ from sparsify.artifact.formats import DENSE, RUNTIME, kinds_of_models
 from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
-from sparsify.exporters.pytorch import PYTORCH, Network, torch_network
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
 from sparsify.files import size_bytes
 from sparsify.progress import Track, silent
 

@@ -28,7 +28,7 @@ import numpy as np
 from sparsify.benchmarks.inference import describe_machine
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_speaker_model
+from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.files import replacing
 from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe

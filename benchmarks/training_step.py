@@ -31,8 +31,8 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.meter import Meter
-from sparsify.training.networks import start_of
 from sparsify.training.records import step_record
+from sparsify.training.starting_network import start_of
 
 ROUNDS, STEPS_PER_ROUND = 8, 4
 SPEAKERS = 75

@@ -22,7 +22,7 @@ from sparsify.corpus.layouts import list_speech
 from sparsify.corpus.utterances import Utterance
 from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_speaker_model
+from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.embedding import embeddings_or_errors, utterance_recordings
 from sparsify.verification.embedding_tables import EmbeddingTable, check_table, write_table
 

@@ -23,7 +23,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
+from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
 from sparsify.verification.cohort import load_cohort
 from sparsify.verification.confidence import Confidence, bootstrap

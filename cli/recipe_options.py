@@ -11,7 +11,7 @@ import click
 from sparsify.models.registry import model_names
 from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
 from sparsify.training.data import SYNTHETIC
-from sparsify.training.networks import network_assignments
+from sparsify.training.starting_network import network_assignments
 
 _OPTIONS = (
     click.option(

@@ -17,7 +17,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import SpeakerModel, load_speaker_model
+from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring

@@ -10,8 +10,8 @@ from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, Format, format_named
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import Parity, check_parity
-from sparsify.exporters.pytorch import torch_network
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
-from sparsify.exporters.pytorch import PYTORCH, Network, torch_network
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
 from sparsify.exporters.twin import dense_weights
 
 

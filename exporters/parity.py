@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.exporters.pytorch import Network
+from sparsify.exporters.networks import Network
 
 LENGTHS = (20, 98, 200, 351)  # frames
 BATCHES = (1, 2, 5)

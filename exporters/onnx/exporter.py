@@ -9,11 +9,11 @@ from sparsify.artifact.plain import damaged
 from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
+from sparsify.exporters.networks import Network
 from sparsify.exporters.onnx.sealing import graph_entries, others_metadata, own_metadata
 from sparsify.exporters.onnx.session import onnx_network
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_graph
 from sparsify.exporters.onnx.writing import export_onnx, replace_weights
-from sparsify.exporters.pytorch import Network
 from sparsify.exporters.twin import dense_weights
 
 

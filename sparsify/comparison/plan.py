@@ -30,7 +30,7 @@ from sparsify.methods.registry import (
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
 from sparsify.training.data import SYNTHETIC
-from sparsify.training.networks import start_of
+from sparsify.training.starting_network import start_of
 
 PLAN_FILE = "comparison.yaml"
 

@@ -22,8 +22,8 @@ from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
-from sparsify.training.networks import StartingNetwork
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
+from sparsify.training.starting_network import StartingNetwork
 
 State = dict[str, Any]
 

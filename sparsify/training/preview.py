@@ -22,7 +22,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
-from sparsify.training.networks import start_of
+from sparsify.training.starting_network import start_of
 
 _MOST_SECONDS = 8.0
 _MOST_STEPS = 5

@@ -36,10 +36,10 @@ from sparsify.training.model_selection import (
     on_target,
     validation_figures,
 )
-from sparsify.training.networks import start_of_run
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
 from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
+from sparsify.training.starting_network import start_of_run
 
 logger = logging.getLogger(__name__)
 

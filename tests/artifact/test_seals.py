@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from sparsify import SparsifyError, build_model
 from sparsify.artifact.artifact import load_artifact, weights_table
-from sparsify.exporters.embedders import load_speaker_model
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.speaker_model import load_speaker_model
 
 
 def flipped(content, bit):

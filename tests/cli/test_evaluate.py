@@ -17,7 +17,7 @@ from sparsify.artifact.saving import save_model
 from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
-from sparsify.exporters.embedders import load_speaker_model
+from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.trials import make_trials, write_trials
 

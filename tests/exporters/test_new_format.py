@@ -21,8 +21,8 @@ from sparsify.artifact.weights import Weights
 from sparsify.benchmarks import inference
 from sparsify.cli.main import main
 from sparsify.exporters.exporter import Exporter
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.onnx.exporter import OnnxExporter
-from sparsify.exporters.pytorch import torch_network
 
 LINE = Format("toy", (".toy",), "toy_format:ToyExporter", "is a toy", layouts=("dense", "blocks"))
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine
 
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import BATCHES, LENGTHS, check_parity
-from sparsify.exporters.pytorch import torch_network
 
 
 def scaled(network, factor):

@@ -30,7 +30,7 @@ from sparsify.comparison.rows import read_json, summary_of
 from sparsify.comparison.schema import EvaluationFile
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import SpeakerModel
+from sparsify.exporters.speaker_model import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, load_recipe

@@ -14,8 +14,8 @@ from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
-from sparsify.training.networks import start_of
 from sparsify.training.records import step_record
+from sparsify.training.starting_network import start_of
 
 SPARSE = [name for name in method_names() if pursues_target(name)]
 OPTIONS = {

@@ -21,7 +21,7 @@ from sparsify.training.compute import Compute, choose_compute
 from sparsify.training.data import load_data
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
-from sparsify.training.networks import start_of
+from sparsify.training.starting_network import start_of
 from sparsify.training.trainer import train
 
 OPTIONS = {"channels": 16, "aggregation_channels": 32, "embedding_dim": 16}
@@ -195,7 +195,7 @@ class Plain(nn.Module):
 
 def learner_of(recipe, monkeypatch):
     monkeypatch.setattr(
-        "sparsify.training.networks.build_model", lambda *_, **__: Plain().requires_grad_()
+        "sparsify.training.starting_network.build_model", lambda *_, **__: Plain().requires_grad_()
     )
     recipe = resolve(recipe)
     return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4, start_of(recipe))

@@ -4,8 +4,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_speaker_model
 from sparsify.exporters.onnx.session import onnx_network
+from sparsify.exporters.speaker_model import load_speaker_model
 
 
 def averaging_model(path, inputs, operator="ReduceMean"):

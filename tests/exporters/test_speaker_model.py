@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.embedders import load_speaker_model
+from sparsify.exporters.speaker_model import load_speaker_model
 
 
 @pytest.mark.parametrize("name", ["dense", "bitmask", "run", "onnx"])

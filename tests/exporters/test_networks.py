@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.pytorch import torch_network
+from sparsify.exporters.networks import torch_network
 
 
 def test_threads_are_set_during_the_call_only():
