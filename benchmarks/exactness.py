@@ -36,7 +36,7 @@ _ROUNDING = {torch.float32: 3e-7, torch.float64: 1e-15}
 _TRAJECTORY = {torch.float32: 1e-4, torch.float64: 1e-11}
 
 
-def soft_threshold(v: Array, limit: float) -> Array:
+def reference_soft_threshold(v: Array, limit: float) -> Array:
     """`argmin_w ½‖w − v‖² + limit·‖w‖₁`."""
     return np.sign(v) * np.maximum(np.abs(v) - limit, 0.0)
 
@@ -48,7 +48,7 @@ def group_threshold(v: Array, limit: float, dims: tuple[int, ...]) -> Array:
     return v * np.maximum(1 - limit * root / np.maximum(norm, np.finfo(float).tiny), 0.0)
 
 
-def quantile(values: Array, sparsity: float) -> float:
+def reference_quantile(values: Array, sparsity: float) -> float:
     """The smallest value that a share of all values does not exceed."""
     rank = max(round(sparsity * values.size), 1)
     return float(np.sort(values, axis=None)[rank - 1])
@@ -89,8 +89,8 @@ class Reference:
         self.dual = self.dual - self._update(gradient)
         due = self.steps % EVERY == 0
         if self.rule == "quantile" and (due or self.steps == 1):
-            self.lam = quantile(np.abs(self.dual), SPARSITY)
-        weights = soft_threshold(self.dual, self.lam)
+            self.lam = reference_quantile(np.abs(self.dual), SPARSITY)
+        weights = reference_soft_threshold(self.dual, self.lam)
         if self.rule == "adaptive" and due:
             gap = SPARSITY - float(np.mean(weights == 0))
             factor = 1 + abs(gap)
@@ -141,7 +141,7 @@ def _prox(kind: str, dtype: torch.dtype, *, size: int, device: str) -> Row:
             dual = _numpy(optimizer.state[weight]["dual"])
             # λ in the type of the dual, rounded down: the same weights vanish.
             lam = _rounded_down(optimizer.lam, optimizer.state[weight]["dual"].dtype)
-            exact = soft_threshold(dual, lam)
+            exact = reference_soft_threshold(dual, lam)
             expected = _numpy(torch.from_numpy(exact).to(dtype))
             ours = _numpy(weight)
             wrong += int(((ours == 0) != (expected == 0)).sum())
@@ -203,7 +203,8 @@ def _quantiles(dtype: torch.dtype, ties: bool, *, size: int, device: str) -> Row
     magnitudes = np.abs(_numpy(values))
     shares = (0.001, 0.1, 0.5, 0.9, 0.99, 0.999)
     wrong = sum(
-        float(optimizer.lambda_for(share)) != quantile(magnitudes, share) for share in shares
+        float(optimizer.lambda_for(share)) != reference_quantile(magnitudes, share)
+        for share in shares
     )
     return _verdict(wrong, 0.0, 0.0)
 

@@ -32,7 +32,7 @@ STEPS = 200
 BATCH = 64
 
 
-def write_manifest(folder: Path, utterances: int, suffix: str) -> Path:
+def generate_manifest(folder: Path, utterances: int, suffix: str) -> Path:
     """Generates a manifest and the files that it names."""
     rng = np.random.default_rng(0)
     (folder / "wav").mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ def measure(utterances: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         for suffix in (".jsonl", ".csv"):
-            path = write_manifest(Path(folder), utterances, suffix)
+            path = generate_manifest(Path(folder), utterances, suffix)
             command = [sys.executable, "-P", "-m", "sparsify.benchmarks.manifest"]
             found = subprocess.run(
                 [*command, "--measure", str(path)], check=True, stdout=subprocess.PIPE, text=True

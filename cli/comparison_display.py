@@ -53,11 +53,11 @@ def comparison_display(console: Console, title: str) -> Iterator[Watch]:
     if console.quiet:
         yield ignore
     elif console.is_terminal:
-        display = LiveDisplay(console, title)
+        display = LiveComparison(console, title)
         with display.progress:
             yield display.watch
     else:
-        yield PlainDisplay(console).watch
+        yield PlainComparison(console).watch
 
 
 class Events:
@@ -79,7 +79,7 @@ class Events:
             self.told[name] = state
 
 
-class PlainDisplay:
+class PlainComparison:
     """Events, and now and then where every run stands."""
 
     def __init__(self, console: Console) -> None:
@@ -97,7 +97,7 @@ class PlainDisplay:
                     self.console.print(f"{run.cell.name}: {_figures(run)}", markup=False)
 
 
-class LiveDisplay:
+class LiveComparison:
     """Events above a bar for all steps of all runs, and one for each run at work."""
 
     def __init__(self, console: Console, title: str) -> None:

@@ -15,7 +15,9 @@ from sparsify.errors import SparsifyError, did_you_mean
 
 DENSE = "dense"
 """The layout that stores zeros like all other weights; every format that is written has it."""
-_LAYOUTS = {DENSE: "stores the zeros", "bitmask": "stores one bit for each"}
+BITMASK = "bitmask"
+"""The layout of safetensors in which a zero takes one bit."""
+_ABOUT_LAYOUTS = {DENSE: "stores the zeros", BITMASK: "stores one bit for each"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ FORMATS: tuple[Format, ...] = (
         (".safetensors",),
         "sparsify.exporters.safetensors:SafetensorsExporter",
         "loads in anything",
-        layouts=(DENSE, "bitmask"),
+        layouts=(DENSE, BITMASK),
     ),
     Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
     Format(
@@ -143,7 +145,7 @@ def about_layouts() -> str:
     for layout in layouts():
         having = [each.name for each in written() if layout in each.layouts]
         only = "" if len(having) == len(written()) else f" ({', '.join(having)} only)"
-        parts.append(f"{layout}{only} {_LAYOUTS.get(layout, '')}".strip())
+        parts.append(f"{layout}{only} {_ABOUT_LAYOUTS.get(layout, '')}".strip())
     return f"{'; '.join(parts)}."
 
 

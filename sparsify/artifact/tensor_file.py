@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsify.artifact import bitmask
+from sparsify.artifact.formats import BITMASK
 from sparsify.artifact.plain import damaged, plain
 from sparsify.artifact.seals import is_intact, seal, tensor_entries
 from sparsify.artifact.weights import Weights
@@ -40,7 +41,7 @@ class Packing:
         return [part.name for part in fields(self.packed)]
 
 
-PACKINGS = {"bitmask": Packing(bitmask.Packed, bitmask.pack, bitmask.unpack)}
+PACKINGS = {BITMASK: Packing(bitmask.Packed, bitmask.pack, bitmask.unpack)}
 """The layouts besides the dense one."""
 
 

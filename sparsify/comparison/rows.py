@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.formats import BITMASK, STORE
 from sparsify.artifact.saving import copy_artifact
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
@@ -127,8 +128,8 @@ def _evaluation(file: Path) -> dict[str, Any]:
 def _sizes(artifact: Artifact) -> dict[str, int]:
     """Bytes of the model file as it is, zipped, and in the bitmask layout."""
     with TemporaryDirectory() as folder:
-        packed = Path(folder) / "bitmask.safetensors"
-        copy_artifact(artifact, packed, "bitmask")
+        packed = Path(folder) / f"packed{STORE.suffixes[0]}"
+        copy_artifact(artifact, packed, BITMASK)
         return {
             "bytes": size_bytes(artifact.path),
             "zipped_bytes": zipped_bytes(artifact.path),

@@ -84,7 +84,7 @@ class Summary(Validated):
     average: Average | None = None
 
 
-class Machine(_Document):
+class LatencyMachine(_Document):
     """Where latencies were measured."""
 
     cpu: str
@@ -102,7 +102,7 @@ class LatencyRow(_Document):
 class LatencyFile(_Document):
     """The file of latencies in a run directory."""
 
-    machine: Machine
+    machine: LatencyMachine
     rows: list[LatencyRow]
 
 

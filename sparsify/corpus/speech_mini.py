@@ -51,7 +51,7 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """A folder of the set: which speakers, and the seed if their speech is corrupted."""
 
     name: str
@@ -59,7 +59,11 @@ class Part:
     seed: tuple[int, ...] | None = None
 
 
-PARTS = (Part("train", "train"), Part("test", "test"), Part("test_noisy", "test", (762, 22, 1)))
+SUBSETS = (
+    Subset("train", "train"),
+    Subset("test", "test"),
+    Subset("test_noisy", "test", (762, 22, 1)),
+)
 
 
 def speakers() -> list[Speaker]:
@@ -89,7 +93,7 @@ def build(
         track: Shows progress.
 
     Returns:
-        Number of utterances of each part.
+        Number of utterances of each subset.
 
     Raises:
         SparsifyError: The source lacks an utterance or is another version, or the output exists or
@@ -103,7 +107,10 @@ def build(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        counts = {part.name: _build_part(part, source, temporary, chosen, track) for part in PARTS}
+        counts = {
+            subset.name: _build_subset(subset, source, temporary, chosen, track)
+            for subset in SUBSETS
+        }
         (temporary / TRIALS_FILE).write_text(trial_list(), "utf-8")
         _write_speakers(temporary / SPEAKERS_FILE, chosen)
         temporary.rename(output)
@@ -114,13 +121,15 @@ def build(
     return counts
 
 
-def _build_part(part: Part, source: Path, output: Path, chosen: list[Speaker], track: Track) -> int:
-    of_split = sorted((s for s in chosen if s.split == part.split), key=lambda s: s.speaker)
+def _build_subset(
+    subset: Subset, source: Path, output: Path, chosen: list[Speaker], track: Track
+) -> int:
+    of_split = sorted((s for s in chosen if s.split == subset.split), key=lambda s: s.speaker)
     names = [(speaker.speaker, name) for speaker in of_split for name in speaker.utterances]
-    rng = None if part.seed is None else np.random.default_rng(part.seed)
-    for speaker, name in track(names, f"Building {part.name}", len(names)):
+    rng = None if subset.seed is None else np.random.default_rng(subset.seed)
+    for speaker, name in track(names, f"Building {subset.name}", len(names)):
         samples, _ = sf.read(_source_file(source, speaker, name), dtype="float32")
-        folder = output / part.name / speaker
+        folder = output / subset.name / speaker
         folder.mkdir(parents=True, exist_ok=True)
         sf.write(
             folder / f"{name}.ogg",

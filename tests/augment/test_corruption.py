@@ -6,7 +6,7 @@ import soundfile as sf
 from scipy.signal import welch
 
 from sparsify.augment.corruption import corrupt, corrupt_utterance
-from sparsify.corpus.speech_mini import PARTS, speakers
+from sparsify.corpus.speech_mini import SUBSETS, speakers
 
 RATE = 16000
 
@@ -83,7 +83,7 @@ def test_the_noisy_set_is_the_corrupted_clean_one(speech_mini):
     One generator makes all of the noise, so that a single wrong draw or length spoils all that
     follows. Of most speakers only the draws are repeated.
     """
-    rng, wrong = np.random.default_rng(PARTS[2].seed), np.random.default_rng(0)
+    rng, wrong = np.random.default_rng(SUBSETS[2].seed), np.random.default_rng(0)
     chosen = sorted((s for s in speakers() if s.split == "test"), key=lambda s: s.speaker)
     right, chance = [], []
     for number, speaker in enumerate(chosen):

@@ -10,7 +10,7 @@ import torch
 
 from sparsify import LinBreg
 from sparsify.benchmarks import device_check, exactness, throughput, timing
-from sparsify.benchmarks.device_check import PARTS, Part, check, main
+from sparsify.benchmarks.device_check import PARTS, CheckPart, check_device, main
 from sparsify.benchmarks.device_part import Setting, attempt, goal
 from sparsify.benchmarks.timing import Marks, activity_of, paired_ratio, waits
 
@@ -56,7 +56,7 @@ def checked(forks, tmp_path_factory):
     output, sleeper = folder / "results.json", folder / "sleeper"
     # Of ten minutes the part that hangs gets six seconds, in which it is sure to have started.
     weights = {"looks": 5, "raises": 5, "dies": 5, "fails": 5, "skips": 5, "hangs": 4}
-    bad = [Part(name, f"bad_parts:{name}", weight) for name, weight in weights.items()]
+    bad = [CheckPart(name, f"bad_parts:{name}", weight) for name, weight in weights.items()]
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"PYTHONPATH": path, "SEEN": output, "SLEEPER": sleeper}.items():
@@ -64,7 +64,9 @@ def checked(forks, tmp_path_factory):
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("SPARSIFY_SPEECH_MINI", raising=False)
         parts = [*bad[1:], *REAL[:1], bad[0], *REAL[1:]]
-        well = check(output, "cpu", toy=False, minutes=10, parts=parts, command="the command")
+        well = check_device(
+            output, "cpu", toy=False, minutes=10, parts=parts, command="the command"
+        )
     content = json.loads(output.read_text())
     return well, content, {part["name"]: part for part in content["parts"]}, sleeper
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sparsify.cli.comparison_display import LiveDisplay, comparison_display
+from sparsify.cli.comparison_display import LiveComparison, comparison_display
 from sparsify.comparison.cells import grid
 from sparsify.comparison.runner import Progress
 
@@ -35,7 +35,7 @@ def console(width, *, terminal):
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_names_and_times_are_whole_in_terminals_of_any_width(runs, width):
     screen = console(width, terminal=True)
-    display = LiveDisplay(screen, "all runs")
+    display = LiveComparison(screen, "all runs")
     display.watch(runs)
     screen.file.truncate(0)
     screen.print(display.progress.get_renderable())
