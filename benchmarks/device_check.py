@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from os import killpg
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.training.devices import Device
 
 MODULE = "sparsify.benchmarks.device_check"
 _CHILD = "sparsify.benchmarks.device_part"
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class CheckPart:
     """A part of the check.
 
     Attributes:
@@ -57,22 +58,22 @@ class Part:
 
 
 PARTS = (
-    Part("optimizer step", "sparsify.benchmarks.optimizer_step:device_rows", 75),
-    Part("exactness", "sparsify.benchmarks.exactness:device_rows", 50),
-    Part("throughput", "sparsify.benchmarks.throughput:device_rows", 120),
-    Part("compiled throughput", "sparsify.benchmarks.throughput:compiled_rows", 100),
-    Part("training to 90 %", "sparsify.benchmarks.device_training:device_rows", 70),
-    Part("fp16", "sparsify.benchmarks.device_training:fp16_rows", 60),
+    CheckPart("optimizer step", "sparsify.benchmarks.optimizer_step:device_rows", 75),
+    CheckPart("exactness", "sparsify.benchmarks.exactness:device_rows", 50),
+    CheckPart("throughput", "sparsify.benchmarks.throughput:device_rows", 120),
+    CheckPart("compiled throughput", "sparsify.benchmarks.throughput:compiled_rows", 100),
+    CheckPart("training to 90 %", "sparsify.benchmarks.device_training:device_rows", 70),
+    CheckPart("fp16", "sparsify.benchmarks.device_training:fp16_rows", 60),
 )
 
 
-def check(
+def check_device(
     output: Path,
-    device: str,
+    device: Device,
     *,
     toy: bool,
     minutes: float,
-    parts: Sequence[Part] = PARTS,
+    parts: Sequence[CheckPart] = PARTS,
     command: str = "",
 ) -> bool:
     """Runs the parts; whether all went well.
@@ -92,7 +93,7 @@ def check(
     deadline = time.monotonic() + 60 * minutes - _RESERVE
     content: Row = {"command": command, "minutes": minutes, "complete": False}
     seconds = min(_MACHINE_SECONDS, deadline - time.monotonic())
-    found = run_part(Part("machine", f"{_CHILD}:machine", 0), seconds, [])
+    found = run_part(CheckPart("machine", f"{_CHILD}:machine", 0), seconds, [])
     if not found["rows"]:
         raise SparsifyError(f"torch does not start on this machine: {found['reason']}")
     machine = found["rows"][0]
@@ -114,7 +115,7 @@ def check(
     return all(part["status"] in ("ok", "skipped") for part in content["parts"])
 
 
-def run_part(part: Part, limit: float, arguments: Sequence[str]) -> Row:
+def run_part(part: CheckPart, limit: float, arguments: Sequence[str]) -> Row:
     """Runs a part in a process of its own.
 
     Returns:
@@ -212,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=f"python -m {MODULE}", description="What only a GPU can tell, in eight minutes."
     )
     parser.add_argument("--output", type=Path, required=True, help="write the results here as JSON")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=get_args(Device), default="auto")
     parser.add_argument("--toy", action="store_true", help="as small as possible, as on a CPU")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything (default: 8)")
     parser.add_argument("--part", choices=[part.name for part in PARTS], help="this one alone")
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--minutes must be positive: {options.minutes}")
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        went_well = check(
+        went_well = check_device(
             options.output,
             options.device,
             toy=options.toy,

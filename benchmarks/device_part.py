@@ -21,6 +21,7 @@ from sparsify.audio.parallel import available_cores
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import ModelSection
+from sparsify.training.devices import Device
 
 Row = dict[str, Any]
 
@@ -48,7 +49,7 @@ class Setting:
         toy: Whether everything is as small as possible: what comes out shows only that it works.
     """
 
-    device: str
+    device: Device
     toy: bool = False
 
     @property
@@ -62,7 +63,7 @@ class Setting:
         return ModelSection(name=architecture, options=toy if self.toy else {})
 
 
-Part = Callable[[Setting], Iterator[Row]]
+PartFunction = Callable[[Setting], Iterator[Row]]
 
 
 def attempt(head: Mapping[str, Any], measure: Callable[[], Row]) -> Row:
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args(arguments)
     module, _, function = options.part.partition(":")
-    part: Part = getattr(importlib.import_module(module), function)
+    part: PartFunction = getattr(importlib.import_module(module), function)
     with options.rows.open("a", encoding="utf-8") as file:
         for row in part(Setting(options.device, options.toy)):
             file.write(to_json({"status": "ok"} | row) + "\n")

@@ -36,6 +36,7 @@ from sparsify.comparison.results import read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
 from sparsify.report.page import REPORT_FILE, write_report
+from sparsify.training.devices import Device
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ def compare_command(
     *,
     output: Path,
     jobs: int | None,
-    device: str,
+    device: Device,
     measure_latency: bool,
     gates: Sequence[Gate],
     trust: bool,
@@ -167,7 +168,7 @@ def compare_command(
     check_results(results, gates)
 
 
-def _default_jobs(runs: int, device: str) -> int:
+def _default_jobs(runs: int, device: Device) -> int:
     """Small networks gain little from a second core, and processes share nothing."""
     gpus = [] if device == "cpu" else visible_gpus()
     return max(1, min(runs, len(gpus) or available_cores() // 2))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from sparsify.cli.recipe_options import described_recipe
 from sparsify.comparison.cells import Cell, Scalar, grid
 from sparsify.comparison.plan import (
@@ -154,8 +152,6 @@ def _value(part: str, text: str) -> Scalar:
 def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ...]:
     """Those of the comparison so far, and new ones, which replace others of the same name."""
     trials, root = given["trial_list"], given["audio_root"]
-    if (trials is None) != (root is None):
-        raise click.UsageError("--trials and --audio-root belong together.")
     parts = [("test", str(trials), str(root))] if trials else []
     for text in given["tests"]:
         name, equals, rest = text.partition("=")

@@ -130,8 +130,6 @@ def inspect_command(
     for name, flag in FOR_SENSITIVITY.items():
         if not sensitive and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{flag} has a meaning only with --sensitivity.")
-    if (trial_list is None) != (audio_root is None):
-        raise click.UsageError("--trials and --audio-root belong together.")
     if report:
         check_writable(report)
     if sort == BY_SENSITIVITY and not sensitive:

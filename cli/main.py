@@ -66,7 +66,7 @@ class BadInputError(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command (and with it torch) only when that command runs."""
+    """A group that imports a command, and with it torch, when that is run or asked for help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the work they do."""

@@ -9,12 +9,13 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from sparsify.artifact.formats import kinds_of_models
 from sparsify.cli.display import configure_logging, console
+from sparsify.training.devices import Device
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -25,7 +26,7 @@ threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True
 )
 trust_option = click.option(
     "--trust",
@@ -81,13 +82,13 @@ def output_option(what: str, default: str | None = None, metavar: str = "PATH") 
 
 
 def trial_options(*, required: bool = False, about: str = "") -> Decorator:
-    """`--trials` and `--audio-root`.
+    """`--trials` and `--audio-root`, both or none.
 
     Args:
         required: Whether they must be given.
         about: Begins their help.
     """
-    trials = click.option(
+    trials_option = click.option(
         "--trials",
         "trial_list",
         type=PATH,
@@ -96,7 +97,7 @@ def trial_options(*, required: bool = False, about: str = "") -> Decorator:
         help=f"{about}Trial list of lines '1|0 enrolment test' or 'enrolment test"
         " 1|0|target|nontarget'.",
     )
-    audio_root = click.option(
+    audio_root_option = click.option(
         "--audio-root",
         type=PATH,
         required=required,
@@ -104,7 +105,17 @@ def trial_options(*, required: bool = False, about: str = "") -> Decorator:
         help=f"{about}Folder that the names in the trial list start from; they may lack their"
         " extension.",
     )
-    return lambda command: trials(audio_root(command))
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def checked(*, trial_list: Path | None, audio_root: Path | None, **others: Any) -> Any:
+            if (trial_list is None) != (audio_root is None):
+                raise click.UsageError("--trials and --audio-root belong together.")
+            return command(trial_list=trial_list, audio_root=audio_root, **others)
+
+        return trials_option(audio_root_option(checked))
+
+    return decorate
 
 
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sparsify.models import toolkits
 from sparsify.models.registry import model_names
 from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
 from sparsify.training.data import SYNTHETIC
@@ -34,8 +35,8 @@ _OPTIONS = (
     click.option(
         "--init-from",
         metavar="PATH",
-        help="Start from a run directory, an artifact, a WeSpeaker or SpeechBrain model or a state"
-        " dict; network and front end are its own.",
+        help="Start from a run directory, an artifact, a state dict or a model"
+        f" of {toolkits.names()}; network and front end are its own.",
     ),
     click.option(
         "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."

@@ -20,6 +20,7 @@ from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 from sparsify.methods.registry import resolve
 from sparsify.models.registry import names_code
+from sparsify.training.devices import Device
 from sparsify.training.run_directory import RunDirectory
 
 RUNS = "runs"
@@ -58,7 +59,7 @@ def evaluated(plan: Plan, cell: Cell, output: Path) -> list[str] | None:
 
 
 def missing_commands(
-    plan: Plan, cell: Cell, output: Path, device: str, *, trust: bool = False
+    plan: Plan, cell: Cell, output: Path, device: Device, *, trust: bool = False
 ) -> Iterator[Command]:
     """The commands of a run that have left no file yet, in their order."""
     run = RunDirectory(output / RUNS / cell.name)

@@ -22,6 +22,7 @@ from sparsify.comparison.tuning import fatal_failures, tuned_plan, tuning_plan, 
 from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 from sparsify.progress import Track, silent
+from sparsify.training.devices import Device
 
 Display = Callable[[str], AbstractContextManager[Watch]]
 """Begins to show trainings, under a title, to whoever watches."""
@@ -32,7 +33,7 @@ def compare(
     output: Path,
     *,
     jobs: int,
-    device: str = "auto",
+    device: Device = "auto",
     measure_latency: bool = False,
     trust: bool = False,
     display: Display = lambda _: nullcontext(ignore),

@@ -37,6 +37,7 @@ from sparsify.comparison.plan import Plan
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone
+from sparsify.training.devices import Device
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def carry_out(
     output: Path,
     *,
     jobs: int,
-    device: str = "auto",
+    device: Device = "auto",
     measure_latency: bool = False,
     trust: bool = False,
     watch: Watch = ignore,

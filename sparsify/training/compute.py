@@ -16,6 +16,7 @@ from torch import nn
 
 from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
+from sparsify.training.devices import Device
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Compute:
 
 
 def choose_compute(
-    device: Literal["auto", "cpu", "cuda"],
+    device: Device,
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     local_rank: int = 0,
 ) -> Compute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.batches import Batch, crop_samples
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
+from sparsify.training.devices import Device
 from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
 from sparsify.training.starting_network import start_of
@@ -32,7 +33,7 @@ _MOST_FILES = 5000  # seconds even on a slow network drive
 def preview(
     recipe: ResolvedRecipe,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     strict: bool = False,
     trust: bool = False,
     track: Track = silent,

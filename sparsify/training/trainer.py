@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from sparsify.training.batches import Batch, training_batches
 from sparsify.training.checkpoints import fitting
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
+from sparsify.training.devices import Device
 from sparsify.training.distributed import processes
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
@@ -64,7 +64,7 @@ def train(
     recipe: Recipe,
     output: str | Path,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     resume: bool = False,
     accept_changes: bool = False,
     strict: bool = False,
