@@ -5,7 +5,6 @@ An `Embedder` maps the features of one utterance `(T, bins)` to its embedding `(
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from sparsify.artifact.provenance import MEAN, is_ours
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
+from sparsify.files import content_digest
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
 from sparsify.verification.embedding import Embedder
@@ -45,8 +45,7 @@ class SpeakerModel:
         known = self.artifact.metadata.get("source_digest") if self.artifact.architecture else None
         if known:
             return known
-        with self.artifact.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return content_digest(self.artifact.path)
 
     @property
     def embedding_mean(self) -> NDArray[np.float64] | None:

@@ -243,5 +243,19 @@ def zipped_bytes(path: Path) -> int:
     return size + len(compressor.flush())
 
 
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal.
+
+    Of a folder, that of a list of its files, one a line: its digest, two spaces and its path within
+    the folder; in the order of the paths.
+    """
+    if path.is_dir():
+        lines = [f"{content_digest(f)}  {f.relative_to(path).as_posix()}\n" for f in _files(path)]
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _files(path: Path) -> list[Path]:
+    """A file, or all files in a folder in the order of their paths."""
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]

@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from sparsify.errors import SparsifyError
 from sparsify.files import (
     check_writable,
     clear_temporaries,
+    content_digest,
     holds_alone,
     locked,
     replacing,
@@ -152,6 +154,16 @@ def test_zipped_bytes_is_the_size_of_a_deflated_file(tmp_path, size):
     path = tmp_path / "file"
     path.write_bytes(b"0123" * (size // 4) + bytes(size % 4))
     assert zipped_bytes(path) == len(zlib.compress(path.read_bytes()))
+
+
+def test_the_digest_of_a_folder_is_that_of_a_list_of_its_files(tmp_path):
+    (tmp_path / "weights").mkdir()
+    for name, content in (("weights/b", b"1"), ("weights/a", b"2"), ("graph", b"3")):
+        (tmp_path / name).write_bytes(content)
+    one, two, three = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2", b"3"))
+    listed = f"{three}  graph\n{two}  weights/a\n{one}  weights/b\n"
+    assert content_digest(tmp_path) == hashlib.sha256(listed.encode()).hexdigest()
+    assert content_digest(tmp_path / "graph") == three
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # PyTorch's about itself
             warnings.simplefilter("ignore")
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
-            tensors = _state_dict(path, content)
+            tensors = _state_dict(content)
             return _dense(tensors, stored)
     except pickle.UnpicklingError as error:
         # PyTorch goes on to advise how to switch off what protects from code.
@@ -102,7 +102,7 @@ def stored_bytes(path: Path) -> int:
     return unpacked
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+def _state_dict(content: Any) -> dict[str, Tensor]:
     for nesting in _NESTINGS:
         if isinstance(content, Mapping) and isinstance(content.get(nesting), Mapping):
             content = content[nesting]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,15 @@ def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
     assert embedding.shape == (24,)
     assert embedding.dtype == np.float32
     np.testing.assert_allclose(embedding, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_folder_that_is_not_ours_has_the_digest_of_its_files(artifacts, tmp_path):
+    model = load_speaker_model(artifacts["dense"])
+    foreign = replace(model.artifact, path=tmp_path, architecture=None)
+    (tmp_path / "weights").write_bytes(b"1")
+    before = replace(model, artifact=foreign).digest
+    (tmp_path / "weights").write_bytes(b"2")
+    assert replace(model, artifact=foreign).digest not in (before, model.digest)
 
 
 @pytest.mark.parametrize(
