@@ -23,11 +23,12 @@ from sparsify.benchmarks.timing import Marks, in_turns, median_ms, milliseconds
 from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.documents import to_json
 from sparsify.methods.bregman import AdaBregMethod, AdaBregOptions
-from sparsify.methods.registry import resolve
+from sparsify.methods.registry import ResolvedRecipe, resolve
 from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training.batches import Batch, CropBatches, training_batches
 from sparsify.training.compute import choose_compute
+from sparsify.training.devices import Device
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.meter import Meter
@@ -53,7 +54,7 @@ class Stepper:
             objective and backward), `clip`, `optimizer`, `end` and `log`.
     """
 
-    def __init__(self, recipe: Recipe, device: Any, speakers: int) -> None:
+    def __init__(self, recipe: Recipe, device: Device, speakers: int) -> None:
         compute = choose_compute(device, recipe.training.precision)
         self.recipe = recipe
         resolved = resolve(recipe)
@@ -98,7 +99,7 @@ def measure(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     # It also imports what only measurements of inference need.
     from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415
 
-    recipe = load_recipe("speech-mini", changes=changes)
+    recipe = resolve(load_recipe("speech-mini", changes=changes))
     choose_compute("cpu", "fp32")  # before the first parallel operation
     corpus, cache = synthetic_corpus(SPEAKERS, 4, seed=0)
     batches = CropBatches(corpus, cache, recipe)
@@ -154,10 +155,11 @@ def _on_features(changes: Mapping[str, Any], precision: str, compiled: bool) -> 
     return stepper
 
 
-def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]:
+def _parts(recipe: ResolvedRecipe, stepper: Stepper, step_ms: float) -> dict[str, float]:
     """The optimizer with and without the sparsity control, and its share of a whole training."""
-    method = stepper.learner.method
+    method, options = stepper.learner.method, recipe.options
     assert isinstance(method, AdaBregMethod)
+    assert isinstance(options, AdaBregOptions)
     optimizer = method.optimizer
     rule, idle = optimizer.lambda_rule, FixedLambda(0.0, every=10**9)
     controlled: list[float] = []
@@ -168,7 +170,6 @@ def _parts(recipe: Recipe, stepper: Stepper, step_ms: float) -> dict[str, float]
             times.extend(in_turns([optimizer.step], rule.every, "cpu")[0])
     control = max(float(np.mean(controlled) - np.mean(plain)), 0.0)
     calibration = median_ms(lambda: optimizer.lambda_for(0.9), "cpu")
-    options = AdaBregOptions.model_validate(recipe.methods["adabreg"])
     share = options.ramp * calibration + (options.landing - options.ramp) * control
     return {
         "optimizer_ms": round(float(np.mean(controlled)), 2),

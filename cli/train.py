@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -23,10 +23,11 @@ from sparsify.cli.recipe_options import described_recipe, recipe_options
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
+from sparsify.methods.bregman import SteeringRule
 from sparsify.methods.registry import ResolvedRecipe, method_names, option_names, resolve
 from sparsify.models.registry import require_trust
-from sparsify.recipe.recipe import Recipe
 from sparsify.report.page import REPORT_FILE, write_report
+from sparsify.training.devices import Device
 from sparsify.training.distributed import Joined
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
@@ -52,7 +53,7 @@ Examples:
 )
 @click.option(
     "--lambda-rule",
-    type=click.Choice(["adaptive", "quantile", "smoothed", "fixed"]),
+    type=click.Choice(get_args(SteeringRule)),
     help="How λ is steered (Bregman methods).",
 )
 @click.option("--seed", type=int, help="Seed of everything random.")
@@ -78,7 +79,7 @@ def train_command(
     resume: bool,
     accept_changes: bool,
     strict: bool,
-    device: Literal["auto", "cpu", "cuda"],
+    device: Device,
     trust: bool,
     dry_run: bool,
     as_json: bool,
@@ -100,12 +101,11 @@ def train_command(
             recipe = _resolve(given, trust)
         if dry_run:
             if together.main:
-                resolved = resolve(recipe)
                 if not resume:
                     RunDirectory(output).check_free()
-                foreseen = preview(resolved, device=device, strict=strict, trust=trust, track=track)
-                content = {"recipe": resolved.model_dump(mode="json"), **foreseen}
-                emit_json(content) if as_json else show_preview(out, resolved, foreseen)
+                foreseen = preview(recipe, device=device, strict=strict, trust=trust, track=track)
+                content = {"recipe": recipe.model_dump(mode="json"), **foreseen}
+                emit_json(content) if as_json else show_preview(out, recipe, foreseen)
             return
         finished = together.from_main(RunDirectory(output).complete) if resume else None
         if finished is not None:
@@ -153,15 +153,15 @@ def _check_lambda_rule(method: str) -> None:
         )
 
 
-def _resumed(output: Path, given: dict[str, Any], trust: bool) -> Recipe:
+def _resumed(output: Path, given: dict[str, Any], trust: bool) -> ResolvedRecipe:
     """The saved recipe; options given again must agree with it."""
-    saved = RunDirectory(output).saved_recipe()
+    saved = resolve(RunDirectory(output).saved_recipe())
     context = click.get_current_context()
     # A run that several processes began has a micro-batch for each, whatever was given.
     pieces = saved.training.micro_batches
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in given):
         require_trust(saved.model.name, f"'{output}'", trust=trust)
-    elif _resolve(given, trust).in_pieces(pieces) != resolve(saved):
+    elif _resolve(given, trust).in_pieces(pieces) != saved:
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"

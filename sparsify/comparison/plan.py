@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -76,24 +75,12 @@ class Plan(Section):
     tunings: tuple[Tuning, ...] = ()
     commands: tuple[str, ...] = ()
 
-    @cached_property
-    def _resolved(self) -> dict[Cell, tuple[Recipe, ResolvedRecipe]]:
-        """The recipes of runs so far, and what they come from; copies of the plan share them."""
-        return {}
-
     def recipe_of(self, cell: Cell) -> ResolvedRecipe:
-        """The recipe of one run, whose options are validated when it is first asked for.
+        """The recipe of one run.
 
         Raises:
             SparsifyError: The method is unknown, or its options do not fit or serve the target.
         """
-        shared, found = self._resolved.get(cell, (None, None))
-        if found is None or shared is not self.recipe:
-            found = resolve(self._recipe_of(cell))
-            self._resolved[cell] = self.recipe, found
-        return found
-
-    def _recipe_of(self, cell: Cell) -> Recipe:
         target, method = cell.target_sparsity, cell.method
         options = {**self.recipe.methods.get(method, {}), **dict(cell.options)}
         own: dict[str, object] = {
@@ -101,9 +88,9 @@ class Plan(Section):
             "seed": cell.seed,
             "methods": {method: options} if options else {},
         }
-        return self.recipe.model_copy(
-            update=own if target is None else own | {"target_sparsity": target}
-        )
+        if target is not None:
+            own["target_sparsity"] = target
+        return resolve(self.recipe.model_copy(update=own))
 
     def trials_of(self, tuning: Tuning) -> dict[Scalar, Cell]:
         """The runs that a value is chosen from: the method's first run, with each value."""

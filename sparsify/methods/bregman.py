@@ -26,6 +26,7 @@ from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
 from sparsify.sparsity.table import sparsity_table
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+SteeringRule = Literal["adaptive", "quantile", "smoothed", "fixed"]
 
 
 class BregmanOptions(Section):
@@ -71,7 +72,7 @@ class SteeredOptions(BregmanOptions):
 
     ramp: Fraction = 0.1
     ramp_power: float = Field(default=3.0, gt=0)
-    lambda_rule: Literal["adaptive", "quantile", "smoothed", "fixed"] = "quantile"
+    lambda_rule: SteeringRule = "quantile"
     lambda_value: float | None = Field(default=None, ge=0)
     alpha: float = Field(default=1.0, gt=0)
     damping: float = Field(default=1.0, gt=0, le=1)

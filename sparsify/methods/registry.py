@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -75,6 +76,16 @@ class ResolvedRecipe(Recipe):
     """
 
     options: Section = Field(exclude=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, but not of what the options belong to.
+
+        Raises:
+            ValueError: Those change: change the recipe before it is resolved.
+        """
+        if fixed := {"method", "methods", "target_sparsity", "options"} & (update or {}).keys():
+            raise ValueError(f"resolved already, so that {min(fixed)} stays: change it before")
+        return super().model_copy(update=update, deep=deep)
 
 
 def resolve(recipe: Recipe) -> ResolvedRecipe:

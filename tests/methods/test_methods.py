@@ -283,3 +283,10 @@ def test_a_sparse_start_leaves_narrow_layers_what_the_allocation_gives_them(allo
     # Of 9800 weights 98: in proportion to 200 and 9600, or to 10 + 20 and 20 + 480.
     kept = [int(layer.weight.count_nonzero()) for layer in network]
     assert kept == [narrow, 98 - narrow]
+
+
+def test_a_resolved_recipe_keeps_the_method_of_its_options():
+    recipe = resolve(load_recipe("quickstart"))
+    with pytest.raises(ValueError, match="method stays"):
+        recipe.model_copy(update={"method": "gmp"})
+    assert recipe.in_pieces(3).options == recipe.options
