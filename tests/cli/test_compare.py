@@ -313,7 +313,7 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused, m
     made.clear()
     result = compare(*arguments[:-1], tmp_path / "right", "--init-from", model, "--json")
     assert result.exit_code == 0, result.output
-    assert made == {"ecapa-tdnn": 1, "methods.gmp": 1}
+    assert made["ecapa-tdnn"] == 1
     assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
 
 
