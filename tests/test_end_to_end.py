@@ -12,7 +12,7 @@ from sparsify.verification.trials import read_trials
 
 SETTINGS = {
     "model.options": "{channels: 16, aggregation_channels: 48, embedding_dim: 32}",
-    "training.steps": 120,
+    "training.steps": 180,
     "training.batch_size": 16,
     "training.workers": 0,
     "training.compile": "false",
