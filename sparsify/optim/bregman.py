@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.optim import fused as compiled
+from sparsify.optim import compiled
 from sparsify.optim.dual_optimizer import DualOptimizer, LambdaChange, revive
 from sparsify.optim.lambda_rules import LambdaRule
 from sparsify.optim.regularizers import L1, Tensors, soft_threshold
@@ -32,7 +32,7 @@ class BregmanOptimizer(DualOptimizer):
     measured, and λ is set for the next step (adaptive rule).
 
     The arithmetic exists twice: readable, for a batch of tensors at once (`_updates`, `_move`,
-    `_follow`), and in C, in one pass over memory (`fused`).
+    `_follow`), and in C, in one pass over memory (`compiled`).
     """
 
     _CONTROL: ClassVar[tuple[str, ...]] = (*DualOptimizer._CONTROL, "_fused")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsify.optim.fused import dual_histogram
+from sparsify.optim.compiled import dual_histogram
 from sparsify.optim.regularizers import L1, Regularizer
 from sparsify.optim.selection import (
     Bins,

@@ -27,7 +27,7 @@ typedef struct {
     int64_t size;
 } Slot;
 
-/* What the tensors of a parameter group share: `fused.py` takes these names, and fills each with what the
+/* What the tensors of a parameter group share: `compiled.py` takes these names, and fills each with what the
  * group has under that name. `limit`, of the soft threshold, is negative where weights do not follow
  * their duals in this pass. */
 typedef struct {

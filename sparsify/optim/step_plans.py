@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.optim.fused import Table
+from sparsify.optim.compiled import Table
 from sparsify.optim.sharding import is_dtensor
 from sparsify.optim.state import Slot
 

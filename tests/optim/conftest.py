@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sparsify import L1, FixedLambda, LinBreg
-from sparsify.optim import fused
+from sparsify.optim.compiled import fits
 
 
 @pytest.fixture(params=["readable", "compiled"])
@@ -24,7 +24,7 @@ def readable():
 @pytest.fixture
 def compiled():
     """The way of the C code."""
-    if not fused.fits(torch.zeros(1)):
+    if not fits(torch.zeros(1)):
         pytest.skip("needs a C compiler")
     return {"fused": True}
 

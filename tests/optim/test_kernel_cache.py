@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsify.optim import fused, kernel_cache
+from sparsify.optim import kernel_cache
+from sparsify.optim.compiled import _library, fits
 
 CODE = ("answer", "int answer(void) { return 42; }", ["-shared", "-fPIC"])
 
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compil
 def home(monkeypatch, tmp_path):
     """An empty cache of the user's, and nothing remembered of another one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    for cached in (kernel_cache._folder, fused._library):
+    for cached in (kernel_cache._folder, _library):
         cached.cache_clear()
     yield tmp_path / "home" / "sparsify"
-    for cached in (kernel_cache._folder, fused._library):
+    for cached in (kernel_cache._folder, _library):
         cached.cache_clear()
 
 
@@ -182,7 +183,7 @@ def test_without_any_folder_the_steps_are_plain(home, monkeypatch, caplog):
     home.parent.touch()
     monkeypatch.setattr(kernel_cache.tempfile, "mkdtemp", nowhere)
     with caplog.at_level(logging.WARNING):
-        assert not fused.fits(torch.zeros(1))
+        assert not fits(torch.zeros(1))
     assert "steps are slower" in caplog.text
 
 
@@ -207,14 +208,14 @@ def test_an_empty_compiler_is_none_given(monkeypatch, compiler):
 def test_a_compiler_that_is_none_is_logged_and_no_crash(monkeypatch, caplog, compiler):
     monkeypatch.setenv("CC", compiler)
     with caplog.at_level(logging.WARNING):
-        assert not fused.fits(torch.zeros(1))
+        assert not fits(torch.zeros(1))
     assert caplog.text.count("steps are slower, their C code cannot be had") == 1
 
 
 def test_code_without_the_functions_is_logged_and_no_crash(monkeypatch, caplog):
     other = kernel_cache.library(*CODE)
     monkeypatch.setattr(kernel_cache, "library", lambda *_: other)
-    assert not fused.fits(torch.zeros(1))
+    assert not fits(torch.zeros(1))
     assert "steps are slower" in caplog.text
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.optim import fused
+from sparsify.optim.compiled import dual_histogram, fits
 from sparsify.optim.selection import Thresholds, order_statistic, scaled, threshold_histogram
 
 VALUES = st.lists(
@@ -49,9 +49,9 @@ def test_compiled_histogram_equals_the_torch_one(dtype, scale):
     generator = torch.Generator().manual_seed(0)
     duals = [torch.randn(n, generator=generator, dtype=dtype) for n in (1, 63, 64, 100_000)]
     duals.append(torch.tensor([0.0, -0.0, 0.37, -0.37, float("inf")], dtype=dtype))
-    if not fused.fits(duals[0]):
+    if not fits(duals[0]):
         pytest.skip("needs a C compiler")
-    compiled = fused.dual_histogram(duals, scale)
+    compiled = dual_histogram(duals, scale)
     plain = threshold_histogram([Thresholds(scaled(d.abs(), scale), 1) for d in duals], dtype)
     seen = []
 

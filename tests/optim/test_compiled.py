@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sparsify import AdaBreg, LinBreg, QuantileLambda, parameter_groups
-from sparsify.optim import fused
+from sparsify.optim import compiled
 
 KINDS = [LinBreg, AdaBreg]
 
@@ -66,7 +66,7 @@ def test_odd_gradients_are_read_as_what_they_are(optimizer_of):
 
 
 def test_a_layout_that_the_c_code_cannot_step_is_logged(caplog, optimizer_of, random_step):
-    fused._log_slow.cache_clear()
+    compiled._log_slow.cache_clear()
     weight = nn.Parameter(torch.ones(6, 4).t())
     optimizer = optimizer_of(weight)
     with caplog.at_level(logging.WARNING):
@@ -80,7 +80,7 @@ def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(
 ):
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    fused._library.cache_clear()
+    compiled._library.cache_clear()
     try:
         model, plain = network(), network()
         with caplog.at_level(logging.WARNING):
@@ -91,4 +91,4 @@ def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(
         with pytest.raises(RuntimeError, match="C compiler"):
             train(model, AdaBreg(parameter_groups(model), lr=0.1, fused=True), 1)
     finally:
-        fused._library.cache_clear()
+        compiled._library.cache_clear()
