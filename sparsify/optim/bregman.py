@@ -22,6 +22,8 @@ from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import Slot, precise
 from sparsify.optim.step_plans import SlotBatch, StepPlan
 
+_NOT_IN_C = {"regularizer", "lambda_scale"}  # they are in the limit
+
 Moments = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -126,7 +128,7 @@ class BregmanOptimizer(DualOptimizer):
         if plan.table is not None:
             both = follow and self._shrinks(group)
             limit = float(self._lam) * group["lambda_scale"] if both else None
-            plan.table.step(gradients, group, self._gain(group), limit)
+            plan.table.step(gradients, self._hyper(group), limit)
             if follow and not both:
                 self._follow(group, plan)
             return
@@ -141,6 +143,11 @@ class BregmanOptimizer(DualOptimizer):
                 torch._foreach_sub_(batch.weights, updates, alpha=self._gain(group))
             if follow:
                 self._follow_batch(group, batch)
+
+    def _hyper(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Everything in a group that a step depends on, which the C code must know."""
+        own = {name: group[name] for name in self.defaults if name not in _NOT_IN_C}
+        return own | {"delta": self._gain(group)}
 
     def _follow(self, group: dict[str, Any], plan: StepPlan) -> None:
         """The weights from their duals; weights without one have moved already."""

@@ -34,15 +34,28 @@ _LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 _POINTERS = ("weight", "gradient", "dual", "mask", "first", "second", "steps")
 _ROW = np.dtype([*((name, np.uintp) for name in _POINTERS), ("size", np.int64)])  # `Slot` in C
 _SOURCE = resources.files("sparsify.optim").joinpath("kernels.c").read_text("utf-8")
-_GROUP = _SOURCE.partition("} Group;")[0].rpartition("{")[2]  # double lr, …;
-_HYPER = [name for name in re.findall(r"\w+", _GROUP) if name != "double"]
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_STRUCT = re.compile(r"struct\s*\{((?:\s*double\s+\w+(?:\s*,\s*\w+)*\s*;)+)\s*\}\s*Group\s*;")
 _NO_LIMIT = -1.0
+
+
+def _fields_of(source: str) -> list[str]:
+    """The names in the C struct `Group`, `double lr, …;`, in their order.
+
+    Raises:
+        RuntimeError: There is something else in it, whose size would not be known here.
+    """
+    declared = _STRUCT.search(_COMMENT.sub(" ", source))
+    if declared is None:
+        raise RuntimeError("kernels.c must declare Group, with nothing but 'double name, name;'")
+    return [name for name in re.findall(r"\w+", declared[1]) if name != "double"]
 
 
 class _Group(ctypes.Structure):
     """What the parameters of a group share, as the C code declares it."""
 
-    _fields_ = [(name, ctypes.c_double) for name in _HYPER]
+    __slots__ = ()  # a name that is no field is an error
+    _fields_ = [(name, ctypes.c_double) for name in _fields_of(_SOURCE)]
 
 
 def fits(tensor: Tensor) -> bool:
@@ -92,17 +105,18 @@ class Table:
     def step(
         self,
         gradients: Sequence[Tensor],
-        group: dict[str, Any],
-        delta: float,
+        hyper: dict[str, Any],
         limit: float | None,
     ) -> None:
         """Moves duals and weights along the gradients, in one pass over memory.
 
         Args:
             gradients: One for each weight.
-            group: The hyperparameters.
-            delta: What the soft threshold is multiplied by.
+            hyper: The hyperparameters, those of `Group` in `kernels.c`; what is not given is 0.
             limit: λ of the soft threshold, or `None` where weights do not follow their duals yet.
+
+        Raises:
+            AttributeError: The C code does not know a hyperparameter.
         """
         dtype = self._weights[0].dtype
         laid_out = [  # alive during the pass
@@ -116,9 +130,8 @@ class Table:
             )
         ]
         self._rows["gradient"] = [gradient.data_ptr() for gradient in laid_out]
-        betas = {f"beta{number}": beta for number, beta in enumerate(group.get("betas", ()), 1)}
-        known = group | betas | {"delta": delta, "limit": _NO_LIMIT if limit is None else limit}
-        nonzero = self._write("step", _Group(*(known.get(name, 0.0) for name in _HYPER)))
+        group = _Group(**_spread(hyper), limit=_NO_LIMIT if limit is None else limit)
+        nonzero = self._write("step", group)
         self.nonzero = None if limit is None else nonzero
 
     def prox(self, delta: float, limit: float) -> None:
@@ -151,6 +164,12 @@ def dual_histogram(duals: Sequence[Tensor], scale: float) -> Histogram:
     return histogram
 
 
+def _spread(hyper: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters by their names in C, where `betas` are `beta1` and `beta2`."""
+    betas = {f"beta{number}": beta for number, beta in enumerate(hyper.get("betas", ()), 1)}
+    return {name: value for name, value in hyper.items() if name != "betas"} | betas
+
+
 def _layout(tensor: Tensor) -> torch.memory_format | None:
     """In which order a tensor without gaps lies in memory; `None` if there are gaps."""
     return next((each for each in _LAYOUTS if tensor.is_contiguous(memory_format=each)), None)
@@ -178,7 +197,11 @@ def _call(name: str, tensor: Tensor, rows: NDArray[np.void], *arguments: Any) ->
 
 @functools.cache
 def _library(dtype: torch.dtype) -> Any:
-    """The code for one type of weights, or `None`, logged, where it cannot be had."""
+    """The code for one type of weights, or `None`, logged, where it cannot be had.
+
+    Raises:
+        RuntimeError: It takes another `Group` than is written here.
+    """
     try:
         library = kernel_cache.library("kernels", _SOURCE, [*_FLAGS, *_TYPES[dtype]])
         table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
@@ -188,8 +211,11 @@ def _library(dtype: torch.dtype) -> Any:
             function.restype = ctypes.c_int64
         bins = (ctypes.c_int64, ctypes.c_int, ctypes.c_int64)
         library.histogram.argtypes = (*table, ctypes.c_double, *bins, ctypes.c_void_p)
+        size = ctypes.c_int64.in_dll(library, "group_size").value
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
         logger.warning("optimizer steps are slower, their C code cannot be had: %s", reason)
         return None
+    if size != ctypes.sizeof(_Group):
+        raise RuntimeError("compiled.py misreads Group in kernels.c: their sizes differ")
     return library

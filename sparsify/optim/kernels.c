@@ -27,12 +27,14 @@ typedef struct {
     int64_t size;
 } Slot;
 
-/* What the tensors of a parameter group share: `compiled.py` takes these names, and fills each with what the
- * group has under that name. `limit`, of the soft threshold, is negative where weights do not follow
- * their duals in this pass. */
+/* What the tensors of a parameter group share. `compiled.py` reads the names here, nothing but doubles,
+ * and fills each with what the group has under that name. `limit`, of the soft threshold, is negative
+ * where weights do not follow their duals in this pass. */
 typedef struct {
     double lr, weight_decay, momentum, nesterov, beta1, beta2, eps, delta, limit;
 } Group;
+
+const int64_t group_size = sizeof(Group);
 
 typedef enum { PLAIN, MOMENTUM, NESTEROV, ADAM } Rule;
 typedef enum { DUAL_AND_WEIGHT, DUAL_ONLY, WEIGHT_ONLY, MASKED_WEIGHT } Moves;

@@ -1,4 +1,4 @@
-"""What all optimizers with a λ share: rule, measurement, checks, state and clipping."""
+"""What all optimizers with a λ share: rule, measurement, checks and state."""
 
 from __future__ import annotations
 
@@ -137,10 +137,12 @@ class SparseOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict()`; regularizers and rule stay those of this optimizer.
 
+        A hyperparameter that an older state does not know yet has its default.
+
         Raises:
             ValueError: The state is not that of such an optimizer with such groups.
         """
-        groups = [dict(group) for group in state_dict["param_groups"]]
+        groups = [self.defaults | group for group in state_dict["param_groups"]]
         control = groups[0].pop("control", None)
         if control is None:
             raise ValueError(f"this is not a state of {type(self).__name__}: it holds no λ")
@@ -150,6 +152,10 @@ class SparseOptimizer(Optimizer):
             group["regularizer"] = regularizer
         restore(self, state_dict)
         self._load_control(control)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch adds it, our steps never are
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {name: getattr(self, name) for name in self._CONTROL}
@@ -264,36 +270,3 @@ class SparseOptimizer(Optimizer):
         for group in self.param_groups:
             if group["regularizer"] is not None:
                 yield from ((group, p) for p in group["params"] if p.requires_grad)
-
-
-def clip_grad_norm_(
-    optimizer: Optimizer,
-    max_norm: float,
-    norm_type: float = 2.0,
-    error_if_nonfinite: bool = False,
-    foreach: bool | None = None,
-) -> Tensor:
-    """`torch.nn.utils.clip_grad_norm_` for all parameters of an optimizer, once it has masked.
-
-    The gradients of weights that landing holds at zero may be the largest by orders of magnitude,
-    and would leave nothing of the others; a step ignores them.
-
-    Args:
-        optimizer: One of ours, or any other, of which nothing is masked.
-        max_norm: The largest norm of all gradients together.
-        norm_type: p of the p-norm, may be `inf`.
-        error_if_nonfinite: Whether to raise where the norm is not finite.
-        foreach: As in torch.
-
-    Returns:
-        The norm before clipping, without what is masked, 0-dim.
-
-    Raises:
-        RuntimeError: The norm is not finite, and `error_if_nonfinite` is set.
-    """
-    if isinstance(optimizer, SparseOptimizer):
-        optimizer.mask_gradients()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(
-        parameters, max_norm, norm_type, error_if_nonfinite, foreach
-    )

@@ -1,15 +1,78 @@
 """The C code: what it steps, beside the plain code, and what happens where it cannot."""
 
+import ctypes
 import logging
 
 import pytest
 import torch
 from torch import nn
 
-from sparsify import AdaBreg, LinBreg, QuantileLambda, parameter_groups
-from sparsify.optim import compiled
+from sparsify import L1, AdaBreg, FixedLambda, LinBreg, QuantileLambda, parameter_groups
+from sparsify.optim.compiled import _fields_of, _library, _log_slow
 
 KINDS = [LinBreg, AdaBreg]
+HYPERPARAMETERS = [
+    (kind, name, value)
+    for kind in KINDS
+    for name, value in kind([nn.Parameter(torch.zeros(1))]).defaults.items()
+    if name != "regularizer"
+]
+
+
+def _other(value):
+    """Another value of a hyperparameter, which lies in (0, 1)."""
+    if isinstance(value, tuple):
+        return tuple(map(_other, value))
+    return not value if isinstance(value, bool) else value / 2 + 0.1
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), HYPERPARAMETERS)
+def test_every_hyperparameter_reaches_both_ways(kind, name, value, readable, compiled, random_step):
+    momentum = {"momentum": 0.9} if kind is LinBreg else {}
+    weights = {}
+    for changes in ({}, {name: _other(value)}):
+        for way in (readable, compiled):
+            weight = nn.Parameter(torch.linspace(-1, 1, 20, dtype=torch.float64))
+            group = {"params": weight, "regularizer": L1(), **momentum, **changes}
+            optimizer = kind([group], lambda_rule=FixedLambda(0.1), **way)
+            for seed in range(3):
+                random_step(optimizer, weight, seed)
+                optimizer.lam += 0.1
+            weights[bool(changes), way["fused"]] = weight.detach()
+    torch.testing.assert_close(weights[True, True], weights[True, False], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(weights[True, True], weights[False, True], rtol=1e-6, atol=0)
+
+
+def test_a_hyperparameter_that_the_c_code_lacks_is_no_step(compiled, optimizer_of, random_step):
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = optimizer_of(weight, **compiled)
+    for settings in (optimizer.defaults, *optimizer.param_groups):
+        settings["novel"] = 0.5
+    with pytest.raises(AttributeError, match="novel"):
+        random_step(optimizer, weight, 0)
+
+
+def test_the_fields_of_the_c_code_are_its_declarations():
+    source = """/* lr */ typedef struct { double other; } Other;
+    typedef struct {
+        double lr, eps /* of Adam, double */; // see } Group;
+        double
+            limit; /* negative:
+                      none */
+    } Group;"""
+    assert _fields_of(source) == ["lr", "eps", "limit"]
+    foreign = ["float cap;", "double *cap;", "double cap[2];", "double lr cap;", "#if 1\n", ";"]
+    others = [source.replace("double lr", f"{each} double lr") for each in foreign]
+    for other in (*others, "typedef struct { double lr; } Other;"):
+        with pytest.raises(RuntimeError, match="Group"):
+            _fields_of(other)
+
+
+def test_c_code_with_other_fields_is_an_error(compiled, monkeypatch):
+    other = type("Other", (ctypes.Structure,), {"_fields_": [("lr", ctypes.c_double)]})
+    monkeypatch.setattr("sparsify.optim.compiled._Group", other)
+    with pytest.raises(RuntimeError, match="Group"):
+        _library.__wrapped__(torch.float32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +129,7 @@ def test_odd_gradients_are_read_as_what_they_are(optimizer_of):
 
 
 def test_a_layout_that_the_c_code_cannot_step_is_logged(caplog, optimizer_of, random_step):
-    compiled._log_slow.cache_clear()
+    _log_slow.cache_clear()
     weight = nn.Parameter(torch.ones(6, 4).t())
     optimizer = optimizer_of(weight)
     with caplog.at_level(logging.WARNING):
@@ -80,7 +143,7 @@ def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(
 ):
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled._library.cache_clear()
+    _library.cache_clear()
     try:
         model, plain = network(), network()
         with caplog.at_level(logging.WARNING):
@@ -91,4 +154,4 @@ def test_without_a_compiler_the_steps_are_plain_and_the_log_says_so(
         with pytest.raises(RuntimeError, match="C compiler"):
             train(model, AdaBreg(parameter_groups(model), lr=0.1, fused=True), 1)
     finally:
-        compiled._library.cache_clear()
+        _library.cache_clear()

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from sparsify import AdaBreg, AdaptiveLambda, LinBreg, QuantileLambda, parameter_groups
+from sparsify import (
+    L1,
+    AdaBreg,
+    AdaptiveLambda,
+    LinBreg,
+    ProxSGD,
+    QuantileLambda,
+    parameter_groups,
+)
 from sparsify.sparsity.schedules import Polynomial
 
 KINDS = [LinBreg, AdaBreg]
@@ -88,6 +96,20 @@ def test_a_foreign_state_is_refused(network):
     other = torch.optim.AdamW(parameter_groups(model))
     with pytest.raises(ValueError, match="not a state of AdaBreg"):
         optimizer.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg, ProxSGD])
+def test_what_an_older_state_does_not_know_is_as_the_optimizer_was_made(kind, optimizer_of):
+    optimizer = optimizer_of(nn.Parameter(torch.ones(3)), kind, weight_decay=0.25)
+    saved = optimizer.state_dict()
+    for name in saved["param_groups"][0].keys() - {"params", "control", "lr"}:
+        del saved["param_groups"][0][name]
+    saved["param_groups"][0]["lr"] = 0.03
+    optimizer.load_state_dict(saved)
+    group = optimizer.param_groups[0]
+    assert isinstance(group["regularizer"], L1)
+    expected = optimizer.defaults | {"regularizer": group["regularizer"], "lr": 0.03}
+    assert {name: group[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
