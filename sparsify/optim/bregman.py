@@ -22,7 +22,7 @@ from sparsify.optim.sparse_optimizer import Groups
 from sparsify.optim.state import Slot, precise
 from sparsify.optim.step_plans import SlotBatch, StepPlan
 
-_NOT_IN_C = {"regularizer", "lambda_scale"}  # they are in the limit
+_NOT_IN_C = {"regularizer", "lambda_scale"}  # it gets the limit that comes of them
 
 Moments = tuple[Tensor | None, Tensor | None, Tensor | None]
 
