@@ -14,10 +14,9 @@ from sparsify.methods.base import Method, Task, decay_groups
 from sparsify.optim.adabreg import AdaBreg
 from sparsify.optim.bregman import BregmanOptimizer
 from sparsify.optim.dual_optimizer import LambdaChange
-from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
+from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.regularizers import parameter_groups
-from sparsify.optim.target_rules import AdaptiveLambda, QuantileLambda
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.masked import PrunedOnce
-from sparsify.optim.lambda_rules import FixedLambda, LambdaRule
+from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule
 from sparsify.optim.prescribed import lambda_leaving
 from sparsify.optim.proximal import ProxSGD
 from sparsify.optim.regularizers import parameter_groups
-from sparsify.optim.target_rules import AdaptiveLambda
 from sparsify.recipe.validation import Fraction, Section
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial

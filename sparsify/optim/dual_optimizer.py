@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from sparsify.optim.duals import Duals, choose_zeros, quantile
-from sparsify.optim.lambda_rules import LambdaRule
+from sparsify.optim.lambda_rules import LambdaRule, QuantileLambda
 from sparsify.optim.sharding import local, local_like, local_part, reduced_like
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 from sparsify.optim.state import precise
-from sparsify.optim.target_rules import QuantileLambda
 
 _ALIVE = 2.0**-23  # float32's rounding of 1; half precision has it, too
 
