@@ -15,7 +15,7 @@ demo: .venv/installed ## Train on synthetic speakers to 90 %, export, evaluate (
 	@echo "==> Demonstration: train, inspect, export and evaluate, in ./demo"
 	$(BIN)/python -m sparsify.benchmarks.demo --output demo
 
-# As many processes as there are cores for this one; each takes a gigabyte.
+# As many processes as there are cores for this one, at most 8: each holds torch in memory.
 test: .venv/installed-test ## Run the test suite
 	@echo "==> Tests"
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal

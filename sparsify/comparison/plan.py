@@ -116,12 +116,10 @@ class Plan(Section):
                 )
         for name in self.recipe.methods:
             pursues_target(name)  # a name that is a typo
-        for tuning in self.tunings:
-            self._check_tuning(tuning)
+        tried = dict(self._check_tuning(tuning) for tuning in self.tunings)
         tuned = {tuning.method for tuning in self.tunings}
         untuned = {cell.label: cell for cell in self.runs if cell.method not in tuned}
-        for cell in untuned.values():
-            self.recipe_of(cell)
+        recipes = {label: self.recipe_of(cell) for label, cell in untuned.items()}
         recipe = self.recipe
         for key, path in (
             ("data.path", None if recipe.data.path == SYNTHETIC else recipe.data.path),
@@ -130,10 +128,9 @@ class Plan(Section):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
         start = start_of(recipe)
-        tried = [next(iter(self.trials_of(tuning).values())) for tuning in self.tunings]
         if start.weights is not None:
-            for cell in (*untuned.values(), *tried):
-                self._check_start(cell, start.network, start.weights)
+            for label, each in {**recipes, **tried}.items():
+                _check_start(label, each, start.network, start.weights)
         names = [test.name for test in self.tests]
         for name in names:
             if names.count(name) > 1 or name == VALIDATION:
@@ -141,7 +138,8 @@ class Plan(Section):
         for test in self.tests:
             test.check()
 
-    def _check_tuning(self, tuning: Tuning) -> None:
+    def _check_tuning(self, tuning: Tuning) -> tuple[str, ResolvedRecipe]:
+        """The label and the recipe of the first run that a tuning tries."""
         pursues_target(tuning.method)  # a name that is a typo
         if tuning.method not in {cell.method for cell in self.runs}:
             raise SparsifyError(f"--tune: '{tuning.method}' is not compared: add it to --methods")
@@ -151,27 +149,30 @@ class Plan(Section):
                 f"--tune {tuning.method}.{tuning.option}: no value is right for several targets:"
                 " give each target an --output of its own, and join them with sparsify report"
             )
-        for cell in self.trials_of(tuning).values():
-            try:
-                self.recipe_of(cell)
-            except SparsifyError as error:
-                raise SparsifyError(f"--tune {tuning.method}.{tuning.option}: {error}") from error
-
-    def _check_start(self, cell: Cell, network: nn.Module, start: Mapping[str, Tensor]) -> None:
-        """Refuses a model that the method cannot start from."""
-        recipe = self.recipe_of(cell)
-        network.load_state_dict(start)  # a method before may have changed them
-        steps, target, ignore = recipe.training.steps, recipe.target_sparsity, recipe.model.ignore
+        trials = self.trials_of(tuning).values()
         try:
-            build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))
+            first, *_ = [(cell.label, self.recipe_of(cell)) for cell in trials]
         except SparsifyError as error:
-            raise SparsifyError(f"{cell.label}: {error}") from error
+            raise SparsifyError(f"--tune {tuning.method}.{tuning.option}: {error}") from error
+        return first
 
     def write(self, folder: Path) -> None:
         """Writes the plan into the folder of the comparison, where `read_plan` finds it."""
         content = self.model_dump(mode="json")
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_text(folder / PLAN_FILE, text)
+
+
+def _check_start(
+    label: str, recipe: ResolvedRecipe, network: nn.Module, start: Mapping[str, Tensor]
+) -> None:
+    """Refuses a model that the method of a run cannot start from."""
+    network.load_state_dict(start)  # a method before may have changed them
+    steps, target, ignore = recipe.training.steps, recipe.target_sparsity, recipe.model.ignore
+    try:
+        build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))
+    except SparsifyError as error:
+        raise SparsifyError(f"{label}: {error}") from error
 
 
 def _by_name(cells: Iterable[Cell]) -> dict[str, list[Cell]]:

@@ -313,7 +313,8 @@ def test_starts_from_a_model_with_its_network(done, recipe, tmp_path, refused, m
     made.clear()
     result = compare(*arguments[:-1], tmp_path / "right", "--init-from", model, "--json")
     assert result.exit_code == 0, result.output
-    assert made["ecapa-tdnn"] == 1
+    # Options before anything is trained, and when the recipe of the run is written.
+    assert made == {"ecapa-tdnn": 1, "methods.gmp": 2}
     assert json.loads(result.stdout)["recipe"]["model"]["init_from"] == str(model)
 
 
