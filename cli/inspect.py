@@ -10,7 +10,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from rich.bar import Bar
-from rich.table import Table
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
@@ -22,9 +21,12 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
+from sparsify.cli.tables import Column, fitted
+from sparsify.exporters.counting import SPEECH_SECONDS, Counted, count_work
 from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
+from sparsify.sparsity.work import NO_WORK
 from sparsify.verification.sensitivity import LEVELS, model_sensitivity
 
 BY_SENSITIVITY = "sensitivity"
@@ -124,7 +126,8 @@ def inspect_command(
 
     PATH is {models}. Prunable are the weights of
     convolutions and linear layers; in a file that is not ours, all float tensors of two or more
-    dimensions and more than 64 elements.
+    dimensions and more than 64 elements. Multiply-adds are those with a weight, for two seconds of
+    speech: a weight of a convolution counts once for every position of its output.
     """
     context = click.get_current_context()
     for name, flag in FOR_SENSITIVITY.items():
@@ -151,17 +154,20 @@ def inspect_command(
         if report:
             write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if as_json:
-        content = _as_json(artifact, table, layers)
+        content = _as_json(artifact, table, layers, count_work(artifact))
         emit_json(content | ({"sensitivity": asdict(sensitivity)} if sensitivity else {}))
     elif sensitivity:
         show_sensitivity(sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
     else:
-        _show(artifact, table, layers, show_all)
+        _show(artifact, table, layers, count_work(artifact), show_all)
     _check_gates(table, min_sparsity, max_sparsity)
 
 
 def _as_json(
-    artifact: Artifact, table: SparsityTable, layers: Iterable[LayerSparsity]
+    artifact: Artifact,
+    table: SparsityTable,
+    layers: Iterable[LayerSparsity],
+    counted: Counted,
 ) -> dict[str, Any]:
     return {
         "path": str(artifact.path),
@@ -171,36 +177,40 @@ def _as_json(
         "global_sparsity": table.global_sparsity,
         "parameters": table.parameters,
         "nonzero": table.nonzero,
+        **counted.to_json(table.layers),
+        "frames": counted.frames,
+        "why_no_multiply_adds": counted.why_not,
         "bytes": size_bytes(artifact.path),
         "zipped_bytes": zipped_bytes(artifact.path),
-        "layers": [layer.to_json() for layer in layers],
+        "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],
     }
 
 
 def _show(
-    artifact: Artifact, table: SparsityTable, layers: Sequence[LayerSparsity], show_all: bool
+    artifact: Artifact,
+    table: SparsityTable,
+    layers: Sequence[LayerSparsity],
+    counted: Counted,
+    show_all: bool,
 ) -> None:
-    view = Table(box=None, pad_edge=False)
-    for heading, justify in (
-        ("Parameter", "left"),
-        ("Type", "left"),
-        ("Shape", "right"),
-        ("Size", "right"),
-        ("Nonzero", "right"),
-        ("Sparsity", "right"),
-    ):
-        view.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    view.add_column("")
-    for layer in layers:
-        if layer.prunable or show_all:
-            shape = "×".join(str(size) for size in layer.shape)
-            _add_row(view, layer.name, layer.type, shape, [layer])
+    shown = [layer for layer in layers if layer.prunable or show_all]
+    rows: list[tuple[str, str, str, Sequence[LayerSparsity]]] = [
+        (layer.name, layer.type, "×".join(str(size) for size in layer.shape), [layer])
+        for layer in shown
+    ]
     others = [layer for layer in layers if not layer.prunable]
     if others and not show_all:
-        _add_row(view, f"{len(others)} others", "not prunable", "", others)
-    view.add_section()
-    _add_row(view, "Prunable", "", "", table.prunable)
-    _add_row(view, "Whole model", "", "", table.layers)
+        rows.append((f"{len(others)} others", "not prunable", "", others))
+    totals = [("Prunable", "", "", table.prunable), ("Whole model", "", "", table.layers)]
+    view = fitted(
+        [
+            Column("Parameter", [name for name, *_ in (*rows, *totals)], left=True),
+            Column("Type", [type_ for _, type_, *_ in (*rows, *totals)], left=True, rank=3),
+            Column("Shape", [shape for _, _, shape, _ in (*rows, *totals)], rank=5),
+            *_numbers([each for *_, each in (*rows, *totals)], counted),
+        ],
+        sections=[len(rows)],
+    )
     out.print(view)
     if table.emptied:
         text = no_weight_left(table.emptied)
@@ -208,19 +218,50 @@ def _show(
     size, zipped = size_bytes(artifact.path), zipped_bytes(artifact.path)
     out.print(
         f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
-        f" {human_bytes(size)}, {human_bytes(zipped)} zipped",
+        f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}",
         markup=False,
         soft_wrap=True,
     )
 
 
-def _add_row(
-    view: Table, name: str, type_: str, shape: str, layers: Sequence[LayerSparsity]
-) -> None:
-    total = SparsityTable(tuple(layers))
-    share = total.global_sparsity
-    cells = (name, type_, shape, f"{total.parameters:,}", f"{total.nonzero:,}", f"{share:.2%}")
-    view.add_row(*cells, Bar(size=1, begin=0, end=share, width=16))
+def _numbers(groups: Sequence[Sequence[LayerSparsity]], counted: Counted) -> list[Column]:
+    """The columns of numbers for groups of layers."""
+    sums = [SparsityTable(tuple(layers)) for layers in groups]
+    columns = [
+        Column("Size", [f"{each.parameters:,}" for each in sums], rank=1),
+        Column("Nonzero", [f"{each.nonzero:,}" for each in sums], rank=4),
+        Column("Sparsity", [f"{each.global_sparsity:.2%}" for each in sums]),
+        Column(
+            "",
+            [Bar(size=1, begin=0, end=each.global_sparsity, width=16) for each in sums],
+            rank=7,
+            left=True,
+        ),
+    ]
+    total = counted.of(layer for layers in groups for layer in layers)
+    if total is None:
+        return columns
+    work = [counted.of(layers) or NO_WORK for layers in groups]
+    whole = work[-1].multiply_adds or 1
+    counts = [f"{each.multiply_adds / 1e6:,.2f} M" if each.multiply_adds else "" for each in work]
+    shares = [f"{each.multiply_adds / whole:.1%}" if each.multiply_adds else "" for each in work]
+    columns[-1:-1] = [
+        Column("Multiply-adds", counts, rank=2),
+        Column("of all", shares, rank=6),
+    ]
+    return columns
+
+
+def _zeros(table: SparsityTable, counted: Counted) -> str:
+    """How much of the weights, and of the work, the zeros are."""
+    work = counted.of(table.layers)
+    if work is None:
+        return f"Multiply-adds are not known: {counted.why_not}"
+    return (
+        f"Zero are {table.sparsity:.2%} of the prunable weights, which take {work.sparsity:.2%} of"
+        f" the {work.multiply_adds / 1e6:,.1f} million multiply-adds for {SPEECH_SECONDS} s of"
+        f" speech ({counted.frames} frames)."
+    )
 
 
 def _check_gates(table: SparsityTable, minimum: float | None, maximum: float | None) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
-from sparsify.exporters.networks import PYTORCH, Network, torch_network
+from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
 from sparsify.exporters.twin import dense_weights
+from sparsify.sparsity.work import Work
 
 
 class Exporter(ABC):
@@ -62,6 +63,19 @@ class Exporter(ABC):
             SparsifyError: The file does not embed features, or names code and is not trusted.
         """
         return torch_network(artifact.build(), threads)
+
+    def work(self, artifact: Artifact, frames: int) -> dict[str, Work]:
+        """The multiply-adds for one utterance, by the weight that multiplies.
+
+        Args:
+            artifact: What was read from a file of this format.
+            frames: Frames of the utterance.
+
+        Raises:
+            SparsifyError: The network is not known, names code and is not trusted, or does
+                something that is not counted.
+        """
+        return network_work(artifact, frames)
 
     def twin(self, artifact: Artifact, output: Path) -> None:
         """Writes the same network without zeros, in the dense layout.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sparsify.artifact.artifact import Artifact
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, errors_of
+from sparsify.sparsity.work import Work, work_of
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32."""
@@ -40,21 +42,47 @@ def torch_network(model: nn.Module, threads: int | None = None) -> Network:
             try:
                 return model(torch.from_numpy(feats)).numpy()
             except RuntimeError as error:
-                raise refused(name, feats, error) from error
+                raise refused(name, feats.shape, error) from error
 
     return embed
 
 
-def refused(name: str, feats: NDArray[np.float32], error: Exception) -> SparsifyError:
+def network_work(artifact: Artifact, frames: int) -> dict[str, Work]:
+    """The multiply-adds of the network in an artifact for one utterance, weight by weight.
+
+    A network of ours is not computed for that; one that is code runs once.
+
+    Args:
+        artifact: A model whose network is known.
+        frames: Frames of the utterance.
+
+    Raises:
+        SparsifyError: It is not known, is code that is not trusted, does not take such features, or
+            does something that is not counted.
+    """
+    known = artifact.architecture
+    outlined = known is not None and not known.is_code
+    model = known.outline().eval() if known and outlined else artifact.build()
+    shape = (1, frames, artifact.front_end.num_mel_bins)
+    feats = torch.zeros(shape, device="meta" if outlined else "cpu")
+    name = known.name if known else str(artifact.path)
+    with errors_of(name):
+        try:
+            return work_of(model, feats, artifact.state)
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise refused(name, shape, error) from error
+
+
+def refused(name: str, shape: Sequence[int], error: Exception) -> SparsifyError:
     """The error of a network that does not take features of some shape.
 
     Args:
         name: Of the network or its file.
-        feats: What it was given.
+        shape: Of what it was given.
         error: What its engine says.
     """
     return SparsifyError(
-        f"'{name}' does not accept features of shape {feats.shape}: {first_line(error)}"
+        f"'{name}' does not accept features of shape {tuple(shape)}: {first_line(error)}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.plain import damaged
 from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
@@ -13,8 +13,10 @@ from sparsify.exporters.networks import Network
 from sparsify.exporters.onnx.sealing import graph_entries, others_metadata, own_metadata
 from sparsify.exporters.onnx.session import onnx_network
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_graph
+from sparsify.exporters.onnx.work import graph_work
 from sparsify.exporters.onnx.writing import export_onnx, replace_weights
 from sparsify.exporters.twin import dense_weights
+from sparsify.sparsity.work import Work
 
 
 class OnnxExporter(Exporter):
@@ -40,6 +42,13 @@ class OnnxExporter(Exporter):
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The file in onnxruntime; it need not be ours."""
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
+
+    def work(self, artifact: Artifact, frames: int) -> dict[str, Work]:
+        """That of our network, or of a graph whose network is not known."""
+        if artifact.architecture is not None:
+            return super().work(artifact, frames)
+        counted = {layer.name: layer.prunable for layer in weights_table(artifact).layers}
+        return graph_work(artifact.path, counted, frames, artifact.front_end.num_mel_bins)
 
     def twin(self, artifact: Artifact, output: Path) -> None:
         """The same graph with other weights; it need not be ours."""

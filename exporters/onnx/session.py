@@ -62,7 +62,7 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
         try:
             embeddings = session.run([output], {name: feats})[0]
         except _ORT_ERRORS as error:
-            raise refused(str(path), feats, error) from error
+            raise refused(str(path), feats.shape, error) from error
         given, kind = np.shape(embeddings), getattr(embeddings, "dtype", None)
         if len(given) != 2 or given[0] != len(feats) or kind != np.float32:
             raise SparsifyError(

@@ -14,13 +14,25 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
 _FRAME_SECONDS = 0.025
-_SHIFT_SECONDS = 0.010
+SHIFT_SECONDS = 0.010
+"""From one frame to the next."""
 _LOW_FREQUENCY = 20.0
 _PREEMPHASIS = 0.97
 _FULL_SCALE = 2.0**15
 _SPEECHBRAIN_FFT = 400
 _SPEECHBRAIN_FLOOR = 1e-10
 _SPEECHBRAIN_RANGE_DB = 80.0
+
+
+def frame_count(front_end: FrontEnd, seconds: float) -> int:
+    """How many frames the features of some seconds of speech have."""
+    rate = front_end.sample_rate
+    samples, shift = int(seconds * rate), int(rate * SHIFT_SECONDS)
+    if front_end.preset == "speechbrain":
+        return samples // round(rate * SHIFT_SECONDS) + 1
+    if front_end.preset == "wespeaker":
+        return (samples - int(rate * _FRAME_SECONDS)) // shift + 1
+    return _centred_frames(samples, shift)
 
 
 class Filterbank(nn.Module):
@@ -44,10 +56,10 @@ class Filterbank(nn.Module):
         rate = front_end.sample_rate
         self.front_end = front_end
         self.length = int(rate * _FRAME_SECONDS)
-        self.shift = int(rate * _SHIFT_SECONDS)
+        self.shift = int(rate * SHIFT_SECONDS)
         self.snip_edges = front_end.preset == "wespeaker"
         if front_end.preset == "speechbrain":
-            self.length, self.shift = round(rate * _FRAME_SECONDS), round(rate * _SHIFT_SECONDS)
+            self.length, self.shift = round(rate * _FRAME_SECONDS), round(rate * SHIFT_SECONDS)
             self.fft_length = _SPEECHBRAIN_FFT
             window = torch.hamming_window(self.length)
             filters = _speechbrain_filters(front_end)
@@ -139,7 +151,7 @@ class Filterbank(nn.Module):
         """Overlapping frames `(B, T, length)`."""
         if not self.snip_edges:
             samples = waveforms.shape[-1]
-            count = (samples + self.shift // 2) // self.shift
+            count = _centred_frames(samples, self.shift)
             before = self.length // 2 - self.shift // 2
             after = max(0, (count - 1) * self.shift + self.length - before - samples)
             mirrored = waveforms.flip(-1)
@@ -147,6 +159,10 @@ class Filterbank(nn.Module):
                 [mirrored[:, samples - before :], waveforms, mirrored[:, :after]], dim=-1
             )
         return waveforms.unfold(-1, self.length, self.shift)
+
+
+def _centred_frames(samples: int, shift: int) -> int:
+    return (samples + shift // 2) // shift
 
 
 def _speechbrain_filters(front_end: FrontEnd) -> Tensor:

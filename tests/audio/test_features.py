@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchaudio.compliance.kaldi import fbank
 
-from sparsify.audio.features import Filterbank
+from sparsify.audio.features import Filterbank, frame_count
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
@@ -81,3 +81,11 @@ def test_leaves_no_trace_in_a_state_dict():
 def test_less_than_a_frame_is_an_error():
     with pytest.raises(SparsifyError, match="399 samples are shorter than one frame of 400"):
         Filterbank(FrontEnd()).features(np.zeros(399, dtype=np.float32))
+
+
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain"])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000])
+def test_frames_are_counted_as_they_are_computed(preset, rate):
+    front_end = FrontEnd(preset=preset, sample_rate=rate)
+    feats = Filterbank(front_end)(torch.zeros(1, 2 * rate))
+    assert frame_count(front_end, 2) == feats.shape[1]

@@ -8,13 +8,17 @@ import soundfile as sf
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
 
 from sparsify.artifact.saving import save_model
+from sparsify.cli import display
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
 
 KEYS = {"path", "format", "sparsity", "global_sparsity", "parameters", "nonzero", "bytes", "layers"}
+KEYS |= {"multiply_adds", "mac_sparsity"}
 LAYER_KEYS = {"name", "type", "shape", "parameters", "nonzero", "sparsity", "prunable"}
+LAYER_KEYS |= {"multiply_adds", "mac_sparsity"}
 
 
 def inspect(*arguments):
@@ -110,6 +114,48 @@ def test_the_table_shows_prunable_layers_and_sums_up_the_others(artifacts, spars
     total = sum(parameter.numel() for parameter in sparse_model.parameters())
     assert f"{total:,}" in result.stdout
     assert "layer1.conv.bias" in inspect(artifacts["dense"], "--all").stdout
+
+
+@pytest.mark.parametrize("name", ["dense", "bitmask", "run", "onnx"])
+def test_multiply_adds_are_told_for_two_seconds(artifacts, sparse_model, name):
+    printed = inspect_json(artifacts[name])
+    with FlopCounterMode(display=False) as operations, torch.no_grad():
+        sparse_model(torch.zeros(1, 200, 80))
+    assert printed["frames"] == 200
+    assert printed["multiply_adds"] == operations.get_total_flops() / 2
+    assert printed["multiply_adds"] == sum(layer["multiply_adds"] for layer in printed["layers"])
+    zeros = sum(layer["multiply_adds"] * layer["mac_sparsity"] for layer in printed["layers"])
+    assert printed["mac_sparsity"] == pytest.approx(zeros / printed["multiply_adds"])
+    layers = {layer["name"]: layer for layer in printed["layers"]}
+    first = layers["layer1.conv.weight"]
+    assert first["multiply_adds"] == 200 * first["parameters"]
+    assert first["mac_sparsity"] == pytest.approx(first["sparsity"])
+    assert layers["layer1.conv.bias"]["multiply_adds"] == 0
+    share = f"{printed['mac_sparsity']:.2%} of the {printed['multiply_adds'] / 1e6:,.1f} million"
+    assert share in inspect(artifacts[name]).stdout
+
+
+def test_multiply_adds_that_are_not_known_are_null_and_why(artifacts):
+    printed = inspect_json(artifacts["pt"])
+    assert printed["multiply_adds"] is printed["mac_sparsity"] is None
+    assert all(layer["multiply_adds"] is None for layer in printed["layers"])
+    assert "does not say which network it is" in printed["why_no_multiply_adds"]
+    assert "Multiply-adds are not known: " in inspect(artifacts["pt"]).stdout
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_is_cut_where_there_is_little_room(artifacts, monkeypatch, width):
+    monkeypatch.setattr(display.out, "width", width)
+    printed = inspect_json(artifacts["dense"])
+    lines = inspect(artifacts["dense"]).stdout.splitlines()
+    table = lines[: lines.index("")]
+    assert max(map(len, table)) <= width
+    shown = "".join(table)
+    for layer in printed["layers"]:
+        if layer["prunable"]:
+            assert layer["name"] in shown
+            assert f"{layer['sparsity']:.2%}" in shown
+    assert ("Multiply-adds" in shown) == (width > 60)
 
 
 @pytest.fixture
