@@ -1,0 +1,185 @@
+/* Sparse matrices times panels of activations. */
+
+/* What is done to the sums of an output row before they are stored. */
+struct finish {
+  const float *bias, *scale, *shift;
+  const float *residual; /* of output row 0 */
+  int flags;
+};
+
+INLINE vf finished(vf v, const struct finish *f, int row, size_t at) {
+  if (f->flags & CONV_RELU_BEFORE) v = relu(v);
+  if (f->flags & CONV_AFFINE) v = v * f->scale[row] + f->shift[row];
+  if (f->flags & CONV_RESIDUAL) v += load(f->residual + at);
+  if (f->flags & CONV_RELU_AFTER) v = relu(v);
+  return v;
+}
+
+/* A pass over the rows of a chunk; V vectors of columns stay in registers. */
+struct pass {
+  const float *x;
+  float *y;
+  const uint16_t *rows, *offsets;
+  const float *values;
+  const int32_t *runs;
+  int run_count, first, last;
+  struct finish finish;
+};
+
+/* Each row has nonzeros at places of its own: V loads and multiply-adds a nonzero. */
+INLINE void sparse_rows(const int V, const struct pass *p) {
+  const uint16_t *rows = p->rows, *offsets = p->offsets;
+  const float *values = p->values, *const x = p->x;
+  for (int r = 0; r < p->run_count; r++) {
+    const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
+    for (int i = 0; i < count; i++) {
+      const int row = *rows++;
+      const size_t at = (size_t)row * ROW;
+      float *const y = p->y + at;
+      vf sum[MOST_VECTORS];
+      const vf start = splat(p->finish.bias[row]);
+      UNROLL for (int v = 0; v < V; v++) sum[v] = p->first ? start : load(y + v * LANES);
+      for (int j = 0; j < nonzeros; j += 4) {
+        uint64_t four;
+        memcpy(&four, offsets, sizeof four);
+        UNROLL for (int u = 0; u < 4; u++) {
+          const float *from = x + (uint16_t)(four >> (16 * u));
+          const float value = values[u];
+          UNROLL for (int v = 0; v < V; v++) sum[v] += value * load(from + v * LANES);
+        }
+        offsets += 4;
+        values += 4;
+      }
+      if (p->last) {
+        UNROLL for (int v = 0; v < V; v++) sum[v] = finished(sum[v], &p->finish, row, at + v * LANES);
+      }
+      UNROLL for (int v = 0; v < V; v++) store(y + v * LANES, sum[v]);
+    }
+  }
+}
+
+/* BLOCK rows share their places: V loads for BLOCK * V multiply-adds. Dense layers, too. */
+INLINE void block_rows(const int V, const struct pass *p) {
+  const uint16_t *rows = p->rows, *offsets = p->offsets;
+  const float *values = p->values, *const x = p->x;
+  for (int r = 0; r < p->run_count; r++) {
+    const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
+    for (int i = 0; i < count; i++, rows += BLOCK) {
+      vf sum[BLOCK][MOST_BLOCK_VECTORS];
+      UNROLL for (int b = 0; b < BLOCK; b++) {
+        const vf start = splat(p->finish.bias[rows[b]]);
+        const float *y = p->y + (size_t)rows[b] * ROW;
+        UNROLL for (int v = 0; v < V; v++) sum[b][v] = p->first ? start : load(y + v * LANES);
+      }
+      for (int j = 0; j < nonzeros; j++) {
+        const float *from = x + offsets[j];
+        vf column[MOST_BLOCK_VECTORS];
+        UNROLL for (int v = 0; v < V; v++) column[v] = load(from + v * LANES);
+        UNROLL for (int b = 0; b < BLOCK; b++) {
+          const vf value = splat(values[b]);
+          UNROLL for (int v = 0; v < V; v++) sum[b][v] += value * column[v];
+        }
+        values += BLOCK;
+      }
+      offsets += nonzeros;
+      /* Backwards: a group that is not full repeats its first row, which is stored last. */
+      for (int b = BLOCK - 1; b >= 0; b--) {
+        const size_t at = (size_t)rows[b] * ROW;
+        UNROLL for (int v = 0; v < V; v++) {
+          const vf v_sum = sum[b][v];
+          store(p->y + at + v * LANES,
+                p->last ? finished(v_sum, &p->finish, rows[b], at + v * LANES) : v_sum);
+        }
+      }
+    }
+  }
+}
+
+static void sparse_pass(int vectors, const struct pass *p) {
+  switch (vectors) {
+    case 1: sparse_rows(1, p); break;
+    case 2: sparse_rows(2, p); break;
+    case 3: sparse_rows(3, p); break;
+    case 4: sparse_rows(4, p); break;
+#if MOST_VECTORS > 4
+    case 5: sparse_rows(5, p); break;
+    case 6: sparse_rows(6, p); break;
+    case 7: sparse_rows(7, p); break;
+    case 8: sparse_rows(8, p); break;
+#endif
+  }
+}
+
+static void block_pass(int vectors, const struct pass *p) {
+  switch (vectors) {
+    case 1: block_rows(1, p); break;
+    case 2: block_rows(2, p); break;
+    case 3: block_rows(3, p); break;
+#if MOST_BLOCK_VECTORS > 3
+    case 4: block_rows(4, p); break;
+#endif
+  }
+}
+
+/* Half precision to single; values beyond it were refused by the export. */
+static void decode_halves(const uint16_t *from, int count, float *to) {
+  for (int i = 0; i < count; i++) {
+    const uint32_t bits = (uint32_t)(from[i] & 0x7fff) << 13, sign = (uint32_t)(from[i] & 0x8000) << 16;
+    float magnitude;
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    magnitude *= 0x1p112f;
+    memcpy(to + i, &magnitude, sizeof magnitude);
+    uint32_t whole;
+    memcpy(&whole, to + i, sizeof whole);
+    whole |= sign;
+    memcpy(to + i, &whole, sizeof whole);
+  }
+}
+
+/* All chunks for the columns of one panel at one frequency, a few vectors at a time. */
+static void conv_unit(const struct engine *e, const struct conv_op *op, const float *x, float *y,
+                      const float *residual, int vectors) {
+  const struct chunk *chunks = at(e, op->chunks_at);
+  const float *parameters = at(e, op->parameters_at);
+  struct pass pass = {
+      .finish = {parameters, parameters + op->outputs, parameters + 2 * op->outputs, residual, op->flags}};
+  for (int c = 0; c < op->chunks; c++) {
+    const struct chunk *chunk = chunks + c;
+    const float *values = at(e, chunk->values_at);
+    if (op->flags & CONV_HALF) {
+      decode_halves(at(e, chunk->values_at), chunk->values, e->decoded);
+      values = e->decoded;
+    }
+    pass.rows = at(e, chunk->rows_at);
+    pass.offsets = at(e, chunk->offsets_at);
+    pass.values = values;
+    pass.runs = at(e, chunk->runs_at);
+    pass.run_count = chunk->runs;
+    pass.first = c == 0;
+    pass.last = c == op->chunks - 1;
+    const int most = chunk->block == 1 ? MOST_VECTORS : MOST_BLOCK_VECTORS;
+    for (int v = 0; v < vectors;) {
+      /* Evenly: 8 vectors are 3 + 3 + 2. */
+      const int left = vectors - v, parts = (left + most - 1) / most, now = (left + parts - 1) / parts;
+      pass.x = x + chunk->origin + v * LANES;
+      pass.y = y + v * LANES;
+      pass.finish.residual = residual + v * LANES;
+      if (chunk->block == 1) sparse_pass(now, &pass);
+      else block_pass(now, &pass);
+      v += now;
+    }
+  }
+}
+
+static void run_conv(const struct engine *e, const struct conv_op *op) {
+  const struct geometry g = geometry_of(e, op->op.length);
+  const struct range units = share(e, g.panels * op->frequencies);
+  for (int unit = units.begin; unit < units.end; unit++) {
+    const int panel = unit / op->frequencies, f = unit % op->frequencies;
+    float *base = e->arena + (size_t)panel * e->header->rows * ROW;
+    conv_unit(e, op, base + (size_t)f * op->input_step * ROW,
+              base + ((size_t)op->output_row + (size_t)f * op->output_step) * ROW,
+              base + ((size_t)op->residual_row + (size_t)f * op->residual_step) * ROW,
+              vectors_of(&g, panel));
+  }
+}

@@ -1,0 +1,111 @@
+/* The interpreter of a blob, compiled once for every instruction set.
+ *
+ * Before it is included, LANES and RUN (the name of the function) are defined.
+ */
+#include "runtime.h"
+#include "vector.h"
+
+#include <math.h>
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Vectors of columns that stay in registers: 32 registers in AVX-512 and NEON, 16 elsewhere. */
+#if LANES == 16
+#define MOST_VECTORS 4
+#define MOST_BLOCK_VECTORS 4
+#elif defined(__aarch64__)
+#define MOST_VECTORS 8
+#define MOST_BLOCK_VECTORS 4
+#else
+#define MOST_VECTORS 8
+#define MOST_BLOCK_VECTORS 3
+#endif
+
+struct engine {
+  const unsigned char *blob;
+  const struct header *header;
+  const float *feats;
+  float *arena, *registers, *decoded;
+  const struct task *task;
+  int expressions[MOST_EXPRESSIONS];
+};
+
+struct range {
+  int begin, end;
+};
+
+INLINE const void *at(const struct engine *e, int32_t position) {
+  return e->blob + (size_t)(uint32_t)position * 64;
+}
+
+/* What this thread does of `count` like things. */
+static struct range share(const struct engine *e, int count) {
+  const long long thread = e->task->thread, threads = e->task->threads;
+  return (struct range){(int)(count * thread / threads), (int)(count * (thread + 1) / threads)};
+}
+
+static struct geometry geometry_of(const struct engine *e, int length) {
+  struct geometry g = {.frames = e->expressions[length]};
+  g.vectors = (g.frames + LANES - 1) / LANES;
+  g.panels = (g.frames + PANEL - 1) / PANEL;
+  g.each = g.vectors / g.panels;
+  g.longer = g.vectors % g.panels;
+  return g;
+}
+
+INLINE int vectors_of(const struct geometry *g, int panel) { return g->each + (panel < g->longer); }
+
+/* The first frame of a panel. */
+INLINE int start_of(const struct geometry *g, int panel) {
+  return LANES * (panel * g->each + (panel < g->longer ? panel : g->longer));
+}
+
+/* The frames of a panel that are in the utterance. */
+INLINE int columns_of(const struct geometry *g, int panel) {
+  const int begin = start_of(g, panel), end = begin + vectors_of(g, panel) * LANES;
+  return (end < g->frames ? end : g->frames) - begin;
+}
+
+INLINE float *row_of(const struct engine *e, int panel, int row) {
+  return e->arena + ((size_t)panel * e->header->rows + row) * ROW;
+}
+
+#include "conv.h"
+#include "moves.h"
+#include "rowwise.h"
+
+void RUN(const struct task *task) {
+  const struct header *header = task->blob;
+  struct engine e = {
+      .blob = task->blob,
+      .header = header,
+      .feats = task->feats,
+      .arena = task->arena + LEAD,
+      .registers = task->registers,
+      .decoded = task->decoded,
+      .task = task,
+  };
+  sparsify_expressions(header, task->frames, e.expressions);
+  const int32_t *words = at(&e, header->operations_at);
+  for (int i = 0; i < header->operations; i++) {
+    const struct operation *op = (const void *)words;
+    switch (op->kind) {
+      case OP_INPUT: run_input(&e, (const void *)op); break;
+      case OP_ZERO: run_zero(&e, (const void *)op); break;
+      case OP_HALO: run_halo(&e, (const void *)op); break;
+      case OP_GATHER: run_gather(&e, (const void *)op); break;
+      case OP_CONV: run_conv(&e, (const void *)op); break;
+      case OP_ROWWISE: run_rowwise(&e, (const void *)op); break;
+    }
+    if (task->wait) task->wait(task->barrier);
+    words += op->size;
+  }
+  if (task->thread == 0) {
+    const int32_t *rows = at(&e, header->output_rows_at);
+    for (int i = 0; i < header->embedding_dim; i++) task->embedding[i] = *row_of(&e, 0, rows[i]);
+  }
+}

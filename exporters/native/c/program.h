@@ -1,0 +1,125 @@
+/* The blob that an export writes: a network as a list of operations, and its weights.
+ *
+ * It is a sequence of 32-bit words. Positions in it count blocks of 64 bytes from its beginning.
+ *
+ * Activations lie in one arena, in panels of up to 64 frames. A panel has `rows` rows, each of ROW
+ * floats: the frames of one channel (at one frequency), then a margin which holds the halo of this
+ * row on the right and that of the next on the left. So all distances inside a panel are constants,
+ * whatever the number of frames, and a matrix stores them in 16 bits.
+ */
+#ifndef SPARSIFY_PROGRAM_H
+#define SPARSIFY_PROGRAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+  PANEL = 64,            /* frames of a panel, at most */
+  ROW = 80,              /* floats from row to row: an odd number of cache lines */
+  HALO = 8,              /* frames that a convolution may look past the ends of a panel */
+  LEAD = 16,             /* floats before the first row */
+  MOST_EXPRESSIONS = 64, /* lengths and other numbers that depend on the number of frames */
+  MOST_SCALARS = 32,     /* registers of a rowwise operation that hold one value a row */
+  BLOCK = 4,             /* output rows that share a pattern */
+  BLOB_VERSION = 1
+};
+
+struct header {
+  int32_t magic, version;
+  int32_t feature_dim, embedding_dim, sample_rate;
+  int32_t rows;               /* of a panel */
+  int32_t registers;          /* vectors as long as the utterance that rowwise operations need */
+  int32_t margin;             /* floats before and after a register that gathering reads, in whole 16 */
+  int32_t decoded;            /* floats of the largest chunk that is stored in half precision */
+  int32_t expressions, expressions_at, lengths;
+  int32_t operations, operations_at;
+  int32_t output_rows_at;     /* int32[embedding_dim] */
+  int32_t front_end_at;       /* 0 where the features cannot be computed here */
+};
+
+/* For a stack machine. Each expression begins with the least value it may have; the first is the
+ * frames, and the first `lengths` of them are lengths of activations. */
+enum expression_code { E_END, E_CONSTANT, E_FRAMES, E_ADD, E_MULTIPLY, E_FLOOR_DIVIDE, E_MAX, E_MIN, E_MODULO };
+
+enum operation_kind { OP_INPUT, OP_ZERO, OP_HALO, OP_GATHER, OP_CONV, OP_ROWWISE };
+
+/* Every operation begins so; `size` words lead to the next one. */
+struct operation {
+  int32_t kind, size, length; /* length: index of an expression, the frames of what is written */
+};
+
+struct input_op {
+  struct operation op;
+  int32_t row, count;
+};
+
+struct zero_op {
+  struct operation op;
+  int32_t row, count;
+};
+
+struct halo_op {
+  struct operation op;
+  int32_t row, count, left, right;
+};
+
+enum { PAD_ZERO, PAD_REFLECT, PAD_REPLICATE };
+
+/* Frame i of a row becomes frame stride * i + offset of another, or what pads it. */
+struct gather_op {
+  struct operation op;
+  int32_t source_length, stride, offset, padding, count;
+  int32_t sources_at, targets_at; /* int32[count] */
+};
+
+enum { CONV_RELU_BEFORE = 1, CONV_AFFINE = 2, CONV_RESIDUAL = 4, CONV_RELU_AFTER = 8, CONV_HALF = 16 };
+
+/* Sparse matrix times panel, at each of `frequencies` positions. */
+struct conv_op {
+  struct operation op;
+  int32_t frequencies, outputs;
+  int32_t input_step, output_row, output_step, residual_row, residual_step;
+  int32_t flags;
+  int32_t parameters_at; /* float[3][outputs]: bias, scale, shift */
+  int32_t chunks, chunks_at;
+};
+
+/* The columns of a matrix that one pass reads. */
+struct chunk {
+  int32_t origin;   /* in floats from the panel's first row; offsets count from here */
+  int32_t block;    /* 1: each row has a pattern of its own; BLOCK: that many rows share one */
+  int32_t runs;     /* of rows (groups) with equally many nonzeros */
+  int32_t values;   /* number of stored values, padding included */
+  int32_t runs_at;  /* int32[runs][2]: nonzeros of a row, rows */
+  int32_t rows_at;  /* uint16: which output row */
+  int32_t offsets_at, values_at;
+};
+
+enum rowwise_code {
+  R_LOAD, R_LOAD_SCALAR, R_PARAMETER, R_CONSTANT, R_EXPRESSION, R_STORE, R_STORE_SCALAR,
+  R_ADD, R_SUBTRACT, R_MULTIPLY, R_DIVIDE, R_MAXIMUM, R_MINIMUM,
+  R_AFFINE,
+  R_RELU, R_SIGMOID, R_TANH, R_EXP, R_LOG, R_SQRT, R_ABS,
+  R_SUM, R_MAX_OVER_TIME, R_MIN_OVER_TIME,
+  R_SEGMENT_MEAN
+};
+
+/* Registers >= SCALAR_REGISTER hold one value. */
+enum { SCALAR_REGISTER = 1 << 16 };
+
+struct instruction {
+  int32_t code, target, a, b;
+  int32_t at; /* of rows or parameters, an expression, a constant's bits, a segment's length */
+};
+
+struct rowwise_op {
+  struct operation op;
+  int32_t count, instructions, instructions_at;
+};
+
+/* Frames of an utterance in vectors, spread evenly over panels. */
+struct geometry {
+  int frames, panels, vectors, each, longer; /* the first `longer` panels have one vector more */
+};
+
+#endif

@@ -1,0 +1,121 @@
+/* Element by element and over time, one row after the other: a row's registers stay in the cache. */
+
+struct view {
+  float *values;
+  int step; /* LANES, or 0 for a register that holds one value in all lanes */
+};
+
+/* Vectors are as long as the utterance, rounded up; a scalar is one vector. */
+static struct view view_of(const struct engine *e, int register_, float *scalars, size_t stride) {
+  if (register_ >= SCALAR_REGISTER)
+    return (struct view){scalars + (size_t)(register_ - SCALAR_REGISTER) * LANES, 0};
+  return (struct view){e->registers + e->header->margin + (size_t)register_ * stride, LANES};
+}
+
+#define EACH(expression)                                              \
+  for (int i = 0; i < count; i++) {                                   \
+    const vf x = load(a.values + (size_t)i * a.step);                 \
+    const vf y = load(b.values + (size_t)i * b.step);                 \
+    (void)y;                                                          \
+    store(target.values + (size_t)i * target.step, (expression));     \
+  }                                                                   \
+  break
+
+#define OVER_TIME(neutral, expression, last)                          \
+  {                                                                   \
+    vf all = splat(neutral);                                          \
+    for (int i = 0; i < g.vectors; i++) {                             \
+      vf x = load(a.values + (size_t)i * a.step);                     \
+      if (i == g.vectors - 1) x = select(valid, x, splat(neutral));   \
+      all = (expression);                                             \
+    }                                                                 \
+    float one = all[0];                                               \
+    for (int i = 1; i < LANES; i++) one = (last);                     \
+    store(target.values, splat(one));                                 \
+  }                                                                   \
+  break
+
+static vf vlog(vf x) {
+  for (int i = 0; i < LANES; i++) x[i] = logf(x[i]);
+  return x;
+}
+
+static vf vsqrt(vf x) {
+  for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+  return x;
+}
+
+static void segment_mean(const float *from, float *to, int frames, int segment) {
+  for (int begin = 0; begin < frames; begin += segment) {
+    const int end = frames - begin < segment ? frames : begin + segment;
+    float sum = 0;
+    for (int i = begin; i < end; i++) sum += from[i];
+    for (int i = begin; i < end; i++) to[i] = sum / (float)(end - begin);
+  }
+}
+
+static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
+  const struct geometry g = geometry_of(e, op->op.length);
+  const struct instruction *instructions = at(e, op->instructions_at);
+  const size_t stride = register_stride(e->header, g.frames);
+  const vi valid = first_lanes(g.frames - (g.vectors - 1) * LANES);
+  const struct range rows = share(e, op->count);
+  float scalars[MOST_SCALARS * LANES];
+  for (int k = rows.begin; k < rows.end; k++) {
+    for (int n = 0; n < op->instructions; n++) {
+      const struct instruction *in = instructions + n;
+      const struct view target = view_of(e, in->target, scalars, stride);
+      const struct view a = view_of(e, in->a, scalars, stride), b = view_of(e, in->b, scalars, stride);
+      const int count = target.step ? g.vectors : 1;
+      switch (in->code) {
+        case R_LOAD: copy_row(e, &g, ((const int32_t *)at(e, in->at))[k], target.values); break;
+        case R_LOAD_SCALAR:
+          store(target.values, splat(*row_of(e, 0, ((const int32_t *)at(e, in->at))[k])));
+          break;
+        case R_PARAMETER: store(target.values, splat(((const float *)at(e, in->at))[k])); break;
+        case R_CONSTANT: {
+          float constant;
+          memcpy(&constant, &in->at, sizeof constant);
+          store(target.values, splat(constant));
+          break;
+        }
+        case R_EXPRESSION: store(target.values, splat((float)e->expressions[in->at])); break;
+        case R_STORE: {
+          const int row = ((const int32_t *)at(e, in->at))[k];
+          for (int p = 0; p < g.panels; p++) {
+            float *to = row_of(e, p, row);
+            const float *from = a.values + (size_t)(a.step / LANES) * start_of(&g, p);
+            for (int v = 0; v < vectors_of(&g, p); v++)
+              store(to + v * LANES, load(from + (size_t)v * a.step));
+          }
+          break;
+        }
+        case R_STORE_SCALAR:
+          store(row_of(e, 0, ((const int32_t *)at(e, in->at))[k]), load(a.values));
+          break;
+        case R_ADD: EACH(x + y);
+        case R_SUBTRACT: EACH(x - y);
+        case R_MULTIPLY: EACH(x * y);
+        case R_DIVIDE: EACH(x / y);
+        case R_MAXIMUM: EACH(vmax(x, y));
+        case R_MINIMUM: EACH(vmin(x, y));
+        case R_AFFINE: {
+          const float *parameters = at(e, in->at);
+          const float scale = parameters[k], shift = parameters[op->count + k];
+          EACH(x * scale + shift);
+        }
+        case R_RELU: EACH(relu(x));
+        case R_SIGMOID: EACH(vsigmoid(x));
+        case R_TANH: EACH(vtanh(x));
+        case R_EXP: EACH(vexp(x));
+        case R_LOG: EACH(vlog(x));
+        case R_SQRT: EACH(vsqrt(x));
+        case R_ABS: EACH((vf)((vi)x & 0x7fffffff));
+        case R_SUM: OVER_TIME(0.0f, all + x, one + all[i]);
+        case R_MAX_OVER_TIME: OVER_TIME(-INFINITY, vmax(all, x), one > all[i] ? one : all[i]);
+        case R_MIN_OVER_TIME: OVER_TIME(INFINITY, vmin(all, x), one < all[i] ? one : all[i]);
+        case R_SEGMENT_MEAN: segment_mean(a.values, target.values, g.frames, in->at); break;
+      }
+    }
+  }
+}

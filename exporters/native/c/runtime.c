@@ -1,0 +1,118 @@
+#include "runtime.h"
+
+#include "model.h"
+
+enum { MOST_FRAMES = 1 << 24, ALIGNMENT = 64 };
+
+int sparsify_expressions(const struct header *header, int frames, int *values) {
+  const int32_t *word = (const int32_t *)header + (size_t)header->expressions_at * 16;
+  int possible = 1;
+  for (int i = 0; i < header->expressions; i++) {
+    int stack[16], top = -1;
+    const int least = *word++;
+    for (; *word != E_END; word++) {
+      if (*word == E_CONSTANT) {
+        stack[++top] = *++word;
+        continue;
+      }
+      if (*word == E_FRAMES) {
+        stack[++top] = frames;
+        continue;
+      }
+      const int b = stack[top--], a = stack[top];
+      switch (*word) {
+        case E_ADD: stack[top] = a + b; break;
+        case E_MULTIPLY: stack[top] = a * b; break;
+        case E_FLOOR_DIVIDE: stack[top] = a / b - (a % b < 0); break; /* b is positive */
+        case E_MAX: stack[top] = a > b ? a : b; break;
+        case E_MIN: stack[top] = a < b ? a : b; break;
+        case E_MODULO: stack[top] = (a % b + b) % b; break;
+      }
+    }
+    word++;
+    values[i] = stack[0];
+    possible &= values[i] >= least;
+  }
+  return possible;
+}
+
+static size_t whole(size_t floats) { return (floats + 15) / 16 * 16; }
+
+/* Where things lie in a workspace, in floats from its beginning. */
+struct layout {
+  size_t registers, per_thread, feats, front_end, floats;
+};
+
+static struct layout layout_of(const struct header *header, int frames, int count, int threads) {
+  int values[MOST_EXPRESSIONS], longest = frames;
+  sparsify_expressions(header, frames, values);
+  for (int i = 0; i < header->lengths; i++)
+    if (values[i] > longest) longest = values[i];
+  const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
+  struct layout l;
+  l.registers = LEAD + panels * (size_t)header->rows * ROW;
+  l.per_thread = (size_t)header->registers * register_stride(header, longest) +
+                 whole((size_t)header->decoded);
+  l.feats = l.registers + (size_t)threads * l.per_thread;
+  l.front_end = l.feats + whole((size_t)frames * (size_t)header->feature_dim);
+  l.floats = l.front_end;
+  (void)count;
+  return l;
+}
+
+size_t sparsify_blob_workspace(const void *blob, int max_frames, int threads) {
+  if (max_frames < 1 || max_frames > MOST_FRAMES || threads < 1) return 0;
+  return sizeof(float) * layout_of(blob, max_frames, 0, threads).floats;
+}
+
+typedef void (*runner)(const struct task *);
+
+/* The widest instructions that the processor has. */
+static runner best_runner(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+#ifndef SPARSIFY_NO_AVX512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+    return sparsify_run_avx512;
+#endif
+#ifndef SPARSIFY_NO_AVX2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return sparsify_run_avx2;
+#endif
+#endif
+  return sparsify_run_base;
+}
+
+int sparsify_prepare(const void *blob, int frames, void *workspace, size_t workspace_bytes,
+                     int threads) {
+  int values[MOST_EXPRESSIONS];
+  if (!workspace || threads < 1) return SPARSIFY_ERROR_ARGUMENT;
+  if (frames < 1) return SPARSIFY_ERROR_TOO_SHORT;
+  if (frames > MOST_FRAMES) return SPARSIFY_ERROR_TOO_LONG;
+  if ((uintptr_t)workspace % ALIGNMENT) return SPARSIFY_ERROR_ALIGNMENT;
+  if (!sparsify_expressions(blob, frames, values)) return SPARSIFY_ERROR_TOO_SHORT;
+  if (workspace_bytes < sparsify_blob_workspace(blob, frames, threads))
+    return SPARSIFY_ERROR_WORKSPACE;
+  return 0;
+}
+
+void sparsify_run(struct task *task, void *workspace) {
+  const struct header *header = task->blob;
+  const struct layout l = layout_of(header, task->frames, 0, task->threads);
+  float *floats = workspace;
+  task->arena = floats;
+  task->registers = floats + l.registers + (size_t)task->thread * l.per_thread;
+  task->decoded = task->registers + l.per_thread - whole((size_t)header->decoded);
+  best_runner()(task);
+}
+
+int sparsify_blob_embed(const void *blob, const float *feats, int frames, void *workspace,
+                        size_t workspace_bytes, float *embedding) {
+  if (!feats || !embedding) return SPARSIFY_ERROR_ARGUMENT;
+  const int error = sparsify_prepare(blob, frames, workspace, workspace_bytes, 1);
+  if (error) return error;
+  struct task task = {
+      .blob = blob, .feats = feats, .frames = frames, .embedding = embedding, .threads = 1};
+  sparsify_run(&task, workspace);
+  return 0;
+}

@@ -1,0 +1,40 @@
+/* What runs a blob, whichever instructions the processor has. */
+#ifndef SPARSIFY_RUNTIME_H
+#define SPARSIFY_RUNTIME_H
+
+#include "program.h"
+
+/* One thread's part of embedding one utterance. */
+struct task {
+  const void *blob;
+  const float *feats;
+  int frames;
+  float *arena, *registers, *decoded, *embedding;
+  int thread, threads;
+  void (*wait)(void *barrier); /* for the other threads, after each operation; none if alone */
+  void *barrier;
+};
+
+size_t sparsify_blob_workspace(const void *blob, int max_frames, int threads);
+int sparsify_blob_embed(const void *blob, const float *feats, int frames, void *workspace,
+                        size_t workspace_bytes, float *embedding);
+int sparsify_prepare(const void *blob, int frames, void *workspace, size_t workspace_bytes,
+                     int threads);
+void sparsify_run(struct task *task, void *workspace);
+int sparsify_blob_frames(const void *blob, int count);
+int sparsify_blob_embed_audio(const void *blob, const float *samples, int count, void *workspace,
+                              size_t workspace_bytes, float *embedding);
+
+/* Evaluates the expressions of a blob. Returns whether every length is at least what it must be. */
+int sparsify_expressions(const struct header *header, int frames, int *values);
+
+/* Floats from one register of a rowwise operation to the next. */
+static inline size_t register_stride(const struct header *header, int frames) {
+  return ((size_t)frames + 15) / 16 * 16 + 2 * (((size_t)header->margin + 15) / 16 * 16);
+}
+
+void sparsify_run_base(const struct task *task);
+void sparsify_run_avx2(const struct task *task);
+void sparsify_run_avx512(const struct task *task);
+
+#endif
