@@ -31,14 +31,14 @@ struct header {
   int32_t registers;          /* vectors as long as the utterance that rowwise operations need */
   int32_t margin;             /* floats before and after a register that gathering reads, in whole 16 */
   int32_t decoded;            /* floats of the largest chunk that is stored in half precision */
-  int32_t expressions, expressions_at, lengths;
+  int32_t expressions, expressions_at;
   int32_t operations, operations_at;
   int32_t output_rows_at;     /* int32[embedding_dim] */
   int32_t front_end_at;       /* 0 where the features cannot be computed here */
 };
 
 /* For a stack machine. Each expression begins with the least value it may have; the first is the
- * frames, and the first `lengths` of them are lengths of activations. */
+ * frames. */
 enum expression_code { E_END, E_CONSTANT, E_FRAMES, E_ADD, E_MULTIPLY, E_FLOOR_DIVIDE, E_MAX, E_MIN, E_MODULO };
 
 enum operation_kind { OP_INPUT, OP_ZERO, OP_HALO, OP_GATHER, OP_CONV, OP_ROWWISE };

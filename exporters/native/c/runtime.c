@@ -46,7 +46,7 @@ struct layout {
 static struct layout layout_of(const struct header *header, int frames, int count, int threads) {
   int values[MOST_EXPRESSIONS], longest = frames;
   sparsify_expressions(header, frames, values);
-  for (int i = 0; i < header->lengths; i++)
+  for (int i = 0; i < header->expressions; i++)
     if (values[i] > longest) longest = values[i];
   const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
   struct layout l;

@@ -1,0 +1,134 @@
+"""Matrices as the kernels read them: chunks of columns, in each the rows sorted by nonzeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 4
+"""Output rows that share a pattern in the kernel for blocks."""
+ROW = 80
+"""Floats from a row of activations to the next."""
+
+_UNROLLED = 4  # nonzeros that the kernel for single rows takes at a time
+_FARTHEST = 65535  # floats that 16 bits reach
+# Rows of activations that a pass reads: about as many as the first-level cache holds, and more
+# where a row of the matrix would have too few nonzeros in them.
+_FEWEST_ROWS, _MOST_ROWS = 144, 800
+_WANTED_NONZEROS = 20
+_BLOCK_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Columns of a matrix, packed.
+
+    Attributes:
+        origin: Float of a panel that offsets count from.
+        block: Rows that share a pattern: 1 or `BLOCK`.
+        runs: `(n, 2)`: nonzeros of a row or block, and how many such follow each other.
+        rows: Which output rows.
+        offsets: Floats from the origin.
+        values: One for each offset, or `BLOCK`.
+    """
+
+    origin: int
+    block: int
+    runs: NDArray[np.int32]
+    rows: NDArray[np.uint16]
+    offsets: NDArray[np.uint16]
+    values: NDArray[np.float32]
+
+
+def pack(weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int) -> list[Chunk]:
+    """Packs a matrix.
+
+    Args:
+        weight: `(outputs, columns)`.
+        offsets: Where each column is read, in floats from the first row of a panel.
+        block: Rows that share a pattern: 1 or `BLOCK`.
+
+    Returns:
+        At least one chunk, even of a matrix of zeros: each output row is in the first and the last.
+    """
+    used = np.flatnonzero(weight.any(axis=0))
+    used = used[np.argsort(offsets[used], kind="stable")]
+    parts = list(_parts(weight, offsets, used, block)) or [used]
+    return [
+        _packed(
+            weight[:, columns],
+            offsets[columns],
+            block,
+            keep_empty=number in (0, len(parts) - 1),
+        )
+        for number, columns in enumerate(parts)
+    ]
+
+
+def _parts(
+    weight: NDArray[np.float32], offsets: NDArray[np.int64], used: NDArray[np.int64], block: int
+) -> Iterator[NDArray[np.int64]]:
+    """Columns that one pass reads, sorted by their offsets."""
+    rows = offsets[used] // ROW
+    most = _rows_of_a_pass(np.count_nonzero(weight), len(np.unique(rows)), len(weight), block)
+    begin = 0
+    while begin < len(used):
+        near = offsets[used[begin:]] - offsets[used[begin]] <= _FARTHEST
+        count = np.cumsum(np.diff(rows[begin:], prepend=-1) != 0)
+        end = begin + int(np.count_nonzero(near & (count <= most)))
+        yield used[begin:end]
+        begin = end
+
+
+def _rows_of_a_pass(nonzeros: int, rows: int, outputs: int, block: int) -> int:
+    """Evenly many in all passes."""
+    if block == BLOCK:
+        most = _BLOCK_ROWS
+    else:
+        wanted = _WANTED_NONZEROS * rows * outputs / max(nonzeros, 1)
+        most = int(min(max(wanted, _FEWEST_ROWS), _MOST_ROWS))
+    return -(-rows // -(-rows // most)) if rows else 1
+
+
+def _packed(
+    weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int, *, keep_empty: bool
+) -> Chunk:
+    outputs = len(weight)
+    lines = -(-outputs // block)
+    padded = np.zeros((lines * block, weight.shape[1]), np.float32)
+    padded[:outputs] = weight
+    grid = padded.reshape(lines, block, -1).transpose(0, 2, 1)  # (lines, columns, block)
+    pattern = grid.any(axis=2)
+    counts = pattern.sum(axis=1)
+    step = _UNROLLED if block == 1 else 1
+    counts = -(-counts // step) * step
+    order = np.argsort(-counts, kind="stable")
+    if not keep_empty:
+        order = order[counts[order] > 0]
+    counts = counts[order]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    line, column = np.nonzero(pattern[order])
+    first = np.searchsorted(line, np.arange(len(order)))
+    place = starts[line] + np.arange(len(line)) - first[line]
+    origin = int(offsets.min()) if len(offsets) else 0
+    packed_offsets = np.zeros(starts[-1], np.uint16)
+    packed_offsets[place] = offsets[column] - origin
+    values = np.zeros((starts[-1], block), np.float32)
+    values[place] = grid[order[line], column]
+    members = order[:, None] * block + np.arange(block)
+    # A block that is not full repeats its first row, which the kernel stores last.
+    members = np.where(members < outputs, members, members[:, :1])
+    changes = np.flatnonzero(np.diff(counts, prepend=-1))
+    lengths = np.diff(np.append(changes, len(counts)))
+    runs = np.stack([counts[changes], lengths], axis=1)
+    return Chunk(
+        origin,
+        block,
+        runs.astype(np.int32),
+        members.reshape(-1).astype(np.uint16),
+        packed_offsets,
+        values.reshape(-1),
+    )

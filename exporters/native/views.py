@@ -1,0 +1,237 @@
+"""Operators that only say which rows are meant."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+from torch import fx
+
+from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.steps import ONE, Operand, Value
+
+_aten = torch.ops.aten
+
+
+@operator(
+    _aten.clone.default,
+    _aten.alias.default,
+    _aten.detach.default,
+    _aten.contiguous.default,
+    _aten.dropout.default,
+    _aten.lift_fresh_copy.default,
+)
+def _same(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: Any) -> Value:
+    return value
+
+
+@operator(_aten._to_copy.default, _aten.to.dtype)
+def _to(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: Any) -> Value:
+    if node.meta["val"].dtype != torch.float32:
+        raise UnsupportedError(f"makes numbers of type {node.meta['val'].dtype}, not float32")
+    return value
+
+
+@operator(_aten.permute.default)
+def _permute(lowering: Lowering, value: Value, axes: list[int], *, node: fx.Node) -> Value:
+    order = [axis % value.rows.ndim for axis in axes]
+    time = None if value.time is None else order.index(value.time)
+    return value.with_rows(value.rows.transpose(order), time)
+
+
+@operator(_aten.transpose.int)
+def _transpose(lowering: Lowering, value: Value, first: int, second: int, *, node: fx.Node) -> Value:
+    order = list(range(value.rows.ndim))
+    order[first], order[second] = order[second], order[first]
+    return _permute(lowering, value, order, node=node)
+
+
+@operator(_aten.unsqueeze.default)
+def _unsqueeze(lowering: Lowering, value: Value, axis: int, *, node: fx.Node) -> Value:
+    axis %= value.rows.ndim + 1
+    time = value.time
+    if time is not None and axis <= time:
+        time += 1
+    return value.with_rows(np.expand_dims(value.rows, axis), time)
+
+
+@operator(_aten.squeeze.dims, _aten.squeeze.dim, _aten.squeeze.default)
+def _squeeze(
+    lowering: Lowering, value: Value, axes: list[int] | int | None = None, *, node: fx.Node
+) -> Value:
+    dims = value.rows.ndim
+    wanted = list(range(dims)) if axes is None else [axes] if isinstance(axes, int) else axes
+    gone = [
+        axis % dims
+        for axis in wanted
+        if value.rows.shape[axis] == 1 and axis % dims != value.time
+    ]
+    time = value.time
+    if time is not None:
+        time -= sum(axis < time for axis in gone)
+    return value.with_rows(value.rows.squeeze(tuple(gone)), time)
+
+
+@operator(_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
+def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Value:
+    wanted = shape_of(node)
+    if value.time is None:
+        return value.with_rows(value.rows.reshape([int(size) for size in wanted]), None)
+    if value.segment:
+        return _joined_segments(value, wanted)
+    times = [axis for axis, size in enumerate(wanted) if size == value.length]
+    for time in times:
+        sizes = [1 if axis == time else int(size) for axis, size in enumerate(wanted) if axis == time or size.is_number]
+        before = int(np.prod(value.rows.shape[: value.time]))
+        if len(sizes) == len(wanted) and int(np.prod(sizes[:time])) == before:
+            return value.with_rows(value.rows.reshape(sizes), time)
+    raise UnsupportedError("mixes time with another axis")
+
+
+def _joined_segments(value: Value, wanted: tuple[sympy.Expr, ...]) -> Value:
+    """Means of segments, repeated for each of their frames, as one sequence again."""
+    time = value.time
+    assert time is not None
+    joined = sympy.expand(value.length * value.segment)
+    fits = (
+        len(wanted) == value.rows.ndim - 1
+        and value.rows.shape[time + 1 :] == (value.segment,)
+        and sympy.expand(wanted[time] - joined) == 0
+        and tuple(wanted[:time]) == value.rows.shape[:time]
+    )
+    if not fits:
+        raise UnsupportedError("uses the means of segments in an unknown way")
+    return Value(value.rows[..., 0], time, wanted[time], value.segment)
+
+
+@operator(_aten.expand.default)
+def _expand(lowering: Lowering, value: Value, sizes: Any, *, node: fx.Node, **options: Any) -> Value:
+    wanted = shape_of(node)
+    added = len(wanted) - value.rows.ndim
+    rows = value.rows.reshape((1,) * added + value.rows.shape)
+    time = None if value.time is None else value.time + added
+    moving = [axis for axis, size in enumerate(wanted) if not size.is_number]
+    shape = [1 if axis in moving else int(size) for axis, size in enumerate(wanted)]
+    rows = np.broadcast_to(rows, shape)
+    if time is not None or not moving:
+        return value.with_rows(rows, time)
+    still = Value(rows, moving[0], wanted[moving[0]])
+    return _repeated(lowering, still)
+
+
+def _repeated(lowering: Lowering, value: Value) -> Value:
+    """One value per utterance, repeated for every frame."""
+    operand = Operand(value.rows.reshape(-1), ONE)
+    return lowering._emit("copy", (operand,), value.rows.shape, value.time, value.length)
+
+
+@operator(_aten.select.int)
+def _select(lowering: Lowering, value: Value, axis: int, index: int, *, node: fx.Node) -> Value:
+    axis %= value.rows.ndim
+    if axis == value.time:
+        raise UnsupportedError("takes a single frame")
+    time = value.time
+    if time is not None and axis < time:
+        time -= 1
+    return value.with_rows(value.rows.take(index, axis), time)
+
+
+@operator(_aten.slice.Tensor)
+def _slice(
+    lowering: Lowering,
+    value: Value,
+    axis: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+    *,
+    node: fx.Node,
+) -> Value:
+    axis %= value.rows.ndim
+    if axis != value.time:
+        window = slice(start, None if end is None or end >= sys.maxsize else end, step)
+        return value.with_rows(value.rows[(slice(None),) * axis + (window,)], value.time)
+    length = shape_of(node)[axis]
+    first = 0 if start is None else start
+    if value.segment:
+        return _segment_means(lowering, value, length, first, step)
+    if not isinstance(first, int) or first < 0:
+        raise UnsupportedError("counts frames from the end")
+    if length == value.length:
+        return value
+    rows = lowering.gather(value.rows, value.length, length, stride=step, offset=first)
+    return Value(rows, value.time, length)
+
+
+def _segment_means(
+    lowering: Lowering, value: Value, length: sympy.Expr, first: Any, step: int
+) -> Value:
+    if first or step != 1 or value.time is None:
+        raise UnsupportedError("uses the means of segments in an unknown way")
+    operand = Operand(value.rows.reshape(-1), length)
+    return lowering._emit(
+        "segment_mean",
+        (operand,),
+        value.rows.shape,
+        value.time,
+        length,
+        segment=value.segment,
+    )
+
+
+@operator(_aten.split_with_sizes.default, _aten.split.Tensor)
+def _split(
+    lowering: Lowering, value: Value, sizes: list[int] | int, axis: int = 0, *, node: fx.Node
+) -> list[Value]:
+    axis %= value.rows.ndim
+    if axis == value.time:
+        raise UnsupportedError("splits time")
+    whole = value.rows.shape[axis]
+    ends = np.cumsum(sizes)[:-1] if isinstance(sizes, list) else range(sizes, whole, sizes)
+    parts = np.split(value.rows, list(ends), axis)
+    return [value.with_rows(part, value.time) for part in parts]
+
+
+@operator(_aten.cat.default)
+def _cat(lowering: Lowering, values: list[Any], axis: int = 0, *, node: fx.Node) -> Value:
+    if not all(isinstance(each, Value) for each in values):
+        raise UnsupportedError("joins activations and constants")
+    axis %= values[0].rows.ndim
+    first = values[0]
+    if any(axis == each.time for each in values):
+        raise UnsupportedError("joins along time")
+    if any((each.time, each.length, each.segment) != (first.time, first.length, 0) for each in values):
+        raise UnsupportedError("joins tensors of different lengths")
+    return first.with_rows(np.concatenate([each.rows for each in values], axis), first.time)
+
+
+@operator(
+    _aten.constant_pad_nd.default,
+    _aten.reflection_pad1d.default,
+    _aten.replication_pad1d.default,
+)
+def _pad(
+    lowering: Lowering, value: Value, widths: list[int], fill: float = 0, *, node: fx.Node
+) -> Value:
+    axis = value.rows.ndim - 1
+    if fill or axis != value.time or any(widths[2:]) or min(widths) < 0:
+        raise UnsupportedError("pads something else than time, or not with zeros")
+    kinds = {
+        _aten.constant_pad_nd.default: "zero",
+        _aten.reflection_pad1d.default: "reflect",
+        _aten.replication_pad1d.default: "replicate",
+    }
+    padding = kinds[node.target]  # type: ignore[index]
+    most = max(widths[:2])
+    if padding == "reflect":
+        least = lowering.steps.least
+        least[value.length] = max(least.get(value.length, 1), most + 1)
+    length = shape_of(node)[axis]
+    rows = lowering.gather(
+        value.rows, value.length, length, offset=-widths[0], padding=padding, most=most
+    )
+    return replace(value, rows=rows, length=length)
