@@ -39,6 +39,7 @@ _MOST_EXPRESSIONS = 64
 _MOST_SCALARS = 32
 _SCALAR = 1 << 16
 _MOST_ROWS = 65535
+_ANY = -(1 << 31)  # the least value of a number that may have any
 _SMALLEST = np.finfo(np.float16).tiny  # below it half precision loses digits
 
 _OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise")
@@ -112,6 +113,12 @@ class _Numbers:
     """Lengths and other numbers that depend on the number of frames."""
 
     expressions: list[sympy.Expr] = field(default_factory=list)
+    lengths: set[sympy.Expr] = field(default_factory=set)
+
+    def length(self, expression: sympy.Expr) -> int:
+        """The index of a length, which is at least 1 for the network to run."""
+        self.lengths.add(expression)
+        return self.of(expression)
 
     def of(self, expression: sympy.Expr) -> int:
         """The index of an expression."""
@@ -162,7 +169,7 @@ def write_program(
         writer.margin,
         writer.decoded,
         len(writer.numbers.expressions),
-        blob.add(_expressions(writer.numbers.expressions, source.length, least), np.int32),
+        blob.add(_expressions(writer.numbers, source.length, least), np.int32),
         len(words),
         blob.add(np.concatenate(words), np.int32),
         blob.add(writer.physical(steps.output), np.int32),
@@ -186,7 +193,7 @@ class _Writer:
         self.registers = self.decoded = 0
         self.margin = 16 if any(isinstance(step, Gather) for step in steps.steps) else 0
         (source,) = (step.target for step in steps.steps if isinstance(step, Input))
-        self.numbers.of(source.length)
+        self.numbers.length(source.length)
         fused = fuse(steps)
         self.kept = stored(fused, steps.output)
         halos = _halos(fused, steps)
@@ -216,7 +223,7 @@ class _Writer:
 
     def _operation(self, kind: str, length: Length, operands: Iterable[int]) -> None:
         values = list(operands)
-        words = [_OPERATIONS.index(kind), 3 + len(values), self.numbers.of(length), *values]
+        words = [_OPERATIONS.index(kind), 3 + len(values), self.numbers.length(length), *values]
         self.words.append(np.array(words, np.int64).astype(np.int32))
 
     def _zero_margins(self, buffer: Buffer) -> None:
@@ -248,7 +255,7 @@ class _Writer:
         self.margin = max(self.margin, -(-(step.most + 1) // 16) * 16)
         self.registers = max(self.registers, 1)
         operands = (
-            self.numbers.of(step.source_length),
+            self.numbers.length(step.source_length),
             step.stride,
             step.offset,
             _PADDINGS.index(step.padding),
@@ -504,7 +511,7 @@ def _gap(taken: list[tuple[int, int]], rows: int) -> int:
 
 
 def _expressions(
-    expressions: list[sympy.Expr], frames: sympy.Expr, least: dict[Length, int]
+    numbers: _Numbers, frames: sympy.Expr, least: dict[Length, int]
 ) -> list[int]:
     codes = {"constant": 1, "frames": 2, "add": 3, "multiply": 4, "floor": 5, "max": 6, "min": 7, "modulo": 8}
     words: list[int] = []
@@ -529,8 +536,8 @@ def _expressions(
             write(each)
             words.append(codes[known[name]])
 
-    for expression in expressions:
-        words.append(least.get(expression, 1))
+    for expression in numbers.expressions:
+        words.append(least.get(expression, 1) if expression in numbers.lengths else _ANY)
         write(expression)
         words.append(0)
     return words
