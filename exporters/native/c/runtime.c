@@ -68,19 +68,31 @@ size_t sparsify_blob_workspace(const void *blob, int max_frames, int threads) {
 typedef void (*runner)(const struct task *);
 
 /* The widest instructions that the processor has. */
-static runner best_runner(void) {
+static runner best_runner(const char **name) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
 #ifndef SPARSIFY_NO_AVX512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+    *name = "avx512";
     return sparsify_run_avx512;
+  }
 #endif
 #ifndef SPARSIFY_NO_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return sparsify_run_avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    *name = "avx2";
+    return sparsify_run_avx2;
+  }
 #endif
 #endif
+  *name = "base";
   return sparsify_run_base;
+}
+
+const char *sparsify_isa(void) {
+  const char *name;
+  best_runner(&name);
+  return name;
 }
 
 int sparsify_prepare(const void *blob, int frames, void *workspace, size_t workspace_bytes,
@@ -103,7 +115,8 @@ void sparsify_run(struct task *task, void *workspace) {
   task->arena = floats;
   task->registers = floats + l.registers + (size_t)task->thread * l.per_thread;
   task->decoded = task->registers + l.per_thread - whole((size_t)header->decoded);
-  best_runner()(task);
+  const char *name;
+  best_runner(&name)(task);
 }
 
 int sparsify_blob_embed(const void *blob, const float *feats, int frames, void *workspace,

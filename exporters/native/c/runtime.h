@@ -8,8 +8,10 @@
 struct task {
   const void *blob;
   const float *feats;
+  const float *samples; /* what features are computed from; none if these are given */
+  int count;
   int frames;
-  float *arena, *registers, *decoded, *embedding;
+  float *arena, *registers, *decoded, *features, *front_end, *embedding;
   int thread, threads;
   void (*wait)(void *barrier); /* for the other threads, after each operation; none if alone */
   void *barrier;
@@ -32,6 +34,8 @@ int sparsify_expressions(const struct header *header, int frames, int *values);
 static inline size_t register_stride(const struct header *header, int frames) {
   return ((size_t)frames + 15) / 16 * 16 + 2 * (((size_t)header->margin + 15) / 16 * 16);
 }
+
+const char *sparsify_isa(void);
 
 void sparsify_run_base(const struct task *task);
 void sparsify_run_avx2(const struct task *task);
