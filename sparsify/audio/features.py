@@ -13,15 +13,15 @@ from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
+PREEMPHASIS = 0.97
+FULL_SCALE = 2.0**15
+SPEECHBRAIN_FLOOR = 1e-10
+SPEECHBRAIN_RANGE_DB = 80.0
 _FRAME_SECONDS = 0.025
 SHIFT_SECONDS = 0.010
 """From one frame to the next."""
 _LOW_FREQUENCY = 20.0
-_PREEMPHASIS = 0.97
-_FULL_SCALE = 2.0**15
 _SPEECHBRAIN_FFT = 400
-_SPEECHBRAIN_FLOOR = 1e-10
-_SPEECHBRAIN_RANGE_DB = 80.0
 
 
 def frame_count(front_end: FrontEnd, seconds: float) -> int:
@@ -110,10 +110,10 @@ class Filterbank(nn.Module):
         return features
 
     def _kaldi(self, waveforms: Tensor) -> Tensor:
-        frames = self._frames(waveforms * _FULL_SCALE)
+        frames = self._frames(waveforms * FULL_SCALE)
         frames = frames - frames.mean(dim=-1, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        windowed = (frames - _PREEMPHASIS * previous) * self.window
+        windowed = (frames - PREEMPHASIS * previous) * self.window
         power = torch.fft.rfft(windowed, n=self.fft_length).abs().square()
         energies = power @ self.filters
         return energies.clamp_min(torch.finfo(torch.float32).eps).log()
@@ -129,9 +129,9 @@ class Filterbank(nn.Module):
             return_complex=True,
         )
         energies = spectrum.abs().square().transpose(1, 2) @ self.filters
-        decibels = 10 * energies.clamp_min(_SPEECHBRAIN_FLOOR).log10()
+        decibels = 10 * energies.clamp_min(SPEECHBRAIN_FLOOR).log10()
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
-        return decibels.maximum(loudest - _SPEECHBRAIN_RANGE_DB)
+        return decibels.maximum(loudest - SPEECHBRAIN_RANGE_DB)
 
     def _kaldi_filters(self) -> Tensor:
         filters, _ = torchaudio_module("compliance.kaldi").get_mel_banks(

@@ -7,12 +7,6 @@
 
 #include <math.h>
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 /* Vectors of columns that stay in registers: 32 registers in AVX-512 and NEON, 16 elsewhere. */
 #if LANES == 16
 #define MOST_VECTORS 4

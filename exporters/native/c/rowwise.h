@@ -35,11 +35,6 @@ static struct view view_of(const struct engine *e, int register_, float *scalars
   }                                                                   \
   break
 
-static vf vlog(vf x) {
-  for (int i = 0; i < LANES; i++) x[i] = logf(x[i]);
-  return x;
-}
-
 static vf vsqrt(vf x) {
   for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
   return x;

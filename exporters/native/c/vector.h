@@ -19,6 +19,12 @@ typedef float vf_unaligned __attribute__((vector_size(4 * LANES), aligned(4), ma
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return (vf){0} + x; }
@@ -34,6 +40,35 @@ INLINE vi first_lanes(int count) {
   vi lane;
   for (int i = 0; i < LANES; i++) lane[i] = i;
   return lane < count;
+}
+
+#if LANES == 4
+#define ZIPPED_LOW 0, 4, 1, 5
+#define ZIPPED_HIGH 2, 6, 3, 7
+#elif LANES == 8
+#define ZIPPED_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIPPED_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES == 16
+#define ZIPPED_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIPPED_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
+/* Lane j of row i becomes lane i of row j: each round moves one bit of i and of j. */
+INLINE void transpose(vf *rows) {
+  UNROLL for (int size = 1; size < LANES; size *= 2) {
+    vf zipped[LANES];
+    UNROLL for (int i = 0; i < LANES / 2; i++) {
+      zipped[2 * i] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIPPED_LOW);
+      zipped[2 * i + 1] = SHUFFLE(rows[i], rows[i + LANES / 2], ZIPPED_HIGH);
+    }
+    UNROLL for (int i = 0; i < LANES; i++) rows[i] = zipped[i];
+  }
 }
 
 INLINE float sum_lanes(vf v) {
@@ -64,6 +99,33 @@ INLINE vf vexp(vf x) {
   vf y = p * low * high;
   y = select(x < -87.3f, splat(0.0f), y);
   return select(x != x, x, y);
+}
+
+/* log x to 1 ulp, also below the smallest normal number; as logf at 0, infinity and below zero
+ * (the polynomial of Cephes, https://netlib.org/cephes). */
+INLINE vf vlog(vf x) {
+  const vi tiny = x < 1.17549435e-38f;
+  const vf scaled = select(tiny, x * 8388608.0f, x);
+  const vi usual = (scaled > 0.0f) & (scaled <= 3.40282347e38f);
+  /* x = 2^n (1 + m) with 1 + m from sqrt(1/2) to sqrt(2), whose bits are root and more. */
+  const int32_t one = 0x3f800000, root = 0x3f3504f3;
+  const vi bits = (vi)select(usual, scaled, splat(1.0f)) + (one - root);
+  const vf n = __builtin_convertvector((bits >> 23) - 127 - (tiny & 23), vf);
+  const vf m = (vf)((bits & 0x7fffff) + root) - 1.0f;
+  const vf square = m * m;
+  vf p = splat(7.0376836292e-2f);
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const vf small = p * m * square - n * 2.12194440e-4f - 0.5f * square;
+  const vf y = m + small + n * 0.693359375f;
+  const vf special = select(x == 0.0f, splat(-__builtin_inff()), splat(__builtin_nanf("")));
+  return select(usual, y, select(x > 0.0f, x, special));
 }
 
 INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }

@@ -1,0 +1,301 @@
+/* Samples to log-mel features, LANES frames at once: each lane of a vector belongs to one frame.
+ *
+ * The numbers are those of sparsify.audio.features.Filterbank, whose windows, filters and constants
+ * lie in a section of the blob. Its positions count words from its beginning.
+ */
+#ifndef SPARSIFY_FRONT_END_H
+#define SPARSIFY_FRONT_END_H
+
+#include "vector.h"
+
+enum { FRONT_END_MOST_LANES = 16 };
+
+struct front_end {
+  int32_t length, shift;  /* of a frame, in samples */
+  int32_t first;          /* sample at which the first frame begins; negative before the audio */
+  int32_t extra;          /* n samples give (n + extra) / shift frames */
+  int32_t mirrored;       /* whether the audio goes on mirrored beyond its ends, or as zeros */
+  int32_t centred;        /* whether the mean of a frame is subtracted from it */
+  int32_t points;         /* complex numbers that are transformed: half as many as real ones */
+  int32_t stages, bins;
+  float preemphasis;
+  float floor;            /* of the energies */
+  float unit;             /* of the features, times the natural logarithm of an energy */
+  float range;            /* of the features, below the largest one */
+  int32_t window_at;      /* float[length] */
+  int32_t radices_at;     /* int32[stages] */
+  int32_t twiddles_at;    /* for each stage float[size / radix][radix - 1][2] */
+  int32_t halves_at;      /* float[points / 2 + 1][2]: what makes two real transforms of one complex */
+  int32_t places_at;      /* int32[points + 1]: the vector that holds the power of a frequency */
+  int32_t spans_at;       /* int32[bins][2]: first frequency and frequencies of a filter */
+  int32_t weights_at;     /* float: the filters, one after the other */
+};
+
+/* Frames that `count` samples give; 0 if they are shorter than one. */
+static inline int front_end_frames(const int32_t *section, int count) {
+  const struct front_end *f = (const struct front_end *)section;
+  return count < f->length ? 0 : (int)(((int64_t)count + f->extra) / f->shift);
+}
+
+/* Floats of a copied frame, read in whole vectors by any instruction set. */
+INLINE size_t copied_frame(const struct front_end *f) {
+  return ((size_t)f->length + FRONT_END_MOST_LANES - 1) / FRONT_END_MOST_LANES *
+         FRONT_END_MOST_LANES;
+}
+
+/* Floats that front_end_features needs besides, for any number of samples. */
+static inline size_t front_end_scratch(const int32_t *section, int count) {
+  const struct front_end *f = (const struct front_end *)section;
+  (void)count;
+  return FRONT_END_MOST_LANES * (2 * (size_t)f->points + copied_frame(f));
+}
+
+static float sample_at(const struct front_end *f, const float *samples, int64_t count, int64_t i) {
+  if (i >= 0 && i < count) return samples[i];
+  if (!f->mirrored) return 0.0f;
+  return samples[i < 0 ? -1 - i : 2 * count - 1 - i];
+}
+
+/* Where each lane's frame lies. Those near the ends are copied, as whole vectors are read; lanes
+ * beyond the last frame repeat it. */
+static void locate_frames(const struct front_end *f, const float *samples, int64_t count, int begin,
+                          int frames, float *copies, const float **lanes) {
+  for (int lane = 0; lane < LANES; lane++) {
+    if (begin + lane >= frames) {
+      lanes[lane] = lanes[lane - 1];
+      continue;
+    }
+    const int64_t start = (int64_t)(begin + lane) * f->shift + f->first;
+    if (start >= 0 && start + f->length + LANES - 1 <= count) {
+      lanes[lane] = samples + start;
+      continue;
+    }
+    float *copy = copies + (size_t)lane * copied_frame(f);
+    for (int i = 0; i < f->length; i++) copy[i] = sample_at(f, samples, count, start + i);
+    lanes[lane] = copy;
+  }
+}
+
+/* Transposes the frames, one sample of all lanes after the other, and returns their sums: of blocks
+ * first, then of these with Kahan's compensation, so that an offset leaves no more than its last
+ * bit. */
+static vf transpose_frames(const struct front_end *f, const float *const *lanes, float *wave) {
+  vf sum = splat(0.0f), excess = splat(0.0f);
+  for (int begin = 0; begin < f->length; begin += LANES) {
+    const int used = f->length - begin < LANES ? f->length - begin : LANES;
+    vf rows[LANES], block = splat(0.0f);
+    UNROLL for (int lane = 0; lane < LANES; lane++) rows[lane] = load(lanes[lane] + begin);
+    transpose(rows);
+    for (int i = 0; i < used; i++) {
+      store(wave + (begin + i) * LANES, rows[i]);
+      block += rows[i];
+    }
+    const vf term = block - excess, total = sum + term;
+    excess = (total - sum) - term;
+    sum = total;
+  }
+  return sum;
+}
+
+static void window_frames(const struct front_end *f, const float *window, vf sum, float *wave) {
+  const vf mean = f->centred ? sum / (float)f->length : splat(0.0f);
+  vf previous = load(wave) - mean;
+  for (int i = 0; i < f->length; i++) {
+    const vf x = load(wave + i * LANES) - mean;
+    store(wave + i * LANES, (x - f->preemphasis * previous) * window[i]);
+    previous = x;
+  }
+  for (int i = f->length; i < 2 * f->points; i++) store(wave + i * LANES, splat(0.0f));
+}
+
+struct complex {
+  vf re, im;
+};
+
+INLINE struct complex get_complex(const float *wave, int i) {
+  return (struct complex){load(wave + 2 * i * LANES), load(wave + (2 * i + 1) * LANES)};
+}
+
+INLINE void put_complex(float *wave, int i, struct complex z) {
+  store(wave + 2 * i * LANES, z.re);
+  store(wave + (2 * i + 1) * LANES, z.im);
+}
+
+INLINE struct complex plus(struct complex a, struct complex b) {
+  return (struct complex){a.re + b.re, a.im + b.im};
+}
+
+INLINE struct complex minus(struct complex a, struct complex b) {
+  return (struct complex){a.re - b.re, a.im - b.im};
+}
+
+/* -i z */
+INLINE struct complex turned(struct complex z) { return (struct complex){z.im, -z.re}; }
+
+INLINE struct complex scaled(struct complex z, float factor) {
+  return (struct complex){z.re * factor, z.im * factor};
+}
+
+INLINE struct complex times(struct complex z, const float *w) {
+  return (struct complex){z.re * w[0] - z.im * w[1], z.re * w[1] + z.im * w[0]};
+}
+
+INLINE void butterfly2(struct complex *z) {
+  const struct complex difference = minus(z[0], z[1]);
+  z[0] = plus(z[0], z[1]);
+  z[1] = difference;
+}
+
+INLINE void butterfly4(struct complex *z) {
+  const struct complex even = plus(z[0], z[2]), odd = plus(z[1], z[3]);
+  const struct complex across = minus(z[0], z[2]), along = turned(minus(z[1], z[3]));
+  z[0] = plus(even, odd);
+  z[1] = plus(across, along);
+  z[2] = minus(even, odd);
+  z[3] = minus(across, along);
+}
+
+INLINE void butterfly5(struct complex *z) {
+  const float cos1 = 0.309016994f, cos2 = -0.809016994f, sin1 = 0.951056516f, sin2 = 0.587785252f;
+  const struct complex outer = plus(z[1], z[4]), inner = plus(z[2], z[3]);
+  const struct complex outwards = turned(minus(z[1], z[4])), inwards = turned(minus(z[2], z[3]));
+  const struct complex a = plus(z[0], plus(scaled(outer, cos1), scaled(inner, cos2)));
+  const struct complex b = plus(z[0], plus(scaled(outer, cos2), scaled(inner, cos1)));
+  const struct complex c = plus(scaled(outwards, sin1), scaled(inwards, sin2));
+  const struct complex d = minus(scaled(outwards, sin2), scaled(inwards, sin1));
+  z[0] = plus(z[0], plus(outer, inner));
+  z[1] = plus(a, c);
+  z[2] = plus(b, d);
+  z[3] = minus(b, d);
+  z[4] = minus(a, c);
+}
+
+/* One stage of a Fourier transform in place, decimated in frequency. */
+INLINE void transform_stage(float *wave, int points, int size, const float *twiddles, int radix,
+                            void (*butterfly)(struct complex *)) {
+  const int step = size / radix;
+  for (int block = 0; block < points; block += size) {
+    const float *w = twiddles;
+    for (int i = block; i < block + step; i++) {
+      struct complex z[5];
+      UNROLL for (int k = 0; k < radix; k++) z[k] = get_complex(wave, i + k * step);
+      butterfly(z);
+      put_complex(wave, i, z[0]);
+      UNROLL for (int k = 1; k < radix; k++, w += 2)
+        put_complex(wave, i + k * step, step > 1 ? times(z[k], w) : z[k]);
+    }
+  }
+}
+
+/* A Fourier transform in place. Its results are out of order, which costs nothing: each is a whole
+ * vector, and whoever reads it looks up where it is. */
+static void transform(const struct front_end *f, const int32_t *section, float *wave) {
+  const int32_t *radices = section + f->radices_at;
+  const float *twiddles = (const float *)(section + f->twiddles_at);
+  int size = f->points;
+  for (int stage = 0; stage < f->stages; stage++) {
+    const int radix = radices[stage];
+    if (radix == 2) transform_stage(wave, f->points, size, twiddles, 2, butterfly2);
+    if (radix == 4) transform_stage(wave, f->points, size, twiddles, 4, butterfly4);
+    if (radix == 5) transform_stage(wave, f->points, size, twiddles, 5, butterfly5);
+    size /= radix;
+    twiddles += 2 * (radix - 1) * size;
+  }
+}
+
+INLINE vf power(struct complex z) { return z.re * z.re + z.im * z.im; }
+
+/* Even samples were the real parts, odd ones the imaginary parts: separates their transforms E and
+ * O and leaves 4 |E + w O|^2, the power spectrum of the real frame. */
+static void power_spectrum(const struct front_end *f, const int32_t *section, float *wave) {
+  const int32_t *places = section + f->places_at;
+  const float *halves = (const float *)(section + f->halves_at);
+  const struct complex ends = get_complex(wave, 0);
+  const vf lowest = 2.0f * (ends.re + ends.im), highest = 2.0f * (ends.re - ends.im);
+  put_complex(wave, 0, (struct complex){lowest * lowest, highest * highest});
+  for (int k = 1; k <= f->points / 2; k++) {
+    float *low = wave + places[k] * LANES, *high = wave + places[f->points - k] * LANES;
+    const struct complex a = get_complex(low, 0), b = get_complex(high, 0);
+    const struct complex conjugate = {b.re, -b.im};
+    const struct complex even = plus(a, conjugate);
+    const struct complex odd = times(turned(minus(a, conjugate)), halves + 2 * k);
+    store(low, power(plus(even, odd)));
+    store(high, power(minus(even, odd)));
+  }
+}
+
+/* The logarithms of the filters' energies, for `frames` lanes; returns the largest or, if `loudest`
+ * is, that. */
+static vf log_energies(const struct front_end *f, const int32_t *section, const float *wave,
+                       float *feats, int frames, vf loudest) {
+  const int32_t *places = section + f->places_at, *spans = section + f->spans_at;
+  const float *weights = (const float *)(section + f->weights_at);
+  for (int begin = 0; begin < f->bins; begin += LANES) {
+    const int bins = f->bins - begin < LANES ? f->bins - begin : LANES;
+    vf rows[LANES];
+    for (int i = 0; i < bins; i++, spans += 2) {
+      vf energy = splat(0.0f);
+      for (int k = spans[0]; k < spans[0] + spans[1]; k++)
+        energy += load(wave + places[k] * LANES) * *weights++;
+      rows[i] = vlog(vmax(energy, splat(f->floor))) * f->unit;
+      loudest = vmax(loudest, rows[i]);
+    }
+    for (int i = bins; i < LANES; i++) rows[i] = splat(0.0f);
+    transpose(rows);
+    for (int lane = 0; lane < frames; lane++)
+      memcpy(feats + (size_t)lane * (size_t)f->bins + begin, &rows[lane],
+             sizeof(float) * (size_t)bins);
+  }
+  return loudest;
+}
+
+/* Raises up to LANES columns of features to a least value, and subtracts their means. */
+static void subtract_means(float *feats, int frames, size_t stride, int columns, float least) {
+  const size_t bytes = sizeof(float) * (size_t)columns;
+  vf sum = splat(0.0f), excess = splat(0.0f), x = splat(0.0f);
+  for (int t = 0; t < frames; t++) {
+    memcpy(&x, feats + (size_t)t * stride, bytes);
+    const vf term = vmax(x, splat(least)) - excess, total = sum + term;
+    excess = (total - sum) - term;
+    sum = total;
+  }
+  const vf mean = sum / (float)frames;
+  for (int t = 0; t < frames; t++) {
+    memcpy(&x, feats + (size_t)t * stride, bytes);
+    x = vmax(x, splat(least)) - mean;
+    memcpy(feats + (size_t)t * stride, &x, bytes);
+  }
+}
+
+/* Features (front_end_frames × bins) of samples in [-1, 1], their means over time subtracted. */
+static inline void front_end_features(const int32_t *section, const float *samples, int count,
+                                      float *feats, float *scratch) {
+  const struct front_end *f = (const struct front_end *)section;
+  const int frames = front_end_frames(section, count);
+  const size_t bins = (size_t)f->bins;
+  float *wave = scratch, *copies = scratch + 2 * (size_t)f->points * LANES;
+  vf loudest = splat(-__builtin_inff());
+  for (int begin = 0; begin < frames; begin += LANES) {
+    const float *lanes[LANES];
+    locate_frames(f, samples, count, begin, frames, copies, lanes);
+    const vf sum = transpose_frames(f, lanes, wave);
+    window_frames(f, (const float *)(section + f->window_at), sum, wave);
+    transform(f, section, wave);
+    power_spectrum(f, section, wave);
+    loudest = log_energies(f, section, wave, feats + (size_t)begin * bins,
+                           frames - begin < LANES ? frames - begin : LANES, loudest);
+  }
+  float largest = loudest[0];
+  for (int lane = 1; lane < LANES; lane++)
+    if (loudest[lane] > largest) largest = loudest[lane];
+  for (int begin = 0; begin < f->bins; begin += LANES) {
+    const int columns = f->bins - begin < LANES ? f->bins - begin : LANES;
+    /* The usual case with a constant number of bytes, for which compilers need no memcpy. */
+    if (columns == LANES)
+      subtract_means(feats + begin, frames, bins, LANES, largest - f->range);
+    else
+      subtract_means(feats + begin, frames, bins, columns, largest - f->range);
+  }
+}
+
+#endif

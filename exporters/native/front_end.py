@@ -1,0 +1,129 @@
+"""The front end as a section of a native model's blob; `c/front_end.h` says how it is laid out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsify.audio.features import (
+    FULL_SCALE,
+    PREEMPHASIS,
+    SPEECHBRAIN_FLOOR,
+    SPEECHBRAIN_RANGE_DB,
+    Filterbank,
+)
+from sparsify.recipe.sections import FrontEnd
+
+_HEADER_WORDS = 20
+_RADICES = (4, 2, 5)
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+def front_end_section(front_end: FrontEnd) -> bytes:
+    """A front end for `front_end_features` in C.
+
+    Its window and filters are those of `Filterbank`, which decides on every number.
+
+    Args:
+        front_end: Any that `Filterbank` accepts.
+
+    Returns:
+        Words of 32 bits, little-endian.
+
+    Raises:
+        SparsifyError: The sample rate is too high for SpeechBrain's transform.
+    """
+    bank = Filterbank(front_end)
+    points = bank.fft_length // 2
+    radices = _radices(points)
+    spans, weights = _sparse(bank.filters.numpy())
+    tables: list[Ints | Floats] = [
+        bank.window.numpy() * np.float32(1 if front_end.preset == "speechbrain" else FULL_SCALE),
+        np.array(radices, np.int32),
+        _twiddles(radices),
+        _unit_roots(np.arange(points // 2 + 1), bank.fft_length),
+        _places(radices),
+        spans,
+        weights / 4,  # the power spectrum in C is four times that of the frame
+    ]
+    sizes = [_HEADER_WORDS, *(table.size for table in tables)]
+    positions = np.cumsum(sizes)[:-1]
+    header = [*_header(bank, len(radices)), np.array(positions, np.int32)]
+    words = [np.ravel(table).view(np.int32) for table in [*header, *tables]]
+    return np.concatenate(words).astype("<i4").tobytes()
+
+
+def _header(bank: Filterbank, stages: int) -> list[Ints | Floats]:
+    length, shift, bins = bank.length, bank.shift, bank.front_end.num_mel_bins
+    if bank.front_end.preset == "speechbrain":
+        # torch.stft begins half a transform before the audio, and puts a shorter window in the
+        # middle of it.
+        first, extra = (bank.fft_length - length) // 2 - bank.fft_length // 2, shift
+        floor, unit, span = SPEECHBRAIN_FLOOR, 10 / math.log(10), SPEECHBRAIN_RANGE_DB
+    else:
+        first, extra = (
+            (0, shift - length) if bank.snip_edges else (shift // 2 - length // 2, shift // 2)
+        )
+        floor, unit, span = float(np.finfo(np.float32).eps), 1.0, math.inf
+    kaldi = bank.front_end.preset != "speechbrain"
+    mirrored = kaldi and not bank.snip_edges
+    whole = [length, shift, first, extra, mirrored, kaldi, bank.fft_length // 2, stages, bins]
+    return [
+        np.array(whole, np.int32),
+        np.array([PREEMPHASIS if kaldi else 0, floor, unit, span], np.float32),
+    ]
+
+
+def _radices(points: int) -> list[int]:
+    """Factors of the length of a transform, the larger ones of a power of two first."""
+    found = []
+    for radix in _RADICES:
+        while points % radix == 0:
+            found.append(radix)
+            points //= radix
+    return found
+
+
+def _unit_roots(numerators: ArrayLike, denominator: int) -> Floats:
+    """`exp(-2πi n/d)` as pairs of real and imaginary part, `(*n, 2)`."""
+    angles = np.asarray(numerators) * (-2 * math.pi / denominator)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+
+
+def _twiddles(radices: list[int]) -> Floats:
+    """What each stage of a transform decimated in frequency multiplies its results by."""
+    size, stages = math.prod(radices), []
+    for radix in radices:
+        products = np.arange(size // radix)[:, None] * np.arange(1, radix)
+        stages.append(_unit_roots(products, size).ravel())
+        size //= radix
+    return np.concatenate(stages)
+
+
+def _places(radices: list[int]) -> Ints:
+    """Where the transform leaves each frequency, in vectors; the Nyquist frequency is vector 1.
+
+    The digits of a frequency in the mixed base of the radices are those of its place, reversed.
+    """
+    points = math.prod(radices)
+    rest, size, places = np.arange(points), points, np.zeros(points, np.int32)
+    for radix in radices:
+        size //= radix
+        places += (rest % radix * size).astype(np.int32)
+        rest //= radix
+    return np.append(2 * places, 1).astype(np.int32)
+
+
+def _sparse(filters: Floats) -> tuple[Ints, Floats]:
+    """First frequency and length `(bins, 2)` of what is not zero of each filter, and that."""
+    spans, weights = [], [np.empty(0, np.float32)]
+    for column in filters.T:
+        used = np.flatnonzero(column)
+        begin, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+        spans.append((begin, end - begin))
+        weights.append(column[begin:end])
+    return np.array(spans, np.int32), np.concatenate(weights)
