@@ -10,7 +10,7 @@ import sympy
 from numpy.typing import ArrayLike, NDArray
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native.fusion import Fused, Group, fuse, outside, stored
+from sparsify.exporters.native.fusion import Fused, Group, combined, fuse, outside, stored
 from sparsify.exporters.native.matrix import BLOCK, ROW, Chunk, pack
 from sparsify.exporters.native.steps import (
     ONE,
@@ -51,6 +51,7 @@ _ROWWISE = (
     "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs",
     "sum", "max_over_time", "min_over_time",
     "segment_mean",
+    "sum_product", "multiply_add", "exp_difference", "squared_difference",
 )  # fmt: skip
 _RELU_BEFORE, _AFFINE, _RESIDUAL, _RELU_AFTER, _HALF = 1, 2, 4, 8, 16
 
@@ -81,10 +82,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Program:
-    """A blob, and what is in it."""
+    """A blob, and what is in it.
+
+    Attributes:
+        blob: The bytes.
+        layers: Its matrices, in order.
+        positions: Which of its operations they are.
+    """
 
     blob: bytes
     layers: tuple[Layer, ...]
+    positions: tuple[int, ...]
 
 
 class _Blob:
@@ -177,7 +185,9 @@ def write_program(
     ]
     header += [0] * (_HEADER_WORDS - len(header))
     blob.parts[0] = np.array(header, np.int32).tobytes()
-    return Program(b"".join(blob.parts), tuple(writer.layers))
+    conv = _OPERATIONS.index("conv")
+    positions = tuple(i for i, each in enumerate(words) if each[0] == conv)
+    return Program(b"".join(blob.parts), tuple(writer.layers), positions)
 
 
 class _Writer:
@@ -367,18 +377,19 @@ class _Instructions:
     """The instructions of one group."""
 
     def __init__(self, writer: _Writer, group: Group, registers: _Registers) -> None:
-        self.writer, self.group, self.registers = writer, group, registers
-        self.words: list[tuple[int, int, int, int, int]] = []
+        self.writer, self.registers = writer, registers
+        self.members = combined(group.members, writer.kept)
+        self.words: list[tuple[int, int, int, int, int, int]] = []
         self.held: dict[bytes, int] = {}  # by the rows that a register holds
         self.last: dict[bytes, int] = {}
-        for position, step in enumerate(group.members):
+        for position, step in enumerate(self.members):
             for each in step.arguments:
                 if isinstance(each, Operand):
                     self.last[each.rows.tobytes()] = position
 
-    def written(self) -> list[tuple[int, int, int, int, int]]:
+    def written(self) -> list[tuple[int, int, int, int, int, int]]:
         """All of them."""
-        for position, step in enumerate(self.group.members):
+        for position, step in enumerate(self.members):
             self._step(step)
             for key in [key for key, last in self.last.items() if last == position]:
                 if key in self.held:
@@ -399,7 +410,7 @@ class _Instructions:
                 at = self.writer.blob.add([step.scale, step.shift], np.float32)  # type: ignore[list-item]
             elif step.code == "segment_mean":
                 at = step.segment
-            self._emit(step.code, target, sources[0], sources[-1], at)
+            self._emit(step.code, target, (*sources, 0, 0), at)
             self._store(step, target)
             key = step.rows.tobytes()
             if key in self.last:
@@ -413,7 +424,7 @@ class _Instructions:
         if step.target.number in self.writer.kept:
             rows = self.writer.blob.add(self.writer.physical(step.rows), np.int32)
             scalar = step.target.length == ONE
-            self._emit("store_scalar" if scalar else "store", 0, register, register, rows)
+            self._emit("store_scalar" if scalar else "store", 0, (register, 0, 0), rows)
 
     def _source(self, argument: Argument, temporary: list[int]) -> int:
         """The register that holds an argument, which is loaded if none does."""
@@ -424,7 +435,7 @@ class _Instructions:
                     scalar = argument.length == ONE
                     register = self.registers.take(scalar=scalar)
                     rows = self.writer.blob.add(self.writer.physical(argument.rows), np.int32)
-                    self._emit("load_scalar" if scalar else "load", register, 0, 0, rows)
+                    self._emit("load_scalar" if scalar else "load", register, (0, 0, 0), rows)
                     self.held[key] = register
                 return self.held[key]
             case Constant():
@@ -440,11 +451,12 @@ class _Instructions:
     def _temporary(self, code: str, at: int, temporary: list[int]) -> int:
         register = self.registers.take(scalar=True)
         temporary.append(register)
-        self._emit(code, register, 0, 0, at)
+        self._emit(code, register, (0, 0, 0), at)
         return register
 
-    def _emit(self, code: str, target: int, a: int, b: int, at: int) -> None:
-        self.words.append((_ROWWISE.index(code), target, a, b, at))
+    def _emit(self, code: str, target: int, sources: tuple[int, ...], at: int) -> None:
+        a, b, c, *_ = sources
+        self.words.append((_ROWWISE.index(code), target, a, b, c, at))
 
 
 def _targets(step: Fused, kept: set[int]) -> list[Buffer]:

@@ -126,7 +126,7 @@ class Operand:
 Argument: TypeAlias = Operand | Constant | Expression | Parameter
 
 
-@dataclass
+@dataclass(eq=False)
 class Rowwise:
     """Element by element, or over time.
 
@@ -156,7 +156,7 @@ class Rowwise:
         return next((each for each in lengths if each != ONE), self.target.length)
 
 
-@dataclass
+@dataclass(eq=False)
 class Residual:
     """What is added to the output of a convolution: `row + frequency · step + channel`."""
 
@@ -165,7 +165,7 @@ class Residual:
     step: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Conv:
     """A matrix times rows, the same at each frequency.
 
@@ -199,7 +199,7 @@ class Conv:
     relu_after: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Gather:
     """Frame `i` of a row becomes frame `stride · i + offset` of another, or what pads it."""
 
@@ -213,7 +213,7 @@ class Gather:
     most: int = 0  # frames of padding
 
 
-@dataclass
+@dataclass(eq=False)
 class Input:
     """The features of the utterance."""
 

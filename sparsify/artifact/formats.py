@@ -86,6 +86,13 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
     Format(
+        "native",
+        (),
+        "sparsify.exporters.native.exporter:NativeExporter",
+        "is a C library that gains from zeros",
+        marker="native.json",
+    ),
+    Format(
         "pt",
         (".pt", ".pth", ".ckpt"),
         "sparsify.exporters.state_dict:StateDictExporter",

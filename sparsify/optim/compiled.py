@@ -1,6 +1,6 @@
 """The steps of the Bregman optimizers as compiled code for the CPU, `kernels.c`.
 
-The code is compiled for this processor at its first use, see `kernel_cache`.
+The code is compiled for this processor at its first use, see `compiled_code`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsify.optim import kernel_cache
+from sparsify import compiled_code
 from sparsify.optim.selection import Bins, Histogram
 from sparsify.optim.state import Slot
 
@@ -203,7 +203,7 @@ def _library(dtype: torch.dtype) -> Any:
         RuntimeError: It takes another `Group` than is written here.
     """
     try:
-        library = kernel_cache.library("kernels", _SOURCE, [*_FLAGS, *_TYPES[dtype]])
+        library = compiled_code.library("kernels", _SOURCE, [*_FLAGS, *_TYPES[dtype]])
         table = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
         library.step.argtypes = library.prox.argtypes = (*table, ctypes.POINTER(_Group))
         library.count_nonzero.argtypes = table

@@ -101,14 +101,15 @@ enum rowwise_code {
   R_AFFINE,
   R_RELU, R_SIGMOID, R_TANH, R_EXP, R_LOG, R_SQRT, R_ABS,
   R_SUM, R_MAX_OVER_TIME, R_MIN_OVER_TIME,
-  R_SEGMENT_MEAN
+  R_SEGMENT_MEAN,
+  R_SUM_PRODUCT, R_MULTIPLY_ADD, R_EXP_DIFFERENCE, R_SQUARED_DIFFERENCE
 };
 
 /* Registers >= SCALAR_REGISTER hold one value. */
 enum { SCALAR_REGISTER = 1 << 16 };
 
 struct instruction {
-  int32_t code, target, a, b;
+  int32_t code, target, a, b, c;
   int32_t at; /* of rows or parameters, an expression, a constant's bits, a segment's length */
 };
 

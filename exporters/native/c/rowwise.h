@@ -16,23 +16,50 @@ static struct view view_of(const struct engine *e, int register_, float *scalars
   for (int i = 0; i < count; i++) {                                   \
     const vf x = load(a.values + (size_t)i * a.step);                 \
     const vf y = load(b.values + (size_t)i * b.step);                 \
-    (void)y;                                                          \
+    const vf z = load(c.values + (size_t)i * c.step);                 \
+    (void)y, (void)z;                                                 \
     store(target.values + (size_t)i * target.step, (expression));     \
   }                                                                   \
   break
 
-#define OVER_TIME(neutral, expression, last)                          \
-  {                                                                   \
-    vf all = splat(neutral);                                          \
-    for (int i = 0; i < g.vectors; i++) {                             \
-      vf x = load(a.values + (size_t)i * a.step);                     \
-      if (i == g.vectors - 1) x = select(valid, x, splat(neutral));   \
-      all = (expression);                                             \
-    }                                                                 \
-    float one = all[0];                                               \
-    for (int i = 1; i < LANES; i++) one = (last);                     \
-    store(target.values, splat(one));                                 \
-  }                                                                   \
+enum reduction { SUM, SUM_PRODUCT, MAXIMUM, MINIMUM };
+
+INLINE vf together(enum reduction kind, vf p, vf q) {
+  return kind == MAXIMUM ? vmax(p, q) : kind == MINIMUM ? vmin(p, q) : p + q;
+}
+
+INLINE float of_lanes(enum reduction kind, vf v) {
+  float lanes[LANES];
+  memcpy(lanes, &v, sizeof v);
+  UNROLL for (int half = LANES / 2; half > 0; half /= 2)
+    UNROLL for (int i = 0; i < half; i++) {
+      const float p = lanes[i], q = lanes[i + half];
+      lanes[i] = kind == MAXIMUM ? (q > p ? q : p) : kind == MINIMUM ? (q < p ? q : p) : p + q;
+    }
+  return lanes[0];
+}
+
+/* Over all frames, in four parts that do not wait for each other; `valid` are the last lanes. */
+INLINE float over_time(enum reduction kind, struct view a, struct view b, int vectors, vi valid) {
+  const vf neutral = splat(kind == MAXIMUM ? -INFINITY : kind == MINIMUM ? INFINITY : 0.0f);
+  vf part[4] = {neutral, neutral, neutral, neutral};
+  int i = 0;
+  for (; i + 4 < vectors; i += 4)
+    UNROLL for (int k = 0; k < 4; k++) {
+      const vf x = load(a.values + (size_t)(i + k) * a.step);
+      const vf y = kind == SUM_PRODUCT ? load(b.values + (size_t)(i + k) * b.step) : x;
+      part[k] = together(kind, part[k], kind == SUM_PRODUCT ? x * y : x);
+    }
+  for (; i < vectors; i++) {
+    const vf x = load(a.values + (size_t)i * a.step);
+    const vf y = kind == SUM_PRODUCT ? x * load(b.values + (size_t)i * b.step) : x;
+    part[0] = together(kind, part[0], i == vectors - 1 ? select(valid, y, neutral) : y);
+  }
+  return of_lanes(kind, together(kind, together(kind, part[0], part[1]), together(kind, part[2], part[3])));
+}
+
+#define OVER_TIME(kind)                                                          \
+  store(target.values, splat(over_time(kind, a, b, g.vectors, valid)));          \
   break
 
 static vf vsqrt(vf x) {
@@ -61,6 +88,7 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
       const struct instruction *in = instructions + n;
       const struct view target = view_of(e, in->target, scalars, stride);
       const struct view a = view_of(e, in->a, scalars, stride), b = view_of(e, in->b, scalars, stride);
+      const struct view c = view_of(e, in->c, scalars, stride);
       const int count = target.step ? g.vectors : 1;
       switch (in->code) {
         case R_LOAD: copy_row(e, &g, ((const int32_t *)at(e, in->at))[k], target.values); break;
@@ -106,9 +134,13 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         case R_LOG: EACH(vlog(x));
         case R_SQRT: EACH(vsqrt(x));
         case R_ABS: EACH((vf)((vi)x & 0x7fffffff));
-        case R_SUM: OVER_TIME(0.0f, all + x, one + all[i]);
-        case R_MAX_OVER_TIME: OVER_TIME(-INFINITY, vmax(all, x), one > all[i] ? one : all[i]);
-        case R_MIN_OVER_TIME: OVER_TIME(INFINITY, vmin(all, x), one < all[i] ? one : all[i]);
+        case R_SUM: OVER_TIME(SUM);
+        case R_MAX_OVER_TIME: OVER_TIME(MAXIMUM);
+        case R_MIN_OVER_TIME: OVER_TIME(MINIMUM);
+        case R_SUM_PRODUCT: OVER_TIME(SUM_PRODUCT);
+        case R_MULTIPLY_ADD: EACH(x * y + z);
+        case R_EXP_DIFFERENCE: EACH(vexp(x - y));
+        case R_SQUARED_DIFFERENCE: EACH((x - y) * (x - y));
         case R_SEGMENT_MEAN: segment_mean(a.values, target.values, g.frames, in->at); break;
       }
     }

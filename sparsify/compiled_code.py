@@ -57,6 +57,38 @@ def library(name: str, source: str, flags: Sequence[str]) -> ctypes.CDLL:
     return _loaded(code, folder)
 
 
+def remember(code: bytes) -> None:
+    """Notes in the user's cache that code was made by this user.
+
+    It is forgotten when the process ends if the cache does not serve, which is logged.
+    """
+    note = _note(code)
+    temporary = _written(b"", note.parent)
+    temporary.replace(note)
+
+
+def is_remembered(code: bytes) -> bool:
+    """Whether code was made by this user, as `remember` noted."""
+    try:
+        status = os.lstat(_note(code))
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and not _objection(status)
+
+
+def loaded(code: bytes) -> ctypes.CDLL:
+    """A library of these very bytes.
+
+    Raises:
+        OSError: It is none for this machine, or there is no folder whose files may be loaded.
+    """
+    return _loaded(code, _folder())
+
+
+def _note(code: bytes) -> Path:
+    return _folder() / f"made-{hashlib.sha256(code).hexdigest()}"
+
+
 def _kept(path: Path) -> bytes | None:
     """The code in a file that nobody else can have written, if all of it is there."""
     try:
@@ -152,7 +184,7 @@ def _folder() -> Path:
         reason = f"'{path}': {reason}"
     except OSError as error:
         reason = str(error)
-    logger.warning("optimizer steps are compiled anew in every process, without cache: %s", reason)
+    logger.warning("compiled code is kept for this process only, without cache: %s", reason)
     temporary = tempfile.mkdtemp(prefix="sparsify-")
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return Path(temporary)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsify.optim import kernel_cache
+from sparsify import compiled_code
 from sparsify.optim.compiled import _library, fits
 
 CODE = ("answer", "int answer(void) { return 42; }", ["-shared", "-fPIC"])
@@ -22,27 +22,27 @@ pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compil
 def home(monkeypatch, tmp_path):
     """An empty cache of the user's, and nothing remembered of another one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    for cached in (kernel_cache._folder, _library):
+    for cached in (compiled_code._folder, _library):
         cached.cache_clear()
     yield tmp_path / "home" / "sparsify"
-    for cached in (kernel_cache._folder, _library):
+    for cached in (compiled_code._folder, _library):
         cached.cache_clear()
 
 
 def _works():
-    return kernel_cache.library(*CODE).answer() == 42
+    return compiled_code.library(*CODE).answer() == 42
 
 
 @pytest.fixture
 def compiled(monkeypatch):
     """The folders for which the compiler ran."""
-    folders, compile_ = [], kernel_cache._compiled
+    folders, compile_ = [], compiled_code._compiled
 
     def counting(command, source, folder):
         folders.append(folder)
         return compile_(command, source, folder)
 
-    monkeypatch.setattr(kernel_cache, "_compiled", counting)
+    monkeypatch.setattr(compiled_code, "_compiled", counting)
     return folders
 
 
@@ -62,14 +62,14 @@ def test_code_is_compiled_once_and_nobody_else_can_touch_it(home, compiled, capl
 def test_any_other_byte_and_any_other_length_is_noticed(home):
     home.mkdir(parents=True)
     path = home / "kernels.so"
-    kernel_cache._keep(b"\x7fELF code", path)
+    compiled_code._keep(b"\x7fELF code", path)
     whole = path.read_bytes()
-    assert kernel_cache._kept(path) == b"\x7fELF code"
+    assert compiled_code._kept(path) == b"\x7fELF code"
     others = [whole[:length] for length in range(len(whole))] + [whole + b"\0"]
     others += [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(len(whole))]
     for other in others:
         path.write_bytes(other)
-        assert kernel_cache._kept(path) is None
+        assert compiled_code._kept(path) is None
 
 
 def _truncate(path):
@@ -122,16 +122,16 @@ def _link_to_an_open_folder(home, monkeypatch):
 
 
 def _of_another_user(home, monkeypatch):
-    monkeypatch.setattr(kernel_cache.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(compiled_code.os, "geteuid", lambda: os.getuid() + 1)
 
 
 def _read_only(home, monkeypatch):
-    monkeypatch.setattr(kernel_cache.os, "access", lambda *_: False)
+    monkeypatch.setattr(compiled_code.os, "access", lambda *_: False)
 
 
 def _without_execution(home, monkeypatch):
     flags = os.statvfs_result((0,) * 8 + (os.ST_NOEXEC, 255))
-    monkeypatch.setattr(kernel_cache.os, "statvfs", lambda _: flags)
+    monkeypatch.setattr(compiled_code.os, "statvfs", lambda _: flags)
 
 
 def _a_file(home, monkeypatch):
@@ -145,7 +145,7 @@ def _no_home(home, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "")
-    monkeypatch.setattr(kernel_cache.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(compiled_code.pwd, "getpwuid", unknown)
 
 
 PLACES = [
@@ -167,13 +167,13 @@ def test_where_the_cache_does_not_serve_a_private_folder_does(
     home.mkdir(parents=True)
     spoil(home, monkeypatch)
     if spoil is _of_another_user:  # the code that is compiled now would be, too
-        assert kernel_cache._folder() != home
-        assert kernel_cache._folder().stat().st_mode & 0o777 == 0o700
+        assert compiled_code._folder() != home
+        assert compiled_code._folder().stat().st_mode & 0o777 == 0o700
     else:
         assert _works()
         assert compiled[0] != home
         assert compiled[0].stat().st_mode & 0o777 == 0o700
-    assert caplog.text.count("compiled anew in every process") == 1
+    assert caplog.text.count("kept for this process only") == 1
 
 
 def test_without_any_folder_the_steps_are_plain(home, monkeypatch, caplog):
@@ -181,7 +181,7 @@ def test_without_any_folder_the_steps_are_plain(home, monkeypatch, caplog):
         raise FileNotFoundError("No usable temporary directory found")
 
     home.parent.touch()
-    monkeypatch.setattr(kernel_cache.tempfile, "mkdtemp", nowhere)
+    monkeypatch.setattr(compiled_code.tempfile, "mkdtemp", nowhere)
     with caplog.at_level(logging.WARNING):
         assert not fits(torch.zeros(1))
     assert "steps are slower" in caplog.text
@@ -213,8 +213,8 @@ def test_a_compiler_that_is_none_is_logged_and_no_crash(monkeypatch, caplog, com
 
 
 def test_code_without_the_functions_is_logged_and_no_crash(monkeypatch, caplog):
-    other = kernel_cache.library(*CODE)
-    monkeypatch.setattr(kernel_cache, "library", lambda *_: other)
+    other = compiled_code.library(*CODE)
+    monkeypatch.setattr(compiled_code, "library", lambda *_: other)
     assert not fits(torch.zeros(1))
     assert "steps are slower" in caplog.text
 
@@ -230,18 +230,18 @@ def test_code_without_the_functions_is_logged_and_no_crash(monkeypatch, caplog):
 )
 def test_where_the_cache_is(monkeypatch, variables, expected):
     entry = type("Entry", (), {"pw_dir": "/of/the/user"})
-    monkeypatch.setattr(kernel_cache.pwd, "getpwuid", lambda _: entry)
+    monkeypatch.setattr(compiled_code.pwd, "getpwuid", lambda _: entry)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert kernel_cache._cache_home() == Path(expected)
+    assert compiled_code._cache_home() == Path(expected)
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(home):
     code = f"""
-from sparsify.optim import kernel_cache
+from sparsify import compiled_code
 for _ in range(10):
-    assert kernel_cache.library(*{CODE}).answer() == 42
-    for kept in kernel_cache._folder().glob("answer-*.so"):
+    assert compiled_code.library(*{CODE}).answer() == 42
+    for kept in compiled_code._folder().glob("answer-*.so"):
         kept.unlink(missing_ok=True)
 """
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]

@@ -1,0 +1,84 @@
+"""The native format behind the one interface that all formats have."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.formats import BITMASK
+from sparsify.artifact.saving import write_artifact
+from sparsify.artifact.tensor_file import read_tensors
+from sparsify.artifact.weights import Weights
+from sparsify.documents import parse_json
+from sparsify.errors import SparsifyError
+from sparsify.exporters.exporter import Exporter
+from sparsify.exporters.native import compute, views  # noqa: F401 - they register operators
+from sparsify.exporters.native.front_end import front_end_section
+from sparsify.exporters.native.kernels import measured_choice
+from sparsify.exporters.native.library import (
+    MARKER,
+    compile_library,
+    write_marker,
+    write_sources,
+)
+from sparsify.exporters.native.lowering import lower
+from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.session import native_network
+from sparsify.exporters.native.tracing import trace
+from sparsify.exporters.networks import Network
+
+_WEIGHTS = "model.safetensors"
+
+
+class NativeExporter(Exporter):
+    """A folder with a C library of one model, and the model that it was made of."""
+
+    engine = "native"
+
+    def read(self, path: Path) -> Weights:
+        """The weights that the library was made of, which lie beside it."""
+        weights = read_tensors(path / _WEIGHTS)
+        with (path / MARKER).open(encoding="utf-8") as file:
+            marker = parse_json(file.read(1 << 24), f"'{path / MARKER}'")
+        made_of = marker.get("source_digest") if isinstance(marker, dict) else None
+        if made_of != weights.metadata.get("source_digest"):
+            raise SparsifyError(
+                f"'{path}' is damaged: its library and its {_WEIGHTS} are of different models"
+            )
+        return weights
+
+    def write(self, artifact: Artifact, output: Path, layout: str) -> None:
+        """C code, compiled where there is a compiler."""
+        model = artifact.build()
+        bins = artifact.front_end.num_mel_bins
+        name = str(artifact.path)
+        steps = lower(trace(model, bins, name), name)
+        chosen = measured_choice(steps, bins)
+        program = write_program(
+            steps,
+            feature_dim=bins,
+            sample_rate=artifact.front_end.sample_rate,
+            front_end=front_end_section(artifact.front_end),
+            choose=lambda step: chosen[id(step)],
+            least_frames=getattr(model, "min_frames", 1),
+        )
+        write_sources(output, program.blob)
+        weights = output / _WEIGHTS
+        write_artifact(
+            model, weights, artifact.front_end, artifact.recipe, BITMASK, artifact.measured
+        )
+        write_marker(
+            output,
+            {
+                "format": "native",
+                "source_digest": read_tensors(weights).metadata["source_digest"],
+                "layers": [asdict(layer) for layer in program.layers],
+            },
+        )
+        compile_library(output)
+
+    def network(self, artifact: Artifact, threads: int | None = None) -> Network:
+        """The compiled library."""
+        bins = artifact.front_end.num_mel_bins
+        return native_network(artifact.path, bins, threads, trust=artifact.trusted)

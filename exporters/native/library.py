@@ -1,0 +1,71 @@
+"""A network as a folder of C code, compiled where there is a compiler."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparsify.compiled_code import remember
+from sparsify.exporters.native.engine import FLAGS, source_folder
+from sparsify.files import content_digest
+
+logger = logging.getLogger(__name__)
+
+MARKER = "native.json"
+LIBRARY = "libmodel.so"
+_BLOB = "weights.bin"
+_ENGINE = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
+_LIBRARY = ("model.c", *_ENGINE, "threads.c", "weights.S")
+_UNUSED = ("profile.c",)  # for measurements
+_PATIENCE = 300  # seconds for a compiler
+
+
+def write_sources(folder: Path, blob: bytes) -> None:
+    """Writes the C code of a network into a new folder.
+
+    Raises:
+        OSError: Something cannot be written.
+    """
+    folder.mkdir()
+    for file in source_folder().iterdir():
+        if file.is_file() and file.name not in _UNUSED:
+            shutil.copyfile(file, folder / file.name)
+    (folder / _BLOB).write_bytes(blob)
+
+
+def compile_library(folder: Path) -> bool:
+    """Compiles `libmodel.so`, which this user's sparsify loads from then on.
+
+    Returns:
+        Whether it did; if not, why is logged.
+    """
+    compiler = shlex.split(os.environ.get("CC", "").strip() or "cc")
+    options = [*FLAGS, "-fvisibility=hidden", "-shared", "-Wa,-I."]
+    command = [*compiler, *options, "-o", LIBRARY, *_LIBRARY, "-lm", "-pthread"]
+    try:
+        subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=True, timeout=_PATIENCE
+        )
+        remember((folder / LIBRARY).read_bytes())
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
+        logger.warning("the C code is written, but not compiled (run make there): %s", reason)
+        return False
+    return True
+
+
+def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
+    """Writes what is known of the folder, and the digest of its blob.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    content = {**description, "blob_digest": content_digest(folder / _BLOB)}
+    (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n")

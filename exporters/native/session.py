@@ -1,0 +1,89 @@
+"""A compiled library as a network."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.compiled_code import is_remembered, loaded
+from sparsify.errors import SparsifyError
+from sparsify.exporters.native.engine import check, workspace
+from sparsify.exporters.native.library import LIBRARY
+from sparsify.exporters.networks import Network
+
+_MOST_BYTES = 1 << 31
+
+
+def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool) -> Network:
+    """The library in a folder as a network.
+
+    A library is code: it is loaded if this user's own export has compiled it, or if it is trusted.
+
+    Args:
+        folder: What an export wrote.
+        bins: Features of a frame that are expected.
+        threads: Threads per call; one if not given.
+        trust: Whether a library that others compiled may be loaded.
+
+    Raises:
+        SparsifyError: There is no library, it is not trusted, or it is not for this machine or
+            these features.
+    """
+    library = _library(folder / LIBRARY, trust=trust)
+    dimension = library.sparsify_embedding_dim()
+    if library.sparsify_feature_dim() != bins:
+        raise SparsifyError(
+            f"'{folder / LIBRARY}' takes {library.sparsify_feature_dim()} features a frame, not"
+            f" {bins}: export it again"
+        )
+    count = threads or 1
+    memory = workspace(0)
+
+    def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal memory
+        batch, frames, found = feats.shape
+        if found != bins:
+            raise SparsifyError(f"'{folder}' takes {bins} features a frame, not {found}")
+        needed = library.sparsify_threads_workspace_bytes(frames, count)
+        if memory.nbytes < needed:
+            memory = workspace(needed)
+        embeddings = np.empty((batch, dimension), np.float32)
+        for features, embedding in zip(np.ascontiguousarray(feats), embeddings, strict=True):
+            arguments = (
+                ctypes.c_void_p(features.ctypes.data),
+                frames,
+                ctypes.c_void_p(memory.ctypes.data),
+                ctypes.c_size_t(memory.nbytes),
+                ctypes.c_void_p(embedding.ctypes.data),
+            )
+            if count == 1:
+                check(library.sparsify_embed(*arguments))
+            else:
+                check(library.sparsify_embed_threads(*arguments, count))
+        return embeddings
+
+    return embed
+
+
+def _library(path: Path, *, trust: bool) -> ctypes.CDLL:
+    try:
+        with path.open("rb") as file:
+            code = file.read(_MOST_BYTES)
+    except FileNotFoundError as error:
+        raise SparsifyError(
+            f"'{path}' is not there: run make in '{path.parent}', and give --trust"
+        ) from error
+    if not trust and not is_remembered(code):
+        raise SparsifyError(
+            f"'{path}' was not compiled by an export of yours, and a library is code: give --trust"
+            " if you trust who made it"
+        )
+    try:
+        library = loaded(code)
+        library.sparsify_threads_workspace_bytes.restype = ctypes.c_size_t
+    except (OSError, AttributeError) as error:
+        raise SparsifyError(f"'{path}' cannot be loaded: {error}") from error
+    return library
