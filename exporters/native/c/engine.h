@@ -68,6 +68,8 @@ INLINE float *row_of(const struct engine *e, int panel, int row) {
   return e->arena + ((size_t)panel * e->header->rows + row) * ROW;
 }
 
+#include "front_end.h"
+
 #include "conv.h"
 #include "moves.h"
 #include "rowwise.h"
@@ -84,6 +86,13 @@ void RUN(const struct task *task) {
       .task = task,
   };
   sparsify_expressions(header, task->frames, e.expressions);
+  if (task->samples) {
+    if (task->thread == 0)
+      front_end_features(at(&e, header->front_end_at), task->samples, task->count, task->features,
+                         task->front_end);
+    if (task->wait) task->wait(task->barrier);
+    e.feats = task->features;
+  }
   const int32_t *words = at(&e, header->operations_at);
   for (int i = 0; i < header->operations; i++) {
     const struct operation *op = (const void *)words;

@@ -43,7 +43,7 @@ struct layout {
   size_t registers, per_thread, feats, front_end, floats;
 };
 
-static struct layout layout_of(const struct header *header, int frames, int count, int threads) {
+static struct layout layout_of(const struct header *header, int frames, int threads) {
   int values[MOST_EXPRESSIONS], longest = frames;
   sparsify_expressions(header, frames, values);
   for (int i = 0; i < header->expressions; i++)
@@ -55,14 +55,13 @@ static struct layout layout_of(const struct header *header, int frames, int coun
                  whole((size_t)header->decoded);
   l.feats = l.registers + (size_t)threads * l.per_thread;
   l.front_end = l.feats + whole((size_t)frames * (size_t)header->feature_dim);
-  l.floats = l.front_end;
-  (void)count;
+  l.floats = l.front_end + whole(sparsify_front_end_floats(header));
   return l;
 }
 
 size_t sparsify_blob_workspace(const void *blob, int max_frames, int threads) {
   if (max_frames < 1 || max_frames > MOST_FRAMES || threads < 1) return 0;
-  return sizeof(float) * layout_of(blob, max_frames, 0, threads).floats;
+  return sizeof(float) * layout_of(blob, max_frames, threads).floats;
 }
 
 typedef void (*runner)(const struct task *);
@@ -110,11 +109,13 @@ int sparsify_prepare(const void *blob, int frames, void *workspace, size_t works
 
 void sparsify_run(struct task *task, void *workspace) {
   const struct header *header = task->blob;
-  const struct layout l = layout_of(header, task->frames, 0, task->threads);
+  const struct layout l = layout_of(header, task->frames, task->threads);
   float *floats = workspace;
   task->arena = floats;
   task->registers = floats + l.registers + (size_t)task->thread * l.per_thread;
   task->decoded = task->registers + l.per_thread - whole((size_t)header->decoded);
+  task->features = floats + l.feats;
+  task->front_end = floats + l.front_end;
   const char *name;
   best_runner(&name)(task);
 }
@@ -126,6 +127,24 @@ int sparsify_blob_embed(const void *blob, const float *feats, int frames, void *
   if (error) return error;
   struct task task = {
       .blob = blob, .feats = feats, .frames = frames, .embedding = embedding, .threads = 1};
+  sparsify_run(&task, workspace);
+  return 0;
+}
+
+int sparsify_blob_embed_audio(const void *blob, const float *samples, int count, void *workspace,
+                              size_t workspace_bytes, float *embedding) {
+  const struct header *header = blob;
+  if (!header->front_end_at) return SPARSIFY_ERROR_FEATURES;
+  if (!samples || !embedding) return SPARSIFY_ERROR_ARGUMENT;
+  const int frames = sparsify_blob_frames(blob, count);
+  const int error = sparsify_prepare(blob, frames, workspace, workspace_bytes, 1);
+  if (error) return error;
+  struct task task = {.blob = blob,
+                      .samples = samples,
+                      .count = count,
+                      .frames = frames,
+                      .embedding = embedding,
+                      .threads = 1};
   sparsify_run(&task, workspace);
   return 0;
 }

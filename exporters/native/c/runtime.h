@@ -24,6 +24,7 @@ int sparsify_prepare(const void *blob, int frames, void *workspace, size_t works
                      int threads);
 void sparsify_run(struct task *task, void *workspace);
 int sparsify_blob_frames(const void *blob, int count);
+size_t sparsify_front_end_floats(const void *blob);
 int sparsify_blob_embed_audio(const void *blob, const float *samples, int count, void *workspace,
                               size_t workspace_bytes, float *embedding);
 
