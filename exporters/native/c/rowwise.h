@@ -53,7 +53,7 @@ INLINE float over_time(enum reduction kind, struct view a, struct view b, int ve
   for (; i < vectors; i++) {
     const vf x = load(a.values + (size_t)i * a.step);
     const vf y = kind == SUM_PRODUCT ? x * load(b.values + (size_t)i * b.step) : x;
-    part[0] = together(kind, part[0], i == vectors - 1 ? select(valid, y, neutral) : y);
+    part[0] = together(kind, part[0], i == vectors - 1 ? vselect(valid, y, neutral) : y);
   }
   return of_lanes(kind, together(kind, together(kind, part[0], part[1]), together(kind, part[2], part[3])));
 }

@@ -28,12 +28,12 @@ typedef float vf_unaligned __attribute__((vector_size(4 * LANES), aligned(4), ma
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return (vf){0} + x; }
-INLINE vf select(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
+INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 
 /* As in PyTorch, NaN stays NaN. */
 INLINE vf relu(vf x) { return (vf)((vi)x & ~(x < 0.0f)); }
-INLINE vf vmin(vf a, vf b) { return select(b < a, b, a); }
-INLINE vf vmax(vf a, vf b) { return select(b > a, b, a); }
+INLINE vf vmin(vf a, vf b) { return vselect(b < a, b, a); }
+INLINE vf vmax(vf a, vf b) { return vselect(b > a, b, a); }
 
 /* Lanes 0 .. count-1 are set. */
 INLINE vi first_lanes(int count) {
@@ -97,19 +97,19 @@ INLINE vf vexp(vf x) {
   const vi whole = __builtin_convertvector(n, vi), half = whole >> 1;
   const vf low = (vf)((half + 127) << 23), high = (vf)((whole - half + 127) << 23);
   vf y = p * low * high;
-  y = select(x < -87.3f, splat(0.0f), y);
-  return select(x != x, x, y);
+  y = vselect(x < -87.3f, splat(0.0f), y);
+  return vselect(x != x, x, y);
 }
 
 /* log x to 1 ulp, also below the smallest normal number; as logf at 0, infinity and below zero
  * (the polynomial of Cephes, https://netlib.org/cephes). */
 INLINE vf vlog(vf x) {
   const vi tiny = x < 1.17549435e-38f;
-  const vf scaled = select(tiny, x * 8388608.0f, x);
+  const vf scaled = vselect(tiny, x * 8388608.0f, x);
   const vi usual = (scaled > 0.0f) & (scaled <= 3.40282347e38f);
   /* x = 2^n (1 + m) with 1 + m from sqrt(1/2) to sqrt(2), whose bits are root and more. */
   const int32_t one = 0x3f800000, root = 0x3f3504f3;
-  const vi bits = (vi)select(usual, scaled, splat(1.0f)) + (one - root);
+  const vi bits = (vi)vselect(usual, scaled, splat(1.0f)) + (one - root);
   const vf n = __builtin_convertvector((bits >> 23) - 127 - (tiny & 23), vf);
   const vf m = (vf)((bits & 0x7fffff) + root) - 1.0f;
   const vf square = m * m;
@@ -124,8 +124,8 @@ INLINE vf vlog(vf x) {
   p = p * m + 3.3333331174e-1f;
   const vf small = p * m * square - n * 2.12194440e-4f - 0.5f * square;
   const vf y = m + small + n * 0.693359375f;
-  const vf special = select(x == 0.0f, splat(-__builtin_inff()), splat(__builtin_nanf("")));
-  return select(usual, y, select(x > 0.0f, x, special));
+  const vf special = vselect(x == 0.0f, splat(-__builtin_inff()), splat(__builtin_nanf("")));
+  return vselect(usual, y, vselect(x > 0.0f, x, special));
 }
 
 INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
@@ -133,7 +133,7 @@ INLINE vf vtanh(vf x) {
   const vf y = 1.0f - 2.0f / (vexp(2.0f * x) + 1.0f);
   /* Near zero the difference cancels: there the series is exact to 1 ulp. */
   const vf s = x * x, series = x + x * s * (-1.0f / 3 + s * (2.0f / 15 - s * (17.0f / 315)));
-  return select((x < 0.1f) & (x > -0.1f), series, y);
+  return vselect((x < 0.1f) & (x > -0.1f), series, y);
 }
 
 #endif

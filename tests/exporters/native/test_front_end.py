@@ -1,0 +1,276 @@
+"""The front end in C against `Filterbank`, for every instruction set that the machine has."""
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sparsify.exporters.native
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import Filterbank
+from sparsify.audio.samples import from_int16, to_int16
+from sparsify.exporters.native.front_end import front_end_section
+from sparsify.recipe.sections import FrontEnd
+
+SOURCES = Path(sparsify.exporters.native.__path__[0]) / "c"
+COMPILER = shlex.split(os.environ.get("CC", "cc"))
+OPTIONS = ["-std=gnu11", "-O2", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}"]
+TARGETS = {
+    "plain": (4, ""),
+    "avx2": (8, "avx2,fma"),
+    "avx512f": (16, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"),
+}
+PRESETS = ("sherpa", "wespeaker", "speechbrain")
+
+LIBRARY = """
+#include <math.h>
+#include <string.h>
+#ifdef TARGET
+#define TEXT(x) #x
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target(TARGET))), apply_to = function)
+#else
+#define PRAGMA(x) _Pragma(TEXT(x))
+#define TARGETED(x) PRAGMA(GCC target(x))
+TARGETED(TARGET)
+#endif
+#endif
+#include "front_end.h"
+int frames(const int32_t *section, int count) { return front_end_frames(section, count); }
+size_t scratch(const int32_t *section, int count) { return front_end_scratch(section, count); }
+void features(const int32_t *section, const float *samples, int count, float *feats, float *space) {
+  front_end_features(section, samples, count, feats, space);
+}
+void logarithm(const float *x, float *y) { store(y, vlog(load(x))); }
+#if defined(__clang__) && defined(TARGET)
+#pragma clang attribute pop
+#endif
+"""
+
+# Reads a section and numbers of samples; every array is exactly as large as it must be.
+GUARDED = """
+#include <stdio.h>
+#include <stdlib.h>
+#define LANES 16
+#include "front_end.h"
+int main(int argc, char **argv) {
+  FILE *file = fopen(argv[1], "rb");
+  const size_t size = strtoul(argv[2], NULL, 10);
+  int32_t *section = malloc(size);
+  if (fread(section, 1, size, file) != size) return 1;
+  fclose(file);
+  for (int i = 3; i < argc; i++) {
+    const int count = atoi(argv[i]), frames = front_end_frames(section, count);
+    const size_t bins = (size_t)((const struct front_end *)section)->bins;
+    float *samples = malloc(sizeof(float) * (size_t)count);
+    float *feats = malloc(sizeof(float) * (size_t)frames * bins);
+    float *scratch = malloc(sizeof(float) * front_end_scratch(section, count));
+    for (int n = 0; n < count; n++) samples[n] = (float)(n * 7919 % 1000) / 1000.0f;
+    front_end_features(section, samples, count, feats, scratch);
+    printf("%d\\n", frames);
+    free(samples), free(feats), free(scratch);
+  }
+  free(section);
+}
+"""
+
+
+class Engine:
+    """A compiled front end."""
+
+    def __init__(self, library):
+        self.library = ctypes.CDLL(str(library))
+        self.library.scratch.restype = ctypes.c_size_t
+
+    def features(self, front_end, waveform):
+        section = np.frombuffer(front_end_section(front_end), np.int32)
+        samples = np.ascontiguousarray(waveform, np.float32)
+        arguments = [ctypes.c_void_p(section.ctypes.data), len(samples)]
+        feats = np.empty((self.library.frames(*arguments), front_end.num_mel_bins), np.float32)
+        scratch = np.full(self.library.scratch(*arguments), np.nan, np.float32)
+        section, samples, feats_at, scratch_at = (
+            ctypes.c_void_p(array.ctypes.data) for array in (section, samples, feats, scratch)
+        )
+        self.library.features(section, samples, arguments[1], feats_at, scratch_at)
+        return feats
+
+
+def compiled(source, output, *options):
+    """Compiles a program or library, or skips the test where there is no compiler."""
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip("there is no C compiler")
+    command = [*COMPILER, *OPTIONS, *options, "-x", "c", "-", "-o", str(output), "-lm"]
+    subprocess.run(command, input=source, text=True, check=True)
+    return output
+
+
+def processor_has(instructions, folder):
+    source = f'int main(void) {{ return !__builtin_cpu_supports("{instructions}"); }}'
+    command = [*COMPILER, "-x", "c", "-", "-o", str(folder / "has")]
+    built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+    return built.returncode == 0 and subprocess.run([folder / "has"], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def engine(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("front_end")
+    lanes, target = TARGETS[request.param]
+    options = ["-shared", "-fPIC", f"-DLANES={lanes}"]
+    if target:
+        options.append(f'-DTARGET="{target}"')
+    if shutil.which(COMPILER[0]) and target and not processor_has(request.param, folder):
+        pytest.skip(f"the processor has no {request.param}")
+    return Engine(compiled(LIBRARY, folder / "front_end.so", *options))
+
+
+def noise(samples, seed=0):
+    """Noise whose level changes over three orders of magnitude."""
+    level = 10 ** np.linspace(-3.5, -0.5, samples)
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def exact(front_end, waveform):
+    """The features in double precision."""
+    bank = Filterbank(front_end).double()
+    compute = bank._speechbrain if front_end.preset == "speechbrain" else bank._kaldi
+    features = compute(torch.from_numpy(np.asarray(waveform, np.float64))[None])[0]
+    return (features - features.mean(0)).numpy()
+
+
+def assert_equals(engine, front_end, waveform, atol=2e-4):
+    waveform = np.asarray(waveform, np.float32)
+    expected = Filterbank(front_end).features(waveform)
+    np.testing.assert_allclose(engine.features(front_end, waveform), expected, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_equals_filterbank_at_every_length(engine, preset):
+    front_end = FrontEnd(preset=preset)
+    for samples in [400, 401, 479, 480, 559, 560, 639, 640, 799, 800, 2800, 5679, 16000]:
+        assert_equals(engine, front_end, noise(samples), atol=3e-4)
+
+
+# 11,025 Hz has odd lengths; at 384 kHz a frame has 9,600 samples.
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("rate", "bins"), [(8000, 40), (11025, 23), (44100, 80), (384000, 129)])
+def test_equals_filterbank_at_other_rates(engine, preset, rate, bins):
+    if preset == "speechbrain" and rate > 16000:
+        pytest.skip("SpeechBrain transforms 400 samples")
+    front_end = FrontEnd(preset=preset, sample_rate=rate, num_mel_bins=bins)
+    for samples in [Filterbank(front_end).length, rate // 4 + 1]:
+        assert_equals(engine, front_end, noise(samples), atol=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank")
+def test_filters_without_a_frequency(engine, preset):
+    assert_equals(engine, FrontEnd(preset=preset, num_mel_bins=1024), noise(4000), atol=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_silence_impulses_offsets_and_levels(engine, preset):
+    front_end, samples = FrontEnd(preset=preset), noise(4000)
+    impulse = np.eye(1, 4000, 1234)[0]
+    for waveform in [
+        0 * samples,
+        np.full(4000, 0.1),
+        impulse,
+        np.where(np.arange(4000) < 2000, 0, samples),
+        np.sign(samples),
+        1e-6 * samples,
+        1e-20 * samples,
+        1e-42 * samples,
+    ]:
+        assert_equals(engine, front_end, waveform, atol=4e-4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_not_finite_spreads_as_in_filterbank(engine, preset):
+    for value in (np.nan, np.inf):
+        waveform = noise(4000)
+        waveform[1234] = value
+        assert np.isnan(Filterbank(FrontEnd(preset=preset)).features(waveform)).all()
+        assert np.isnan(engine.features(FrontEnd(preset=preset), waveform)).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_offset_costs_no_more_than_in_filterbank(engine, preset):
+    front_end = FrontEnd(preset=preset)
+    waveform = (0.5 + 0.03 * noise(8000)).astype(np.float32)
+    truth = exact(front_end, waveform)
+    error = np.abs(engine.features(front_end, waveform) - truth)
+    theirs = np.abs(Filterbank(front_end).features(waveform) - truth)
+    assert error.max() < 1.5 * theirs.max() + 1e-5
+
+
+def test_less_than_a_frame_has_no_frames(engine):
+    section = np.frombuffer(front_end_section(FrontEnd()), np.int32)
+    frames = engine.library.frames
+    counts = [-(2**31), -1, 0, 399, 400, 2**31 - 1]
+    found = [frames(ctypes.c_void_p(section.ctypes.data), count) for count in counts]
+    assert found == [0, 0, 0, 0, 3, (2**31 - 1 + 80) // 160]
+
+
+def test_logarithms(engine):
+    bits = np.arange(1, 0x7F800000, 99991, dtype=np.uint32)
+    bits = bits[: len(bits) // 16 * 16]
+    x = np.concatenate([bits.view(np.float32), np.tile(np.float32([0, -0.0, -1, np.inf]), 4)])
+    y = np.empty_like(x)
+    lanes = 4  # each call computes at least that many
+    for start in range(0, len(x) - 15, lanes):
+        block = (ctypes.c_float * 16)(*x[start : start + 16])
+        result = (ctypes.c_float * 16)()
+        engine.library.logarithm(block, result)
+        y[start : start + lanes] = result[:lanes]
+    with np.errstate(all="ignore"):
+        expected = np.log(x[:-12].astype(np.float64))
+    np.testing.assert_allclose(y[:-12], expected, rtol=1.2e-7, atol=1e-7)
+    assert np.array_equal(y[-16:-12], np.float32([-np.inf, -np.inf, np.nan, np.inf]), True)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_speech_is_as_near_the_exact_features_as_filterbank(engine, preset):
+    corpus = os.environ.get("SPARSIFY_SPEECH_MINI")
+    if not corpus:
+        pytest.skip("set SPARSIFY_SPEECH_MINI to a folder with speech")
+    front_end = FrontEnd(preset=preset)
+    errors, theirs = [], []
+    for file in sorted(Path(corpus, "test").rglob("*.ogg"))[:60:10]:
+        waveform = from_int16(to_int16(read_audio(file, front_end.sample_rate)))
+        truth = exact(front_end, waveform)
+        errors.append(np.ravel(engine.features(front_end, waveform) - truth))
+        theirs.append(np.ravel(Filterbank(front_end).features(waveform) - truth))
+    ours, reference = np.abs(np.concatenate(errors)), np.abs(np.concatenate(theirs))
+    assert np.sqrt(np.mean(ours**2)) < 1.2 * np.sqrt(np.mean(reference**2))
+    assert np.quantile(ours, 0.999) < 2e-4
+
+
+def test_reads_and_writes_nothing_beyond_its_arrays(tmp_path):
+    options = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-psabi"]
+    try:
+        compiled("int main(void) { return 0; }", tmp_path / "nothing", *options)
+    except subprocess.CalledProcessError:
+        pytest.skip("the C compiler has no sanitizers")
+    program = compiled(GUARDED, tmp_path / "guarded", *options)
+    for preset, rate, bins in [
+        ("sherpa", 16000, 80), ("sherpa", 11025, 23), ("wespeaker", 44100, 33),
+        ("wespeaker", 16000, 16), ("speechbrain", 8000, 40), ("speechbrain", 16000, 80),
+    ]:  # fmt: skip
+        front_end = FrontEnd(preset=preset, sample_rate=rate, num_mel_bins=bins)
+        section = front_end_section(front_end)
+        (tmp_path / "section").write_bytes(section)
+        bank = Filterbank(front_end)
+        counts = [bank.length, bank.length + 1, rate // 10, rate // 2 + 7]
+        done = subprocess.run(
+            [program, tmp_path / "section", str(len(section)), *map(str, counts)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert not done.stderr
+        expected = [len(bank.features(np.zeros(count, np.float32))) for count in counts]
+        assert list(map(int, done.stdout.split())) == expected
