@@ -75,11 +75,14 @@ static void run_gather(const struct engine *e, const struct gather_op *op) {
       float *row = row_of(e, p, targets[k]);
       const int begin = start_of(&to, p), columns = columns_of(&to, p);
       const float *first = whole + (ptrdiff_t)op->stride * begin + op->offset;
-      if (op->stride == 2) /* a loop that compilers vectorise */
+      const int vectors = vectors_of(&to, p);
+      if (op->stride == 1)
+        for (int v = 0; v < vectors; v++) store(row + v * LANES, load(first + v * LANES));
+      else if (op->stride == 2) /* a loop that compilers vectorise */
         for (int i = 0; i < columns; i++) row[i] = first[2 * i];
       else
         for (int i = 0; i < columns; i++) row[i] = first[(ptrdiff_t)op->stride * i];
-      for (int i = columns; i < vectors_of(&to, p) * LANES; i++) row[i] = 0.0f;
+      for (int i = columns; i < vectors * LANES; i++) row[i] = 0.0f;
     }
   }
 }
