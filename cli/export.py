@@ -11,7 +11,16 @@ import click
 from rich.table import Table
 
 from sparsify.artifact.artifact import load_artifact
-from sparsify.artifact.formats import DENSE, about_formats, about_layouts, layouts, written
+from sparsify.artifact.formats import (
+    DENSE,
+    SINGLE,
+    about_formats,
+    about_layouts,
+    about_precisions,
+    layouts,
+    precisions,
+    written,
+)
 from sparsify.benchmarks.inference import Benchmark, benchmark
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
 from sparsify.cli.options import (
@@ -22,6 +31,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.exporters.export import ExportReport, ParityError, export_artifact
+from sparsify.exporters.parity import Parity
 
 
 @click.command(
@@ -30,6 +40,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
+      sparsify export run --format native --precision fp16 --output model-c
     """,
 )
 @path_argument
@@ -40,13 +51,20 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
     required=True,
     help=about_formats(),
 )
-@output_option("The file to write.", metavar="FILE")
+@output_option("The file to write; for native, the folder.", metavar="FILE|DIR")
 @click.option(
     "--layout",
     type=click.Choice(layouts()),
     default=DENSE,
     show_default=True,
     help=about_layouts(),
+)
+@click.option(
+    "--precision",
+    type=click.Choice(precisions()),
+    default=SINGLE,
+    show_default=True,
+    help=about_precisions(),
 )
 @click.option(
     "--tolerance",
@@ -66,6 +84,7 @@ def export_command(
     format_name: str,
     output: Path,
     layout: str,
+    precision: str,
     tolerance: float,
     measure_latency: bool,
     force: bool,
@@ -81,7 +100,13 @@ def export_command(
     artifact = load_artifact(path, trust=trust)
     try:
         report = export_artifact(
-            artifact, output, format_name, layout, tolerance=tolerance, force=force
+            artifact,
+            output,
+            format_name,
+            layout,
+            precision=precision,
+            tolerance=tolerance,
+            force=force,
         )
     except ParityError as error:
         if as_json:
@@ -99,16 +124,20 @@ def export_command(
 
 
 def _as_json(report: ExportReport, result: Benchmark | None) -> dict[str, Any]:
-    parity = {
-        key: value if math.isfinite(value) else None for key, value in asdict(report.parity).items()
-    }
     return {
         **asdict(report),
         "path": str(report.path),
-        "parity": parity,
+        "parity": _finite(report.parity),
+        "rounding": _finite(report.rounding),
         "benchmark": [asdict(row) for row in result.rows] if result else [],
         **({"machine": asdict(result.machine)} if result else {}),
     }
+
+
+def _finite(parity: Parity | None) -> dict[str, Any] | None:
+    if parity is None:
+        return None
+    return {key: value if math.isfinite(value) else None for key, value in asdict(parity).items()}
 
 
 def _show_sizes(report: ExportReport) -> None:
@@ -116,19 +145,29 @@ def _show_sizes(report: ExportReport) -> None:
     view.add_column("", no_wrap=True)
     for heading in ("Size", "Zipped", "Share of dense, zipped"):
         view.add_column(heading, justify="right")
+    kind = report.layout if report.precision == SINGLE else report.precision
     rows = (
-        (f"{report.sparsity:.2%} sparse, {report.layout}", report.bytes, report.zipped_bytes),
+        (f"{report.sparsity:.2%} sparse, {kind}", report.bytes, report.zipped_bytes),
         ("dense twin", report.dense_bytes, report.dense_zipped_bytes),
     )
     for name, size, zipped in rows:
         share = f"{zipped / report.dense_zipped_bytes:.1%}"
         view.add_row(name, human_bytes(size), human_bytes(zipped), share)
     out.print(view)
-    out.print(
-        f"\nWrote {report.path}: equal to the model (largest error"
-        f" {report.parity.max_abs_error:.1e}, smallest cosine {report.parity.cosine_min:.6f})",
-        markup=False,
-        soft_wrap=True,
+    out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
+
+
+def _verdict(report: ExportReport) -> str:
+    if report.parity is None:
+        return "not compared with the model, as it cannot be run here"
+    error = f"largest error {report.parity.max_abs_error:.1e}"
+    cosine = f"smallest cosine {report.parity.cosine_min:.6f}"
+    if report.rounding is None:
+        return f"equal to the model ({error}, {cosine})"
+    return (
+        f"equal to the model in {report.precision} ({error}, {cosine}); rounding moves embeddings by"
+        f" up to {report.rounding.max_abs_error:.1e} (smallest cosine"
+        f" {report.rounding.cosine_min:.6f})"
     )
 
 

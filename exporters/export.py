@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.artifact.formats import DENSE, Format, format_named
+from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
+from sparsify.artifact.rounding import rounded
 from sparsify.errors import SparsifyError
-from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import Parity, check_parity
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,15 @@ class ExportReport:
         path: The file.
         format: Name of its format.
         layout: How it stores zeros, such as `dense`.
-        precision: Type of the weights, `fp32`.
-        bytes: Size of the file.
+        precision: Type of the weights, such as `fp32`.
+        bytes: Size of the file; of a folder, of the file in it that programs load.
         zipped_bytes: Its size after deflate, as in a zip archive.
         dense_bytes: Size of the dense twin (no zeros) in the same format and dense layout.
         dense_zipped_bytes: The twin's size after deflate.
         sparsity: Share of exact zeros among the prunable parameters, read back from the file.
-        parity: How its embeddings compare with those of the PyTorch model.
+        parity: How its embeddings compare with those of the PyTorch model; `None` where it cannot
+            be run here.
+        rounding: How the embeddings of the model in that precision compare with the original's.
     """
 
     path: Path
@@ -41,7 +47,8 @@ class ExportReport:
     dense_bytes: int
     dense_zipped_bytes: int
     sparsity: float
-    parity: Parity
+    parity: Parity | None
+    rounding: Parity | None = None
 
 
 class ParityError(SparsifyError):
@@ -52,6 +59,7 @@ class ParityError(SparsifyError):
     """
 
     def __init__(self, report: ExportReport) -> None:
+        assert report.parity is not None
         super().__init__(
             f"'{report.path}' was not written: the exported network differs from the model"
             f" (largest error {report.parity.max_abs_error:.2g},"
@@ -66,6 +74,7 @@ def export_artifact(
     format_name: str,
     layout: str = DENSE,
     *,
+    precision: str = SINGLE,
     tolerance: float = 1e-4,
     force: bool = False,
 ) -> ExportReport:
@@ -76,6 +85,7 @@ def export_artifact(
         output: The file; on any error, what was there stays as it was.
         format_name: A format of `sparsify.artifact.formats` that is written.
         layout: One that the format has.
+        precision: Type to store weights in; the file is compared with the model in that type.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         force: Replace the output if it exists.
 
@@ -85,35 +95,57 @@ def export_artifact(
             already or cannot be written, or the model cannot be exported.
     """
     format_ = format_named(format_name)
+    format_.check_precision(precision)
     _check(output, format_, layout, force)
     exporter = exporter_of(format_)
+    original, artifact = artifact, rounded(artifact, precision)
     with assembling(output) as temporary:
         exporter.write(artifact, temporary, layout)
         written = load_artifact(temporary, trust=artifact.trusted)
-        parity = check_parity(
-            torch_network(artifact.build()),
-            exporter.network(written),
-            bins=artifact.front_end.num_mel_bins,
-            tolerance=tolerance,
-        )
+        parity = _parity(artifact, written, exporter, tolerance)
+        file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
-            dense = Path(folder) / output.name
-            exporter.twin(written, dense)
+            twin = Path(folder) / output.name
+            exporter.twin(written, twin)
+            dense = format_.deployed_file(twin)
             report = ExportReport(
                 path=output,
                 format=format_.name,
                 layout=layout,
-                precision=format_.precisions[0],
-                bytes=size_bytes(temporary),
-                zipped_bytes=zipped_bytes(temporary),
+                precision=artifact.precision,
+                bytes=size_bytes(file),
+                zipped_bytes=zipped_bytes(file),
                 dense_bytes=size_bytes(dense),
                 dense_zipped_bytes=zipped_bytes(dense),
                 sparsity=weights_table(written).sparsity,
                 parity=parity,
+                rounding=None if artifact is original else _rounding(original, artifact),
             )
-        if not parity.passed:
+        if parity is not None and not parity.passed:
             raise ParityError(report)
     return report
+
+
+def _parity(
+    artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float
+) -> Parity | None:
+    if not exporter.runs(written):
+        logger.warning("the file cannot be run here, so it is not compared with the model")
+        return None
+    return check_parity(
+        torch_network(artifact.build()),
+        exporter.network(written),
+        bins=artifact.front_end.num_mel_bins,
+        tolerance=tolerance,
+    )
+
+
+def _rounding(original: Artifact, artifact: Artifact) -> Parity:
+    return check_parity(
+        torch_network(original.build()),
+        torch_network(artifact.build()),
+        bins=artifact.front_end.num_mel_bins,
+    )
 
 
 def _check(output: Path, format_: Format, layout: str, force: bool) -> None:

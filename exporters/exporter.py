@@ -43,7 +43,7 @@ class Exporter(ABC):
         """Writes a file, and what belongs to it into the same folder.
 
         Args:
-            artifact: A model of ours, from any format.
+            artifact: A model of ours, from any format; its weights fit its `precision`.
             output: A path where nothing is; who calls moves everything into place.
             layout: One that the format has.
 
@@ -76,6 +76,14 @@ class Exporter(ABC):
                 something that is not counted.
         """
         return network_work(artifact, frames)
+
+    def runs(self, artifact: Artifact) -> bool:
+        """Whether a file can be run on this machine; a library is not where no compiler is.
+
+        Args:
+            artifact: What was read from it.
+        """
+        return True
 
     def twin(self, artifact: Artifact, output: Path) -> None:
         """Writes the same network without zeros, in the dense layout.

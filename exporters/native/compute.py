@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
-from sparsify.exporters.native.steps import ONE, Conv, Length, Value, buffers_of, indices_of, row_ids
+from sparsify.exporters.native.steps import (
+    ONE,
+    Conv,
+    Length,
+    Value,
+    buffers_of,
+    indices_of,
+    row_ids,
+)
 
 _aten = torch.ops.aten
 MOST_HALO = 8
@@ -96,9 +104,7 @@ def _clamp(
 
 
 @operator(_aten.leaky_relu.default)
-def _leaky_relu(
-    lowering: Lowering, value: Value, slope: float = 0.01, *, node: fx.Node
-) -> Value:
+def _leaky_relu(lowering: Lowering, value: Value, slope: float = 0.01, *, node: fx.Node) -> Value:
     below = lowering.rowwise("multiply", lowering.rowwise("minimum", value, 0.0), slope)
     return lowering.rowwise("add", lowering.rowwise("relu", value), below)
 
@@ -187,9 +193,7 @@ def _var(
     if _axes(value, axes) != [value.time]:
         raise UnsupportedError("does not go over time alone")
     total = lowering.over_time("sum", value, keep=True)
-    centred = lowering.rowwise(
-        "subtract", value, lowering.rowwise("divide", total, value.length)
-    )
+    centred = lowering.rowwise("subtract", value, lowering.rowwise("divide", total, value.length))
     squares = lowering.rowwise("multiply", centred, centred)
     count = value.length - int(1 if correction is None else correction)
     summed = lowering.over_time("sum", squares, keep=keepdim)
@@ -400,7 +404,7 @@ def _convolve(
     step = 0
     for tap, (value, frames) in enumerate(taps):
         shift[:, :, tap] = frames
-        if axis is None or value.rows.shape[axis] == 1 and padding == 0:
+        if axis is None or (value.rows.shape[axis] == 1 and padding == 0):
             rows = value.rows.reshape(channels)
             buffers[:, :, tap] = buffers_of(rows)[:, None]
             index[:, :, tap] = indices_of(rows)[:, None]

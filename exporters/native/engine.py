@@ -65,7 +65,11 @@ class Engine:
         self._library = library("engine", source, (*FLAGS, *flags, "-shared", *sources))
         size = ctypes.c_size_t
         self._library.sparsify_blob_workspace.restype = size
-        self._library.sparsify_blob_workspace.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
+        self._library.sparsify_blob_workspace.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_int,
+            ctypes.c_int,
+        ]
 
     def embed(self, blob: bytes, feats: NDArray[np.float32]) -> NDArray[np.float32]:
         """The embedding of features `(T, bins)`.

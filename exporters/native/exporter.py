@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.formats import BITMASK
+from sparsify.artifact.formats import BITMASK, HALF
 from sparsify.artifact.saving import write_artifact
 from sparsify.artifact.tensor_file import read_tensors
 from sparsify.artifact.weights import Weights
@@ -17,6 +17,7 @@ from sparsify.exporters.native import compute, views  # noqa: F401 - they regist
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import measured_choice
 from sparsify.exporters.native.library import (
+    LIBRARY,
     MARKER,
     compile_library,
     write_marker,
@@ -61,6 +62,7 @@ class NativeExporter(Exporter):
             sample_rate=artifact.front_end.sample_rate,
             front_end=front_end_section(artifact.front_end),
             choose=lambda step: chosen[id(step)],
+            half=artifact.precision == HALF,
             least_frames=getattr(model, "min_frames", 1),
         )
         write_sources(output, program.blob)
@@ -77,6 +79,10 @@ class NativeExporter(Exporter):
             },
         )
         compile_library(output)
+
+    def runs(self, artifact: Artifact) -> bool:
+        """Whether it was compiled."""
+        return (artifact.path / LIBRARY).is_file()
 
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The compiled library."""

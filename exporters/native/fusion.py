@@ -94,10 +94,7 @@ def combined(members: list[Rowwise], kept: set[int]) -> list[Rowwise]:
     """
     left = list(members)
     uses = Counter(
-        each.rows.tobytes()
-        for step in left
-        for each in step.arguments
-        if isinstance(each, Operand)
+        each.rows.tobytes() for step in left for each in step.arguments if isinstance(each, Operand)
     )
     for first in members:
         if first.target.number in kept or first not in left:
@@ -114,9 +111,7 @@ def combined(members: list[Rowwise], kept: set[int]) -> list[Rowwise]:
 
 def _pair(first: Rowwise, second: Rowwise, key: bytes, uses: Counter[bytes]) -> Rowwise | None:
     code = _PAIRS.get((first.code, second.code))
-    taken = [
-        isinstance(each, Operand) and each.rows.tobytes() == key for each in second.arguments
-    ]
+    taken = [isinstance(each, Operand) and each.rows.tobytes() == key for each in second.arguments]
     squares = code == "squared_difference"
     if code is None or uses[key] != sum(taken) or sum(taken) != 1 + squares:
         return None
@@ -178,7 +173,11 @@ def _taker(step: Rowwise, convs: dict[int, Conv], known: _Known) -> Conv | None:
         if not isinstance(operand, Operand):
             continue
         conv = convs.get(int(buffers_of(operand.rows[:1])[0]))
-        if conv is None or known.uses[conv.target.number] != 1 or not _same_rows(step, operand, conv):
+        if (
+            conv is None
+            or known.uses[conv.target.number] != 1
+            or not _same_rows(step, operand, conv)
+        ):
             continue
         others = [each for i, each in enumerate(step.arguments) if i != place]
         if _take(step, conv, others, known):

@@ -48,9 +48,7 @@ def measured_choice(steps: Steps, feature_dim: int) -> dict[int, int]:
     return chosen
 
 
-def _faster(
-    engine: Engine, steps: Steps, unclear: list[Conv], feature_dim: int
-) -> dict[int, int]:
+def _faster(engine: Engine, steps: Steps, unclear: list[Conv], feature_dim: int) -> dict[int, int]:
     programs = [_program(steps, feature_dim, block) for block in (1, BLOCK)]
     feats = np.random.default_rng(0).normal(size=(_FRAMES, feature_dim)).astype(np.float32)
     times = [[], []]  # type: list[list[np.ndarray]]

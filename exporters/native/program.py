@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.fusion import Fused, Group, combined, fuse, outside, stored
-from sparsify.exporters.native.matrix import BLOCK, ROW, Chunk, pack
+from sparsify.exporters.native.matrix import ROW, Chunk, pack
 from sparsify.exporters.native.steps import (
     ONE,
     Argument,
@@ -522,10 +522,17 @@ def _gap(taken: list[tuple[int, int]], rows: int) -> int:
     return free
 
 
-def _expressions(
-    numbers: _Numbers, frames: sympy.Expr, least: dict[Length, int]
-) -> list[int]:
-    codes = {"constant": 1, "frames": 2, "add": 3, "multiply": 4, "floor": 5, "max": 6, "min": 7, "modulo": 8}
+def _expressions(numbers: _Numbers, frames: sympy.Expr, least: dict[Length, int]) -> list[int]:
+    codes = {
+        "constant": 1,
+        "frames": 2,
+        "add": 3,
+        "multiply": 4,
+        "floor": 5,
+        "max": 6,
+        "min": 7,
+        "modulo": 8,
+    }
     words: list[int] = []
 
     def write(expression: sympy.Expr) -> None:

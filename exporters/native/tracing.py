@@ -69,7 +69,7 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
             program = exported.run_decompositions(table)
-    except Exception as error:  # noqa: BLE001 - the tracer fails with errors of many kinds
+    except Exception as error:
         raise SparsifyError(f"'{name}' cannot be traced: {first_line(error)}") from error
     signature = program.graph_signature
     constants: dict[str, Tensor] = {}

@@ -44,7 +44,9 @@ def _permute(lowering: Lowering, value: Value, axes: list[int], *, node: fx.Node
 
 
 @operator(_aten.transpose.int)
-def _transpose(lowering: Lowering, value: Value, first: int, second: int, *, node: fx.Node) -> Value:
+def _transpose(
+    lowering: Lowering, value: Value, first: int, second: int, *, node: fx.Node
+) -> Value:
     order = list(range(value.rows.ndim))
     order[first], order[second] = order[second], order[first]
     return _permute(lowering, value, order, node=node)
@@ -66,9 +68,7 @@ def _squeeze(
     dims = value.rows.ndim
     wanted = list(range(dims)) if axes is None else [axes] if isinstance(axes, int) else axes
     gone = [
-        axis % dims
-        for axis in wanted
-        if value.rows.shape[axis] == 1 and axis % dims != value.time
+        axis % dims for axis in wanted if value.rows.shape[axis] == 1 and axis % dims != value.time
     ]
     time = value.time
     if time is not None:
@@ -85,7 +85,11 @@ def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Val
         return _joined_segments(value, wanted)
     times = [axis for axis, size in enumerate(wanted) if size == value.length]
     for time in times:
-        sizes = [1 if axis == time else int(size) for axis, size in enumerate(wanted) if axis == time or size.is_number]
+        sizes = [
+            1 if axis == time else int(size)
+            for axis, size in enumerate(wanted)
+            if axis == time or size.is_number
+        ]
         before = int(np.prod(value.rows.shape[: value.time]))
         if len(sizes) == len(wanted) and int(np.prod(sizes[:time])) == before:
             return value.with_rows(value.rows.reshape(sizes), time)
@@ -109,7 +113,9 @@ def _joined_segments(value: Value, wanted: tuple[sympy.Expr, ...]) -> Value:
 
 
 @operator(_aten.expand.default)
-def _expand(lowering: Lowering, value: Value, sizes: Any, *, node: fx.Node, **options: Any) -> Value:
+def _expand(
+    lowering: Lowering, value: Value, sizes: Any, *, node: fx.Node, **options: Any
+) -> Value:
     wanted = shape_of(node)
     added = len(wanted) - value.rows.ndim
     rows = value.rows.reshape((1,) * added + value.rows.shape)
@@ -204,7 +210,9 @@ def _cat(lowering: Lowering, values: list[Any], axis: int = 0, *, node: fx.Node)
     first = values[0]
     if any(axis == each.time for each in values):
         raise UnsupportedError("joins along time")
-    if any((each.time, each.length, each.segment) != (first.time, first.length, 0) for each in values):
+    if any(
+        (each.time, each.length, each.segment) != (first.time, first.length, 0) for each in values
+    ):
         raise UnsupportedError("joins tensors of different lengths")
     return first.with_rows(np.concatenate([each.rows for each in values], axis), first.time)
 

@@ -10,8 +10,16 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from sparsify.artifact.formats import DENSE, Format, format_of, is_exported_folder
-from sparsify.artifact.provenance import MEAN, is_ours, kinds_in, network_in, provenance
+from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
+from sparsify.artifact.provenance import (
+    MEAN,
+    PRECISION,
+    ROUNDED_FROM,
+    is_ours,
+    kinds_in,
+    network_in,
+    provenance,
+)
 from sparsify.artifact.seals import COUNTER, altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_yaml
@@ -77,8 +85,14 @@ class Artifact:
 
     @property
     def measured(self) -> dict[str, str]:
-        """Metadata that was measured in training, which neither weights nor recipe can tell."""
-        return {key: self.metadata[key] for key in (MEAN,) if key in self.metadata}
+        """Metadata that neither weights nor recipe can tell."""
+        keys = (MEAN, PRECISION, ROUNDED_FROM)
+        return {key: self.metadata[key] for key in keys if key in self.metadata}
+
+    @property
+    def precision(self) -> str:
+        """The type that its weights are of, or were rounded to."""
+        return self.metadata.get(PRECISION, SINGLE)
 
     @property
     def ignore(self) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ DENSE = "dense"
 """The layout that stores zeros like all other weights; every format that is written has it."""
 BITMASK = "bitmask"
 """The layout of safetensors in which a zero takes one bit."""
+SINGLE = "fp32"
+"""The precision of weights as they were trained; every format has it."""
+HALF = "fp16"
 _ABOUT_LAYOUTS = {DENSE: "stores the zeros", BITMASK: "stores one bit for each"}
 
 
@@ -32,6 +35,7 @@ class Format:
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
+        deployed: Where it is a folder: the file in it that programs load.
     """
 
     name: str
@@ -39,8 +43,9 @@ class Format:
     home: str
     about: str = ""
     layouts: tuple[str, ...] = (DENSE,)
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = (SINGLE,)
     marker: str | None = None
+    deployed: str | None = None
 
     def exporter(self) -> Any:
         """Its exporter, imported now."""
@@ -52,6 +57,11 @@ class Format:
         if self.marker is not None:
             return (path / self.marker).is_file()
         return path.suffix.lower() in self.suffixes and not path.is_dir()
+
+    def deployed_file(self, path: Path) -> Path:
+        """What of an export is copied to where the model runs; all of it if that is not there."""
+        file = path / self.deployed if self.deployed else path
+        return file if file.exists() else path
 
     def check_name(self, path: Path) -> None:
         """Refuses to write a file whose name says something else.
@@ -75,6 +85,19 @@ class Format:
                 f" {others or 'another format'}"
             )
 
+    def check_precision(self, precision: str) -> None:
+        """Refuses a type of weights that the format cannot store.
+
+        Raises:
+            SparsifyError: It cannot.
+        """
+        if precision not in self.precisions:
+            others = " or ".join(each.name for each in written() if precision in each.precisions)
+            raise SparsifyError(
+                f"the format {self.name} has no {precision} weights: leave out --precision or"
+                f" export {others or 'another format'}"
+            )
+
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -90,7 +113,9 @@ FORMATS: tuple[Format, ...] = (
         (),
         "sparsify.exporters.native.exporter:NativeExporter",
         "is a C library that gains from zeros",
+        precisions=(SINGLE, HALF),
         marker="native.json",
+        deployed="libmodel.so",
     ),
     Format(
         "pt",
@@ -139,6 +164,21 @@ def is_exported_folder(path: Path) -> bool:
 def layouts() -> tuple[str, ...]:
     """The layouts of all formats."""
     return tuple(dict.fromkeys(layout for each in written() for layout in each.layouts))
+
+
+def precisions() -> tuple[str, ...]:
+    """The precisions of all formats."""
+    return tuple(dict.fromkeys(each for one in written() for each in one.precisions))
+
+
+def about_precisions() -> str:
+    """A sentence about all precisions, for `--precision`."""
+    parts = []
+    for precision in precisions():
+        having = [each.name for each in written() if precision in each.precisions]
+        only = "" if len(having) == len(written()) else f" ({', '.join(having)} only)"
+        parts.append(f"{precision}{only}")
+    return f"Type that weights are stored in: {', '.join(parts)}."
 
 
 def about_formats() -> str:

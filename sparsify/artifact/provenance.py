@@ -5,7 +5,8 @@ They are strings: `format_version`, `framework` (`sparsify`), `architecture` and
 the seal (see `sparsify.artifact.seals`) and, after a training, `embedding_mean` (JSON: mean
 embedding of the training utterances, float32). Of a network that is not ours `parameter_kinds`
 tells what its parameters are (JSON: type and prunability by name), so that reading the file takes
-no foreign code. Every format carries the same keys, in ONNX with the prefix `sparsify.`.
+no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what.
+Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from sparsify.sparsity.table import Kind, parameter_kinds, sparsity_table
 
 FORMAT_VERSION = 1
 MEAN = "embedding_mean"
+PRECISION = "precision"
+"""The type that the weights were rounded to, where that is not float32."""
+ROUNDED_FROM = "rounded_from"
+"""The source digest of the model that was rounded."""
 _KINDS = "parameter_kinds"
 
 

@@ -1,0 +1,55 @@
+"""Weights in fewer digits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.formats import HALF, SINGLE
+from sparsify.artifact.provenance import PRECISION, ROUNDED_FROM
+from sparsify.errors import SparsifyError
+
+_TYPES = {HALF: torch.float16}
+
+
+def rounded(artifact: Artifact, precision: str) -> Artifact:
+    """A model whose weights can be stored in a type without loss.
+
+    What has two dimensions or more is rounded; norms, statistics and biases, which are few, stay.
+
+    Args:
+        artifact: A model of ours.
+        precision: `fp32`, which changes nothing, or `fp16`.
+
+    Raises:
+        SparsifyError: A weight is too large for the type, or the model was rounded otherwise.
+    """
+    if precision in (SINGLE, artifact.precision):
+        return artifact
+    state = {
+        name: _rounded(name, tensor, _TYPES[precision]) if _is_weight(tensor) else tensor
+        for name, tensor in artifact.state.items()
+    }
+    metadata = {
+        **artifact.metadata,
+        PRECISION: precision,
+        ROUNDED_FROM: artifact.metadata.get("source_digest", ""),
+    }
+    return replace(artifact, state=state, metadata=metadata)
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.ndim > 1
+
+
+def _rounded(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    values = tensor.to(dtype).to(tensor.dtype)
+    if not values.isfinite().all() and tensor.isfinite().all():
+        raise SparsifyError(
+            f"weight '{name}' has values up to {float(tensor.abs().max()):.3g}, too large for"
+            f" {str(dtype).removeprefix('torch.')}: leave out --precision"
+        )
+    return values
