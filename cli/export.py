@@ -165,8 +165,8 @@ def _verdict(report: ExportReport) -> str:
     if report.rounding is None:
         return f"equal to the model ({error}, {cosine})"
     return (
-        f"equal to the model in {report.precision} ({error}, {cosine}); rounding moves embeddings by"
-        f" up to {report.rounding.max_abs_error:.1e} (smallest cosine"
+        f"equal to the model in {report.precision} ({error}, {cosine}); rounding moves embeddings"
+        f" by up to {report.rounding.max_abs_error:.1e} (smallest cosine"
         f" {report.rounding.cosine_min:.6f})"
     )
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import sympy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
 from sparsify.exporters.native.steps import (
-    ONE,
     Conv,
     Length,
     Value,
@@ -22,8 +20,6 @@ from sparsify.exporters.native.steps import (
 )
 
 _aten = torch.ops.aten
-MOST_HALO = 8
-"""Frames past a panel's end that the arena keeps; wider kernels read copies."""
 
 _ELEMENTWISE = {
     _aten.relu.default: "relu",
@@ -296,145 +292,6 @@ def _matrix(
         )
     )
     return row_ids(target, np.arange(outputs))
-
-
-@operator(_aten.convolution.default)
-def _convolution(
-    lowering: Lowering,
-    value: Value,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-    *,
-    node: fx.Node,
-) -> Value:
-    if not isinstance(weight, Tensor) or not isinstance(value, Value):
-        raise UnsupportedError("has a weight that is computed")
-    if transposed or value.segment:
-        raise UnsupportedError("is transposed")
-    spatial = list(range(2, value.rows.ndim))
-    still = [axis for axis in spatial if axis != value.time]
-    if len(still) > 1:  # of a single position, they do not matter
-        still = [axis for axis in still if value.rows.shape[axis] > 1 or weight.shape[axis] > 1]
-    if len(still) > 1:
-        raise UnsupportedError("has more than one axis beside time")
-    wanted = shape_of(node)
-    dense = _ungrouped(weight.to(torch.float32).numpy(), groups)
-    along = {axis: i for i, axis in enumerate(spatial)}
-
-    def numbers(axis: int | None) -> tuple[int, int, int, int]:
-        if axis is None:
-            return 1, 1, 0, 1
-        i = along[axis]
-        one = [each[0] if len(each) == 1 else each[i] for each in (stride, padding, dilation)]
-        return dense.shape[2 + i], one[0], one[1], one[2]
-
-    frequency = still[0] if still else None
-    time = value.time
-    # (outputs, channels, frequency, time)
-    used = [axis for axis in (frequency, time) if axis is not None]
-    order = [0, 1, *used, *(axis for axis in spatial if axis not in used)]
-    kernel = dense.transpose(order).reshape(
-        dense.shape[0], dense.shape[1], numbers(frequency)[0], numbers(time)[0]
-    )
-    length = ONE if time is None else wanted[time]
-    taps = _taps(lowering, value, numbers(time), length)
-    frequencies = 1 if frequency is None else int(wanted[frequency])
-    target = _convolve(
-        lowering, kernel, bias, taps, numbers(frequency), frequencies, frequency, length
-    )
-    sizes = [frequencies if axis == frequency else 1 for axis in spatial]
-    return Value(target.rows.reshape(1, dense.shape[0], *sizes), time, length)
-
-
-def _ungrouped(weight: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
-    """The weight of a grouped convolution with its zeros written out."""
-    if groups == 1:
-        return weight
-    outputs, inputs = len(weight) // groups, weight.shape[1]
-    whole = np.zeros((len(weight), inputs * groups, *weight.shape[2:]), np.float32)
-    for g in range(groups):
-        rows = slice(g * outputs, (g + 1) * outputs)
-        whole[rows, g * inputs : (g + 1) * inputs] = weight[rows]
-    return whole
-
-
-def _taps(
-    lowering: Lowering, value: Value, numbers: tuple[int, int, int, int], length: Length
-) -> list[tuple[Value, int]]:
-    """What each tap of a kernel along time reads: activations, and a shift in frames."""
-    size, stride, padding, dilation = numbers
-    offsets = [tap * dilation - padding for tap in range(size)]
-    if value.time is None:
-        return [(value, 0)]
-    same = stride == 1 and sympy.simplify(value.length - length) == 0
-    if same and max(map(abs, offsets)) <= MOST_HALO:
-        return [(value, offset) for offset in offsets]
-    taps = []
-    for offset in offsets:
-        if stride == 1 and offset == 0 and same:
-            taps.append((value, 0))
-            continue
-        rows = lowering.gather(
-            value.rows, value.length, length, stride=stride, offset=offset, most=padding
-        )
-        taps.append((Value(rows, value.time, length), 0))
-    return taps
-
-
-def _convolve(
-    lowering: Lowering,
-    kernel: NDArray[np.float32],
-    bias: Tensor | None,
-    taps: list[tuple[Value, int]],
-    numbers: tuple[int, int, int, int],
-    frequencies: int,
-    axis: int | None,
-    length: Length,
-) -> Value:
-    outputs, channels, height, width = kernel.shape
-    size, stride, padding, dilation = numbers
-    target = lowering.steps.buffer(outputs, frequencies, length)
-    buffers, index, shift = (np.zeros((channels, height, width), np.int64) for _ in range(3))
-    step = 0
-    for tap, (value, frames) in enumerate(taps):
-        shift[:, :, tap] = frames
-        if axis is None or (value.rows.shape[axis] == 1 and padding == 0):
-            rows = value.rows.reshape(channels)
-            buffers[:, :, tap] = buffers_of(rows)[:, None]
-            index[:, :, tap] = indices_of(rows)[:, None]
-            continue
-        grid = Value(np.moveaxis(value.rows, axis, -1), value.time, value.length)
-        buffer, where = lowering.regular(grid, value.rows.shape[axis])
-        first = np.arange(height) * dilation - padding
-        beyond = (frequencies - 1) * stride + first[-1] - (buffer.frequencies - 1)
-        buffer.margin = max(buffer.margin, -int(first[0]), int(beyond))
-        buffers[:, :, tap] = buffer.number
-        index[:, :, tap] = where[:, None] + first * buffer.channels
-        if step not in (0, stride * buffer.channels):
-            raise UnsupportedError("reads activations that lie differently")
-        step = stride * buffer.channels
-    lowering.steps.steps.append(
-        Conv(
-            kernel.reshape(outputs, -1),
-            np.zeros(outputs, np.float32)
-            if bias is None
-            else bias.detach().to(torch.float32).numpy(),
-            target,
-            buffers.reshape(-1),
-            index.reshape(-1),
-            shift.reshape(-1),
-            step,
-            lowering.layer,
-        )
-    )
-    rows = row_ids(target, np.arange(frequencies) * outputs + np.arange(outputs)[:, None])
-    return Value(rows, None, length)
 
 
 def _axes(value: Value, axes: list[int] | None) -> list[int]:

@@ -13,7 +13,7 @@ from sparsify.artifact.weights import Weights
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
-from sparsify.exporters.native import compute, views  # noqa: F401 - they register operators
+from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - they register operators
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import measured_choice
 from sparsify.exporters.native.library import (

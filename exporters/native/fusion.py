@@ -197,27 +197,34 @@ def _same_rows(step: Rowwise, operand: Operand, conv: Conv) -> bool:
 
 
 def _take(step: Rowwise, conv: Conv, others: list[Argument], known: _Known) -> bool:
+    """Moves a step into a convolution, if it is what comes next in the engine's order."""
     if conv.relu_after:
         return False
     if step.code == "relu":
-        if conv.scale is None and conv.residual is None:
-            if conv.relu_before:
-                return False
-            conv.relu_before = True
-        else:
-            conv.relu_after = True
-        return True
+        return _take_relu(conv)
     if conv.residual is not None:
         return False
     if step.code == "affine" and conv.scale is None:
-        scale, shift = _of_channels(step, step.scale), _of_channels(step, step.shift)
-        if scale is None or shift is None:
-            return False
-        conv.scale, conv.shift_after = scale, shift
-        return True
+        return _take_affine(step, conv)
     if step.code == "add" and len(others) == 1 and isinstance(others[0], Operand):
         return _take_residual(step, conv, others[0], known)
     return False
+
+
+def _take_relu(conv: Conv) -> bool:
+    if conv.scale is not None or conv.residual is not None:
+        conv.relu_after = True
+        return True
+    taken, conv.relu_before = not conv.relu_before, True
+    return taken
+
+
+def _take_affine(step: Rowwise, conv: Conv) -> bool:
+    scale, shift = _of_channels(step, step.scale), _of_channels(step, step.shift)
+    if scale is None or shift is None:
+        return False
+    conv.scale, conv.shift_after = scale, shift
+    return True
 
 
 def _of_channels(step: Rowwise, values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

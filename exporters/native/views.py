@@ -85,14 +85,10 @@ def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Val
         return _joined_segments(value, wanted)
     times = [axis for axis, size in enumerate(wanted) if size == value.length]
     for time in times:
-        sizes = [
-            1 if axis == time else int(size)
-            for axis, size in enumerate(wanted)
-            if axis == time or size.is_number
-        ]
+        sizes = [sympy.Integer(1) if axis == time else size for axis, size in enumerate(wanted)]
         before = int(np.prod(value.rows.shape[: value.time]))
-        if len(sizes) == len(wanted) and int(np.prod(sizes[:time])) == before:
-            return value.with_rows(value.rows.reshape(sizes), time)
+        if all(size.is_number for size in sizes) and int(np.prod(sizes[:time])) == before:
+            return value.with_rows(value.rows.reshape([int(size) for size in sizes]), time)
     raise UnsupportedError("mixes time with another axis")
 
 

@@ -1,0 +1,122 @@
+"""Where activations lie: rows of a panel, given to others when nobody needs them any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.exporters.native.fusion import Fused, Group, outside, stored
+from sparsify.exporters.native.steps import (
+    Buffer,
+    Conv,
+    Rows,
+    Steps,
+    buffers_of,
+    indices_of,
+    read_buffers,
+)
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Rows of a panel.
+
+    Attributes:
+        kept: The numbers of the buffers that lie in it; others live in registers only.
+        base: The first row of each.
+        rows: All rows of a panel.
+        first: Of each buffer, the row of its first frequency, after the margin.
+        halos: The first of the rows that need a halo, and how many, by the number of the buffer.
+    """
+
+    kept: set[int]
+    base: dict[int, int]
+    rows: int
+    first: NDArray[np.int64]
+    halos: dict[int, tuple[int, int]]
+
+    def physical(self, rows: Rows) -> NDArray[np.int64]:
+        """Where rows lie."""
+        return self.first[buffers_of(rows)] + indices_of(rows)
+
+    def first_row(self, buffer: Buffer) -> int:
+        """The row of a buffer's first frequency."""
+        return int(self.first[buffer.number])
+
+    def targets(self, step: Fused) -> list[Buffer]:
+        """What a step writes into it."""
+        return _targets(step, self.kept)
+
+
+def arrange(fused: list[Fused], steps: Steps) -> Arena:
+    """Gives every buffer its place; how far halos go is noted in the buffers."""
+    kept = stored(fused, steps.output)
+    halos = _halos(fused, steps)
+    base, rows = _placed(fused, steps, kept)
+    first = [base.get(each.number, 0) + each.margin * each.channels for each in steps.buffers]
+    return Arena(kept, base, rows, np.array(first, np.int64), halos)
+
+
+def _targets(step: Fused, kept: set[int]) -> list[Buffer]:
+    """What a step writes that others read."""
+    targets = [each.target for each in step.members] if isinstance(step, Group) else [step.target]
+    return [each for each in targets if each.number in kept]
+
+
+def _halos(fused: list[Fused], steps: Steps) -> dict[int, tuple[int, int]]:
+    """The rows of each buffer that need a halo."""
+    ranges: dict[int, tuple[int, int]] = {}
+    for step in fused:
+        if not isinstance(step, Conv):
+            continue
+        for number in np.unique(step.buffers[step.shift != 0]):
+            buffer = steps.buffers[number]
+            columns = (step.buffers == number) & (step.shift != 0)
+            buffer.left = max(buffer.left, -int(step.shift[columns].min()))
+            buffer.right = max(buffer.right, int(step.shift[columns].max()))
+            first, end = ranges.get(int(number), (buffer.rows, 0))
+            if step.step:
+                first, end = 0, buffer.rows
+            else:
+                first = min(first, int(step.index[columns].min()))
+                end = max(end, int(step.index[columns].max()) + 1)
+            ranges[int(number)] = (first, end)
+    return {number: (first, end - first) for number, (first, end) in ranges.items()}
+
+
+def _placed(fused: list[Fused], steps: Steps, kept: set[int]) -> tuple[dict[int, int], int]:
+    """The first row of each buffer in a panel, and the rows of a panel.
+
+    What is not needed any more makes room.
+    """
+    last = {number: position for position, step in enumerate(fused) for number in _read(step)}
+    last.update({int(number): len(fused) for number in np.unique(buffers_of(steps.output))})
+    base: dict[int, int] = {}
+    alive: dict[int, tuple[int, int]] = {}
+    rows = 0
+    for position, step in enumerate(fused):
+        for buffer in _targets(step, kept):
+            first = _gap(sorted(alive.values()), buffer.all_rows)
+            base[buffer.number] = first
+            alive[buffer.number] = (first, first + buffer.all_rows)
+            rows = max(rows, first + buffer.all_rows)
+        alive = {
+            number: place for number, place in alive.items() if last.get(number, -1) > position
+        }
+    return base, rows
+
+
+def _read(step: Fused) -> set[int]:
+    return outside(step) if isinstance(step, Group) else read_buffers(step)
+
+
+def _gap(taken: list[tuple[int, int]], rows: int) -> int:
+    """The first place between others where so many rows fit."""
+    free = 0
+    for first, end in taken:
+        if first - free >= rows:
+            return free
+        free = max(free, end)
+    return free

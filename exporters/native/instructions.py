@@ -1,0 +1,143 @@
+"""Instructions of rowwise operations, and the registers that they use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.native.arena import Arena
+from sparsify.exporters.native.blob import Blob, Numbers
+from sparsify.exporters.native.fusion import Group, combined
+from sparsify.exporters.native.steps import (
+    ONE,
+    Argument,
+    Constant,
+    Expression,
+    Operand,
+    Parameter,
+    Rowwise,
+)
+
+_MOST_SCALARS = 32
+_SCALAR = 1 << 16
+_ROWWISE = (
+    "load", "load_scalar", "parameter", "constant", "expression", "store", "store_scalar",
+    "add", "subtract", "multiply", "divide", "maximum", "minimum",
+    "affine",
+    "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs",
+    "sum", "max_over_time", "min_over_time",
+    "segment_mean",
+    "sum_product", "multiply_add", "exp_difference", "squared_difference",
+)  # fmt: skip
+
+
+class Registers:
+    """Registers of one group, taken and given back."""
+
+    def __init__(self) -> None:
+        self.vectors = 0
+        self.scalars = 0
+        self.free: dict[bool, list[int]] = {True: [], False: []}
+
+    def take(self, *, scalar: bool) -> int:
+        """A register that nobody uses."""
+        if self.free[scalar]:
+            return self.free[scalar].pop()
+        if not scalar:
+            self.vectors += 1
+            return self.vectors - 1
+        self.scalars += 1
+        if self.scalars > _MOST_SCALARS:
+            raise SparsifyError("the network has too many values per utterance in one place")
+        return _SCALAR + self.scalars - 1
+
+    def give_back(self, register: int) -> None:
+        """Makes a register free."""
+        self.free[register >= _SCALAR].append(register)
+
+
+class Instructions:
+    """The instructions of one group."""
+
+    def __init__(self, group: Group, arena: Arena, blob: Blob, numbers: Numbers) -> None:
+        self.arena, self.blob, self.numbers = arena, blob, numbers
+        self.registers = Registers()
+        self.members = combined(group.members, arena.kept)
+        self.words: list[tuple[int, int, int, int, int, int]] = []
+        self.held: dict[bytes, int] = {}  # by the rows that a register holds
+        self.last: dict[bytes, int] = {}
+        for position, step in enumerate(self.members):
+            for each in step.arguments:
+                if isinstance(each, Operand):
+                    self.last[each.rows.tobytes()] = position
+
+    def written(self) -> list[tuple[int, int, int, int, int, int]]:
+        """All of them."""
+        for position, step in enumerate(self.members):
+            self._step(step)
+            for key in [key for key, last in self.last.items() if last == position]:
+                if key in self.held:
+                    self.registers.give_back(self.held.pop(key))
+                del self.last[key]
+        return self.words
+
+    def _step(self, step: Rowwise) -> None:
+        temporary: list[int] = []
+        sources = [self._source(each, temporary) for each in step.arguments]
+        scalar = step.target.length == ONE
+        if step.code == "copy":
+            self._store(step, sources[0])
+        else:
+            target = self.registers.take(scalar=scalar)
+            at = 0
+            if step.code == "affine":
+                at = self.blob.add([step.scale, step.shift], np.float32)  # type: ignore[list-item]
+            elif step.code == "segment_mean":
+                at = step.segment
+            self._emit(step.code, target, (*sources, 0, 0), at)
+            self._store(step, target)
+            key = step.rows.tobytes()
+            if key in self.last:
+                self.held[key] = target
+            else:
+                self.registers.give_back(target)
+        for register in temporary:
+            self.registers.give_back(register)
+
+    def _store(self, step: Rowwise, register: int) -> None:
+        if step.target.number in self.arena.kept:
+            rows = self.blob.add(self.arena.physical(step.rows), np.int32)
+            scalar = step.target.length == ONE
+            self._emit("store_scalar" if scalar else "store", 0, (register, 0, 0), rows)
+
+    def _source(self, argument: Argument, temporary: list[int]) -> int:
+        """The register that holds an argument, which is loaded if none does."""
+        match argument:
+            case Operand():
+                key = argument.rows.tobytes()
+                if key not in self.held:
+                    scalar = argument.length == ONE
+                    register = self.registers.take(scalar=scalar)
+                    rows = self.blob.add(self.arena.physical(argument.rows), np.int32)
+                    self._emit("load_scalar" if scalar else "load", register, (0, 0, 0), rows)
+                    self.held[key] = register
+                return self.held[key]
+            case Constant():
+                bits = int(np.float32(argument.value).view(np.int32))
+                return self._temporary("constant", bits, temporary)
+            case Expression():
+                index = self.numbers.of(argument.value)
+                return self._temporary("expression", index, temporary)
+            case Parameter():
+                values = self.blob.add(argument.values, np.float32)
+                return self._temporary("parameter", values, temporary)
+
+    def _temporary(self, code: str, at: int, temporary: list[int]) -> int:
+        register = self.registers.take(scalar=True)
+        temporary.append(register)
+        self._emit(code, register, (0, 0, 0), at)
+        return register
+
+    def _emit(self, code: str, target: int, sources: tuple[int, ...], at: int) -> None:
+        a, b, c, *_ = sources
+        self.words.append((_ROWWISE.index(code), target, a, b, c, at))
