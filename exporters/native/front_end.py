@@ -48,7 +48,7 @@ def front_end_section(front_end: FrontEnd) -> bytes:
         _unit_roots(np.arange(points // 2 + 1), bank.fft_length),
         _places(radices),
         spans,
-        weights / 4,  # the power spectrum in C is four times that of the frame
+        (weights / 4).astype(np.float32),  # the power spectrum in C is four times that of the frame
     ]
     sizes = [_HEADER_WORDS, *(table.size for table in tables)]
     positions = np.cumsum(sizes)[:-1]

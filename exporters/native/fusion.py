@@ -230,9 +230,9 @@ def _take_affine(step: Rowwise, conv: Conv) -> bool:
 def _of_channels(step: Rowwise, values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
     """Numbers of a step's rows by channel, if they are the same at all frequencies."""
     assert values is not None
-    grid = np.empty(len(values), np.float32)
-    grid[indices_of(step.rows)] = values
-    grid = grid.reshape(step.target.frequencies, step.target.channels)
+    flat = np.empty(len(values), np.float32)
+    flat[indices_of(step.rows)] = values
+    grid = flat.reshape(step.target.frequencies, step.target.channels)
     return grid[0].copy() if (grid == grid[0]).all() else None
 
 

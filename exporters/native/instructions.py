@@ -91,7 +91,7 @@ class Instructions:
             target = self.registers.take(scalar=scalar)
             at = 0
             if step.code == "affine":
-                at = self.blob.add([step.scale, step.shift], np.float32)  # type: ignore[list-item]
+                at = self.blob.add(np.array([step.scale, step.shift]), np.float32)
             elif step.code == "segment_mean":
                 at = step.segment
             self._emit(step.code, target, (*sources, 0, 0), at)

@@ -73,7 +73,7 @@ def _parts(
 ) -> Iterator[NDArray[np.int64]]:
     """Columns that one pass reads, sorted by their offsets."""
     rows = offsets[used] // ROW
-    most = _rows_of_a_pass(np.count_nonzero(weight), len(np.unique(rows)), len(weight), block)
+    most = _rows_of_a_pass(int(np.count_nonzero(weight)), len(np.unique(rows)), len(weight), block)
     begin = 0
     while begin < len(used):
         near = offsets[used[begin:]] - offsets[used[begin]] <= _FARTHEST
@@ -101,7 +101,7 @@ def _packed(
     padded = np.zeros((lines * block, weight.shape[1]), np.float32)
     padded[:outputs] = weight
     grid = padded.reshape(lines, block, -1).transpose(0, 2, 1)  # (lines, columns, block)
-    pattern = grid.any(axis=2)
+    pattern = np.asarray(grid.any(axis=2))
     counts = pattern.sum(axis=1)
     step = _UNROLLED if block == 1 else 1
     counts = -(-counts // step) * step

@@ -84,13 +84,13 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     inputs = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     (returned,) = output.args
-    if len(signature.user_inputs) != 1 or len(returned) != 1:  # type: ignore[arg-type]
+    if len(signature.user_inputs) != 1 or len(returned) != 1:
         raise SparsifyError(f"'{name}' must map one tensor to one tensor")
     return Trace(
         program.graph,
         constants,
         inputs[str(signature.user_inputs[0])],
-        returned[0],  # type: ignore[index]
+        returned[0],
     )
 
 

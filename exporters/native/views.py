@@ -139,7 +139,7 @@ def _select(lowering: Lowering, value: Value, axis: int, index: int, *, node: fx
     time = value.time
     if time is not None and axis < time:
         time -= 1
-    return value.with_rows(value.rows.take(index, axis), time)
+    return value.with_rows(np.take(value.rows, index, axis), time)
 
 
 @operator(_aten.slice.Tensor)
