@@ -1,0 +1,137 @@
+"""A network as a folder of C code: proven equal, compiled anywhere, loaded only where trusted."""
+
+import ctypes
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from sparsify.artifact.artifact import load_artifact, load_model
+from sparsify.artifact.formats import HALF
+from sparsify.artifact.rounding import rounded
+from sparsify.compiled_code import is_remembered
+from sparsify.errors import SparsifyError
+from sparsify.exporters.native import library
+from sparsify.exporters.native.exporter import NativeExporter
+from sparsify.exporters.networks import torch_network
+from sparsify.exporters.parity import check_parity
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module")
+def exported(artifacts, once):
+    """The folder of `sparse_model`."""
+
+    def make(folder):
+        NativeExporter().write(load_artifact(artifacts["dense"]), folder / "model", "dense")
+
+    return once("native", make) / "model"
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """Another such folder, to be spoilt."""
+    return shutil.copytree(exported, tmp_path / "copy")
+
+
+def _feats(frames, bins=80, batch=1):
+    return np.random.default_rng(frames).normal(size=(batch, frames, bins)).astype(np.float32)
+
+
+def test_it_computes_what_the_model_does_with_any_number_of_threads(exported, artifacts):
+    artifact = load_artifact(exported)
+    reference = torch_network(load_model(artifacts["dense"]))
+    for threads in (None, 2, 3):
+        assert check_parity(reference, NativeExporter().network(artifact, threads)).passed
+
+
+def test_what_it_is_made_of_lies_beside_it(exported, artifacts):
+    read, source = load_artifact(exported), load_artifact(artifacts["dense"])
+    assert read.metadata["source_digest"] == source.metadata["source_digest"]
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in source.state.items())
+
+
+def test_half_precision_is_that_of_the_rounded_model(artifacts, tmp_path):
+    artifact = rounded(load_artifact(artifacts["dense"]), HALF)
+    NativeExporter().write(artifact, tmp_path / "half", "dense")
+    read = load_artifact(tmp_path / "half")
+    assert read.precision == HALF
+    network = NativeExporter().network(read)
+    assert check_parity(torch_network(artifact.build()), network, tolerance=1e-5).passed
+    # The 16-bit pattern of each value is what PyTorch rounds to.
+    weight = load_artifact(artifacts["dense"]).state["linear.weight"]
+    assert torch.equal(artifact.state["linear.weight"], weight.half().float())
+
+
+def test_a_weight_too_large_for_half_precision_is_named(artifacts):
+    artifact = load_artifact(artifacts["dense"])
+    artifact.state["linear.weight"][0, 0] = 1e6
+    with pytest.raises(SparsifyError, match=r"'linear.weight' has values up to 1e\+06"):
+        rounded(artifact, HALF)
+
+
+def test_code_that_others_compiled_is_loaded_only_with_trust(copy):
+    path = copy / library.LIBRARY
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(SparsifyError, match="give --trust"):
+        NativeExporter().network(load_artifact(copy))
+    embeddings = NativeExporter().network(load_artifact(copy, trust=True))(_feats(50))
+    assert np.isfinite(embeddings).all()
+    assert not is_remembered(path.read_bytes())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF and no more", None])
+def test_a_library_that_is_none_is_one_sentence(copy, content):
+    path = copy / library.LIBRARY
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SparsifyError, match="run make" if content is None else "cannot be loaded"):
+        NativeExporter().network(load_artifact(copy, trust=True))
+
+
+def test_weights_of_another_model_are_noticed(copy):
+    marker = json.loads((copy / library.MARKER).read_text())
+    (copy / library.MARKER).write_text(json.dumps(marker | {"source_digest": "0"}))
+    with pytest.raises(SparsifyError, match="of different models"):
+        load_artifact(copy)
+    for content in ("[]", "{", '{"source_digest": []}'):
+        (copy / library.MARKER).write_text(content)
+        with pytest.raises(SparsifyError):
+            load_artifact(copy)
+
+
+def test_it_says_what_it_does_not_embed(exported):
+    network = NativeExporter().network(load_artifact(exported))
+    with pytest.raises(SparsifyError, match="80 features a frame, not 40"):
+        network(_feats(50, bins=40))
+
+
+def test_without_a_compiler_the_code_is_still_written(artifacts, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    NativeExporter().write(load_artifact(artifacts["dense"]), tmp_path / "model", "dense")
+    assert "not compiled (run make there)" in caplog.text
+    artifact = load_artifact(tmp_path / "model")
+    assert not NativeExporter().runs(artifact)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
+    (copy / library.LIBRARY).unlink()
+    subprocess.run(["make", "-s", "-C", copy, "CFLAGS=-O1"], check=True)
+    loaded = ctypes.CDLL(str(copy / library.LIBRARY))
+    assert loaded.sparsify_sample_rate() == 16000
+    assert loaded.sparsify_frames(16000) == 100
+    assert loaded.sparsify_frames(100) == 0
+    made = NativeExporter().network(load_artifact(copy, trust=True))(_feats(120))
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.random.default_rng(0).normal(scale=0.1, size=16000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    output = subprocess.run(
+        [copy / "example", tmp_path / "a.wav"], check=True, capture_output=True, text=True
+    ).stdout
+    assert len(output.split()) == made.shape[1]
