@@ -122,5 +122,6 @@ def _check(output: Path, format_: Format, layout: str, force: bool) -> None:
     format_.check_name(output)
     if not (output.is_dir() and format_.matches(output)):  # only what an export made is replaced
         check_writable(output)
-    if output.exists() and not force:
-        raise SparsifyError(f"'{output}' exists: give --force to replace it")
+    for each in format_.files(output):
+        if each.exists() and not force:
+            raise SparsifyError(f"'{each}' exists: give --force to replace it")

@@ -31,6 +31,7 @@ class Format:
         about: What it is for, in a few words.
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
+        companions: How the names of files that belong to one go on.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
     """
 
@@ -40,6 +41,7 @@ class Format:
     about: str = ""
     layouts: tuple[str, ...] = (DENSE,)
     precisions: tuple[str, ...] = ("fp32",)
+    companions: tuple[str, ...] = ()
     marker: str | None = None
 
     def exporter(self) -> Any:
@@ -52,6 +54,10 @@ class Format:
         if self.marker is not None:
             return (path / self.marker).is_file()
         return path.suffix.lower() in self.suffixes and not path.is_dir()
+
+    def files(self, path: Path) -> list[Path]:
+        """What an export to a path makes, that path first."""
+        return [path.with_name(f"{path.name}{suffix}") for suffix in ("", *self.companions)]
 
     def check_name(self, path: Path) -> None:
         """Refuses to write a file whose name says something else.
@@ -85,6 +91,13 @@ FORMATS: tuple[Format, ...] = (
         layouts=(DENSE, BITMASK),
     ),
     Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
+    Format(
+        "mnn",
+        (".mnn",),
+        "sparsify.exporters.mnn.exporter:MnnExporter",
+        "gains from zeros",
+        companions=(".json",),
+    ),
     Format(
         "pt",
         (".pt", ".pth", ".ckpt"),

@@ -1,0 +1,96 @@
+"""Which operators of a converted graph hold which weight of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn.graph import Operator
+
+_ALIKE = 1 - 1e-3  # cosine of two rows, of which one may be scaled by a folded batch norm
+
+
+def match_weights(
+    weights: Mapping[str, Tensor], operators: Sequence[Operator]
+) -> dict[str, list[int]]:
+    """The operators of each weight by number, more than one where the converter has split it.
+
+    MNN keeps no names of weights, folds batch norms into them, which scales their rows, and splits
+    what the graph slices and what has groups.
+
+    Args:
+        weights: Of the network, by name.
+        operators: Of the converted graph.
+
+    Raises:
+        SparsifyError: A weight is not in the graph.
+    """
+    free = {
+        number: each.weight.flatten(1)
+        for number, each in enumerate(operators)
+        if each.weight is not None
+    }
+    found = {}
+    for name, weight in weights.items():
+        numbers = _pieces(weight.flatten(1), free, axis=1) or _pieces(
+            weight.flatten(1), free, axis=0
+        )
+        if not numbers:
+            raise SparsifyError(
+                f"weight '{name}' did not survive MNN's converter: export another format"
+            )
+        found[name] = numbers
+        for number in numbers:
+            del free[number]
+    return found
+
+
+def joined(pieces: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """A weight of the network out of those of its operators.
+
+    Args:
+        pieces: In the order of `match_weights`.
+        shape: Of the weight.
+
+    Raises:
+        RuntimeError: They do not fit.
+    """
+    along_inputs = all(len(piece) == shape[0] for piece in pieces)
+    return torch.cat([piece.flatten(1) for piece in pieces], int(along_inputs)).reshape(shape)
+
+
+def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
+    """The operators that together are a weight `(outputs, inputs · kernel)`; none if there are not.
+
+    Args:
+        weight: What is looked for.
+        free: The weights of operators, by number.
+        axis: Along which it may have been split.
+    """
+    numbers: list[int] = []
+    start = 0
+    while start < weight.shape[axis]:
+        for number, piece in free.items():
+            length = piece.shape[axis]
+            if (
+                number not in numbers
+                and piece.shape[1 - axis] == weight.shape[1 - axis]
+                and start + length <= weight.shape[axis]
+                and _alike(piece, weight.narrow(axis, start, length))
+            ):
+                numbers.append(number)
+                start += length
+                break
+        else:
+            return []
+    return numbers
+
+
+def _alike(piece: Tensor, part: Tensor) -> bool:
+    """Whether each row is a multiple of the other, but for rows that are nothing in one of them."""
+    lengths = piece.norm(dim=1) * part.norm(dim=1)
+    products = (piece * part).sum(dim=1).abs()
+    return bool((products >= _ALIKE * lengths).all()) and bool(lengths.any() or not part.any())
