@@ -23,16 +23,17 @@ from sparsify.exporters.twin import without_zeros
 
 _MOST_BYTES = (1 << 31) - 1  # of any FlatBuffers file
 _NET_MAKER, _NET_OPERATORS = 0, 3
-_OPERATOR_KIND, _OPERATOR_CONTENT, _OPERATOR_NAME, _OPERATOR_TYPE = 1, 2, 3, 5
+_INPUTS, _KIND, _CONTENT, _NAME, _OUTPUTS, _TYPE = range(6)  # of an operator
 _BLOB, _CONVOLUTION, _INPUT, _SCALE = 7, 9, 21, 58  # kinds of content
 _DEPTHWISE = 13  # a type of operator
 _COMMON, _WEIGHT, _BIAS, _COMPRESSED, _ABOUT_ZEROS = 0, 1, 2, 3, 5  # of a convolution
-_WIDTH, _HEIGHT, _OUTPUTS = 2, 3, 10  # of what convolutions have in common
+_WIDTH, _HEIGHT, _CHANNELS = 2, 3, 10  # of what convolutions have in common
 _VALUES, _COUNT, _PLACES = 1, 12, 13  # of compressed weights
+_BLOB_FLOATS = 7
 _FLOATS = "<f4"
 # Where other float vectors are, by kind of content, and how their names end.
 _VECTORS = {
-    _BLOB: (("", 7),),
+    _BLOB: (("", _BLOB_FLOATS),),
     _CONVOLUTION: ((".bias", _BIAS),),
     _SCALE: ((".scale", 1), (".bias", 2)),
 }
@@ -99,22 +100,31 @@ def fill_zeros(path: Path, output: Path) -> None:
     try:
         tables = _tables(path)
         room = Room(len(tables.data))
-        contents = [place for _, kind, place in _operators(tables) if kind == _CONVOLUTION]
-        for content in contents:
-            weight = _weight(tables, content, room)
+        for layer in [each for each in _operators(tables) if each.kind == _CONVOLUTION]:
+            weight = _weight(tables, layer, room)
             if weight is not None:
-                _store(tables, content, without_zeros(weight, generator).reshape(-1).numpy())
+                _store(tables, layer, without_zeros(weight, generator).reshape(-1).numpy())
     except TABLE_ERRORS as error:
         raise damaged(path, error) from error
     output.write_bytes(tables.data)
 
 
-def _store(tables: Tables, content: int, weight: NDArray[np.float32]) -> None:
-    """Gives a convolution another weight, not compressed."""
-    if tables.child(content, _WEIGHT) is None:
-        tables.replace(content, (_COMPRESSED, _ABOUT_ZEROS), _WEIGHT, weight)
-    else:
-        tables.vector(content, _WEIGHT, _FLOATS)[:] = weight
+@dataclass(frozen=True)
+class _Operator:
+    """Where things are.
+
+    Attributes:
+        place: Of the operator.
+        kind: Of its content.
+        content: Place of that.
+        constant: Of a convolution without a weight of its own: place of the constant that it is
+            given. Equal weights, such as several that are all zero, are merged into one.
+    """
+
+    place: int
+    kind: int
+    content: int
+    constant: int | None
 
 
 def _tables(path: Path) -> Tables:
@@ -125,47 +135,65 @@ def _tables(path: Path) -> Tables:
 
 def _graph(tables: Tables) -> Graph:
     room = Room(len(tables.data))
+    listed = list(_operators(tables))
+    merged = {each.constant for each in listed}
     inputs, operators, others = [], [], {}
-    for operator, kind, content in _operators(tables):
-        name = tables.text(operator, _OPERATOR_NAME)
-        if kind == _INPUT:
-            inputs.append(tuple(int(size) for size in tables.vector(content, 0, "<i4")))
-        if kind == _CONVOLUTION:
-            depthwise = tables.integer(operator, _OPERATOR_TYPE) == _DEPTHWISE
+    for each in listed:
+        name = tables.text(each.place, _NAME)
+        if each.kind == _INPUT:
+            inputs.append(tuple(int(size) for size in tables.vector(each.content, 0, "<i4")))
+        if each.kind == _CONVOLUTION:
+            depthwise = tables.integer(each.place, _TYPE) == _DEPTHWISE
             type_ = "ConvolutionDepthwise" if depthwise else "Convolution"
-            operators.append(Operator(name, type_, _weight(tables, content, room)))
-        for suffix, field in _VECTORS.get(kind, ()):
-            values = tables.vector(content, field, _FLOATS)
+            operators.append(Operator(name, type_, _weight(tables, each, room)))
+        if each.content in merged:
+            continue
+        for suffix, field in _VECTORS.get(each.kind, ()):
+            values = tables.vector(each.content, field, _FLOATS)
             if values.size:
                 room.take(f"'{name}'", values.shape, values.itemsize)
                 others[f"{name}{suffix}"] = torch.from_numpy(values.copy())
     return Graph(tables.text(tables.root, _NET_MAKER), tuple(inputs), tuple(operators), others)
 
 
-def _operators(tables: Tables) -> Iterator[tuple[int, int, int]]:
-    """Where each operator is, what kind of content it has, and where that is."""
-    for operator in tables.children(tables.root, _NET_OPERATORS):
-        content = tables.child(operator, _OPERATOR_CONTENT)
-        if content is not None:
-            yield operator, tables.byte(operator, _OPERATOR_KIND), content
+def _operators(tables: Tables) -> Iterator[_Operator]:
+    """The operators that have content."""
+    constants: dict[int, int] = {}
+    for place in tables.children(tables.root, _NET_OPERATORS):
+        content = tables.child(place, _CONTENT)
+        if content is None:
+            continue
+        kind = tables.byte(place, _KIND)
+        constant = None
+        if kind == _CONVOLUTION and not any(
+            tables.child(content, field) for field in (_WEIGHT, _COMPRESSED)
+        ):
+            inputs = tables.vector(place, _INPUTS, "<i4")
+            constant = constants.get(int(inputs[1])) if len(inputs) > 1 else None
+        if kind == _BLOB:
+            constants |= {int(each): content for each in tables.vector(place, _OUTPUTS, "<i4")}
+        yield _Operator(place, kind, content, constant)
 
 
-def _weight(tables: Tables, content: int, room: Room) -> Tensor | None:
+def _weight(tables: Tables, layer: _Operator, room: Room) -> Tensor | None:
     """The dense weight of a convolution, unless it is stored in a way that is not read."""
-    values = tables.vector(content, _WEIGHT, _FLOATS)
+    if layer.constant is not None:
+        values = tables.vector(layer.constant, _BLOB_FLOATS, _FLOATS)
+    else:
+        values = tables.vector(layer.content, _WEIGHT, _FLOATS)
     places = None
     count = values.size
-    compressed = tables.child(content, _COMPRESSED)
+    compressed = tables.child(layer.content, _COMPRESSED)
     if not count and compressed is not None:
         values = tables.vector(compressed, _VALUES, _FLOATS)
         places = tables.vector(compressed, _PLACES, "<u4")
         count = tables.integer(compressed, _COUNT) if places.size else 0
-    common = tables.child(content, _COMMON)
+    common = tables.child(layer.content, _COMMON)
     if common is None or not count:
         return None
     height, width = tables.integer(common, _HEIGHT, 1), tables.integer(common, _WIDTH, 1)
-    outputs = tables.integer(common, _OUTPUTS)
-    shape = (outputs, count // (outputs * height * width or 1), height, width)
+    channels = tables.integer(common, _CHANNELS)
+    shape = (channels, count // (channels * height * width or 1), height, width)
     room.take("a weight", shape, 4)
     if math.prod(shape) != count:
         raise ValueError(f"{count} weights have no shape {list(shape)}")
@@ -174,3 +202,13 @@ def _weight(tables: Tables, content: int, room: Room) -> Tensor | None:
     dense = np.zeros(count, np.float32)
     dense[places] = values
     return torch.from_numpy(dense).reshape(shape)
+
+
+def _store(tables: Tables, layer: _Operator, weight: NDArray[np.float32]) -> None:
+    """Gives a convolution another weight, not compressed."""
+    if layer.constant is not None:
+        tables.vector(layer.constant, _BLOB_FLOATS, _FLOATS)[:] = weight
+    elif tables.child(layer.content, _WEIGHT) is None:
+        tables.replace(layer.content, (_COMPRESSED, _ABOUT_ZEROS), _WEIGHT, weight)
+    else:
+        tables.vector(layer.content, _WEIGHT, _FLOATS)[:] = weight

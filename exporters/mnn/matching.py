@@ -73,23 +73,34 @@ def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
     numbers: list[int] = []
     start = 0
     while start < weight.shape[axis]:
-        for number, piece in free.items():
-            length = piece.shape[axis]
-            if (
-                number not in numbers
-                and piece.shape[1 - axis] == weight.shape[1 - axis]
-                and start + length <= weight.shape[axis]
-                and _alike(piece, weight.narrow(axis, start, length))
-            ):
-                numbers.append(number)
-                start += length
-                break
-        else:
+        rest = weight.narrow(axis, start, weight.shape[axis] - start)
+        number = _piece({n: free[n] for n in free if n not in numbers}, rest, axis)
+        if number is None:
             return []
+        numbers.append(number)
+        start += free[number].shape[axis]
     return numbers
 
 
-def _alike(piece: Tensor, part: Tensor) -> bool:
+def _piece(free: Mapping[int, Tensor], rest: Tensor, axis: int) -> int | None:
+    """The operator that a weight begins with, the surest first: small weights may be alike."""
+    fitting = [
+        (number, piece, rest.narrow(axis, 0, piece.shape[axis]))
+        for number, piece in free.items()
+        if piece.shape[1 - axis] == rest.shape[1 - axis] and piece.shape[axis] <= rest.shape[axis]
+    ]
+    for is_same in (torch.equal, _is_scaled, _is_scaled_in_part):
+        for number, piece, part in fitting:
+            if is_same(piece, part):
+                return number
+    return None
+
+
+def _is_scaled(piece: Tensor, part: Tensor) -> bool:
+    return torch.equal(piece != 0, part != 0) and _is_scaled_in_part(piece, part)
+
+
+def _is_scaled_in_part(piece: Tensor, part: Tensor) -> bool:
     """Whether each row is a multiple of the other, but for rows that are nothing in one of them."""
     lengths = piece.norm(dim=1) * part.norm(dim=1)
     products = (piece * part).sum(dim=1).abs()

@@ -87,6 +87,11 @@ class Artifact:
         """Patterns of parameter names that were protected from pruning."""
         return self.recipe.model.ignore if self.recipe else ()
 
+    @property
+    def rebuildable(self) -> bool:
+        """Whether the network can be built from the file, if its tensors fit."""
+        return self.architecture is not None and self.obstacle is None
+
     def check_trust(self) -> None:
         """Refuses a file that names code as its network, unless it is trusted.
 

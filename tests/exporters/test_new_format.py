@@ -67,7 +67,7 @@ def sparsify(monkeypatch, artifacts, forget_commands):
     monkeypatch.setitem(sys.modules, "toy_format", module)
 
     def sparsify(line, *arguments):
-        monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS[:3], line))
+        monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS[:4], line))
         forget_commands()
         return CliRunner().invoke(main, [str(each) for each in arguments])
 
@@ -110,7 +110,7 @@ def test_a_new_format_is_known_to_every_command(sparsify, artifacts, tmp_path):
     np.testing.assert_array_equal(*tables)
 
     usage = " ".join(run("export", "--help").split())
-    assert "[safetensors|onnx|toy]" in usage
+    assert "[safetensors|onnx|mnn|toy]" in usage
     assert "toy is a toy" in usage
     assert "blocks (toy only)" in usage
     (tmp_path / "x.txt").touch()
