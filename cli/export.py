@@ -30,6 +30,7 @@ from sparsify.exporters.export import ExportReport, ParityError, export_artifact
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
+      sparsify export run --format mnn --output model.mnn
     """,
 )
 @path_argument

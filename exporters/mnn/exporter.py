@@ -67,7 +67,7 @@ class MnnExporter(Exporter):
         weights = {name: state[name] for name in prunable_parameters(model)}
         operators = match_weights(weights, graph.operators)
         parameters = [
-            Parameter(**asdict(layer), operators=operators.get(layer.name, ()))
+            Parameter(**asdict(layer), operators=tuple(operators.get(layer.name, ())))
             for layer in sparsity_table(model, artifact.ignore).layers
         ]
         metadata = artifact.exported_metadata(model, state)

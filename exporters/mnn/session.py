@@ -93,9 +93,9 @@ def mnn_network(
                 outputs = graph.onForward([given])
                 embeddings: Any = outputs[0].read() if outputs else None
         except _MNN_ERRORS as error:
-            raise refused(str(path), feats, RuntimeError(prints.reason(error))) from error
+            raise refused(str(path), feats.shape, RuntimeError(prints.reason(error))) from error
         if embeddings is None:
-            raise refused(str(path), feats, RuntimeError(prints.reason()))
+            raise refused(str(path), feats.shape, RuntimeError(prints.reason()))
         if embeddings.ndim != 2 or len(embeddings) != len(feats) or embeddings.dtype != np.float32:
             raise SparsifyError(
                 f"'{path}' does not embed utterances: features {feats.shape} gave"

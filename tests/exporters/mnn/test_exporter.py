@@ -227,6 +227,13 @@ def test_commands_know_it(exported, known_graph, artifacts, copy):
     assert run("inspect", exported, "--min-sparsity", 0.9).exit_code == 1
     options = ("export", artifacts["run"], "--format", "mnn", "--output", copy)
     assert "exists: give --force" in run(*options).stderr
+    sidecar = copy.with_name("model.mnn.json")
+    content = sidecar.read_text()
+    sidecar.unlink()
+    sidecar.mkdir()
+    assert "it is a folder" in run(*options, "--force").stderr
+    sidecar.rmdir()
+    sidecar.write_text(content)
     copy.unlink()
     refused = run(*options)
     assert refused.exit_code == 2
