@@ -163,7 +163,7 @@ def _files(artifact: Artifact, folder: Path) -> list[tuple[str, Artifact]]:
     A format whose engine is another follows with the same pair.
     """
     measured = [artifact] if exporter_of(artifact.format).engine != PYTORCH else []
-    if artifact.format != RUNTIME:
+    if artifact.format != RUNTIME and (artifact.rebuildable or not measured):
         sparse = folder / f"sparse{RUNTIME.suffixes[0]}"
         exporter_of(RUNTIME).write(artifact, sparse, DENSE)
         measured.insert(0, load_artifact(sparse, trust=artifact.trusted))
@@ -186,7 +186,7 @@ def _candidates(
         exporter = exporter_of(file.format)
         network, size = exporter.network(file, threads), size_bytes(file.path)
         candidates.append(Candidate(exporter.engine, name, network, size))
-    if artifact.architecture is not None:
+    if artifact.rebuildable:
         network, size = torch_network(artifact.build(), threads), size_bytes(artifact.path)
         candidates.append(Candidate(PYTORCH, "sparse", network, size))
     return candidates

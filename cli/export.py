@@ -40,6 +40,7 @@ from sparsify.exporters.parity import Parity
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
+      sparsify export run --format mnn --output model.mnn
       sparsify export run --format native --precision fp16 --output model-c
     """,
 )

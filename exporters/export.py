@@ -152,7 +152,8 @@ def _check(output: Path, format_: Format, layout: str, force: bool) -> None:
     """Finds what would make an export fail before any work is done."""
     format_.check_layout(layout)
     format_.check_name(output)
-    if not (output.is_dir() and format_.matches(output)):  # only what an export made is replaced
-        check_writable(output)
-    if output.exists() and not force:
-        raise SparsifyError(f"'{output}' exists: give --force to replace it")
+    for each in format_.files(output):
+        if not (each.is_dir() and format_.matches(each)):  # only what an export made is replaced
+            check_writable(each)
+        if each.exists() and not force:
+            raise SparsifyError(f"'{each}' exists: give --force to replace it")

@@ -13,11 +13,15 @@ _FALLBACK_SCALE = 0.01
 def dense_weights(artifact: Artifact) -> dict[str, Tensor]:
     """The prunable weights by name, random values of their tensor's scale in place of zeros."""
     generator = torch.Generator().manual_seed(0)
-    dense = {}
-    for layer in weights_table(artifact).prunable:
-        weight = artifact.state[layer.name]
-        nonzeros = weight[weight != 0]
-        scale = nonzeros.square().mean().sqrt() if len(nonzeros) else _FALLBACK_SCALE
-        noise = scale * torch.randn(weight.shape, generator=generator)
-        dense[layer.name] = torch.where(weight == 0, noise.to(weight.dtype), weight)
-    return dense
+    return {
+        layer.name: without_zeros(artifact.state[layer.name], generator)
+        for layer in weights_table(artifact).prunable
+    }
+
+
+def without_zeros(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """A weight with random values of its scale in place of zeros."""
+    nonzeros = weight[weight != 0]
+    scale = nonzeros.square().mean().sqrt() if len(nonzeros) else _FALLBACK_SCALE
+    noise = scale * torch.randn(weight.shape, generator=generator)
+    return torch.where(weight == 0, noise.to(weight.dtype), weight)

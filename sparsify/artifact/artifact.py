@@ -55,7 +55,8 @@ class Artifact:
         metadata: All strings the file carries.
         operators: In a graph, the operator that consumes each tensor.
         graph: Whether the tensors are those of a graph, which has constants beside the parameters.
-        obstacle: Why another toolkit's network, though known, cannot be rebuilt.
+        obstacle: Why the network, though known, cannot be rebuilt.
+        table: The network's parameters, where the tensors are not all of them.
         trusted: Whether the file may name code that building the network imports and runs.
     """
 
@@ -68,6 +69,7 @@ class Artifact:
     operators: Mapping[str, str] = field(default_factory=dict)
     graph: bool = False
     obstacle: str | None = None
+    table: SparsityTable | None = None
     trusted: bool = False
 
     @cached_property
@@ -99,6 +101,11 @@ class Artifact:
         """Patterns of parameter names that were protected from pruning."""
         return self.recipe.model.ignore if self.recipe else ()
 
+    @property
+    def rebuildable(self) -> bool:
+        """Whether the network can be built from the file, if its tensors fit."""
+        return self.architecture is not None and self.obstacle is None
+
     def check_trust(self) -> None:
         """Refuses a file that names code as its network, unless it is trusted.
 
@@ -115,10 +122,11 @@ class Artifact:
             SparsifyError: The file does not say which network it is, its tensors do not fit, or it
                 names code and is not trusted.
         """
+        if self.obstacle:
+            raise SparsifyError(self.obstacle)
         if self.architecture is None:
             raise SparsifyError(
-                self.obstacle
-                or f"'{self.path}' does not say which network it is: build that with"
+                f"'{self.path}' does not say which network it is: build that with"
                 " sparsify.build_model, load the state dict and use sparsify.save_model"
             )
         self.check_trust()
@@ -231,6 +239,14 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         return artifact if weights.graph else _interpreted(artifact)
     architecture, front_end = network_in(weights.metadata, file)
     artifact = replace(artifact, architecture=architecture, front_end=front_end)
+    if weights.table:
+        return replace(
+            artifact,
+            table=weights.table,
+            obstacle=f"the network cannot be built from '{file}', which holds what the"
+            f" {artifact.format.name} converter made of it: give the run or an export in another"
+            " format",
+        )
     if _is_intact_unsealed(artifact) if weights.intact is None else weights.intact:
         return artifact
     logger.warning(
@@ -265,6 +281,8 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     Raises:
         SparsifyError: The tensors do not fit the architecture.
     """
+    if artifact.table is not None:
+        return artifact.table
     kinds = artifact.kinds()
     if kinds is not None:
         return table_of(kinds, artifact.state)

@@ -34,6 +34,7 @@ class Format:
         about: What it is for, in a few words.
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
+        companions: How the names of files that belong to one go on.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
         deployed: Where it is a folder: the file in it that programs load.
     """
@@ -44,6 +45,7 @@ class Format:
     about: str = ""
     layouts: tuple[str, ...] = (DENSE,)
     precisions: tuple[str, ...] = (SINGLE,)
+    companions: tuple[str, ...] = ()
     marker: str | None = None
     deployed: str | None = None
 
@@ -57,6 +59,10 @@ class Format:
         if self.marker is not None:
             return (path / self.marker).is_file()
         return path.suffix.lower() in self.suffixes and not path.is_dir()
+
+    def files(self, path: Path) -> list[Path]:
+        """What an export to a path makes, that path first."""
+        return [path.with_name(f"{path.name}{suffix}") for suffix in ("", *self.companions)]
 
     def deployed_file(self, path: Path) -> Path:
         """What of an export is copied to where the model runs; all of it if that is not there."""
@@ -108,6 +114,13 @@ FORMATS: tuple[Format, ...] = (
         layouts=(DENSE, BITMASK),
     ),
     Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
+    Format(
+        "mnn",
+        (".mnn",),
+        "sparsify.exporters.mnn.exporter:MnnExporter",
+        "gains from zeros",
+        companions=(".json",),
+    ),
     Format(
         "native",
         (),

@@ -12,6 +12,7 @@ from torch import Tensor
 from sparsify.artifact.formats import format_of, is_exported_folder
 from sparsify.errors import SparsifyError
 from sparsify.files import size_bytes
+from sparsify.sparsity.table import SparsityTable
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Weights:
         intact: Whether the file is as sparsify wrote it; `None` where it has no seal.
         graph: Whether the file holds a graph, whose tensors are constants beside the parameters,
             too, and not a state dict.
+        table: Of a graph of ours from which the network cannot be built: the network's parameters,
+            counted in the file as far as they are there.
     """
 
     tensors: dict[str, Tensor]
@@ -32,6 +35,7 @@ class Weights:
     operators: Mapping[str, str] = field(default_factory=dict)
     intact: bool | None = None
     graph: bool = False
+    table: SparsityTable | None = None
 
 
 def read_weights(path: Path) -> Weights:

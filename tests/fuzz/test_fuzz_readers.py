@@ -30,6 +30,7 @@ from sparsify.comparison.rows import read_json, summary_of
 from sparsify.comparison.schema import EvaluationFile
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn.graph import fill_zeros
 from sparsify.exporters.speaker_model import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
 from sparsify.models.registry import build_model
@@ -84,6 +85,11 @@ def read_model(path):
 
 def read_foreign(path):
     assert weights_table(load_artifact(path)).parameters
+
+
+def read_mnn(path):
+    read_foreign(path)
+    fill_zeros(path, path.with_name("filled.mnn"))
 
 
 def read_report(path):
@@ -299,6 +305,11 @@ def subjects(folder: Path) -> dict[str, Subject]:
             structures.changed_proto(onnx.ModelProto),
             data,
         ),
+        "mnn": Subject(
+            tuple(file.read_bytes() for file in (ROOT / "tests/golden").glob("*.mnn")),
+            read_mnn,
+            "m.mnn",
+        ),
         "pt": Subject(tuple(state_dicts(folder, zipped=True)), read_foreign, "m.pt", zip_change),
         "legacy pt": Subject(
             tuple(state_dicts(folder, zipped=False)),
@@ -352,7 +363,17 @@ def subjects(folder: Path) -> dict[str, Subject]:
 
 
 NAMES = (
-    *("safetensors", "onnx", "pt", "legacy pt", "recipe", "speechbrain", "wespeaker", "results"),
+    *(
+        "safetensors",
+        "onnx",
+        "mnn",
+        "pt",
+        "legacy pt",
+        "recipe",
+        "speechbrain",
+        "wespeaker",
+        "results",
+    ),
     *("plan", "evaluation", "metrics", "summary", "calibration", "npz", "trials", "speakers"),
     "enrolment",
 )

@@ -1,0 +1,107 @@
+"""Which operators of a converted graph hold which weight of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn.graph import Operator
+
+_ALIKE = 1 - 1e-3  # cosine of two rows, of which one may be scaled by a folded batch norm
+
+
+def match_weights(
+    weights: Mapping[str, Tensor], operators: Sequence[Operator]
+) -> dict[str, list[int]]:
+    """The operators of each weight by number, more than one where the converter has split it.
+
+    MNN keeps no names of weights, folds batch norms into them, which scales their rows, and splits
+    what the graph slices and what has groups.
+
+    Args:
+        weights: Of the network, by name.
+        operators: Of the converted graph.
+
+    Raises:
+        SparsifyError: A weight is not in the graph.
+    """
+    free = {
+        number: each.weight.flatten(1)
+        for number, each in enumerate(operators)
+        if each.weight is not None
+    }
+    found = {}
+    for name, weight in weights.items():
+        numbers = _pieces(weight.flatten(1), free, axis=1) or _pieces(
+            weight.flatten(1), free, axis=0
+        )
+        if not numbers:
+            raise SparsifyError(
+                f"weight '{name}' did not survive MNN's converter: export another format"
+            )
+        found[name] = numbers
+        for number in numbers:
+            del free[number]
+    return found
+
+
+def joined(pieces: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """A weight of the network out of those of its operators.
+
+    Args:
+        pieces: In the order of `match_weights`.
+        shape: Of the weight.
+
+    Raises:
+        RuntimeError: They do not fit.
+    """
+    along_inputs = all(len(piece) == shape[0] for piece in pieces)
+    return torch.cat([piece.flatten(1) for piece in pieces], int(along_inputs)).reshape(shape)
+
+
+def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
+    """The operators that together are a weight `(outputs, inputs · kernel)`; none if there are not.
+
+    Args:
+        weight: What is looked for.
+        free: The weights of operators, by number.
+        axis: Along which it may have been split.
+    """
+    numbers: list[int] = []
+    start = 0
+    while start < weight.shape[axis]:
+        rest = weight.narrow(axis, start, weight.shape[axis] - start)
+        number = _piece({n: free[n] for n in free if n not in numbers}, rest, axis)
+        if number is None:
+            return []
+        numbers.append(number)
+        start += free[number].shape[axis]
+    return numbers
+
+
+def _piece(free: Mapping[int, Tensor], rest: Tensor, axis: int) -> int | None:
+    """The operator that a weight begins with, the surest first: small weights may be alike."""
+    fitting = [
+        (number, piece, rest.narrow(axis, 0, piece.shape[axis]))
+        for number, piece in free.items()
+        if piece.shape[1 - axis] == rest.shape[1 - axis] and piece.shape[axis] <= rest.shape[axis]
+    ]
+    for is_same in (torch.equal, _is_scaled, _is_scaled_in_part):
+        for number, piece, part in fitting:
+            if is_same(piece, part):
+                return number
+    return None
+
+
+def _is_scaled(piece: Tensor, part: Tensor) -> bool:
+    return torch.equal(piece != 0, part != 0) and _is_scaled_in_part(piece, part)
+
+
+def _is_scaled_in_part(piece: Tensor, part: Tensor) -> bool:
+    """Whether each row is a multiple of the other, but for rows that are nothing in one of them."""
+    lengths = piece.norm(dim=1) * part.norm(dim=1)
+    products = (piece * part).sum(dim=1).abs()
+    return bool((products >= _ALIKE * lengths).all()) and bool(lengths.any() or not part.any())

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn.graph import Operator
+from sparsify.exporters.mnn.matching import joined, match_weights
+
+
+def operator(weight):
+    return Operator("", "Convolution", weight.reshape(*weight.shape, 1, 1))
+
+
+def test_scaled_and_split_weights_are_found_and_joined():
+    a, b, c = (torch.randn(6, columns) for columns in (4, 4, 10))
+    scale = torch.tensor([1.0, -2, 0, 3, 0.1, 5])[:, None]  # as a folded batch norm, one row dead
+    parts = [c[:, :3], b * scale, c[:, 3:], a[:2], a[2:]]
+    found = match_weights({"a": a, "b": b, "c": c}, [operator(part) for part in parts])
+    assert found == {"a": [3, 4], "b": [1], "c": [0, 2]}
+    assert torch.equal(joined([parts[0], parts[2]], (6, 10, 1)), c[..., None])
+    assert torch.equal(joined([parts[3], parts[4]], (6, 4)), a)
+
+
+def test_equal_weights_are_not_the_same_operator():
+    a = torch.zeros(2, 3)
+    assert match_weights({"a": a, "b": a}, [operator(a), operator(a)]) == {"a": [0], "b": [1]}
+
+
+def test_a_weight_that_did_not_survive_is_named():
+    a = torch.randn(2, 3)
+    for other in (a.flip(0), torch.zeros(2, 3), a[:, :2]):
+        with pytest.raises(SparsifyError, match="weight 'a' did not survive MNN's converter"):
+            match_weights({"a": a}, [operator(other)])
+    with pytest.raises(SparsifyError, match="did not survive"):
+        match_weights({"a": a}, [Operator("", "Convolution", None)])
