@@ -47,7 +47,9 @@ size_t scratch(const int32_t *section, int count) { return front_end_scratch(sec
 void features(const int32_t *section, const float *samples, int count, float *feats, float *space) {
   front_end_features(section, samples, count, feats, space);
 }
-void logarithm(const float *x, float *y) { store(y, vlog(load(x))); }
+void logarithms(const float *x, float *y, int count) {
+  for (int i = 0; i < count; i++) y[i] = vlog(splat(x[i]))[LANES - 1];
+}
 #if defined(__clang__) && defined(TARGET)
 #pragma clang attribute pop
 #endif
@@ -91,14 +93,18 @@ class Engine:
     def features(self, front_end, waveform):
         section = np.frombuffer(front_end_section(front_end), np.int32)
         samples = np.ascontiguousarray(waveform, np.float32)
-        arguments = [ctypes.c_void_p(section.ctypes.data), len(samples)]
-        feats = np.empty((self.library.frames(*arguments), front_end.num_mel_bins), np.float32)
-        scratch = np.full(self.library.scratch(*arguments), np.nan, np.float32)
-        section, samples, feats_at, scratch_at = (
-            ctypes.c_void_p(array.ctypes.data) for array in (section, samples, feats, scratch)
+        count = len(samples)
+        frames = self.library.frames(address(section), count)
+        feats = np.empty((frames, front_end.num_mel_bins), np.float32)
+        scratch = np.full(self.library.scratch(address(section), count), np.nan, np.float32)
+        self.library.features(
+            address(section), address(samples), count, address(feats), address(scratch)
         )
-        self.library.features(section, samples, arguments[1], feats_at, scratch_at)
         return feats
+
+
+def address(array):
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 def compiled(source, output, *options):
@@ -160,8 +166,8 @@ def test_equals_filterbank_at_every_length(engine, preset):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("rate", "bins"), [(8000, 40), (11025, 23), (44100, 80), (384000, 129)])
 def test_equals_filterbank_at_other_rates(engine, preset, rate, bins):
-    if preset == "speechbrain" and rate > 16000:
-        pytest.skip("SpeechBrain transforms 400 samples")
+    if preset == "speechbrain":  # transforms 400 samples
+        rate = min(rate, 16000)
     front_end = FrontEnd(preset=preset, sample_rate=rate, num_mel_bins=bins)
     for samples in [Filterbank(front_end).length, rate // 4 + 1]:
         assert_equals(engine, front_end, noise(samples), atol=1e-3)
@@ -211,27 +217,19 @@ def test_an_offset_costs_no_more_than_in_filterbank(engine, preset):
 
 def test_less_than_a_frame_has_no_frames(engine):
     section = np.frombuffer(front_end_section(FrontEnd()), np.int32)
-    frames = engine.library.frames
     counts = [-(2**31), -1, 0, 399, 400, 2**31 - 1]
-    found = [frames(ctypes.c_void_p(section.ctypes.data), count) for count in counts]
+    found = [engine.library.frames(address(section), count) for count in counts]
     assert found == [0, 0, 0, 0, 3, (2**31 - 1 + 80) // 160]
 
 
 def test_logarithms(engine):
-    bits = np.arange(1, 0x7F800000, 99991, dtype=np.uint32)
-    bits = bits[: len(bits) // 16 * 16]
-    x = np.concatenate([bits.view(np.float32), np.tile(np.float32([0, -0.0, -1, np.inf]), 4)])
+    usual = np.arange(1, 0x7F800000, 99991, dtype=np.uint32).view(np.float32)
+    x = np.append(usual, np.float32([0, -0.0, -1, np.inf, np.nan]))
     y = np.empty_like(x)
-    lanes = 4  # each call computes at least that many
-    for start in range(0, len(x) - 15, lanes):
-        block = (ctypes.c_float * 16)(*x[start : start + 16])
-        result = (ctypes.c_float * 16)()
-        engine.library.logarithm(block, result)
-        y[start : start + lanes] = result[:lanes]
+    engine.library.logarithms(address(x), address(y), len(x))
     with np.errstate(all="ignore"):
-        expected = np.log(x[:-12].astype(np.float64))
-    np.testing.assert_allclose(y[:-12], expected, rtol=1.2e-7, atol=1e-7)
-    assert np.array_equal(y[-16:-12], np.float32([-np.inf, -np.inf, np.nan, np.inf]), True)
+        expected = np.log(x.astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=1.2e-7, atol=0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
