@@ -48,7 +48,7 @@ def front_end_section(front_end: FrontEnd) -> bytes:
         _unit_roots(np.arange(points // 2 + 1), bank.fft_length),
         _places(radices),
         spans,
-        (weights / 4).astype(np.float32),  # the power spectrum in C is four times that of the frame
+        weights * np.float32(0.25),  # the power spectrum in C is four times that of the frame
     ]
     sizes = [_HEADER_WORDS, *(table.size for table in tables)]
     positions = np.cumsum(sizes)[:-1]
@@ -59,23 +59,23 @@ def front_end_section(front_end: FrontEnd) -> bytes:
 
 def _header(bank: Filterbank, stages: int) -> list[Ints | Floats]:
     length, shift, bins = bank.length, bank.shift, bank.front_end.num_mel_bins
-    if bank.front_end.preset == "speechbrain":
+    kaldi = bank.front_end.preset != "speechbrain"
+    mirrored = kaldi and not bank.snip_edges
+    if mirrored:
+        first, extra = shift // 2 - length // 2, shift // 2
+    elif kaldi:
+        first, extra = 0, shift - length
+    else:
         # torch.stft begins half a transform before the audio, and puts a shorter window in the
         # middle of it.
         first, extra = (bank.fft_length - length) // 2 - bank.fft_length // 2, shift
-        floor, unit, span = SPEECHBRAIN_FLOOR, 10 / math.log(10), SPEECHBRAIN_RANGE_DB
-    else:
-        first, extra = (
-            (0, shift - length) if bank.snip_edges else (shift // 2 - length // 2, shift // 2)
-        )
-        floor, unit, span = float(np.finfo(np.float32).eps), 1.0, math.inf
-    kaldi = bank.front_end.preset != "speechbrain"
-    mirrored = kaldi and not bank.snip_edges
     whole = [length, shift, first, extra, mirrored, kaldi, bank.fft_length // 2, stages, bins]
-    return [
-        np.array(whole, np.int32),
-        np.array([PREEMPHASIS if kaldi else 0, floor, unit, span], np.float32),
-    ]
+    real = (
+        [PREEMPHASIS, float(np.finfo(np.float32).eps), 1, math.inf]
+        if kaldi
+        else [0, SPEECHBRAIN_FLOOR, 10 / math.log(10), SPEECHBRAIN_RANGE_DB]
+    )
+    return [np.array(whole, np.int32), np.array(real, np.float32)]
 
 
 def _radices(points: int) -> list[int]:

@@ -21,7 +21,7 @@ enum {
   BUFFER = 1 << 16
 };
 
-/* Writers to pipes leave such sizes, or 0: unknown. */
+/* Writers to pipes leave such sizes: unknown. */
 static const uint32_t UNKNOWN_SIZE = 0x7fff0000;
 
 /* What a WAV says of its samples, and those that were read. */
@@ -102,7 +102,7 @@ static int reserve(struct recording *r, size_t *room, size_t more) {
 static const char *read_samples(FILE *file, uint32_t size, struct recording *r) {
   unsigned char buffer[BUFFER];
   const size_t width = r->channels * (r->bits / 8);
-  const int known = size > 0 && size < UNKNOWN_SIZE;
+  const int known = size < UNKNOWN_SIZE;
   const size_t announced = size / width;
   size_t room = 0;
   while (!known || r->count < announced) {

@@ -2,6 +2,10 @@
  *
  * The numbers are those of sparsify.audio.features.Filterbank, whose windows, filters and constants
  * lie in a section of the blob. Its positions count words from its beginning.
+ *
+ * Both compute in float32. A transform in it rounds every frequency by about 1e-7 of the loudest
+ * one's amplitude, so a filter that holds far less energy than its frame differs most: by a few
+ * thousandths at 100 dB below, by less than 1e-5 in the mean over all features of speech.
  */
 #ifndef SPARSIFY_FRONT_END_H
 #define SPARSIFY_FRONT_END_H

@@ -2,8 +2,7 @@
 
 import ctypes
 import os
-import shlex
-import shutil
+import platform
 import subprocess
 from pathlib import Path
 
@@ -11,16 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import sparsify.exporters.native
 from sparsify.audio.decode import read_audio
 from sparsify.audio.features import Filterbank
 from sparsify.audio.samples import from_int16, to_int16
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.recipe.sections import FrontEnd
 
-SOURCES = Path(sparsify.exporters.native.__path__[0]) / "c"
-COMPILER = shlex.split(os.environ.get("CC", "cc"))
-OPTIONS = ["-std=gnu11", "-O2", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}"]
 TARGETS = {
     "plain": (4, ""),
     "avx2": (8, "avx2,fma"),
@@ -47,7 +42,9 @@ size_t scratch(const int32_t *section, int count) { return front_end_scratch(sec
 void features(const int32_t *section, const float *samples, int count, float *feats, float *space) {
   front_end_features(section, samples, count, feats, space);
 }
-void logarithm(const float *x, float *y) { store(y, vlog(load(x))); }
+void logarithms(const float *x, float *y, int count) {
+  for (int i = 0; i < count; i++) y[i] = vlog(splat(x[i]))[LANES - 1];
+}
 #if defined(__clang__) && defined(TARGET)
 #pragma clang attribute pop
 #endif
@@ -91,42 +88,37 @@ class Engine:
     def features(self, front_end, waveform):
         section = np.frombuffer(front_end_section(front_end), np.int32)
         samples = np.ascontiguousarray(waveform, np.float32)
-        arguments = [ctypes.c_void_p(section.ctypes.data), len(samples)]
-        feats = np.empty((self.library.frames(*arguments), front_end.num_mel_bins), np.float32)
-        scratch = np.full(self.library.scratch(*arguments), np.nan, np.float32)
-        section, samples, feats_at, scratch_at = (
-            ctypes.c_void_p(array.ctypes.data) for array in (section, samples, feats, scratch)
+        count = len(samples)
+        frames = self.library.frames(address(section), count)
+        feats = np.empty((frames, front_end.num_mel_bins), np.float32)
+        scratch = np.full(self.library.scratch(address(section), count), np.nan, np.float32)
+        self.library.features(
+            address(section), address(samples), count, address(feats), address(scratch)
         )
-        self.library.features(section, samples, arguments[1], feats_at, scratch_at)
         return feats
 
 
-def compiled(source, output, *options):
-    """Compiles a program or library, or skips the test where there is no compiler."""
-    if shutil.which(COMPILER[0]) is None:
-        pytest.skip("there is no C compiler")
-    command = [*COMPILER, *OPTIONS, *options, "-x", "c", "-", "-o", str(output), "-lm"]
-    subprocess.run(command, input=source, text=True, check=True)
-    return output
-
-
-def processor_has(instructions, folder):
-    source = f'int main(void) {{ return !__builtin_cpu_supports("{instructions}"); }}'
-    command = [*COMPILER, "-x", "c", "-", "-o", str(folder / "has")]
-    built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
-    return built.returncode == 0 and subprocess.run([folder / "has"], check=False).returncode == 0
+def address(array):
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.fixture(scope="module", params=TARGETS)
-def engine(request, tmp_path_factory):
+def engine(request, compile_c, tmp_path_factory):
     folder = tmp_path_factory.mktemp("front_end")
     lanes, target = TARGETS[request.param]
-    options = ["-shared", "-fPIC", f"-DLANES={lanes}"]
+    options = ["-O2", "-shared", "-fPIC", f"-DLANES={lanes}"]
     if target:
         options.append(f'-DTARGET="{target}"')
-    if shutil.which(COMPILER[0]) and target and not processor_has(request.param, folder):
-        pytest.skip(f"the processor has no {request.param}")
-    return Engine(compiled(LIBRARY, folder / "front_end.so", *options))
+        if not processor_has(request.param, compile_c, folder):
+            pytest.skip(f"the processor has no {request.param}")
+    return Engine(compile_c(LIBRARY, folder / "front_end.so", *options))
+
+
+def processor_has(instructions, compile_c, folder):
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return False
+    source = f'int main(void) {{ return !__builtin_cpu_supports("{instructions}"); }}'
+    return subprocess.run([compile_c(source, folder / "has")], check=False).returncode == 0
 
 
 def noise(samples, seed=0):
@@ -143,34 +135,34 @@ def exact(front_end, waveform):
     return (features - features.mean(0)).numpy()
 
 
-def assert_equals(engine, front_end, waveform, atol=2e-4):
+def assert_equals(engine, front_end, waveform):
     waveform = np.asarray(waveform, np.float32)
     expected = Filterbank(front_end).features(waveform)
-    np.testing.assert_allclose(engine.features(front_end, waveform), expected, atol=atol, rtol=0)
+    np.testing.assert_allclose(engine.features(front_end, waveform), expected, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_equals_filterbank_at_every_length(engine, preset):
     front_end = FrontEnd(preset=preset)
     for samples in [400, 401, 479, 480, 559, 560, 639, 640, 799, 800, 2800, 5679, 16000]:
-        assert_equals(engine, front_end, noise(samples), atol=3e-4)
+        assert_equals(engine, front_end, noise(samples))
 
 
 # 11,025 Hz has odd lengths; at 384 kHz a frame has 9,600 samples.
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("rate", "bins"), [(8000, 40), (11025, 23), (44100, 80), (384000, 129)])
 def test_equals_filterbank_at_other_rates(engine, preset, rate, bins):
-    if preset == "speechbrain" and rate > 16000:
-        pytest.skip("SpeechBrain transforms 400 samples")
+    if preset == "speechbrain":  # transforms 400 samples
+        rate = min(rate, 16000)
     front_end = FrontEnd(preset=preset, sample_rate=rate, num_mel_bins=bins)
     for samples in [Filterbank(front_end).length, rate // 4 + 1]:
-        assert_equals(engine, front_end, noise(samples), atol=1e-3)
+        assert_equals(engine, front_end, noise(samples))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.filterwarnings("ignore:At least one mel filterbank")
 def test_filters_without_a_frequency(engine, preset):
-    assert_equals(engine, FrontEnd(preset=preset, num_mel_bins=1024), noise(4000), atol=1e-3)
+    assert_equals(engine, FrontEnd(preset=preset, num_mel_bins=1024), noise(4000))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -187,7 +179,7 @@ def test_silence_impulses_offsets_and_levels(engine, preset):
         1e-20 * samples,
         1e-42 * samples,
     ]:
-        assert_equals(engine, front_end, waveform, atol=4e-4)
+        assert_equals(engine, front_end, waveform)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -211,27 +203,19 @@ def test_an_offset_costs_no_more_than_in_filterbank(engine, preset):
 
 def test_less_than_a_frame_has_no_frames(engine):
     section = np.frombuffer(front_end_section(FrontEnd()), np.int32)
-    frames = engine.library.frames
     counts = [-(2**31), -1, 0, 399, 400, 2**31 - 1]
-    found = [frames(ctypes.c_void_p(section.ctypes.data), count) for count in counts]
+    found = [engine.library.frames(address(section), count) for count in counts]
     assert found == [0, 0, 0, 0, 3, (2**31 - 1 + 80) // 160]
 
 
 def test_logarithms(engine):
-    bits = np.arange(1, 0x7F800000, 99991, dtype=np.uint32)
-    bits = bits[: len(bits) // 16 * 16]
-    x = np.concatenate([bits.view(np.float32), np.tile(np.float32([0, -0.0, -1, np.inf]), 4)])
+    usual = np.arange(1, 0x7F800000, 99991, dtype=np.uint32).view(np.float32)
+    x = np.append(usual, np.float32([0, -0.0, -1, np.inf, np.nan]))
     y = np.empty_like(x)
-    lanes = 4  # each call computes at least that many
-    for start in range(0, len(x) - 15, lanes):
-        block = (ctypes.c_float * 16)(*x[start : start + 16])
-        result = (ctypes.c_float * 16)()
-        engine.library.logarithm(block, result)
-        y[start : start + lanes] = result[:lanes]
+    engine.library.logarithms(address(x), address(y), len(x))
     with np.errstate(all="ignore"):
-        expected = np.log(x[:-12].astype(np.float64))
-    np.testing.assert_allclose(y[:-12], expected, rtol=1.2e-7, atol=1e-7)
-    assert np.array_equal(y[-16:-12], np.float32([-np.inf, -np.inf, np.nan, np.inf]), True)
+        expected = np.log(x.astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=1.2e-7, atol=0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -251,13 +235,8 @@ def test_speech_is_as_near_the_exact_features_as_filterbank(engine, preset):
     assert np.quantile(ours, 0.999) < 2e-4
 
 
-def test_reads_and_writes_nothing_beyond_its_arrays(tmp_path):
-    options = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-psabi"]
-    try:
-        compiled("int main(void) { return 0; }", tmp_path / "nothing", *options)
-    except subprocess.CalledProcessError:
-        pytest.skip("the C compiler has no sanitizers")
-    program = compiled(GUARDED, tmp_path / "guarded", *options)
+def test_reads_and_writes_nothing_beyond_its_arrays(compile_c, sanitizers, tmp_path):
+    program = compile_c(GUARDED, tmp_path / "guarded", *sanitizers)
     for preset, rate, bins in [
         ("sherpa", 16000, 80), ("sherpa", 11025, 23), ("wespeaker", 44100, 33),
         ("wespeaker", 16000, 16), ("speechbrain", 8000, 40), ("speechbrain", 16000, 80),
@@ -266,7 +245,9 @@ def test_reads_and_writes_nothing_beyond_its_arrays(tmp_path):
         section = front_end_section(front_end)
         (tmp_path / "section").write_bytes(section)
         bank = Filterbank(front_end)
-        counts = [bank.length, bank.length + 1, rate // 10, rate // 2 + 7]
+        # Some of these make exactly LANES frames, the last of them at the end of the audio.
+        whole = [15 * bank.shift, 16 * bank.shift, 15 * bank.shift + bank.length]
+        counts = [bank.length, bank.length + 1, *whole, rate // 2 + 7]
         done = subprocess.run(
             [program, tmp_path / "section", str(len(section)), *map(str, counts)],
             capture_output=True, text=True, check=False,
