@@ -24,6 +24,7 @@ from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import torch_network
 from sparsify.exporters.onnx.exporter import OnnxExporter
 
+KNOWN = formats.FORMATS
 LINE = Format("toy", (".toy",), "toy_format:ToyExporter", "is a toy", layouts=("dense", "blocks"))
 
 
@@ -67,7 +68,7 @@ def sparsify(monkeypatch, artifacts, forget_commands):
     monkeypatch.setitem(sys.modules, "toy_format", module)
 
     def sparsify(line, *arguments):
-        monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS[:4], line))
+        monkeypatch.setattr(formats, "FORMATS", (*KNOWN, line))
         forget_commands()
         return CliRunner().invoke(main, [str(each) for each in arguments])
 
