@@ -24,12 +24,37 @@ from sparsify.exporters.native.library import (
     write_sources,
 )
 from sparsify.exporters.native.lowering import lower
-from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network
 from sparsify.exporters.native.tracing import trace
 from sparsify.exporters.networks import Network
 
 _WEIGHTS = "model.safetensors"
+
+
+def program_of(artifact: Artifact) -> Program:
+    """A model as the engine runs it, its kernels chosen on this machine.
+
+    Args:
+        artifact: A model of ours, from any format.
+
+    Raises:
+        SparsifyError: The network has an operator that the engine has not.
+    """
+    model = artifact.build()
+    bins = artifact.front_end.num_mel_bins
+    name = str(artifact.path)
+    steps = lower(trace(model, bins, name), name)
+    chosen = measured_choice(steps, bins)
+    return write_program(
+        steps,
+        feature_dim=bins,
+        sample_rate=artifact.front_end.sample_rate,
+        front_end=front_end_section(artifact.front_end),
+        choose=lambda step: chosen[id(step)],
+        half=artifact.precision == HALF,
+        least_frames=getattr(model, "min_frames", 1),
+    )
 
 
 class NativeExporter(Exporter):
@@ -52,19 +77,7 @@ class NativeExporter(Exporter):
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """C code, compiled where there is a compiler."""
         model = artifact.build()
-        bins = artifact.front_end.num_mel_bins
-        name = str(artifact.path)
-        steps = lower(trace(model, bins, name), name)
-        chosen = measured_choice(steps, bins)
-        program = write_program(
-            steps,
-            feature_dim=bins,
-            sample_rate=artifact.front_end.sample_rate,
-            front_end=front_end_section(artifact.front_end),
-            choose=lambda step: chosen[id(step)],
-            half=artifact.precision == HALF,
-            least_frames=getattr(model, "min_frames", 1),
-        )
+        program = program_of(artifact)
         write_sources(output, program.blob)
         weights = output / _WEIGHTS
         write_artifact(
