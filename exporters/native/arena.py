@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sparsify.exporters.native.fusion import Fused, Group, outside, stored
 from sparsify.exporters.native.steps import (
+    ONE,
     Buffer,
     Conv,
     Rows,
@@ -27,6 +28,7 @@ class Arena:
         kept: The numbers of the buffers that lie in it; others live in registers only.
         base: The first row of each.
         rows: All rows of a panel.
+        scalar_rows: Rows before the first panel, numbered from below zero.
         first: Of each buffer, the row of its first frequency, after the margin.
         halos: The first of the rows that need a halo, and how many, by the number of the buffer.
     """
@@ -34,6 +36,7 @@ class Arena:
     kept: set[int]
     base: dict[int, int]
     rows: int
+    scalar_rows: int
     first: NDArray[np.int64]
     halos: dict[int, tuple[int, int]]
 
@@ -54,9 +57,9 @@ def arrange(fused: list[Fused], steps: Steps) -> Arena:
     """Gives every buffer its place; how far halos go is noted in the buffers."""
     kept = stored(fused, steps.output)
     halos = _halos(fused, steps)
-    base, rows = _placed(fused, steps, kept)
+    base, rows, scalar_rows = _placed(fused, steps, kept)
     first = [base.get(each.number, 0) + each.margin * each.channels for each in steps.buffers]
-    return Arena(kept, base, rows, np.array(first, np.int64), halos)
+    return Arena(kept, base, rows, scalar_rows, np.array(first, np.int64), halos)
 
 
 def _targets(step: Fused, kept: set[int]) -> list[Buffer]:
@@ -86,26 +89,46 @@ def _halos(fused: list[Fused], steps: Steps) -> dict[int, tuple[int, int]]:
     return {number: (first, end - first) for number, (first, end) in ranges.items()}
 
 
-def _placed(fused: list[Fused], steps: Steps, kept: set[int]) -> tuple[dict[int, int], int]:
-    """The first row of each buffer in a panel, and the rows of a panel.
+def _placed(fused: list[Fused], steps: Steps, kept: set[int]) -> tuple[dict[int, int], int, int]:
+    """The first row of each buffer, the rows of a panel, and those before the first panel.
 
-    What is not needed any more makes room.
+    What has one value per utterance lies before the first panel, so that the others have no room
+    for it.
+
+    The largest buffers choose first. Each takes the lowest rows that no other needs at the same
+    time (greedy by size, as in arXiv 2001.03288).
     """
+    lives = _lives(fused, steps, kept)
+    still = {buffer: life for buffer, life in lives.items() if buffer.length == ONE}
+    moving = {buffer: life for buffer, life in lives.items() if buffer.length != ONE}
+    below, scalar_rows = _packed(still)
+    base, rows = _packed(moving)
+    return base | {number: row - scalar_rows for number, row in below.items()}, rows, scalar_rows
+
+
+def _packed(lives: dict[Buffer, tuple[int, int]]) -> tuple[dict[int, int], int]:
+    base: dict[int, int] = {}
+    for buffer in sorted(lives, key=lambda each: -each.all_rows):
+        begin, end = lives[buffer]
+        taken = [
+            (base[other.number], base[other.number] + other.all_rows)
+            for other, (first, last) in lives.items()
+            if other.number in base and first <= end and begin <= last
+        ]
+        base[buffer.number] = _gap(sorted(taken), buffer.all_rows)
+    rows = max((base[each.number] + each.all_rows for each in lives), default=0)
+    return base, rows
+
+
+def _lives(fused: list[Fused], steps: Steps, kept: set[int]) -> dict[Buffer, tuple[int, int]]:
+    """The steps that write and that last read each buffer."""
     last = {number: position for position, step in enumerate(fused) for number in _read(step)}
     last.update({int(number): len(fused) for number in np.unique(buffers_of(steps.output))})
-    base: dict[int, int] = {}
-    alive: dict[int, tuple[int, int]] = {}
-    rows = 0
-    for position, step in enumerate(fused):
-        for buffer in _targets(step, kept):
-            first = _gap(sorted(alive.values()), buffer.all_rows)
-            base[buffer.number] = first
-            alive[buffer.number] = (first, first + buffer.all_rows)
-            rows = max(rows, first + buffer.all_rows)
-        alive = {
-            number: place for number, place in alive.items() if last.get(number, -1) > position
-        }
-    return base, rows
+    return {
+        buffer: (position, last.get(buffer.number, position))
+        for position, step in enumerate(fused)
+        for buffer in _targets(step, kept)
+    }
 
 
 def _read(step: Fused) -> set[int]:

@@ -85,7 +85,7 @@ class Engine:
         Raises:
             SparsifyError: There are too few frames, or too many.
         """
-        times = np.zeros(np.frombuffer(blob, np.int32, 12)[11])
+        times = np.zeros(np.frombuffer(blob, np.int32, 13)[12])
         self._call("sparsify_blob_profile", blob, feats, ctypes.c_void_p(times.ctypes.data))
         return times
 

@@ -100,6 +100,7 @@ def write_program(
         len(steps.output),
         sample_rate,
         writer.arena.rows,
+        writer.arena.scalar_rows,
         max(writer.registers, 1),
         writer.margin,
         writer.decoded,

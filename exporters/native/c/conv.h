@@ -176,10 +176,10 @@ static void run_conv(const struct engine *e, const struct conv_op *op) {
   const struct range units = share(e, g.panels * op->frequencies);
   for (int unit = units.begin; unit < units.end; unit++) {
     const int panel = unit / op->frequencies, f = unit % op->frequencies;
-    float *base = e->arena + (size_t)panel * e->header->rows * ROW;
-    conv_unit(e, op, base + (size_t)f * op->input_step * ROW,
-              base + ((size_t)op->output_row + (size_t)f * op->output_step) * ROW,
-              base + ((size_t)op->residual_row + (size_t)f * op->residual_step) * ROW,
+    float *base = row_of(e, panel, 0);
+    conv_unit(e, op, base + (ptrdiff_t)f * op->input_step * ROW,
+              base + (op->output_row + (ptrdiff_t)f * op->output_step) * ROW,
+              base + (op->residual_row + (ptrdiff_t)f * op->residual_step) * ROW,
               vectors_of(&g, panel));
   }
 }

@@ -65,7 +65,7 @@ INLINE int columns_of(const struct geometry *g, int panel) {
 }
 
 INLINE float *row_of(const struct engine *e, int panel, int row) {
-  return e->arena + ((size_t)panel * e->header->rows + row) * ROW;
+  return e->arena + ((ptrdiff_t)panel * e->header->rows + row) * ROW;
 }
 
 #include "front_end.h"
@@ -80,7 +80,7 @@ void RUN(const struct task *task) {
       .blob = task->blob,
       .header = header,
       .feats = task->feats,
-      .arena = task->arena + LEAD,
+      .arena = task->arena + LEAD + (size_t)header->scalar_rows * ROW,
       .registers = task->registers,
       .decoded = task->decoded,
       .task = task,

@@ -5,7 +5,8 @@
  * Activations lie in one arena, in panels of up to 64 frames. A panel has `rows` rows, each of ROW
  * floats: the frames of one channel (at one frequency), then a margin which holds the halo of this
  * row on the right and that of the next on the left. So all distances inside a panel are constants,
- * whatever the number of frames, and a matrix stores them in 16 bits.
+ * whatever the number of frames, and a matrix stores them in 16 bits. What has one value per utterance
+ * lies before the first panel, in rows with numbers below zero.
  */
 #ifndef SPARSIFY_PROGRAM_H
 #define SPARSIFY_PROGRAM_H
@@ -28,6 +29,7 @@ struct header {
   int32_t magic, version;
   int32_t feature_dim, embedding_dim, sample_rate;
   int32_t rows;               /* of a panel */
+  int32_t scalar_rows;        /* before the first panel, for what has one value per utterance */
   int32_t registers;          /* vectors as long as the utterance that rowwise operations need */
   int32_t margin;             /* floats before and after a register that gathering reads, in whole 16 */
   int32_t decoded;            /* floats of the largest chunk that is stored in half precision */

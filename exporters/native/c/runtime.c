@@ -50,7 +50,7 @@ static struct layout layout_of(const struct header *header, int frames, int thre
     if (values[i] > longest) longest = values[i];
   const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
   struct layout l;
-  l.registers = LEAD + panels * (size_t)header->rows * ROW;
+  l.registers = LEAD + (panels * (size_t)header->rows + (size_t)header->scalar_rows) * ROW;
   l.per_thread = (size_t)header->registers * register_stride(header, longest) +
                  whole((size_t)header->decoded);
   l.feats = l.registers + (size_t)threads * l.per_thread;
