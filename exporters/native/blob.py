@@ -15,7 +15,7 @@ HEADER_WORDS = 16
 _MOST_EXPRESSIONS = 64
 _ANY = -(1 << 31)  # the least value of a number that may have any
 _END, _CONSTANT, _FRAMES = range(3)
-_CODES = {
+CODES = {
     "Add": 3,
     "Mul": 4,
     "FloorDiv": 5,
@@ -75,9 +75,6 @@ class Numbers:
         Args:
             frames: The number of frames of an utterance.
             least: Frames that some lengths must have, if more than one.
-
-        Raises:
-            SparsifyError: One has a function that the engine has not.
         """
         words: list[int] = []
         for expression in self.expressions:
@@ -91,9 +88,7 @@ def _words(expression: sympy.Expr, frames: sympy.Expr) -> list[int]:
         return [_FRAMES]
     if expression.is_Integer:
         return [_CONSTANT, int(expression)]
-    code = _CODES.get(type(expression).__name__)
-    if code is None:
-        raise SparsifyError(f"the network has a length that cannot be written: {expression}")
+    code = CODES[type(expression).__name__]
     first, *others = expression.args
     words = _words(first, frames)
     for each in others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
@@ -191,7 +192,10 @@ def _var(
     total = lowering.over_time("sum", value, keep=True)
     centred = lowering.rowwise("subtract", value, lowering.rowwise("divide", total, value.length))
     squares = lowering.rowwise("multiply", centred, centred)
-    count = value.length - int(1 if correction is None else correction)
+    correction = 1 if correction is None else correction
+    if correction != int(correction):
+        raise UnsupportedError(f"has the correction {correction}")
+    count = sympy.Max(0, value.length - int(correction))
     summed = lowering.over_time("sum", squares, keep=keepdim)
     return lowering.rowwise("divide", summed, count)
 
@@ -214,18 +218,20 @@ def _avg_pool(
     stride: list[int] | None = None,
     padding: list[int] | None = None,
     ceil_mode: bool = False,
-    *rest: Any,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+    *,
     node: fx.Node,
 ) -> Value:
     """Means of segments, which are then repeated for their frames (CAM++)."""
     segment = kernel[-1]
     plain = (
         value.time == value.rows.ndim - 1
-        and (stride or kernel)[-1] == segment
+        and list(stride or kernel) == list(kernel)
+        and divisor is None
         and not any(padding or [])
         and ceil_mode
         and all(each == 1 for each in kernel[:-1])
-        and not value.segment
     )
     if not plain:
         raise UnsupportedError("does not take the means of whole segments of time")
@@ -234,7 +240,7 @@ def _avg_pool(
 
 @operator(_aten.addmm.default)
 def _addmm(
-    lowering: Lowering, bias: Tensor, value: Value, weight: Tensor, *, node: fx.Node, **scales: Any
+    lowering: Lowering, bias: Any, value: Value, weight: Tensor, *, node: fx.Node, **scales: Any
 ) -> Value:
     if scales:
         raise UnsupportedError("scales its terms")
@@ -253,20 +259,22 @@ def _linear_default(
     return _linear(lowering, value, weight.T, bias)
 
 
-def _linear(lowering: Lowering, value: Any, weight: Any, bias: Tensor | None) -> Value:
+def _linear(lowering: Lowering, value: Any, weight: Any, bias: Any) -> Value:
     if not isinstance(value, Value) or not isinstance(weight, Tensor):
         raise UnsupportedError("multiplies activations with each other")
     shape = value.rows.shape
-    if value.time == len(shape) - 1 or int(np.prod(shape[:-1])) != 1 or value.segment:
+    if value.time == len(shape) - 1 or int(np.prod(shape[:-1])) != 1:
         raise UnsupportedError("does not go over the channels alone")
+    plain = isinstance(bias, Tensor) and bias.shape == weight.shape[1:]
     rows = _matrix(
         lowering,
         weight.T.to(torch.float32).numpy(),
-        None if bias is None else bias.to(torch.float32).numpy(),
+        bias.to(torch.float32).numpy() if plain else None,  # type: ignore[union-attr]
         value.rows.reshape(-1),
         value.length,
     )
-    return value.with_rows(rows.reshape(*shape[:-1], -1), value.time)
+    product = value.with_rows(rows.reshape(*shape[:-1], -1), value.time)
+    return product if plain or bias is None else lowering.rowwise("add", product, bias)
 
 
 def _matrix(

@@ -38,9 +38,10 @@ def _convolution(
     *,
     node: fx.Node,
 ) -> Value:
-    if not isinstance(weight, Tensor) or not isinstance(value, Value):
+    constants = isinstance(weight, Tensor) and isinstance(bias, Tensor | None)
+    if not constants or not isinstance(value, Value):
         raise UnsupportedError("has a weight that is computed")
-    if transposed or value.segment:
+    if transposed:
         raise UnsupportedError("is transposed")
     spatial = list(range(2, value.rows.ndim))
     still = [axis for axis in spatial if axis != value.time]

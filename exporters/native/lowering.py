@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from sparsify.errors import SparsifyError
+from sparsify.exporters.native.blob import CODES
 from sparsify.exporters.native.steps import (
     ONE,
     Argument,
@@ -37,11 +39,21 @@ Operator: TypeAlias = Callable[..., Any]
 OPERATORS: dict[Any, Operator] = {}
 
 
-def operator(*targets: Any) -> Callable[[Operator], Operator]:
-    """Registers how operators of PyTorch are lowered."""
+_ON_SEGMENTS: set[Any] = set()
+
+
+def operator(*targets: Any, on_segments: bool = False) -> Callable[[Operator], Operator]:
+    """Registers how operators of PyTorch are lowered.
+
+    Args:
+        targets: The operators.
+        on_segments: Whether they know what to do with the means of segments.
+    """
 
     def register(function: Operator) -> Operator:
         OPERATORS.update(dict.fromkeys(targets, function))
+        if on_segments:
+            _ON_SEGMENTS.update(targets)
         return function
 
     return register
@@ -144,6 +156,8 @@ class Lowering:
         Returns:
             Rows of the same shape.
         """
+        if length.is_number:
+            raise UnsupportedError(f"takes {length} frames of an utterance of any length")
         flat = np.unique(rows)
         key = (flat.tobytes(), length, stride, offset, padding)
         if key not in self.gathered:
@@ -223,6 +237,11 @@ class _Lowered(Lowering):
         output = self.values[trace.output]
         if not isinstance(output, Value) or output.time is not None:
             raise SparsifyError(f"'{name}' does not return one embedding per utterance")
+        if trace.differs is not None:
+            raise SparsifyError(
+                f"the native engine cannot run '{name}': the network does something else with"
+                f" {trace.differs} frames than with many; export --format onnx instead"
+            )
         self.steps.output = output.rows.reshape(-1)
 
     def _placeholder(self, trace: Trace, node: fx.Node) -> Value | Tensor:
@@ -239,7 +258,7 @@ class _Lowered(Lowering):
         if isinstance(val, torch.SymInt | torch.SymBool | torch.SymFloat | int | bool | float):
             self.values[node] = _expression(val) if isinstance(val, torch.SymInt) else val
             return
-        if val is None:  # a check of the tracer
+        if val is None:  # a condition of the tracer
             return
         args = fx.map_arg(node.args, lambda each: self.values[each])
         kwargs = fx.map_arg(node.kwargs, lambda each: self.values[each])
@@ -254,14 +273,34 @@ class _Lowered(Lowering):
 
     def _result(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = [self.values[each] for each in node.all_input_nodes]
+        if any(isinstance(each, torch.SymFloat | torch.SymBool) for each in inputs):
+            raise UnsupportedError(
+                "depends on the number of frames otherwise than by whole numbers"
+            )
         if not any(_holds_value(each) for each in inputs):
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            return _constant(node, inputs, args, kwargs)
         if getattr(node.target, "__name__", "") == "getitem":
             return args[0][args[1]]
         function = OPERATORS.get(node.target)
         if function is None:
             raise UnsupportedError("is none of those that it has")
+        segments = any(isinstance(each, Value) and each.segment for each in inputs)
+        if segments and node.target not in _ON_SEGMENTS:
+            raise UnsupportedError("uses the means of segments in an unknown way")
+        try:
+            inspect.signature(function).bind(self, *args, node=node, **kwargs)
+        except TypeError as error:
+            raise UnsupportedError("is given options that are not known") from error
         return function(self, *args, node=node, **kwargs)
+
+
+def _constant(node: fx.Node, inputs: list[Any], args: Any, kwargs: Any) -> Any:
+    """What an operator makes of weights alone."""
+    if any(isinstance(each, sympy.Expr) for each in inputs):
+        raise UnsupportedError("makes a tensor that depends on the number of frames")
+    if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise UnsupportedError("draws random numbers")
+    return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 def _holds_value(item: Any) -> bool:
@@ -279,8 +318,20 @@ def _expression(number: torch.SymInt | int) -> sympy.Expr:
 
 
 def shape_of(node: fx.Node) -> tuple[sympy.Expr, ...]:
-    """The shape of an operator's result, its frames as an expression."""
-    return tuple(_expression(size) for size in node.meta["val"].shape)
+    """The shape of an operator's result, its frames as an expression.
+
+    Raises:
+        UnsupportedError: The engine cannot compute them.
+    """
+    return tuple(_computed(_expression(size)) for size in node.meta["val"].shape)
+
+
+def _computed(number: sympy.Expr) -> sympy.Expr:
+    for part in sympy.preorder_traversal(number):
+        known = part.is_Integer or part.is_Symbol or type(part).__name__ in CODES
+        if not known:
+            raise UnsupportedError(f"needs {number}, which the engine cannot compute")
+    return number
 
 
 def _common(
@@ -301,7 +352,7 @@ def _common(
         if not isinstance(each, Value) or each.time is None:
             continue
         axis = each.time + len(shape) - each.rows.ndim
-        if each.segment or (time is not None and (axis != time or length != each.length)):
+        if time is not None and (axis != time or length != each.length):
             raise UnsupportedError("takes tensors of different lengths")
         time, length = axis, each.length
     if time is not None and shape[time] != 1:
@@ -319,5 +370,5 @@ def _argument(
         values = np.broadcast_to(operand.to(torch.float32).numpy(), shape).reshape(-1)
         return Parameter(values.copy())
     if isinstance(operand, sympy.Expr) and not operand.is_number:
-        return Expression(operand)
+        return Expression(_computed(operand))
     return Constant(float(operand))

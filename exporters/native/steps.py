@@ -82,12 +82,14 @@ class Value:
         time: The time axis, if there is one.
         length: Frames along it.
         segment: Frames that each element along the time axis is the mean of; 0 for a plain tensor.
+        joined: Whether each of those means is repeated for its frames.
     """
 
     rows: Rows
     time: int | None
     length: Length = ONE
     segment: int = 0
+    joined: bool = False
 
     def with_rows(self, rows: Rows, time: int | None) -> Value:
         """Other rows of the same length."""

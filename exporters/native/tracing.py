@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import first_line
@@ -17,6 +20,9 @@ from sparsify.exporters.networks import first_line
 # So long that no length in the network is 1, which the tracer would take for a constant.
 _EXAMPLE_FRAMES = 1024
 _LEAST_FRAMES = 256
+_COMPARED_FRAMES = (1, 2, 3, 10, 30, 100)
+_TOLERANCE = 1e-3
+_ASSERTION = torch.ops.aten._assert_scalar.default
 # What has an operator in the engine, and would be taken to pieces that have none.
 _KEPT = (
     torch.ops.aten.reflection_pad1d.default,
@@ -35,12 +41,15 @@ class Trace:
         constants: Weights and other tensors, by the names of their placeholders.
         feats: The placeholder of the features.
         output: What the network returns.
+        differs: Frames of which the operators compute something else than the network does, if
+            such a number was found.
     """
 
     graph: fx.Graph
     constants: dict[str, Tensor]
     feats: fx.Node
     output: fx.Node
+    differs: int | None = None
 
 
 def trace(model: nn.Module, bins: int, name: str) -> Trace:
@@ -72,6 +81,11 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     except Exception as error:
         raise SparsifyError(f"'{name}' cannot be traced: {first_line(error)}") from error
     signature = program.graph_signature
+    written = [*signature.buffers_to_mutate.values()]
+    if written:
+        raise SparsifyError(
+            f"the native engine cannot run '{name}': it writes into its buffer '{written[0]}'"
+        )
     constants: dict[str, Tensor] = {}
     for placeholder, target in {
         **signature.inputs_to_parameters,
@@ -82,15 +96,81 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
         assert isinstance(stored, Tensor)
         constants[placeholder] = stored.detach()
     inputs = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    (output,) = (node for node in program.graph.nodes if node.op == "output")
-    (returned,) = output.args
-    if len(signature.user_inputs) != 1 or len(returned) != 1:
+    made = {node.name: node for node in program.graph.nodes}
+    returned = [made.get(str(each)) for each in signature.user_outputs]
+    if len(signature.user_inputs) != 1 or len(returned) != 1 or returned[0] is None:
         raise SparsifyError(f"'{name}' must map one tensor to one tensor")
     return Trace(
         program.graph,
         constants,
         inputs[str(signature.user_inputs[0])],
         returned[0],
+        _differs(model, program, constants, bins),
+    )
+
+
+def _differs(
+    model: nn.Module, program: ExportedProgram, constants: dict[str, Tensor], bins: int
+) -> int | None:
+    """Frames of which the operators compute something else than the network.
+
+    The tracer follows one path through the network, that of its example: others are found where
+    they are taken by short utterances, or where a condition does not hold that the tracer noted.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for frames in sorted({*_COMPARED_FRAMES, *_doubtful(program.graph)}):
+        feats = torch.randn(1, frames, bins, generator=generator)
+        inputs = [
+            constants.get(node.name, feats).clone()
+            for node in program.graph.nodes
+            if node.op == "placeholder"
+        ]
+        with torch.no_grad(), _quiet():
+            try:
+                expected = model(feats.clone())
+            except Exception:  # noqa: BLE001 - too short, which a network says in many ways
+                continue
+            if isinstance(expected, Tensor) and not expected.isfinite().all():
+                continue  # a deviation of one frame
+            try:
+                found = _Unchecked(program.graph_module).run(*inputs)[-1]
+            except Exception:  # noqa: BLE001 - operators fail in many ways
+                return frames
+        if not _alike(found, expected):
+            return frames
+    return None
+
+
+class _Unchecked(fx.Interpreter):
+    """Runs operators, but not the tracer's conditions."""
+
+    def run_node(self, node: fx.Node) -> Any:
+        return None if node.target is _ASSERTION else super().run_node(node)
+
+
+def _doubtful(graph: fx.Graph) -> set[int]:
+    """Frames for which conditions do not hold that the tracer noted."""
+    frames = set()
+    for node in graph.nodes:
+        if node.target is not _ASSERTION or not isinstance(node.args[0], fx.Node):
+            continue
+        condition = node.args[0].meta["val"].node.expr
+        symbols = condition.free_symbols
+        failing = (
+            count
+            for count in range(1, _EXAMPLE_FRAMES)
+            if condition.subs(dict.fromkeys(symbols, count)) == False  # noqa: E712 - of sympy
+        )
+        frames |= set(itertools.islice(failing, 3))
+    return frames
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return found == expected
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return found.shape == expected.shape and torch.allclose(
+        found, expected, atol=_TOLERANCE * scale
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
-from sparsify.exporters.native.steps import ONE, Operand, Value
+from sparsify.exporters.native.steps import ONE, Operand, Value, buffers_of
 
 _aten = torch.ops.aten
 
@@ -24,6 +24,7 @@ _aten = torch.ops.aten
     _aten.contiguous.default,
     _aten.dropout.default,
     _aten.lift_fresh_copy.default,
+    on_segments=True,
 )
 def _same(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: Any) -> Value:
     return value
@@ -36,14 +37,14 @@ def _to(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: 
     return value
 
 
-@operator(_aten.permute.default)
+@operator(_aten.permute.default, on_segments=True)
 def _permute(lowering: Lowering, value: Value, axes: list[int], *, node: fx.Node) -> Value:
     order = [axis % value.rows.ndim for axis in axes]
     time = None if value.time is None else order.index(value.time)
     return value.with_rows(value.rows.transpose(order), time)
 
 
-@operator(_aten.transpose.int)
+@operator(_aten.transpose.int, on_segments=True)
 def _transpose(
     lowering: Lowering, value: Value, first: int, second: int, *, node: fx.Node
 ) -> Value:
@@ -52,7 +53,7 @@ def _transpose(
     return _permute(lowering, value, order, node=node)
 
 
-@operator(_aten.unsqueeze.default)
+@operator(_aten.unsqueeze.default, on_segments=True)
 def _unsqueeze(lowering: Lowering, value: Value, axis: int, *, node: fx.Node) -> Value:
     axis %= value.rows.ndim + 1
     time = value.time
@@ -61,7 +62,7 @@ def _unsqueeze(lowering: Lowering, value: Value, axis: int, *, node: fx.Node) ->
     return value.with_rows(np.expand_dims(value.rows, axis), time)
 
 
-@operator(_aten.squeeze.dims, _aten.squeeze.dim, _aten.squeeze.default)
+@operator(_aten.squeeze.dims, _aten.squeeze.dim, _aten.squeeze.default, on_segments=True)
 def _squeeze(
     lowering: Lowering, value: Value, axes: list[int] | int | None = None, *, node: fx.Node
 ) -> Value:
@@ -76,7 +77,7 @@ def _squeeze(
     return value.with_rows(value.rows.squeeze(tuple(gone)), time)
 
 
-@operator(_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
+@operator(_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default, on_segments=True)
 def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Value:
     wanted = shape_of(node)
     if value.time is None:
@@ -98,17 +99,55 @@ def _joined_segments(value: Value, wanted: tuple[sympy.Expr, ...]) -> Value:
     assert time is not None
     joined = sympy.expand(value.length * value.segment)
     fits = (
-        len(wanted) == value.rows.ndim - 1
+        not value.joined
+        and len(wanted) == value.rows.ndim - 1
         and value.rows.shape[time + 1 :] == (value.segment,)
         and sympy.expand(wanted[time] - joined) == 0
         and tuple(wanted[:time]) == value.rows.shape[:time]
     )
     if not fits:
         raise UnsupportedError("uses the means of segments in an unknown way")
-    return Value(value.rows[..., 0], time, wanted[time], value.segment)
+    return Value(value.rows[..., 0], time, wanted[time], value.segment, joined=True)
 
 
-@operator(_aten.expand.default)
+@operator(_aten.as_strided.default)
+def _as_strided(
+    lowering: Lowering,
+    value: Value,
+    shape: list[int],
+    strides: list[int],
+    offset: int | None = None,
+    *,
+    node: fx.Node,
+) -> Value:
+    """Of a single value per channel it is a view (adaptive pooling)."""
+    counts = np.cumprod([1, *shape[:0:-1]])[::-1]
+    whole = all(
+        size == 1 or step == count for size, step, count in zip(shape, strides, counts, strict=True)
+    )
+    if value.time is not None or offset or not whole or np.prod(shape) != value.rows.size:
+        raise UnsupportedError("takes elements apart")
+    return value.with_rows(value.rows.reshape(shape), None)
+
+
+@operator(_aten.repeat.default)
+def _repeat(lowering: Lowering, value: Value, repeats: list[Any], *, node: fx.Node) -> Value:
+    added = len(repeats) - value.rows.ndim
+    time = None if value.time is None else value.time + added
+    if time is not None and repeats[time] != 1:
+        raise UnsupportedError("repeats time")
+    shape = shape_of(node)
+    moving = [axis for axis, size in enumerate(shape) if not size.is_number and axis != time]
+    rows = value.rows.reshape((1,) * added + value.rows.shape)
+    if any(rows.shape[axis] != 1 for axis in moving):
+        raise UnsupportedError("repeats more than one value for every frame")
+    rows = np.tile(rows, [1 if axis in moving else each for axis, each in enumerate(repeats)])
+    if not moving:
+        return value.with_rows(rows, time)
+    return _repeated(lowering, Value(rows, moving[0], shape[moving[0]]))
+
+
+@operator(_aten.expand.default, on_segments=True)
 def _expand(
     lowering: Lowering, value: Value, sizes: Any, *, node: fx.Node, **options: Any
 ) -> Value:
@@ -142,7 +181,7 @@ def _select(lowering: Lowering, value: Value, axis: int, index: int, *, node: fx
     return value.with_rows(np.take(value.rows, index, axis), time)
 
 
-@operator(_aten.slice.Tensor)
+@operator(_aten.slice.Tensor, on_segments=True)
 def _slice(
     lowering: Lowering,
     value: Value,
@@ -172,7 +211,8 @@ def _slice(
 def _segment_means(
     lowering: Lowering, value: Value, length: sympy.Expr, first: Any, step: int
 ) -> Value:
-    if first or step != 1 or value.time is None:
+    (raw,) = {lowering.steps.buffers[each].length for each in np.unique(buffers_of(value.rows))}
+    if first or step != 1 or not value.joined or length != raw:
         raise UnsupportedError("uses the means of segments in an unknown way")
     operand = Operand(value.rows.reshape(-1), length)
     return lowering._emit(
@@ -206,9 +246,7 @@ def _cat(lowering: Lowering, values: list[Any], axis: int = 0, *, node: fx.Node)
     first = values[0]
     if any(axis == each.time for each in values):
         raise UnsupportedError("joins along time")
-    if any(
-        (each.time, each.length, each.segment) != (first.time, first.length, 0) for each in values
-    ):
+    if any((each.time, each.length) != (first.time, first.length) for each in values):
         raise UnsupportedError("joins tensors of different lengths")
     return first.with_rows(np.concatenate([each.rows for each in values], axis), first.time)
 
