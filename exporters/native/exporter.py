@@ -10,7 +10,6 @@ from sparsify.artifact.formats import BITMASK, HALF
 from sparsify.artifact.saving import write_artifact
 from sparsify.artifact.tensor_file import read_tensors
 from sparsify.artifact.weights import Weights
-from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - they register operators
@@ -18,8 +17,8 @@ from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import measured_choice
 from sparsify.exporters.native.library import (
     LIBRARY,
-    MARKER,
     compile_library,
+    read_marker,
     write_marker,
     write_sources,
 )
@@ -65,10 +64,7 @@ class NativeExporter(Exporter):
     def read(self, path: Path) -> Weights:
         """The weights that the library was made of, which lie beside it."""
         weights = read_tensors(path / _WEIGHTS)
-        with (path / MARKER).open(encoding="utf-8") as file:
-            marker = parse_json(file.read(1 << 24), f"'{path / MARKER}'")
-        made_of = marker.get("source_digest") if isinstance(marker, dict) else None
-        if made_of != weights.metadata.get("source_digest"):
+        if read_marker(path).get("source_digest") != weights.metadata.get("source_digest"):
             raise SparsifyError(
                 f"'{path}' is damaged: its library and its {_WEIGHTS} are of different models"
             )
@@ -83,15 +79,14 @@ class NativeExporter(Exporter):
         write_artifact(
             model, weights, artifact.front_end, artifact.recipe, BITMASK, artifact.measured
         )
+        compile_library(output)
         write_marker(
             output,
             {
-                "format": "native",
                 "source_digest": read_tensors(weights).metadata["source_digest"],
                 "layers": [asdict(layer) for layer in program.layers],
             },
         )
-        compile_library(output)
 
     def runs(self, artifact: Artifact) -> bool:
         """Whether it was compiled."""

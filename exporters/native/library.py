@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.compiled_code import remember
+from sparsify.documents import parse_json
+from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import FLAGS, source_folder
 from sparsify.files import content_digest
 
@@ -25,6 +27,7 @@ _ENGINE = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
 _LIBRARY = ("model.c", *_ENGINE, "threads.c", "weights.S")
 _UNUSED = ("profile.c",)  # for measurements
 _PATIENCE = 300  # seconds for a compiler
+_MOST_BYTES = 1 << 24
 
 
 def write_sources(folder: Path, blob: bytes) -> None:
@@ -62,10 +65,27 @@ def compile_library(folder: Path) -> bool:
 
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
-    """Writes what is known of the folder, and the digest of its blob.
+    """Writes what is known of the folder, and the digest of its compiled library.
 
     Raises:
         OSError: It cannot be written.
     """
-    content = {**description, "blob_digest": content_digest(folder / _BLOB)}
+    library = folder / LIBRARY
+    digest = content_digest(library) if library.is_file() else None
+    content = {"format": "native", **description, "library_digest": digest}
     (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_marker(folder: Path) -> dict[str, Any]:
+    """What is known of a folder.
+
+    Raises:
+        SparsifyError: It is damaged.
+        OSError: It cannot be read.
+    """
+    path = folder / MARKER
+    with path.open(encoding="utf-8", errors="replace") as file:
+        content = parse_json(file.read(_MOST_BYTES), f"'{path}'")
+    if not isinstance(content, dict):
+        raise SparsifyError(f"'{path}' is damaged: export the model again")
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sparsify.compiled_code import is_remembered, loaded
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import check, workspace
-from sparsify.exporters.native.library import LIBRARY
+from sparsify.exporters.native.library import LIBRARY, read_marker
 from sparsify.exporters.networks import Network
 
 _MOST_BYTES = 1 << 31
@@ -68,6 +69,17 @@ def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool)
     return embed
 
 
+def _check_origin(path: Path, code: bytes) -> None:
+    """Refuses code that is not what the user's own export of this very model has compiled."""
+    if not is_remembered(code):
+        raise SparsifyError(
+            f"'{path}' was not compiled by an export of yours, and a library is code: give --trust"
+            " if you trust who made it"
+        )
+    if hashlib.sha256(code).hexdigest() != read_marker(path.parent).get("library_digest"):
+        raise SparsifyError(f"'{path}' is of another export: export the model again")
+
+
 def _library(path: Path, *, trust: bool) -> ctypes.CDLL:
     try:
         with path.open("rb") as file:
@@ -76,11 +88,8 @@ def _library(path: Path, *, trust: bool) -> ctypes.CDLL:
         raise SparsifyError(
             f"'{path}' is not there: run make in '{path.parent}', and give --trust"
         ) from error
-    if not trust and not is_remembered(code):
-        raise SparsifyError(
-            f"'{path}' was not compiled by an export of yours, and a library is code: give --trust"
-            " if you trust who made it"
-        )
+    if not trust:
+        _check_origin(path, code)
     try:
         library = loaded(code)
         library.sparsify_threads_workspace_bytes.restype = ctypes.c_size_t

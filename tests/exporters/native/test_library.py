@@ -84,6 +84,13 @@ def test_code_that_others_compiled_is_loaded_only_with_trust(copy):
     assert not is_remembered(path.read_bytes())
 
 
+def test_the_library_of_another_model_is_noticed(copy):
+    marker = json.loads((copy / library.MARKER).read_text())
+    (copy / library.MARKER).write_text(json.dumps(marker | {"library_digest": "0"}))
+    with pytest.raises(SparsifyError, match="of another export"):
+        NativeExporter().network(load_artifact(copy))
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF and no more", None])
 def test_a_library_that_is_none_is_one_sentence(copy, content):
     path = copy / library.LIBRARY
