@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,25 @@ from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchma
 from sparsify.cli.display import GateError, emit_json, track
 from sparsify.cli.options import common_options, model_argument, trust_option
 
+SEVERAL = "N[,N…]"
 MIN_FRAMES = 2  # the standard deviation over time needs two
 
 
-class Counts(click.ParamType):
-    """Several whole numbers, such as `50,200,1000`."""
+def counts(smallest: int) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Reads several whole numbers, such as `50,200,1000`, none below the smallest."""
 
-    name = "N[,N…]"
-
-    def __init__(self, smallest: int) -> None:
-        self.smallest = smallest
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """The numbers."""
+    def read(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
+        if text is None:
+            return ()
         try:
-            numbers = tuple(int(part) for part in value.split(","))
+            numbers = tuple(int(part) for part in text.split(","))
         except ValueError:
-            self.fail(f"'{value}' is no list of whole numbers such as 1,2.", param, ctx)
-        if min(numbers) < self.smallest:
-            self.fail(f"{min(numbers)} is less than {self.smallest}.", param, ctx)
+            raise click.BadParameter(f"'{text}' is no list of whole numbers such as 1,2.") from None
+        if min(numbers) < smallest:
+            raise click.BadParameter(f"{min(numbers)} is less than {smallest}.")
         return numbers
+
+    return read
 
 
 @click.command(
@@ -53,20 +50,23 @@ class Counts(click.ParamType):
 @click.option(
     "--threads",
     "thread_counts",
-    type=Counts(1),
+    callback=counts(1),
+    metavar=SEVERAL,
     help="Threads per call; one, and all cores, if not given.",
 )
 @click.option(
     "--batch",
     "batches",
-    type=Counts(1),
+    callback=counts(1),
+    metavar=SEVERAL,
     default="1",
     show_default=True,
     help="Utterances per call.",
 )
 @click.option(
     "--frames",
-    type=Counts(MIN_FRAMES),
+    callback=counts(MIN_FRAMES),
+    metavar=SEVERAL,
     default="200",
     show_default=True,
     help="Frames per utterance, of 10 ms.",
@@ -96,7 +96,7 @@ class Counts(click.ParamType):
 def benchmark_command(
     *,
     paths: Sequence[Path],
-    thread_counts: Sequence[int] | None,
+    thread_counts: Sequence[int],
     batches: Sequence[int],
     frames: Sequence[int],
     engines: Sequence[str],
@@ -116,7 +116,7 @@ def benchmark_command(
     artifacts = [load_artifact(path, trust=trust) for path in dict.fromkeys(paths)]
     result = benchmark(
         artifacts,
-        threads=thread_counts or (),
+        threads=thread_counts,
         batches=batches,
         frames=frames,
         engines=engines,

@@ -3,10 +3,13 @@ from dataclasses import replace
 import pytest
 
 from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.formats import written
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark
 from sparsify.benchmarks.inference.candidates import Gathering
 from sparsify.errors import SparsifyError
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import PYTORCH
 from sparsify.progress import silent
 
 pytestmark = pytest.mark.usefixtures("short_benchmark")
@@ -81,6 +84,47 @@ def test_what_has_no_engine_is_exported(artifacts, tmp_path):
     ]
     assert {each.given for each in found} == {artifacts["run"] / "model.safetensors"}
     assert all(each.path.is_relative_to(tmp_path) for each in found)
+
+
+@pytest.mark.usefixtures("known_graph")
+def test_an_engine_that_cannot_take_part_is_left_out_unless_it_was_asked_for(
+    artifacts, tmp_path, monkeypatch
+):
+    def fails(*_):
+        raise SparsifyError("it is not installed")
+
+    others = [
+        each for each in written() if exporter_of(each).engine not in ("onnxruntime", PYTORCH)
+    ]
+    for each in others:
+        monkeypatch.setattr(type(exporter_of(each)), "write", fails)
+    artifact = load_artifact(artifacts["run"])
+    gathering = Gathering(tmp_path)
+    found = gathering.candidates([artifact], silent)
+    assert [each.engine for each in found] == ["onnxruntime", "onnxruntime", "pytorch"]
+    names = [exporter_of(each).engine for each in others]
+    assert gathering.left_out == [f"{name} is left out: it is not installed" for name in names]
+    (tmp_path / "asked").mkdir()
+    with pytest.raises(SparsifyError, match="it is not installed"):
+        Gathering(tmp_path / "asked", names).candidates([artifact], silent)
+
+
+def test_without_a_network_the_baseline_is_in_the_files_own_engine(own_golden, tmp_path):
+    pytest.importorskip("MNN")
+    artifact = load_artifact(own_golden / "mnn_sparse.mnn")
+    found = Gathering(tmp_path).candidates([artifact], silent)
+    assert [(each.engine, each.artifact, each.baseline) for each in found] == [
+        ("mnn", "dense", True),
+        ("mnn", "sparse", False),
+    ]
+
+
+def test_a_file_that_cannot_be_rebuilt_has_the_baseline_of_its_source(artifacts, tmp_path):
+    source = load_artifact(artifacts["onnx"])
+    file = replace(source, obstacle="it is not all there", path=artifacts["onnx"])
+    (first, *others) = Gathering(tmp_path).candidates([file], silent, source)
+    assert (first.engine, first.baseline, first.given) == ("onnxruntime", True, artifacts["onnx"])
+    assert [each.engine for each in others] == ["onnxruntime", "pytorch"]
 
 
 def test_an_unknown_engine_and_bare_weights_are_refused(artifacts, tmp_path):
