@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsify.benchmarks.inference import describe_machine
 from sparsify.benchmarks.lambda_rules_plot import markdown, write_plots
+from sparsify.benchmarks.machine import describe_machine
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.files import replacing

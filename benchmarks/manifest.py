@@ -138,7 +138,7 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure_start(options.measure)))
         return
-    from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415 - imports torch
+    from sparsify.benchmarks.machine import describe_machine  # noqa: PLC0415 - imports torch
 
     results = measure(options.utterances)
     content = {

@@ -274,7 +274,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     # It also imports what only measurements of inference need.
-    from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415
+    from sparsify.benchmarks.machine import describe_machine  # noqa: PLC0415
 
     device, variants = options.device, all_ways(options.device)
     networks = {name: shapes_of(Setting(device).network(name)) for name in NETWORKS[1:]}

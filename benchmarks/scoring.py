@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from sparsify.benchmarks.inference import describe_machine
+from sparsify.benchmarks.machine import describe_machine
 from sparsify.verification.confidence import REPLICATES, bootstrap
 from sparsify.verification.metrics import DetectionCost, eer, operating_points
 from sparsify.verification.scoring import Scoring, unit_length

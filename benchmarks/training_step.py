@@ -97,7 +97,7 @@ def measure(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         changes: Dotted keys and values that the recipe is changed by.
     """
     # It also imports what only measurements of inference need.
-    from sparsify.benchmarks.inference import describe_machine  # noqa: PLC0415
+    from sparsify.benchmarks.machine import describe_machine  # noqa: PLC0415
 
     recipe = resolve(load_recipe("speech-mini", changes=changes))
     choose_compute("cpu", "fp32")  # before the first parallel operation

@@ -21,7 +21,8 @@ from sparsify.artifact.formats import (
     precisions,
     written,
 )
-from sparsify.benchmarks.inference import Benchmark, benchmark
+from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
+from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
 from sparsify.cli.options import (
     benchmark_option,
@@ -115,13 +116,13 @@ def export_command(
         raise GateError(str(error)) from error
     result = None
     if measure_latency:
-        result = benchmark(load_artifact(output, trust=trust), track=track)
+        result = benchmark([load_artifact(output, trust=trust)], source=artifact, track=track)
     if as_json:
         emit_json(_as_json(report, result))
         return
     _show_sizes(report)
     if result:
-        _show_latencies(result)
+        show_benchmark(result)
 
 
 def _as_json(report: ExportReport, result: Benchmark | None) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def _as_json(report: ExportReport, result: Benchmark | None) -> dict[str, Any]:
         "path": str(report.path),
         "parity": _finite(report.parity),
         "rounding": _finite(report.rounding),
-        "benchmark": [asdict(row) for row in result.rows] if result else [],
-        **({"machine": asdict(result.machine)} if result else {}),
+        "benchmark": rows_json(result) if result else [],
+        **({"machine": machine_json(result)} if result else {}),
     }
 
 
@@ -169,32 +170,4 @@ def _verdict(report: ExportReport) -> str:
         f"equal to the model in {report.precision} ({error}, {cosine}); rounding moves embeddings"
         f" by up to {report.rounding.max_abs_error:.1e} (smallest cosine"
         f" {report.rounding.cosine_min:.6f})"
-    )
-
-
-def _show_latencies(result: Benchmark) -> None:
-    view = Table(box=None, pad_edge=False)
-    view.add_column("Engine")
-    view.add_column("Weights")
-    for heading in ("Threads", "Median ms", "90 % ms", "Fastest ms", "Speed-up", "File"):
-        view.add_column(heading, justify="right")
-    for row in result.rows:
-        times = (f"{value:.2f}" for value in (row.median_ms, row.p90_ms, row.min_ms))
-        view.add_row(
-            row.engine,
-            row.artifact,
-            str(row.threads),
-            *times,
-            f"×{row.speedup:.2f}",
-            human_bytes(row.bytes),
-        )
-    machine = result.machine
-    out.print()
-    out.print(view)
-    out.print(
-        f"\n{result.rows[0].frames} frames, batch {result.rows[0].batch}; speed-up over the dense"
-        f" twin in {result.rows[0].engine}. {machine.cpu} ({machine.isa}, {machine.cores} cores),"
-        f" torch {machine.torch}, onnxruntime {machine.onnxruntime}",
-        markup=False,
-        soft_wrap=True,
     )

@@ -39,6 +39,10 @@ COMMANDS = {
         "sparsify.cli.export:export_command",
         "Write a deployable file and prove it equal to the model.",
     ),
+    "benchmark": LazyCommand(
+        "sparsify.cli.benchmark:benchmark_command",
+        "Measure how fast models are beside their dense twins.",
+    ),
     "evaluate": LazyCommand(
         "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),

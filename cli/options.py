@@ -22,6 +22,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(path_type=Path)
 
 path_argument = click.argument("path", type=PATH)
+paths_argument = click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
 )
@@ -37,7 +38,7 @@ strict_option = click.option(
     "--strict", is_flag=True, help="Stop at an unusable audio file instead of leaving it out."
 )
 benchmark_option = click.option(
-    "--benchmark", "measure_latency", is_flag=True, help="Measure the latency, too."
+    "--benchmark", "measure_latency", is_flag=True, help="Measure the latency, too (see benchmark)."
 )
 speakers_option = click.option(
     "--speakers",
@@ -48,18 +49,20 @@ speakers_option = click.option(
 )
 
 
-def model_argument(*, embedding: bool = False) -> Decorator:
+def model_argument(*, embedding: bool = False, several: bool = False) -> Decorator:
     """`PATH` of a model; in the command's docstring `{models}` becomes what that may be.
 
     Args:
         embedding: Whether the model has to embed something.
+        several: Whether it is `paths`, of which there may be many.
     """
+    argument = paths_argument if several else path_argument
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         assert command.__doc__ is not None
         kinds = kinds_of_models(embedding=embedding)
         command.__doc__ = command.__doc__.replace("{models}", kinds)
-        return path_argument(command)
+        return argument(command)
 
     return decorate
 

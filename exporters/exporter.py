@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
@@ -66,6 +68,14 @@ class Exporter(ABC):
             SparsifyError: The file does not embed features, or names code and is not trusted.
         """
         return torch_network(artifact.build(), threads)
+
+    def version(self) -> str:
+        """Version of the engine, which is imported for that.
+
+        Raises:
+            SparsifyError: It is not installed.
+        """
+        return torch.__version__
 
     def work(self, artifact: Artifact, frames: int) -> dict[str, Work]:
         """The multiply-adds for one utterance, by the weight that multiplies.

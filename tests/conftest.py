@@ -25,6 +25,7 @@ from torch import nn
 from sparsify import cli
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
+from sparsify.benchmarks.inference import benchmark, turns
 from sparsify.comparison.cells import grid
 from sparsify.comparison.plan import Plan, shared_recipe
 from sparsify.exporters.onnx import writing
@@ -33,6 +34,7 @@ from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.trainer import Observer, train
 
+from . import in_process
 from .forks import popen
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
@@ -250,11 +252,22 @@ def tuned():
 
 
 @pytest.fixture
+def short_benchmark(monkeypatch: pytest.MonkeyPatch) -> type[in_process.Runner]:
+    """Benchmarks take few turns, of one thread, in the process of the test."""
+    monkeypatch.setattr(turns, "Runner", in_process.Runner)
+    monkeypatch.setattr(turns, "_FEWEST", 6)
+    monkeypatch.setattr(turns, "_SECONDS", 0)
+    monkeypatch.setattr(benchmark, "available_cores", lambda: 1)
+    monkeypatch.setattr(in_process.Runner, "turns", [])
+    return in_process.Runner
+
+
+@pytest.fixture
 def forget_commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Lets commands be imported anew: they ask which formats there are when they are imported."""
 
     def forget() -> None:
-        for name in ("export", "inspect", "embed"):
+        for name in ("benchmark", "export", "inspect", "embed"):
             importlib.import_module(f"sparsify.cli.{name}")
             monkeypatch.delitem(sys.modules, f"sparsify.cli.{name}")
             monkeypatch.delattr(cli, name)

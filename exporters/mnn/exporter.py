@@ -73,6 +73,10 @@ class MnnExporter(Exporter):
         metadata = artifact.exported_metadata(model, state)
         write_sidecar(output, metadata, _counted(parameters, _weights(parameters, graph)))
 
+    def version(self) -> str:
+        """That of MNN."""
+        return str(mnn().version())
+
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The file in MNN; it need not be ours."""
         return mnn_network(

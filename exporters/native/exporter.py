@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from sparsify.artifact.artifact import Artifact
@@ -87,6 +88,10 @@ class NativeExporter(Exporter):
                 "layers": [asdict(layer) for layer in program.layers],
             },
         )
+
+    def version(self) -> str:
+        """Ours: the engine is a part of sparsify."""
+        return version("sparsify-speaker")
 
     def runs(self, artifact: Artifact) -> bool:
         """Whether it was compiled."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnxruntime
+
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.plain import damaged
 from sparsify.artifact.seals import is_intact
@@ -42,6 +44,10 @@ class OnnxExporter(Exporter):
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The file in onnxruntime; it need not be ours."""
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
+
+    def version(self) -> str:
+        """That of onnxruntime."""
+        return onnxruntime.__version__
 
     def work(self, artifact: Artifact, frames: int) -> dict[str, Work]:
         """That of our network, or of a graph whose network is not known."""

@@ -14,7 +14,16 @@ from onnx.reference import ReferenceEvaluator
 from sparsify.errors import SparsifyError
 
 # What graphs compute shapes with, none of it larger than all pairs of its elements.
-_ARITHMETIC = ("Shape", "Constant", "Identity", "Cast", "Gather", "Slice", "Concat", "Squeeze")
+_ARITHMETIC: tuple[str, ...] = (
+    "Shape",
+    "Constant",
+    "Identity",
+    "Cast",
+    "Gather",
+    "Slice",
+    "Concat",
+    "Squeeze",
+)
 _ARITHMETIC += ("Unsqueeze", "Reshape", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil")
 _SMALL = 64  # elements that such a value may have
 _MOST_PASSES = 32  # each gets past everything whose shape is computed from known ones

@@ -20,7 +20,15 @@ from sparsify.sparsity.work import NO_WORK, Work, total_work
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What hands a weight on, or a part of it; none of these makes anything larger.
-_PASSING = ("Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PASSING: tuple[str, ...] = (
+    "Identity",
+    "Cast",
+    "Transpose",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+)
 _PASSING += ("Slice", "Split", "Gather", "Constant")
 
 

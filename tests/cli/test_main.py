@@ -85,7 +85,8 @@ def test_an_option_of_several_commands_is_declared_once():
     for file in Path(options.__file__).parent.glob("*.py"):
         declared.update(re.findall(r'click\.option\(\s*"(--[a-z-]+)"', file.read_text("utf-8")))
     again = {name for name, count in declared.items() if count > 1}
-    assert again == {"--layout"}  # of a corpus, and of a file's tensors
+    # Of a corpus and of a file's tensors; one number and several.
+    assert again == {"--layout", "--threads"}
 
 
 def test_the_overview_says_what_the_command_says():

@@ -1,6 +1,5 @@
 """A format that is added takes one module and one line: every command then knows it."""
 
-import functools
 import json
 import shutil
 import sys
@@ -18,7 +17,6 @@ from sparsify.artifact import formats
 from sparsify.artifact.formats import Format
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.weights import Weights
-from sparsify.benchmarks import inference
 from sparsify.cli.main import main
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import torch_network
@@ -55,11 +53,8 @@ class ToyExporter(Exporter):
 
 
 @pytest.fixture
-def sparsify(monkeypatch, artifacts, forget_commands):
-    """Registers the format and runs commands, whose latencies are of a few calls."""
-    short = functools.partial(inference.benchmark, frames=10, rounds=1)
-    monkeypatch.setattr(inference, "benchmark", short)
-    monkeypatch.setattr(inference, "available_cores", lambda: 1)
+def sparsify(monkeypatch, artifacts, forget_commands, short_benchmark):
+    """Registers the format and runs commands."""
     monkeypatch.setattr(
         OnnxExporter, "write", lambda self, artifact, path, _: shutil.copy(artifacts["onnx"], path)
     )
@@ -89,14 +84,12 @@ def test_a_new_format_is_known_to_every_command(sparsify, artifacts, tmp_path):
     assert report["parity"]["passed"]
     assert report["bytes"] == path.stat().st_size
     assert {each.name for each in path.parent.iterdir()} == {"model.toy", "toy.json"}
-    engines = [(row["engine"], row["artifact"]) for row in report["benchmark"]]
-    assert engines == [
-        ("onnxruntime", "dense"),
-        ("onnxruntime", "sparse"),
-        ("toy engine", "dense"),
-        ("toy engine", "sparse"),
-        ("pytorch", "sparse"),
-    ]
+    toy = [("toy engine", "dense"), ("toy engine", "sparse")]
+    first, last = ("onnxruntime", "dense"), ("pytorch", "sparse")
+    assert [(row["engine"], row["artifact"]) for row in report["benchmark"]] == [first, *toy, last]
+    options = ("--engine", "toy engine", "--engine", "pytorch", "--json")
+    rows = json.loads(run("benchmark", artifacts["run"], *options))["rows"]
+    assert [(row["engine"], row["artifact"]) for row in rows] == [first, *toy, last]
     inspected = json.loads(run("inspect", path, "--json"))
     ours = json.loads(run("inspect", artifacts["dense"], "--json"))
     assert (inspected["format"], inspected["layout"]) == ("toy", "blocks")

@@ -1,0 +1,203 @@
+"""Latency of artifacts: is a sparse model any faster than the same network without zeros?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.formats import written
+from sparsify.audio.features import SHIFT_SECONDS
+from sparsify.audio.parallel import available_cores
+from sparsify.benchmarks.inference.candidates import Candidate, Gathering
+from sparsify.benchmarks.inference.speedup import ITSELF, paired_speedup
+from sparsify.benchmarks.inference.turns import Times, started, take_turns, threads_text
+from sparsify.benchmarks.machine import Machine, describe_machine
+from sparsify.exporters.exporter import exporter_of
+from sparsify.progress import Track, silent
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latencies of one model in one engine.
+
+    Attributes:
+        engine: That of an exporter, or `pytorch` (eager, as context).
+        artifact: `sparse`, or `dense` where no weight is zero.
+        precision: Type of the weights, `fp32`.
+        threads: Threads per call.
+        batch: Utterances per call.
+        frames: Frames per utterance.
+        median_ms: Median milliseconds per call.
+        p90_ms: Ninth decile.
+        min_ms: Fastest call.
+        speedup: How many times as fast as the dense twin in onnxruntime with the same threads,
+            batch and frames (see `paired_speedup`).
+        speedup_low: Lower end of its interval of 95 %.
+        speedup_high: Upper end.
+        rtf: Real-time factor: seconds per call over seconds of speech in it.
+        peak_bytes: Peak of resident memory while it computes, above that of the process with the
+            engine and without the model.
+        bytes: Size of the file.
+        zipped_bytes: Its size after deflate.
+        path: The artifact that was given.
+        sparsity: Share of exact zeros among the prunable weights of what was measured.
+    """
+
+    engine: str
+    artifact: str
+    precision: str
+    threads: int
+    batch: int
+    frames: int
+    median_ms: float
+    p90_ms: float
+    min_ms: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    rtf: float
+    peak_bytes: int
+    bytes: int
+    zipped_bytes: int
+    path: str
+    sparsity: float
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is what others are compared with."""
+        return self.speedup_low == self.speedup_high == 1
+
+    @property
+    def level(self) -> bool:
+        """Whether the difference from the baseline may be noise."""
+        return self.speedup_low <= 1 <= self.speedup_high
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Latencies and the machine they were measured on.
+
+    Attributes:
+        machine: Where.
+        rows: By threads, batch and frames; in each of these the baseline of a network first.
+        left_out: Sentences about engines that could not take part.
+    """
+
+    machine: Machine
+    rows: tuple[Latency, ...]
+    left_out: tuple[str, ...] = ()
+
+    def baseline_of(self, row: Latency) -> Latency:
+        """What a row is compared with: the baseline that stands before it."""
+        before = self.rows[: self.rows.index(row) + 1]
+        return next(each for each in reversed(before) if each.baseline)
+
+    def fastest(self, path: str) -> list[Latency]:
+        """In every setting the fastest row of an artifact, its dense twins left out."""
+        own = [row for row in self.rows if row.path == path]
+        own = [row for row in own if row.artifact == "sparse"] or own
+        best: dict[tuple[int, int, int], Latency] = {}
+        for row in own:
+            setting = (row.threads, row.batch, row.frames)
+            if setting not in best or row.median_ms < best[setting].median_ms:
+                best[setting] = row
+        return list(best.values())
+
+
+def benchmark(
+    artifacts: Sequence[Artifact],
+    *,
+    threads: Sequence[int] = (),
+    batches: Sequence[int] = (1,),
+    frames: Sequence[int] = (200,),
+    engines: Sequence[str] = (),
+    rounds: int | None = None,
+    source: Artifact | None = None,
+    track: Track = silent,
+) -> Benchmark:
+    """Measures artifacts against the dense twin of their network in onnxruntime.
+
+    Every candidate runs in a process of its own. They take turns, so that a busy moment of the
+    machine hits them all; only one computes at a time.
+
+    Args:
+        artifacts: Files of any format with an engine, or models of ours in another, which are
+            exported to all that have one.
+        threads: Threads per call; by default one, and all cores.
+        batches: Utterances per call.
+        frames: Frames per utterance; 200 are 2 s.
+        engines: The only ones to take part, besides the baseline; all by default.
+        rounds: Turns of each candidate, of three timed calls; by default as many as a few seconds
+            allow.
+        source: The model that the artifacts were made from, where they alone do not make a dense
+            twin in onnxruntime; without it, that is then in their own engine.
+        track: Reports progress.
+
+    Raises:
+        SparsifyError: A model cannot be exported, read or run.
+    """
+    rows: list[Latency] = []
+    with TemporaryDirectory() as folder:
+        gathering = Gathering(Path(folder), engines)
+        candidates = gathering.candidates(artifacts, track, source)
+        for count in sorted(set(threads)) or sorted({1, available_cores()}):
+            with started(candidates, count, track) as runners:
+                for batch, length in _shapes(batches, frames):
+                    setting = f"{threads_text(count)}, batch {batch}, {length} frames"
+                    times = take_turns(runners, batch, length, rounds, track, setting)
+                    rows += _rows(candidates, times, count, batch, length)
+    taking_part = {each.engine for each in candidates}
+    exporters = {exporter_of(each).engine: exporter_of(each) for each in written()}
+    versions = {name: each.version() for name, each in exporters.items() if name in taking_part}
+    return Benchmark(describe_machine(versions), tuple(rows), tuple(gathering.left_out))
+
+
+def _shapes(batches: Sequence[int], frames: Sequence[int]) -> list[tuple[int, int]]:
+    """The smallest first: an engine keeps the memory that a larger one took."""
+    shapes = {(batch, length) for batch in batches for length in frames}
+    return sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
+
+
+def _rows(
+    candidates: Sequence[Candidate], times: Sequence[Times], threads: int, batch: int, frames: int
+) -> Iterator[Latency]:
+    baselines: Mapping[int, list[float]] = {
+        each.network: _medians(measured)
+        for each, measured in zip(candidates, times, strict=True)
+        if each.baseline
+    }
+    for each, measured in zip(candidates, times, strict=True):
+        calls = [call for turn in measured.rounds for call in turn]
+        speedup = ITSELF
+        if not each.baseline:
+            speedup = paired_speedup(_medians(measured), baselines[each.network])
+        median = float(np.median(calls))
+        yield Latency(
+            engine=each.engine,
+            artifact=each.artifact,
+            precision=each.precision,
+            threads=threads,
+            batch=batch,
+            frames=frames,
+            median_ms=median,
+            p90_ms=float(np.quantile(calls, 0.9)),
+            min_ms=min(calls),
+            speedup=speedup.median,
+            speedup_low=speedup.low,
+            speedup_high=speedup.high,
+            rtf=median / 1000 / (batch * frames * SHIFT_SECONDS),
+            peak_bytes=measured.peak_bytes,
+            bytes=each.bytes,
+            zipped_bytes=each.zipped_bytes,
+            path=str(each.given),
+            sparsity=each.sparsity,
+        )
+
+
+def _medians(measured: Times) -> list[float]:
+    return [float(np.median(turn)) for turn in measured.rounds]

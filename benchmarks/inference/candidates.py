@@ -1,0 +1,233 @@
+"""What takes part in a benchmark: given files, their exports, their dense twins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.formats import DENSE, RUNTIME, SINGLE, Format, written
+from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import PYTORCH
+from sparsify.files import size_bytes, zipped_bytes
+from sparsify.progress import Track
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file and what runs it.
+
+    Attributes:
+        path: The file, or the folder.
+        given: The artifact that it is, or was made from.
+        engine: What runs it.
+        artifact: `sparse`, or `dense` where no weight is zero.
+        precision: Type of the weights.
+        sparsity: Share of exact zeros among the prunable weights.
+        bytes: Size of the file; of a folder, of the file in it that programs load.
+        zipped_bytes: Its size after deflate.
+        trust: Whether it may name code.
+        network: Numbers what shares a baseline.
+        baseline: Whether it is that: the dense twin in the runtime that all are compared with.
+    """
+
+    path: Path
+    given: Path
+    engine: str
+    artifact: str
+    precision: str
+    sparsity: float
+    bytes: int
+    zipped_bytes: int
+    trust: bool
+    network: int
+    baseline: bool = False
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What a process must know to run it."""
+        return {"path": str(self.path), "engine": self.engine, "trust": self.trust}
+
+    @property
+    def label(self) -> str:
+        """Names it in a sentence."""
+        return f"'{self.given}' ({self.artifact}) in {self.engine}"
+
+
+@dataclass
+class _File:
+    """A file that an engine runs, and the one it was made from."""
+
+    artifact: Artifact
+    given: Path
+
+    @property
+    def engine(self) -> str:
+        return exporter_of(self.artifact.format).engine
+
+    @cached_property
+    def sparsity(self) -> float:
+        return weights_table(self.artifact).sparsity
+
+
+@dataclass
+class _Network:
+    """Artifacts that share their dense twins, and what engines run of them."""
+
+    number: int
+    artifacts: list[Artifact] = field(default_factory=list)
+    files: list[_File] = field(default_factory=list)
+
+    @property
+    def source(self) -> Artifact | None:
+        """One from which the network can be built, if there is any."""
+        return next((each for each in self.artifacts if each.rebuildable), None)
+
+
+@dataclass
+class Gathering:
+    """Makes the candidates of a benchmark.
+
+    Attributes:
+        folder: Where temporary files may be.
+        engines: The only ones to take part, besides the baseline; all if there are none.
+        left_out: Sentences about engines that could not take part.
+    """
+
+    folder: Path
+    engines: Collection[str] = ()
+    left_out: list[str] = field(default_factory=list)
+    _made: int = 0
+
+    def candidates(
+        self, artifacts: Sequence[Artifact], track: Track, source: Artifact | None = None
+    ) -> list[Candidate]:
+        """All of them: by network, the baseline and what runs in its engine first.
+
+        A file of a format that has an engine runs in that; any other is exported to every format
+        that has one. All artifacts of a network share their dense twins.
+
+        Args:
+            artifacts: What is measured.
+            track: Reports progress.
+            source: The model that they were made from, where they alone do not make a baseline.
+
+        Raises:
+            SparsifyError: A model cannot be exported for the baseline, or an engine is unknown.
+        """
+        self._check_engines()
+        networks: dict[object, _Network] = {}
+        for artifact in track(artifacts, "Preparing models", len(artifacts)):
+            key = _network_of(artifact)
+            network = networks.setdefault(key, _Network(len(networks)))
+            network.artifacts.append(artifact)
+            network.files += self._files(artifact)
+        if source is not None and (known := networks.get(_network_of(source))):
+            known.artifacts.append(source)
+        twins = track(networks.values(), "Preparing dense twins", len(networks))
+        return [each for network in twins for each in self._of_network(network)]
+
+    def _of_network(self, network: _Network) -> Iterator[Candidate]:
+        baseline = self._baseline(network)
+        yield replace(_candidate(baseline, network), baseline=True)
+        for engine in dict.fromkeys([baseline.engine, *(each.engine for each in network.files)]):
+            if not self._takes_part(engine):
+                continue
+            own = [f for f in network.files if f.engine == engine and f is not baseline]
+            if engine != baseline.engine and all(each.sparsity for each in own):
+                yield _candidate(self._twin(own[0]), network)
+            for each in own:
+                yield _candidate(each, network)
+        source = network.source
+        if source is not None and self._takes_part(PYTORCH):
+            eager = _File(source, network.artifacts[0].path)
+            yield replace(_candidate(eager, network), engine=PYTORCH)
+
+    def _files(self, artifact: Artifact) -> Iterator[_File]:
+        """What engines run of an artifact: itself, or its exports."""
+        if exporter_of(artifact.format).engine != PYTORCH:
+            yield _File(artifact, artifact.path)
+            return
+        for format_ in written():
+            engine = exporter_of(format_).engine
+            if engine == PYTORCH or (format_ != RUNTIME and not self._takes_part(engine)):
+                continue
+            try:
+                yield self._export(artifact, format_)
+            except SparsifyError as error:
+                if format_ == RUNTIME or self.engines:
+                    raise
+                self.left_out.append(f"{engine} is left out: {error}")
+
+    def _baseline(self, network: _Network) -> _File:
+        """A dense file in the runtime that all are compared with; in its own if there is no way."""
+        own = [each for each in network.files if each.artifact.format == RUNTIME]
+        dense = [each for each in own if not each.sparsity]
+        if dense:
+            return dense[0]
+        if not own and network.source is not None:
+            own = [self._export(network.source, RUNTIME)]
+        first, *_ = own or network.files
+        return self._twin(replace(first, given=network.artifacts[0].path))
+
+    def _export(self, artifact: Artifact, format_: Format) -> _File:
+        path = self._place() / f"model{format_.suffixes[0] if format_.suffixes else ''}"
+        exporter = exporter_of(format_)
+        exporter.write(artifact, path, DENSE)
+        file = load_artifact(path, trust=artifact.trusted)
+        if not exporter.runs(file):
+            raise SparsifyError(f"the {format_.name} export of '{artifact.path}' does not run here")
+        return _File(file, artifact.path)
+
+    def _twin(self, file: _File) -> _File:
+        if not file.sparsity:
+            return file
+        path = self._place() / file.artifact.path.name
+        exporter_of(file.artifact.format).twin(file.artifact, path)
+        return _File(load_artifact(path, trust=file.artifact.trusted), file.given)
+
+    def _place(self) -> Path:
+        """A new folder: what belongs to a file lies beside it."""
+        self._made += 1
+        place = self.folder / str(self._made)
+        place.mkdir()
+        return place
+
+    def _takes_part(self, engine: str) -> bool:
+        return not self.engines or engine in self.engines
+
+    def _check_engines(self) -> None:
+        known = [*dict.fromkeys(exporter_of(each).engine for each in written()), PYTORCH]
+        for engine in self.engines:
+            if engine not in known:
+                raise SparsifyError(f"unknown engine '{engine}': {did_you_mean(engine, known)}")
+
+
+def _candidate(file: _File, network: _Network) -> Candidate:
+    artifact, sparsity = file.artifact, file.sparsity
+    deployed = artifact.format.deployed_file(artifact.path)
+    known = artifact.precision in artifact.format.precisions
+    return Candidate(
+        path=artifact.path,
+        given=file.given,
+        engine=file.engine,
+        artifact="sparse" if sparsity else "dense",
+        precision=artifact.precision if known else SINGLE,
+        sparsity=sparsity,
+        bytes=size_bytes(deployed),
+        zipped_bytes=zipped_bytes(deployed),
+        trust=artifact.trusted,
+        network=network.number,
+    )
+
+
+def _network_of(artifact: Artifact) -> object:
+    """Equal for artifacts that differ in their weights alone."""
+    known = artifact.architecture
+    if known is not None:
+        return known.name, repr(sorted(known.options.items())), artifact.front_end.num_mel_bins
+    return tuple(sorted((name, tuple(each.shape)) for name, each in artifact.state.items()))
