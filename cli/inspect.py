@@ -180,7 +180,7 @@ def _as_json(
         **counted.to_json(table.layers),
         "frames": counted.frames,
         "why_no_multiply_adds": counted.why_not,
-        "bytes": size_bytes(artifact.path),
+        "bytes": size_bytes(artifact.format.deployed_file(artifact.path)),
         "zipped_bytes": zipped_bytes(artifact.path),
         "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],
     }
@@ -215,7 +215,8 @@ def _show(
     if table.emptied:
         text = no_weight_left(table.emptied)
         out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
-    size, zipped = size_bytes(artifact.path), zipped_bytes(artifact.path)
+    file = artifact.format.deployed_file(artifact.path)
+    size, zipped = size_bytes(file), zipped_bytes(file)
     out.print(
         f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
         f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}",
