@@ -16,6 +16,8 @@ from sparsify.exporters.native.library import LIBRARY, read_marker
 from sparsify.exporters.networks import Network
 
 _MOST_BYTES = 1 << 31
+_LOADED: dict[str, ctypes.CDLL] = {}
+"""Libraries by the digest of their code: what was loaded stays in memory, so once is enough."""
 
 
 def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool) -> Network:
@@ -90,9 +92,12 @@ def _library(path: Path, *, trust: bool) -> ctypes.CDLL:
         ) from error
     if not trust:
         _check_origin(path, code)
-    try:
-        library = loaded(code)
-        library.sparsify_threads_workspace_bytes.restype = ctypes.c_size_t
-    except (OSError, AttributeError) as error:
-        raise SparsifyError(f"'{path}' cannot be loaded: {error}") from error
-    return library
+    digest = hashlib.sha256(code).hexdigest()
+    if digest not in _LOADED:
+        try:
+            library = loaded(code)
+            library.sparsify_threads_workspace_bytes.restype = ctypes.c_size_t
+        except (OSError, AttributeError) as error:
+            raise SparsifyError(f"'{path}' cannot be loaded: {error}") from error
+        _LOADED[digest] = library
+    return _LOADED[digest]
