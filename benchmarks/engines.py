@@ -30,7 +30,8 @@ from sparsify.cli.display import track
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.native.engine import Engine
 from sparsify.exporters.native.exporter import program_of
-from sparsify.exporters.native.layer_speed import layer_speeds
+from sparsify.exporters.native.layer_speed import layer_speeds, matrix_seconds
+from sparsify.exporters.native.matrix import BLOCK
 from sparsify.exporters.networks import Network
 from sparsify.models.registry import build_model
 from sparsify.sparsity.prunable import prunable_parameters
@@ -94,6 +95,30 @@ def _rate(feats: np.ndarray[Any, Any]) -> Callable[[Network], float]:
     return utterances_a_second
 
 
+def block_masks() -> list[dict[str, Any]]:
+    """Matrices whose zeros come in blocks of four rows, against masks without such a pattern."""
+    rng, engine = np.random.default_rng(0), Engine()
+    measured = []
+    for size in (512, 1024, 1536):
+        for sparsity in SPARSITIES:
+            weight = rng.normal(size=(size, size)).astype(np.float32)
+            free = weight * (rng.random(weight.shape) >= sparsity)
+            shared = rng.random((size // BLOCK, size)) >= sparsity
+            blocks = weight * np.repeat(shared, BLOCK, axis=0)
+            unstructured = matrix_seconds(engine, free, 1)
+            in_blocks = matrix_seconds(engine, blocks, BLOCK)
+            measured.append(
+                {
+                    "shape": [size, size],
+                    "sparsity": sparsity,
+                    "unstructured_us": 1e6 * unstructured,
+                    "blocks_us": 1e6 * in_blocks,
+                    "speedup": unstructured / in_blocks,
+                }
+            )
+    return measured
+
+
 def _rows(artifacts: Sequence[Artifact]) -> Benchmark:
     return benchmark(artifacts, threads=(1,), frames=(_FRAMES,), track=track)
 
@@ -152,11 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--detail", nargs="*", default=("ecapa-tdnn-512", "resnet34"))
     parser.add_argument("--trained", nargs="*", type=Path, default=())
     options = parser.parse_args(arguments)
-    result = {
+    result: dict[str, Any] = {
         "command": " ".join(
             ["python -m sparsify.benchmarks.engines", *(arguments or sys.argv[1:])]
         ),
         "machine": asdict(describe_machine()),
+        "block_masks": block_masks(),
         "models": [],
         "details": [],
     }

@@ -269,7 +269,7 @@ def _linear(lowering: Lowering, value: Any, weight: Any, bias: Any) -> Value:
     rows = _matrix(
         lowering,
         weight.T.to(torch.float32).numpy(),
-        bias.to(torch.float32).numpy() if plain else None,  # type: ignore[union-attr]
+        bias.to(torch.float32).numpy() if plain else None,
         value.rows.reshape(-1),
         value.length,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
+from numpy.typing import NDArray
 
 from sparsify.exporters.native.engine import Engine
 from sparsify.exporters.native.program import Layer, Program, write_program
@@ -15,6 +16,7 @@ _FRAMES = 200
 _ROUNDS = 25
 _PROBE_ROWS = 96  # of activations: 24 KB, which a first-level cache holds
 _PROBE_OUTPUTS = 2048
+_PANEL = 64
 
 
 @dataclass(frozen=True)
@@ -76,31 +78,39 @@ def _median_seconds(
     return [float(each) for each in np.median(rounds, axis=0)[list(program.positions)]]
 
 
-def _bound(engine: Engine, block: int) -> float:
-    """GFLOP/s of a kernel whose activations lie in the first-level cache, in whole panels."""
-    frames = 64
+def matrix_seconds(
+    engine: Engine, weight: NDArray[np.float32], block: int, frames: int = _FRAMES
+) -> float:
+    """Median time of a matrix alone, in seconds.
+
+    Args:
+        engine: Runs it.
+        weight: `(outputs, channels)`.
+        block: Rows that share a pattern in the kernel.
+        frames: Of the activations.
+    """
+    outputs, channels = weight.shape
     steps = Steps()
     length = sympy.Symbol("T", integer=True)
-    source = steps.buffer(_PROBE_ROWS, 1, length)
-    target = steps.buffer(_PROBE_OUTPUTS, 1, length)
-    weight = np.random.default_rng(0).normal(size=(_PROBE_OUTPUTS, _PROBE_ROWS)).astype(np.float32)
-    columns = np.arange(_PROBE_ROWS)
-    conv = Conv(
-        weight,
-        np.zeros(_PROBE_OUTPUTS, np.float32),
-        target,
-        np.full(_PROBE_ROWS, source.number),
-        columns,
-        np.zeros(_PROBE_ROWS, np.int64),
-        0,
-    )
+    source, target = steps.buffer(channels, 1, length), steps.buffer(outputs, 1, length)
+    zeros = np.zeros(channels, np.int64)
+    bias = np.zeros(outputs, np.float32)
+    rows = np.arange(channels)
+    conv = Conv(weight, bias, target, zeros + source.number, rows, zeros, 0)
     steps.steps = [Input(source), conv]
     steps.output = row_ids(target, np.arange(1))
     program = write_program(
-        steps, feature_dim=_PROBE_ROWS, sample_rate=0, front_end=b"", choose=lambda step: block
+        steps, feature_dim=channels, sample_rate=0, front_end=b"", choose=lambda step: block
     )
-    (time,) = _median_seconds(engine, program, _PROBE_ROWS, frames)
-    return 2e-9 * weight.size * frames / time
+    (seconds,) = _median_seconds(engine, program, channels, frames)
+    return seconds
+
+
+def _bound(engine: Engine, block: int) -> float:
+    """GFLOP/s of a kernel whose activations lie in the first-level cache, in one whole panel."""
+    shape = (_PROBE_OUTPUTS, _PROBE_ROWS)
+    weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return 2e-9 * weight.size * _PANEL / matrix_seconds(engine, weight, block, _PANEL)
 
 
 def _frames(layer: Layer) -> int:

@@ -19,7 +19,7 @@ _FARTHEST = 65535  # floats that 16 bits reach
 # where a row of the matrix would have too few nonzeros in them.
 _FEWEST_ROWS, _MOST_ROWS = 144, 800
 _WANTED_NONZEROS = 20
-_BLOCK_ROWS = 128
+_FEWEST_BLOCK_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def _parts(
 ) -> Iterator[NDArray[np.int64]]:
     """Columns that one pass reads, sorted by their offsets."""
     rows = offsets[used] // ROW
-    most = _rows_of_a_pass(int(np.count_nonzero(weight)), len(np.unique(rows)), len(weight), block)
+    pattern = _lines(weight, block).any(axis=2)
+    fewest = _FEWEST_ROWS if block == 1 else _FEWEST_BLOCK_ROWS
+    most = _rows_of_a_pass(float(pattern.mean()) if pattern.size else 1.0, rows, fewest)
     begin = 0
     while begin < len(used):
         near = offsets[used[begin:]] - offsets[used[begin]] <= _FARTHEST
@@ -83,24 +85,28 @@ def _parts(
         begin = end
 
 
-def _rows_of_a_pass(nonzeros: int, rows: int, outputs: int, block: int) -> int:
+def _rows_of_a_pass(density: float, rows: NDArray[np.int64], fewest: int) -> int:
     """Evenly many in all passes."""
-    if block == BLOCK:
-        most = _BLOCK_ROWS
-    else:
-        wanted = _WANTED_NONZEROS * rows * outputs / max(nonzeros, 1)
-        most = int(min(max(wanted, _FEWEST_ROWS), _MOST_ROWS))
-    return -(-rows // -(-rows // most)) if rows else 1
+    count = len(np.unique(rows))
+    taps = len(rows) / max(count, 1)  # columns that read the same row
+    wanted = _WANTED_NONZEROS / max(density * taps, 1e-9)
+    most = int(min(max(wanted, fewest), _MOST_ROWS))
+    return -(-count // -(-count // most)) if count else 1
+
+
+def _lines(weight: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Rows that share a pattern, together: `(lines, columns, block)`, filled up with zeros."""
+    count = -(-len(weight) // block)
+    padded = np.zeros((count * block, weight.shape[1]), np.float32)
+    padded[: len(weight)] = weight
+    return padded.reshape(count, block, -1).transpose(0, 2, 1)
 
 
 def _packed(
     weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int, *, keep_empty: bool
 ) -> Chunk:
     outputs = len(weight)
-    lines = -(-outputs // block)
-    padded = np.zeros((lines * block, weight.shape[1]), np.float32)
-    padded[:outputs] = weight
-    grid = padded.reshape(lines, block, -1).transpose(0, 2, 1)  # (lines, columns, block)
+    grid = _lines(weight, block)
     pattern = np.asarray(grid.any(axis=2))
     counts = pattern.sum(axis=1)
     step = _UNROLLED if block == 1 else 1
