@@ -54,7 +54,7 @@ def _table(rows: Sequence[Latency]) -> Any:
         [
             *([model] if several else []),
             Column("Engine", [row.engine for row in rows], left=True),
-            Column("Weights", [_weights(row) for row in rows], rank=1, left=True),
+            Column("Zeros", [_zeros(row) for row in rows]),
             *(
                 Column(heading, [f"{getattr(row, key):.2f}" for row in rows], rank=rank)
                 for heading, key, rank in times
@@ -69,8 +69,8 @@ def _table(rows: Sequence[Latency]) -> Any:
     )
 
 
-def _weights(row: Latency) -> str:
-    return f"{row.sparsity:.1%} zero" if row.artifact == "sparse" else "dense"
+def _zeros(row: Latency) -> str:
+    return f"{row.sparsity:.1%}" if row.artifact == "sparse" else "dense"
 
 
 def _speedup(row: Latency) -> str:
@@ -107,4 +107,4 @@ def _verdict(row: Latency, home: str) -> str:
 
 
 def _say(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, markup=False, soft_wrap=not out.is_terminal)

@@ -18,6 +18,7 @@ from sparsify.benchmarks.inference.speedup import ITSELF, paired_speedup
 from sparsify.benchmarks.inference.turns import Times, started, take_turns, threads_text
 from sparsify.benchmarks.machine import Machine, describe_machine
 from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import PYTORCH
 from sparsify.progress import Track, silent
 
 
@@ -98,8 +99,8 @@ class Benchmark:
         return next(each for each in reversed(before) if each.baseline)
 
     def fastest(self, path: str) -> list[Latency]:
-        """In every setting the fastest row of an artifact, its dense twins left out."""
-        own = [row for row in self.rows if row.path == path]
+        """In every setting the fastest row of an artifact, dense twins and context left out."""
+        own = [row for row in self.rows if row.path == path and row.engine != PYTORCH]
         own = [row for row in own if row.artifact == "sparse"] or own
         best: dict[tuple[int, int, int], Latency] = {}
         for row in own:

@@ -166,5 +166,6 @@ def test_the_fastest_engine_of_each_setting_counts():
     row = Latency("a", "sparse", "fp32", 1, 1, 200, 5, 5, 5, 2, 1.9, 2.1, 0, 0, 1, 1, "m", 0.9)
     twin = replace(row, engine="b", artifact="dense", median_ms=1)
     slow, other = replace(row, engine="c", median_ms=9), replace(row, frames=50, engine="c")
-    result = Benchmark(None, (twin, slow, row, other))
+    context = replace(row, engine="pytorch", median_ms=1)
+    result = Benchmark(None, (twin, slow, row, other, context))
     assert result.fastest("m") == [row, other]
