@@ -51,11 +51,6 @@ def _add(lowering: Lowering, a: Any, b: Any, alpha: float = 1, *, node: fx.Node)
     return lowering.rowwise("subtract" if subtracts else "add", a, scaled)
 
 
-@operator(_aten.rsub.Scalar, _aten.rsub.Tensor)
-def _rsub(lowering: Lowering, a: Any, b: Any, *, node: fx.Node) -> Value:
-    return lowering.rowwise("subtract", b, a)
-
-
 @operator(_aten.neg.default)
 def _neg(lowering: Lowering, value: Value, *, node: fx.Node) -> Value:
     return lowering.rowwise("multiply", value, -1.0)
@@ -250,13 +245,6 @@ def _addmm(
 @operator(_aten.mm.default)
 def _mm(lowering: Lowering, value: Value, weight: Tensor, *, node: fx.Node) -> Value:
     return _linear(lowering, value, weight, None)
-
-
-@operator(_aten.linear.default)
-def _linear_default(
-    lowering: Lowering, value: Value, weight: Tensor, bias: Tensor | None = None, *, node: fx.Node
-) -> Value:
-    return _linear(lowering, value, weight.T, bias)
 
 
 def _linear(lowering: Lowering, value: Any, weight: Any, bias: Any) -> Value:

@@ -17,23 +17,8 @@ from sparsify.exporters.native.steps import ONE, Operand, Value, buffers_of
 _aten = torch.ops.aten
 
 
-@operator(
-    _aten.clone.default,
-    _aten.alias.default,
-    _aten.detach.default,
-    _aten.contiguous.default,
-    _aten.dropout.default,
-    _aten.lift_fresh_copy.default,
-    on_segments=True,
-)
-def _same(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: Any) -> Value:
-    return value
-
-
-@operator(_aten._to_copy.default, _aten.to.dtype)
-def _to(lowering: Lowering, value: Value, *args: Any, node: fx.Node, **options: Any) -> Value:
-    if node.meta["val"].dtype != torch.float32:
-        raise UnsupportedError(f"makes numbers of type {node.meta['val'].dtype}, not float32")
+@operator(_aten.clone.default, _aten.alias.default, on_segments=True)
+def _same(lowering: Lowering, value: Value, *, node: fx.Node, **options: Any) -> Value:
     return value
 
 
@@ -42,15 +27,6 @@ def _permute(lowering: Lowering, value: Value, axes: list[int], *, node: fx.Node
     order = [axis % value.rows.ndim for axis in axes]
     time = None if value.time is None else order.index(value.time)
     return value.with_rows(value.rows.transpose(order), time)
-
-
-@operator(_aten.transpose.int, on_segments=True)
-def _transpose(
-    lowering: Lowering, value: Value, first: int, second: int, *, node: fx.Node
-) -> Value:
-    order = list(range(value.rows.ndim))
-    order[first], order[second] = order[second], order[first]
-    return _permute(lowering, value, order, node=node)
 
 
 @operator(_aten.unsqueeze.default, on_segments=True)
@@ -62,12 +38,10 @@ def _unsqueeze(lowering: Lowering, value: Value, axis: int, *, node: fx.Node) ->
     return value.with_rows(np.expand_dims(value.rows, axis), time)
 
 
-@operator(_aten.squeeze.dims, _aten.squeeze.dim, _aten.squeeze.default, on_segments=True)
-def _squeeze(
-    lowering: Lowering, value: Value, axes: list[int] | int | None = None, *, node: fx.Node
-) -> Value:
+@operator(_aten.squeeze.dims, _aten.squeeze.dim, on_segments=True)
+def _squeeze(lowering: Lowering, value: Value, axes: list[int] | int, *, node: fx.Node) -> Value:
     dims = value.rows.ndim
-    wanted = list(range(dims)) if axes is None else [axes] if isinstance(axes, int) else axes
+    wanted = [axes] if isinstance(axes, int) else axes
     gone = [
         axis % dims for axis in wanted if value.rows.shape[axis] == 1 and axis % dims != value.time
     ]
@@ -77,7 +51,7 @@ def _squeeze(
     return value.with_rows(value.rows.squeeze(tuple(gone)), time)
 
 
-@operator(_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default, on_segments=True)
+@operator(_aten.view.default, on_segments=True)
 def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Value:
     wanted = shape_of(node)
     if value.time is None:
@@ -225,16 +199,14 @@ def _segment_means(
     )
 
 
-@operator(_aten.split_with_sizes.default, _aten.split.Tensor)
+@operator(_aten.split_with_sizes.default)
 def _split(
-    lowering: Lowering, value: Value, sizes: list[int] | int, axis: int = 0, *, node: fx.Node
+    lowering: Lowering, value: Value, sizes: list[int], axis: int = 0, *, node: fx.Node
 ) -> list[Value]:
     axis %= value.rows.ndim
     if axis == value.time:
         raise UnsupportedError("splits time")
-    whole = value.rows.shape[axis]
-    ends = np.cumsum(sizes)[:-1] if isinstance(sizes, list) else range(sizes, whole, sizes)
-    parts = np.split(value.rows, list(ends), axis)
+    parts = np.split(value.rows, np.cumsum(sizes)[:-1], axis)
     return [value.with_rows(part, value.time) for part in parts]
 
 

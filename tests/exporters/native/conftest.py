@@ -1,3 +1,4 @@
+import ctypes
 import os
 import shlex
 import shutil
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import sparsify.exporters.native
+from sparsify.exporters.native.engine import Engine
+
+from .running import LANES
 
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Werror"]
@@ -42,3 +46,30 @@ def sanitizers(compile_c, tmp_path_factory):
     except subprocess.CalledProcessError:
         pytest.skip("the C compiler has no sanitizers")
     return options
+
+
+@pytest.fixture(scope="session", params=["avx512", "avx2", "base"])
+def engine(request):
+    """The engine with the instructions of this processor, and with fewer."""
+    narrower = {"avx512": (), "avx2": ("AVX512",), "base": ("AVX512", "AVX2")}[request.param]
+    made = _engine(*(f"-DSPARSIFY_NO_{each}" for each in narrower))
+    if made.instructions != request.param:
+        pytest.skip(f"this processor has no {request.param}")
+    return made
+
+
+@pytest.fixture(scope="session")
+def widest_engine():
+    """The engine with the instructions of this processor."""
+    return _engine()
+
+
+def _engine(*flags):
+    try:
+        made = Engine((*flags, "-O1"))
+    except OSError:
+        pytest.skip("there is no C compiler")
+    made._library.sparsify_isa.restype = ctypes.c_char_p
+    made.instructions = made._library.sparsify_isa().decode()
+    made.lanes = LANES[made.instructions]
+    return made

@@ -1,0 +1,89 @@
+"""Programs for the engine without the tracer, and all frames of what they compute."""
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+import sympy
+
+from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - operators
+from sparsify.exporters.native.engine import workspace
+from sparsify.exporters.native.lowering import OPERATORS, Lowering
+from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.steps import Input, Value, row_ids
+
+T = sympy.Symbol("T", integer=True, positive=True)
+ROW, LEAD, PANEL = 80, 16, 64
+LANES = {"avx512": 16, "avx2": 8, "base": 4}
+
+
+class Building(Lowering):
+    """Lowers operators one by one; `feats` are features `(1, T, bins)`."""
+
+    def __init__(self, bins):
+        super().__init__()
+        target = self.steps.buffer(1, bins, T)
+        self.steps.steps.append(Input(target))
+        self.feats = Value(row_ids(target, np.arange(bins)).reshape(1, 1, bins), 1, T)
+
+    def call(self, operator, *arguments, shape=(), **options):
+        """An operator whose result has a shape."""
+        sizes = [
+            each if isinstance(each, int) else SimpleNamespace(node=SimpleNamespace(expr=each))
+            for each in shape
+        ]
+        node = SimpleNamespace(target=operator, meta={"val": SimpleNamespace(shape=sizes)})
+        return OPERATORS[operator](self, *arguments, node=node, **options)
+
+    def program(self, values, choose=lambda step: 1, half=False):
+        """The blob that keeps all rows of some values."""
+        self.steps.output = np.concatenate([each.rows.reshape(-1) for each in values])
+        (source,) = (step.target for step in self.steps.steps if isinstance(step, Input))
+        return write_program(
+            self.steps,
+            feature_dim=source.rows,
+            sample_rate=0,
+            front_end=b"",
+            choose=choose,
+            half=half,
+        )
+
+
+def call(engine, blob, feats, memory=None):
+    """Runs a blob: the error code, the embedding and the workspace."""
+    library = engine._library
+    feats = np.ascontiguousarray(feats, np.float32)
+    if memory is None:
+        memory = workspace(library.sparsify_blob_workspace(blob, len(feats), 1))
+        memory.view(np.float32)[:] = np.nan
+    embedding = np.full(np.frombuffer(blob, np.int32, 4)[3], np.nan, np.float32)
+    code = library.sparsify_blob_embed(
+        ctypes.c_char_p(blob),
+        ctypes.c_void_p(feats.ctypes.data),
+        len(feats),
+        ctypes.c_void_p(memory.ctypes.data),
+        ctypes.c_size_t(memory.nbytes),
+        ctypes.c_void_p(embedding.ctypes.data),
+    )
+    return code, embedding, memory
+
+
+def all_frames(engine, blob, feats, counts):
+    """All rows of the output, each with as many frames as `counts` says."""
+    code, _, memory = call(engine, blob, feats)
+    assert code == 0
+    header = np.frombuffer(blob, np.int32, 16)
+    rows, scalar_rows = int(header[5]), int(header[6])
+    at = np.frombuffer(blob, np.int32, header[3], 64 * int(header[14]))
+    floats = memory.view(np.float32)[LEAD + scalar_rows * ROW :]
+    found = []
+    for row, frames in zip(at, counts, strict=True):
+        panels, vectors = -(-frames // PANEL), -(-frames // engine.lanes)
+        each, longer = divmod(vectors, panels)
+        parts = []
+        for panel in range(panels):
+            width = engine.lanes * (each + (panel < longer))
+            begin = (panel * rows + row) * ROW
+            parts.append(floats[begin : begin + width])
+        found.append(np.concatenate(parts)[:frames])
+    return found
