@@ -26,7 +26,6 @@ from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.benchmarks.inference.speedup import paired_speedup
 from sparsify.benchmarks.machine import describe_machine
-from sparsify.cli.display import track
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.native.engine import Engine
 from sparsify.exporters.native.exporter import program_of
@@ -61,9 +60,7 @@ def masked(name: str, sparsity: float, path: Path) -> Artifact:
 def lengths_and_threads(artifact: Artifact) -> Benchmark:
     """One model at many lengths, with one thread and two."""
     engines = ("onnxruntime", "mnn", "native")
-    return benchmark(
-        [artifact], threads=(1, 2), frames=_LENGTHS, engines=engines, rounds=_ROUNDS, track=track
-    )
+    return benchmark([artifact], threads=(1, 2), frames=_LENGTHS, engines=engines, rounds=_ROUNDS)
 
 
 def callers(network: Callable[[], Network], bins: int, count: int = 2) -> dict[str, float]:
@@ -120,18 +117,20 @@ def block_masks() -> list[dict[str, Any]]:
 
 
 def _rows(artifacts: Sequence[Artifact]) -> Benchmark:
-    return benchmark(artifacts, threads=(1,), frames=(_FRAMES,), track=track)
+    return benchmark(artifacts, threads=(1,), frames=(_FRAMES,))
 
 
 def _measured(models: Sequence[str], trained: Sequence[Path]) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         for name in models:
+            print(name, file=sys.stderr)
             artifacts = [
                 masked(name, sparsity, Path(folder, f"{name}-{sparsity}.safetensors"))
                 for sparsity in SPARSITIES
             ]
             yield {"model": name, "masks": "random", "rows": _json(_rows(artifacts))}
         for run in trained:
+            print(run, file=sys.stderr)
             artifact = load_artifact(run)
             assert artifact.architecture is not None
             name = artifact.architecture.name
@@ -190,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["models"].append(measured)
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     for name in options.detail:
+        print(name, "in detail", file=sys.stderr)
         result["details"].append(_in_detail(name))
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     return 0
