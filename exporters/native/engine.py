@@ -16,7 +16,7 @@ from sparsify.errors import SparsifyError
 
 FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-Wall", "-Wextra")
 ALIGNMENT = 64
-_ENGINE = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
+ENGINE_SOURCES = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
 _ERRORS = {
     -2: "the utterance is shorter than the network needs",
     -3: "the utterance has more frames than can be counted",
@@ -59,7 +59,7 @@ class Engine:
         folder = source_folder()
         files = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".h"))
         digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-        sources = [str(folder / name) for name in (*_ENGINE, "profile.c")]
+        sources = [str(folder / name) for name in (*ENGINE_SOURCES, "profile.c")]
         # The digest makes another library of other files.
         source = f"typedef int sparsify_{digest};"
         self._library = library("engine", source, (*FLAGS, *flags, "-shared", *sources))

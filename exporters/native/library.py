@@ -15,7 +15,7 @@ from typing import Any
 from sparsify.compiled_code import remember
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native.engine import FLAGS, source_folder
+from sparsify.exporters.native.engine import ENGINE_SOURCES, FLAGS, source_folder
 from sparsify.files import content_digest
 
 logger = logging.getLogger(__name__)
@@ -23,8 +23,7 @@ logger = logging.getLogger(__name__)
 MARKER = "native.json"
 LIBRARY = "libmodel.so"
 _BLOB = "weights.bin"
-_ENGINE = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
-_LIBRARY = ("model.c", *_ENGINE, "threads.c", "weights.S")
+_LIBRARY = ("model.c", *ENGINE_SOURCES, "threads.c", "weights.S")
 _UNUSED = ("profile.c",)  # for measurements
 _PATIENCE = 300  # seconds for a compiler
 _MOST_BYTES = 1 << 24
