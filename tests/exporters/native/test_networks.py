@@ -178,7 +178,8 @@ def _computed(self, x):
         y**-0.5, F.leaky_relu(x, 0.2), F.hardtanh(x), x.clamp(-0.3, 0.8), F.silu(x), -x,
         torch.maximum(x, self.bound), torch.minimum(x, self.bound), torch.sub(x, y, alpha=2),
         torch.add(x, 2, alpha=3), 1.0 / y, x - 1, F.hardswish(x), x / y,
-        x - x.mean(1, keepdim=True), x / x.norm(dim=1, keepdim=True), torch.rsub(x, y), F.normalize(x, dim=2),
+        x - x.mean(1, keepdim=True), x / x.norm(dim=1, keepdim=True),
+        torch.rsub(x, y), F.normalize(x, dim=2),
     ]  # fmt: skip
     x = sum(part * (i + 1) for i, part in enumerate(parts))
     pooled = torch.addmm(self.bound[None], x.mean(1), self.matrix)
