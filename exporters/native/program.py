@@ -82,7 +82,7 @@ def write_program(
         sample_rate: Of the front end, in Hz.
         front_end: Its section; empty if the features cannot be computed.
         choose: Which kernel each layer runs in.
-        half: Store the values of matrices in half precision.
+        half: Store matrices in half precision whose values it holds without loss.
         least_frames: Frames that the network needs at least.
 
     Raises:
@@ -192,13 +192,14 @@ class _Writer:
             raise SparsifyError(f"layer '{step.layer}' has more than {_MOST_ROWS} outputs")
         offsets = (self.arena.first[step.buffers] + step.index) * ROW + step.shift
         block = self.choose(step)
-        chunks = [self._chunk(each) for each in pack(step.weight, offsets, block)]
+        half = self.half and _is_half(step.weight)
+        chunks = [self._chunk(each, half=half) for each in pack(step.weight, offsets, block)]
         flags = (
             _RELU_BEFORE * step.relu_before
             + _AFFINE * (step.scale is not None)
             + _RESIDUAL * (step.residual is not None)
             + _RELU_AFTER * step.relu_after
-            + _HALF * self.half
+            + _HALF * half
         )
         none = np.zeros(outputs, np.float32)
         scale = none if step.scale is None else step.scale
@@ -231,9 +232,9 @@ class _Writer:
             )
         )
 
-    def _chunk(self, chunk: Chunk) -> list[int]:
+    def _chunk(self, chunk: Chunk, *, half: bool) -> list[int]:
         values = chunk.values
-        if self.half:
+        if half:
             self.decoded = max(self.decoded, len(values))
         # What cannot be told from zero makes processors slow, and no difference.
         values = np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)
@@ -246,7 +247,7 @@ class _Writer:
             self.blob.add(chunk.runs, np.int32),
             self.blob.add(chunk.rows, np.uint16),
             self.blob.add(np.append(chunk.offsets, np.zeros(4)), np.uint16),
-            self.blob.add(values, np.float16 if self.half else np.float32),
+            self.blob.add(values, np.float16 if half else np.float32),
         ]
 
     def _group(self, group: Group) -> None:
@@ -255,3 +256,9 @@ class _Writer:
         self.registers = max(self.registers, instructions.registers.vectors)
         at = self.blob.add(words, np.int32)
         self._operation("rowwise", group.length, (group.count, len(words), at))
+
+
+def _is_half(weight: NDArray[np.float32]) -> bool:
+    """Whether half precision holds all values; those of a mean, such as 1/80, it does not."""
+    with np.errstate(over="ignore"):
+        return np.array_equal(weight.astype(np.float16), weight)

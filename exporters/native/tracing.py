@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import first_line
@@ -68,8 +71,9 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     table = torch.export.default_decompositions()
     for kept in _KEPT:
         table.pop(kept, None)
+    watch = _Watch(model)
     try:
-        with _quiet():
+        with _quiet(), watch:
             exported = torch.export.export(
                 model,
                 (torch.zeros(1, _EXAMPLE_FRAMES, bins),),
@@ -79,7 +83,10 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
             )
             program = exported.run_decompositions(table)
     except Exception as error:
-        raise SparsifyError(f"'{name}' cannot be traced: {first_line(error)}") from error
+        raise SparsifyError(
+            f"the native engine cannot run '{name}': {watch.found()} cannot be traced for any"
+            f" number of frames ({first_line(error)}); export --format onnx instead"
+        ) from error
     signature = program.graph_signature
     written = [*signature.buffers_to_mutate.values()]
     if written:
@@ -107,6 +114,50 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
         returned[0],
         _differs(model, program, constants, bins),
     )
+
+
+class _Watch:
+    """Notes the module with which tracing fails: the innermost that raises an error or makes the
+    number of frames a constant.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.running: list[str] = []
+        self.binding: str | None = None
+        self.handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> None:
+        for name, module in self.model.named_modules():
+            self.handles += [
+                module.register_forward_pre_hook(partial(self._begins, name)),
+                module.register_forward_hook(partial(self._ends, name)),
+            ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def found(self) -> str:
+        """The module, in words."""
+        path = self.binding if self.binding is not None else (self.running or [""])[-1]
+        kind = type(self.model.get_submodule(path)).__name__
+        return f"operator '{kind}' of '{path}'" if path else f"the network itself ('{kind}')"
+
+    def _begins(self, name: str, *_: object) -> None:
+        self.running.append(name)
+
+    def _ends(self, name: str, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        self.running.pop()
+        if self.binding is None and any(_is_bound(each) for each in tree_leaves((inputs, outputs))):
+            self.binding = name
+
+
+def _is_bound(item: Any) -> bool:
+    """Whether the tracer has narrowed the range of the number of frames."""
+    ranges = getattr(getattr(item, "fake_mode", None), "shape_env", None)
+    known = getattr(ranges, "var_to_range", {})
+    return any(each.lower > _LEAST_FRAMES or each.upper == each.lower for each in known.values())
 
 
 def _differs(

@@ -125,13 +125,15 @@ static void block_pass(int vectors, const struct pass *p) {
 static void decode_halves(const uint16_t *from, int count, float *to) {
   for (int i = 0; i < count; i++) {
     const uint32_t bits = (uint32_t)(from[i] & 0x7fff) << 13, sign = (uint32_t)(from[i] & 0x8000) << 16;
-    float magnitude;
-    memcpy(&magnitude, &bits, sizeof magnitude);
-    magnitude *= 0x1p112f;
-    memcpy(to + i, &magnitude, sizeof magnitude);
+    /* Below the smallest normal number the exponent is that of 2^-14, whose digits are taken off:
+     * a number that is subnormal here, too, would count as zero where threads flush such. */
+    const uint32_t normal = bits + (112u << 23), small = bits + (113u << 23);
+    float digits;
     uint32_t whole;
-    memcpy(&whole, to + i, sizeof whole);
-    whole |= sign;
+    memcpy(&digits, &small, sizeof digits);
+    digits -= 0x1p-14f;
+    memcpy(&whole, &digits, sizeof whole);
+    whole = (bits < 1u << 23 ? whole : normal) | sign;
     memcpy(to + i, &whole, sizeof whole);
   }
 }

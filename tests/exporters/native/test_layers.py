@@ -202,3 +202,21 @@ def test_operators_that_only_other_tracers_write(widest_engine):
     found = all_frames(widest_engine, building.program([value]).blob, feats, [5] * 3)
     pairs = feats.T[:, [0, 0, 2, 2, 4]] / 2 + feats.T[:, [1, 1, 3, 3, 4]] / 2
     np.testing.assert_allclose(np.stack(found), pairs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_half_precision_is_exact(engine, flush):
+    """Subnormal halves, too, where the thread takes subnormal numbers for zero; and what half
+    precision cannot hold is not stored in it.
+    """
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    halves[::2] *= -1
+    for weight in (halves[:, None], np.array([[1 / 80], [1e5]], np.float32)):
+        building = Building(1)
+        flat = building.call(_aten.view.default, building.feats, (), shape=(T, 1))
+        value = building.call(_aten.mm.default, flat, torch.from_numpy(weight.T))
+        blob = building.program([value], half=True).blob
+        torch.set_flush_denormal(flush)
+        found = all_frames(engine, blob, np.ones((2, 1), np.float32), [2] * len(weight))
+        torch.set_flush_denormal(False)
+        np.testing.assert_array_equal(np.stack(found), np.repeat(weight, 2, 1))

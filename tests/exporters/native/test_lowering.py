@@ -1,0 +1,177 @@
+"""What the engine cannot do is refused in one sentence; what it seems to do it really does."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sparsify.errors import SparsifyError
+from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - operators
+from sparsify.exporters.native.lowering import lower
+from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.tracing import trace
+
+from .test_networks import Of
+
+
+def _swapped(x):
+    return x.transpose(1, 2)
+
+
+def _inner(function, **modules):
+    """A network whose module `inner` does something."""
+    return Of(lambda self, x: self.inner(x), inner=Of(function, **modules))
+
+
+def _segments(x):
+    return F.avg_pool1d(_swapped(x), 20, ceil_mode=True)
+
+
+def _joined(x):
+    means = _segments(x)
+    return means.unsqueeze(-1).expand(-1, -1, -1, 20).reshape(1, 8, -1)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(8))
+
+    def forward(self, x):
+        self.calls += 1
+        return x.mean(1) + self.calls
+
+
+# Of each network, the operator and the layer that the error names.
+REFUSED = {
+    "lstm": (
+        lambda: _inner(lambda s, x: s.a(x)[0].mean(1), a=nn.LSTM(8, 8, batch_first=True)),
+        "LSTM",
+        "inner.a",
+    ),
+    "attention": (
+        lambda: _inner(
+            lambda s, x: s.a(x, x, x)[0].mean(1), a=nn.MultiheadAttention(8, 2, batch_first=True)
+        ),
+        "aten.bmm",
+        "inner.a",
+    ),
+    "layer norm": (
+        lambda: _inner(lambda s, x: s.a(x).mean(1), a=nn.LayerNorm(8)),
+        "aten.native_layer_norm",
+        "inner.a",
+    ),
+    "transposed": (
+        lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.ConvTranspose1d(8, 8, 3)),
+        "aten.convolution",
+        "inner.a",
+    ),
+    "max pool": (
+        lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.MaxPool1d(2)),
+        "MaxPool1d",
+        "inner.a",
+    ),
+    "top k": (lambda: _inner(lambda s, x: x.topk(1, 1).values[:, 0]), "aten.topk", "inner"),
+    "cat along time": (lambda: _inner(lambda s, x: torch.cat([x, x], 1).std(1)), "cat", "inner"),
+    "time and channels mixed": (
+        lambda: _inner(lambda s, x: x.reshape(1, 8, -1).mean(2)),
+        "aten.view",
+        "inner",
+    ),
+    "weight made of activations": (
+        lambda: _inner(lambda s, x: F.conv1d(_swapped(x), x.mean(1)[:, :, None]).mean(2)),
+        "aten.convolution",
+        "inner",
+    ),
+    # These would run, and compute something else.
+    "first frames": (lambda: _inner(lambda s, x: x[:, :200].mean(1)), "aten.slice", "inner"),
+    "one over the frames": (
+        lambda: _inner(lambda s, x: x.sum(1) * (1 / x.shape[1])),
+        "aten.mul",
+        "inner",
+    ),
+    "a tensor of the frames": (
+        lambda: _inner(lambda s, x: (x * torch.ones(x.shape[1])[:, None]).sum(1)),
+        "aten.full",
+        "inner",
+    ),
+    "squared frames": (
+        lambda: _inner(lambda s, x: x.sum(1) / (x.shape[1] * x.shape[1])),
+        "aten.div",
+        "inner",
+    ),
+    "means of segments alone": (
+        lambda: _inner(lambda s, x: _segments(x).mean(2)),
+        "aten.mean",
+        "inner",
+    ),
+    "part of repeated means": (
+        lambda: _inner(lambda s, x: _joined(x)[..., : x.shape[1] - 5].mean(2)),
+        "aten.slice",
+        "inner",
+    ),
+    "part of a pooled plane": (
+        lambda: _inner(
+            lambda s, x: F.avg_pool2d(_swapped(x)[:, None], (1, 20), (2, 20), ceil_mode=True)
+        ),
+        "aten.avg_pool2d",
+        "inner",
+    ),
+    "correction": (lambda: _inner(lambda s, x: x.var(1, correction=0.5)), "aten.var", "inner"),
+    "random weights": (lambda: _inner(lambda s, x: (x + torch.randn(8)).mean(1)), "randn", "inner"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_sentence_names_operator_and_layer(name):
+    make, operator, layer = REFUSED[name]
+    with pytest.raises(SparsifyError) as caught:
+        lower(trace(make(), 8, "net"), "net")
+    message = str(caught.value)
+    assert message.startswith("the native engine cannot run 'net': operator '")
+    assert operator in message
+    assert f"of '{layer}'" in message
+    assert "\n" not in message
+    assert message.endswith("export --format onnx instead")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s, x: x.mean(1) if x.shape[1] > 100 else x.sum(1),
+        lambda s, x: x.mean(1) if x.shape[1] % 2 == 0 else x.sum(1),
+        lambda s, x: F.dropout(x.mean(1)[:, :, None], 0.5)[..., 0],
+    ],
+)
+def test_what_takes_another_way_for_some_numbers_of_frames_is_refused(function):
+    with pytest.raises(SparsifyError, match="the native engine cannot run 'net'"):
+        lower(trace(Of(function), 8, "net"), "net")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Counting(), "writes into its buffer 'calls'"),
+        (Of(lambda s, x: (x.mean(1), x.sum(1))), "one tensor to one tensor"),
+        (Of(lambda s, x: x), "one embedding per utterance"),
+        (Of(lambda s, x: torch.zeros(1, 8)), "one embedding per utterance"),
+    ],
+)
+def test_only_networks_that_embed_are_taken(model, message):
+    with pytest.raises(SparsifyError, match=message):
+        lower(trace(model, 8, "net"), "net")
+
+
+def test_a_program_can_be_written_twice():
+    """The kernels are chosen by measuring programs first."""
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 4), Of(lambda s, x: x.amax(1)))
+    steps = lower(trace(model, 8, "net"), "net")
+    first, second = (
+        write_program(
+            steps, feature_dim=8, sample_rate=0, front_end=b"", choose=lambda step: 1
+        ).blob
+        for _ in range(2)
+    )
+    assert first == second
+    assert np.frombuffer(first, np.int32, 4)[3] == 4
