@@ -67,6 +67,12 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
         SparsifyError: It cannot be traced, or returns something else.
     """
     model.eval()
+    for path, module in model.named_modules():
+        if isinstance(module, nn.RNNBase):  # the tracer would write out every frame, for a minute
+            raise SparsifyError(
+                f"the native engine cannot run '{name}': operator '{type(module).__name__}' of"
+                f" '{path}' is none of those that it has; export --format onnx instead"
+            )
     frames = torch.export.Dim("T", min=_LEAST_FRAMES)
     table = torch.export.default_decompositions()
     for kept in _KEPT:
