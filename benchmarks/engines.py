@@ -128,7 +128,7 @@ def _measured(models: Sequence[str], trained: Sequence[Path]) -> Iterator[dict[s
                 masked(name, sparsity, Path(folder, f"{name}-{sparsity}.safetensors"))
                 for sparsity in SPARSITIES
             ]
-            yield {"model": name, "masks": "random", "rows": _json(_rows(artifacts))}
+            yield {"model": name, "masks": "random", **_json(_rows(artifacts))}
         for run in trained:
             print(run, file=sys.stderr)
             artifact = load_artifact(run)
@@ -139,12 +139,13 @@ def _measured(models: Sequence[str], trained: Sequence[Path]) -> Iterator[dict[s
                 "model": name,
                 "masks": "trained",
                 "sparsity": sparsity,
-                "rows": _json(_rows([artifact])),
+                **_json(_rows([artifact])),
             }
 
 
-def _json(result: Benchmark) -> list[dict[str, Any]]:
-    return [{**asdict(row), "path": Path(row.path).name, "level": row.level} for row in result.rows]
+def _json(result: Benchmark) -> dict[str, Any]:
+    rows = [{**asdict(row), "path": Path(row.path).name, "level": row.level} for row in result.rows]
+    return {"engines": dict(result.machine.engines), "rows": rows}
 
 
 def _in_detail(name: str) -> dict[str, Any]:
