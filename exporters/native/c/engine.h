@@ -25,7 +25,7 @@ struct engine {
   const float *feats;
   float *arena, *registers, *decoded;
   const struct task *task;
-  int expressions[MOST_EXPRESSIONS];
+  int64_t expressions[MOST_EXPRESSIONS]; /* frames times channels are more than 32 bits hold */
 };
 
 struct range {
@@ -43,7 +43,7 @@ static struct range share(const struct engine *e, int count) {
 }
 
 static struct geometry geometry_of(const struct engine *e, int length) {
-  struct geometry g = {.frames = e->expressions[length]};
+  struct geometry g = {.frames = (int)e->expressions[length]};
   g.vectors = (g.frames + LANES - 1) / LANES;
   g.panels = (g.frames + PANEL - 1) / PANEL;
   g.each = g.vectors / g.panels;
@@ -85,7 +85,8 @@ void RUN(const struct task *task) {
       .decoded = task->decoded,
       .task = task,
   };
-  sparsify_expressions(header, task->frames, e.expressions);
+  int64_t longest;
+  sparsify_expressions(header, task->frames, e.expressions, &longest);
   if (task->samples) {
     if (task->thread == 0)
       front_end_features(at(&e, header->front_end_at), task->samples, task->count, task->features,

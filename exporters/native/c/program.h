@@ -39,8 +39,8 @@ struct header {
   int32_t front_end_at;       /* 0 where the features cannot be computed here */
 };
 
-/* For a stack machine. Each expression begins with the least value it may have; the first is the
- * frames. */
+/* For a stack machine. Each expression begins with the least value it may have, INT32_MIN if it is no
+ * length; the first is the frames. */
 enum expression_code { E_END, E_CONSTANT, E_FRAMES, E_ADD, E_MULTIPLY, E_FLOOR_DIVIDE, E_MAX, E_MIN, E_MODULO };
 
 enum operation_kind { OP_INPUT, OP_ZERO, OP_HALO, OP_GATHER, OP_CONV, OP_ROWWISE };

@@ -34,7 +34,8 @@ INLINE float of_lanes(enum reduction kind, vf v) {
   UNROLL for (int half = LANES / 2; half > 0; half /= 2)
     UNROLL for (int i = 0; i < half; i++) {
       const float p = lanes[i], q = lanes[i + half];
-      lanes[i] = kind == MAXIMUM ? (q > p ? q : p) : kind == MINIMUM ? (q < p ? q : p) : p + q;
+      const int other = (kind == MAXIMUM ? q > p : q < p) || q != q;
+      lanes[i] = kind == MAXIMUM || kind == MINIMUM ? (other ? q : p) : p + q;
     }
   return lanes[0];
 }

@@ -4,11 +4,14 @@
 
 enum { MOST_FRAMES = 1 << 24, ALIGNMENT = 64 };
 
-int sparsify_expressions(const struct header *header, int frames, int *values) {
+int sparsify_expressions(const struct header *header, int frames, int64_t *values,
+                         int64_t *longest) {
   const int32_t *word = (const int32_t *)header + (size_t)header->expressions_at * 16;
   int possible = 1;
+  *longest = frames;
   for (int i = 0; i < header->expressions; i++) {
-    int stack[16], top = -1;
+    int64_t stack[16];
+    int top = -1;
     const int least = *word++;
     for (; *word != E_END; word++) {
       if (*word == E_CONSTANT) {
@@ -19,7 +22,7 @@ int sparsify_expressions(const struct header *header, int frames, int *values) {
         stack[++top] = frames;
         continue;
       }
-      const int b = stack[top--], a = stack[top];
+      const int64_t b = stack[top--], a = stack[top];
       switch (*word) {
         case E_ADD: stack[top] = a + b; break;
         case E_MULTIPLY: stack[top] = a * b; break;
@@ -31,7 +34,9 @@ int sparsify_expressions(const struct header *header, int frames, int *values) {
     }
     word++;
     values[i] = stack[0];
+    if (least == INT32_MIN) continue; /* not a length */
     possible &= values[i] >= least;
+    if (values[i] > *longest) *longest = values[i];
   }
   return possible;
 }
@@ -44,14 +49,12 @@ struct layout {
 };
 
 static struct layout layout_of(const struct header *header, int frames, int threads) {
-  int values[MOST_EXPRESSIONS], longest = frames;
-  sparsify_expressions(header, frames, values);
-  for (int i = 0; i < header->expressions; i++)
-    if (values[i] > longest) longest = values[i];
+  int64_t values[MOST_EXPRESSIONS], longest;
+  sparsify_expressions(header, frames, values, &longest);
   const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
   struct layout l;
   l.registers = LEAD + (panels * (size_t)header->rows + (size_t)header->scalar_rows) * ROW;
-  l.per_thread = (size_t)header->registers * register_stride(header, longest) +
+  l.per_thread = (size_t)header->registers * register_stride(header, (int)longest) +
                  whole((size_t)header->decoded);
   l.feats = l.registers + (size_t)threads * l.per_thread;
   l.front_end = l.feats + whole((size_t)frames * (size_t)header->feature_dim);
@@ -96,12 +99,12 @@ const char *sparsify_isa(void) {
 
 int sparsify_prepare(const void *blob, int frames, void *workspace, size_t workspace_bytes,
                      int threads) {
-  int values[MOST_EXPRESSIONS];
+  int64_t values[MOST_EXPRESSIONS], longest;
   if (!workspace || threads < 1) return SPARSIFY_ERROR_ARGUMENT;
   if (frames < 1) return SPARSIFY_ERROR_TOO_SHORT;
   if (frames > MOST_FRAMES) return SPARSIFY_ERROR_TOO_LONG;
   if ((uintptr_t)workspace % ALIGNMENT) return SPARSIFY_ERROR_ALIGNMENT;
-  if (!sparsify_expressions(blob, frames, values)) return SPARSIFY_ERROR_TOO_SHORT;
+  if (!sparsify_expressions(blob, frames, values, &longest)) return SPARSIFY_ERROR_TOO_SHORT;
   if (workspace_bytes < sparsify_blob_workspace(blob, frames, threads))
     return SPARSIFY_ERROR_WORKSPACE;
   return 0;

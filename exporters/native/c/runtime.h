@@ -28,8 +28,9 @@ size_t sparsify_front_end_floats(const void *blob);
 int sparsify_blob_embed_audio(const void *blob, const float *samples, int count, void *workspace,
                               size_t workspace_bytes, float *embedding);
 
-/* Evaluates the expressions of a blob. Returns whether every length is at least what it must be. */
-int sparsify_expressions(const struct header *header, int frames, int *values);
+/* Evaluates the expressions of a blob, and finds the longest length. Returns whether every length is
+ * at least what it must be. */
+int sparsify_expressions(const struct header *header, int frames, int64_t *values, int64_t *longest);
 
 /* Floats from one register of a rowwise operation to the next. */
 static inline size_t register_stride(const struct header *header, int frames) {

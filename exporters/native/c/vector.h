@@ -32,8 +32,8 @@ INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)
 
 /* As in PyTorch, NaN stays NaN. */
 INLINE vf relu(vf x) { return (vf)((vi)x & ~(x < 0.0f)); }
-INLINE vf vmin(vf a, vf b) { return vselect(b < a, b, a); }
-INLINE vf vmax(vf a, vf b) { return vselect(b > a, b, a); }
+INLINE vf vmin(vf a, vf b) { return vselect((b < a) | (b != b), b, a); }
+INLINE vf vmax(vf a, vf b) { return vselect((b > a) | (b != b), b, a); }
 
 /* Lanes 0 .. count-1 are set. */
 INLINE vi first_lanes(int count) {

@@ -75,7 +75,7 @@ def all_frames(engine, blob, feats, counts):
     header = np.frombuffer(blob, np.int32, 16)
     rows, scalar_rows = int(header[5]), int(header[6])
     at = np.frombuffer(blob, np.int32, header[3], 64 * int(header[14]))
-    floats = memory.view(np.float32)[LEAD + scalar_rows * ROW :]
+    floats = memory.view(np.float32)
     found = []
     for row, frames in zip(at, counts, strict=True):
         panels, vectors = -(-frames // PANEL), -(-frames // engine.lanes)
@@ -83,7 +83,7 @@ def all_frames(engine, blob, feats, counts):
         parts = []
         for panel in range(panels):
             width = engine.lanes * (each + (panel < longer))
-            begin = (panel * rows + row) * ROW
+            begin = LEAD + (scalar_rows + panel * rows + row) * ROW
             parts.append(floats[begin : begin + width])
         found.append(np.concatenate(parts)[:frames])
     return found
