@@ -78,7 +78,8 @@ class _Layers:
 
     def _time(self):
         """A convolution over time, of any stride; of wide kernels, too."""
-        size = int(self.channels * self.frequencies)
+        times = int(self.rng.choice([1, 1, 2]))
+        size = int(self.channels * self.frequencies) * times
         groups = int(self.rng.choice([g for g in (1, 2, size) if size % g == 0]))
         outputs = groups * int(self.rng.integers(1, 2 + 20 // groups))
         kernel, dilation = int(self.rng.choice([1, 2, 3, 5, 21])), int(self.rng.choice([1, 2, 4]))
@@ -89,13 +90,14 @@ class _Layers:
         bias = self.tensors(outputs) if self.rng.random() < 0.5 else None
         length = _length(kernel, stride, padding, dilation)
         x = self.building.call(_aten.permute.default, self.building.feats, [0, 2, 1])
+        x = self.building.call(_aten.cat.default, [x] * times, 1)
         value = self.building.call(
             _aten.convolution.default,
             *(x, weight, bias, [stride], [padding], [dilation], False, [0], groups),
             shape=(1, outputs, length),
         )
         return value, lambda x: F.conv1d(
-            x.transpose(1, 2), weight, bias, stride, padding, dilation, groups
+            x.transpose(1, 2).repeat(1, times, 1), weight, bias, stride, padding, dilation, groups
         )
 
     def _plane(self):
@@ -147,7 +149,17 @@ class _Layers:
 
     def _residual(self, value, function):
         other, made = self.earlier
-        return self.building.call(_aten.add.Tensor, value, other), lambda x: function(x) + made(x)
+        turn = int(self.rng.integers(2))  # rows that lie in another order cannot be added there
+        if turn:
+            parts = [
+                self.building.call(_aten.slice.Tensor, other, 1, *part)
+                for part in ((1, None), (0, 1))
+            ]
+            other = self.building.call(_aten.cat.default, parts, 1)
+        return (
+            self.building.call(_aten.add.Tensor, value, other),
+            lambda x: function(x) + made(x).roll(-turn, 1),
+        )
 
 
 def _length(kernel, stride, padding, dilation):
