@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
 from sparsify.exporters.native.steps import (
     Conv,
     Length,

@@ -13,7 +13,6 @@ from sparsify.artifact.tensor_file import read_tensors
 from sparsify.artifact.weights import Weights
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
-from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - they register operators
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import measured_choice
 from sparsify.exporters.native.library import (

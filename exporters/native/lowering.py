@@ -3,64 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import sympy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native.blob import CODES
+from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - they register operators
+from sparsify.exporters.native.operators import (
+    ON_SEGMENTS,
+    OPERATORS,
+    Lowering,
+    UnsupportedError,
+    expression_of,
+)
 from sparsify.exporters.native.steps import (
-    ONE,
-    Argument,
-    Buffer,
-    Constant,
-    Expression,
-    Gather,
     Input,
-    Length,
-    Operand,
-    Parameter,
-    Rows,
-    Rowwise,
     Steps,
     Value,
     row_ids,
 )
 from sparsify.exporters.native.tracing import Trace, layer_of
-
-Operator: TypeAlias = Callable[..., Any]
-"""Takes the lowering and the operator's own arguments, tensors as `Value` or constant `Tensor`."""
-
-OPERATORS: dict[Any, Operator] = {}
-
-
-_ON_SEGMENTS: set[Any] = set()
-
-
-def operator(*targets: Any, on_segments: bool = False) -> Callable[[Operator], Operator]:
-    """Registers how operators of PyTorch are lowered.
-
-    Args:
-        targets: The operators.
-        on_segments: Whether they know what to do with the means of segments.
-    """
-
-    def register(function: Operator) -> Operator:
-        OPERATORS.update(dict.fromkeys(targets, function))
-        if on_segments:
-            _ON_SEGMENTS.update(targets)
-        return function
-
-    return register
-
-
-class UnsupportedError(Exception):
-    """What the engine cannot do with an operator, in a few words."""
 
 
 def lower(trace: Trace, name: str) -> Steps:
@@ -75,152 +40,6 @@ def lower(trace: Trace, name: str) -> Steps:
             cannot; the message names operator and layer.
     """
     return _Lowered(trace, name).steps
-
-
-class Lowering:
-    """What the functions of operators work with.
-
-    Attributes:
-        steps: What was lowered so far.
-        layer: The module that the present operator belongs to.
-        gathered: Results of gathering, by what was gathered: branches often want the same.
-    """
-
-    def __init__(self) -> None:
-        self.steps = Steps()
-        self.layer = ""
-        self.gathered: dict[tuple[Any, ...], Rows] = {}
-
-    def rowwise(
-        self, code: str, *operands: Value | Tensor | float | sympy.Expr, **options: Any
-    ) -> Value:
-        """An operation element by element; shapes broadcast as PyTorch's do."""
-        time, length, shape = _common(operands)
-        arguments = tuple(_argument(each, shape, time) for each in operands)
-        return self._emit(code, arguments, shape, time, length, **options)
-
-    def over_time(self, code: str, value: Value, *, keep: bool) -> Value:
-        """A reduction over time.
-
-        Args:
-            code: Which.
-            value: What is reduced.
-            keep: Whether the result keeps the axis, of size 1.
-        """
-        assert value.time is not None
-        operand = Operand(value.rows.reshape(-1), value.length)
-        reduced = self._emit(code, (operand,), value.rows.shape, None, ONE)
-        return reduced if keep else Value(reduced.rows.squeeze(value.time), None)
-
-    def affine(self, value: Value, scale: Tensor, shift: Tensor, axis: int) -> Value:
-        """Scales and shifts along one axis.
-
-        Args:
-            value: What is scaled.
-            scale, shift: As many numbers as the axis has elements.
-            axis: Which; not the time axis.
-        """
-        shape = [1] * value.rows.ndim
-        shape[axis] = -1
-
-        def everywhere(numbers: Tensor) -> NDArray[np.float32]:
-            values = numbers.to(torch.float32).reshape(shape).numpy()
-            return np.broadcast_to(values, value.rows.shape).reshape(-1).copy()
-
-        operand = Operand(value.rows.reshape(-1), value.length)
-        options = {"scale": everywhere(scale), "shift": everywhere(shift)}
-        return self._emit(
-            "affine", (operand,), value.rows.shape, value.time, value.length, **options
-        )
-
-    def gather(
-        self,
-        rows: Rows,
-        source: Length,
-        length: Length,
-        *,
-        stride: int = 1,
-        offset: int = 0,
-        padding: str = "zero",
-        most: int = 0,
-    ) -> Rows:
-        """Rows whose frame `i` is frame `stride · i + offset` of others.
-
-        Args:
-            rows: The others, any shape.
-            source, length: Frames before and after.
-            stride, offset: See above.
-            padding: What lies beyond the ends: `zero`, `reflect` or `replicate`.
-            most: Frames beyond the ends that are read, at most.
-
-        Returns:
-            Rows of the same shape.
-        """
-        if length.is_number:
-            raise UnsupportedError(f"takes {length} frames of an utterance of any length")
-        flat = np.unique(rows)
-        key = (flat.tobytes(), length, stride, offset, padding)
-        if key not in self.gathered:
-            source_buffer = self.steps.buffers[int(flat[0] >> 32)]
-            whole = np.array_equal(flat, row_ids(source_buffer, np.arange(source_buffer.rows)))
-            grid = (source_buffer.channels, source_buffer.frequencies) if whole else (len(flat), 1)
-            target = self.steps.buffer(*grid, length)
-            made = row_ids(target, np.arange(len(flat)))
-            step = Gather(flat, source, target, made, stride, offset, padding, most)
-            self.steps.steps.append(step)
-            self.gathered[key] = made
-        return self.gathered[key][np.searchsorted(flat, rows)]
-
-    def regular(self, value: Value, frequencies: int) -> tuple[Buffer, NDArray[np.int64]]:
-        """The buffer and rows of activations that a matrix reads at several frequencies.
-
-        They are copied if they do not lie as they must.
-
-        Args:
-            value: Its rows seen as `(channels, frequencies)`.
-            frequencies: How many.
-
-        Returns:
-            The buffer, and which of its channels each channel is.
-        """
-        grid = value.rows.reshape(-1, frequencies)
-        buffer = self.steps.buffers[int(grid.flat[0] >> 32)]
-        index = grid - row_ids(buffer, np.zeros(1, dtype=np.int64))
-        channels = index[:, 0]
-        lies = (
-            buffer.frequencies == frequencies
-            and bool(((channels >= 0) & (channels < buffer.channels)).all())
-            and np.array_equal(index, channels[:, None] + np.arange(frequencies) * buffer.channels)
-        )
-        if lies:
-            return buffer, channels
-        copied = self.steps.buffer(len(grid), frequencies, value.length)
-        target = np.arange(frequencies) * len(grid) + np.arange(len(grid))[:, None]
-        operand = Operand(grid.reshape(-1), value.length)
-        step = Rowwise(
-            "copy", (operand,), copied, row_ids(copied, target.reshape(-1)), layer=self.layer
-        )
-        self.steps.steps.append(step)
-        return copied, np.arange(len(grid))
-
-    def _emit(
-        self,
-        code: str,
-        arguments: tuple[Argument, ...],
-        shape: tuple[int, ...],
-        time: int | None,
-        length: Length,
-        **options: Any,
-    ) -> Value:
-        """A step whose results lie frequency by frequency, as convolutions like them."""
-        sizes = [size for axis, size in enumerate(shape) if axis != time and size > 1]
-        grid = (sizes[0], sizes[1]) if len(sizes) == 2 else (int(np.prod(sizes)), 1)
-        target = self.steps.buffer(*grid, length)
-        index = np.arange(grid[1]) * grid[0] + np.arange(grid[0])[:, None]
-        rows = row_ids(target, index.reshape(-1))
-        step = Rowwise(code, arguments, target, rows, layer=self.layer, **options)
-        self.steps.steps.append(step)
-        return Value(rows.reshape(shape), time, length)
 
 
 class _Lowered(Lowering):
@@ -248,7 +67,7 @@ class _Lowered(Lowering):
         if node is not trace.feats:
             return trace.constants[node.name]
         _, frames, bins = node.meta["val"].shape
-        target = self.steps.buffer(1, bins, _expression(frames))
+        target = self.steps.buffer(1, bins, expression_of(frames))
         self.steps.steps.append(Input(target))
         rows = row_ids(target, np.arange(bins)).reshape(1, 1, bins)
         return Value(rows, 1, target.length)
@@ -256,7 +75,7 @@ class _Lowered(Lowering):
     def _call(self, node: fx.Node, name: str) -> None:
         val = node.meta.get("val")
         if isinstance(val, torch.SymInt | torch.SymBool | torch.SymFloat | int | bool | float):
-            self.values[node] = _expression(val) if isinstance(val, torch.SymInt) else val
+            self.values[node] = expression_of(val) if isinstance(val, torch.SymInt) else val
             return
         if val is None:  # a condition of the tracer
             return
@@ -285,7 +104,7 @@ class _Lowered(Lowering):
         if function is None:
             raise UnsupportedError("is none of those that it has")
         segments = any(isinstance(each, Value) and each.segment for each in inputs)
-        if segments and node.target not in _ON_SEGMENTS:
+        if segments and node.target not in ON_SEGMENTS:
             raise UnsupportedError("uses the means of segments in an unknown way")
         try:
             inspect.signature(function).bind(self, *args, node=node, **kwargs)
@@ -311,64 +130,3 @@ def _holds_value(item: Any) -> bool:
 
 def _name(target: Any) -> str:
     return str(getattr(target, "overloadpacket", getattr(target, "__name__", target)))
-
-
-def _expression(number: torch.SymInt | int) -> sympy.Expr:
-    return sympy.Integer(number) if isinstance(number, int) else number.node.expr
-
-
-def shape_of(node: fx.Node) -> tuple[sympy.Expr, ...]:
-    """The shape of an operator's result, its frames as an expression.
-
-    Raises:
-        UnsupportedError: The engine cannot compute them.
-    """
-    return tuple(_computed(_expression(size)) for size in node.meta["val"].shape)
-
-
-def _computed(number: sympy.Expr) -> sympy.Expr:
-    for part in sympy.preorder_traversal(number):
-        known = part.is_Integer or part.is_Symbol or type(part).__name__ in CODES
-        if not known:
-            raise UnsupportedError(f"needs {number}, which the engine cannot compute")
-    return number
-
-
-def _common(
-    operands: tuple[Value | Tensor | float | sympy.Expr, ...],
-) -> tuple[int | None, Length, tuple[int, ...]]:
-    """Time axis, length and shape of what operands broadcast to."""
-    shapes = [
-        each.rows.shape if isinstance(each, Value) else tuple(each.shape)
-        for each in operands
-        if isinstance(each, Value | Tensor)
-    ]
-    try:
-        shape = np.broadcast_shapes(*shapes)
-    except ValueError as error:
-        raise UnsupportedError("takes tensors whose shapes it cannot broadcast") from error
-    time, length = None, ONE
-    for each in operands:
-        if not isinstance(each, Value) or each.time is None:
-            continue
-        axis = each.time + len(shape) - each.rows.ndim
-        if time is not None and (axis != time or length != each.length):
-            raise UnsupportedError("takes tensors of different lengths")
-        time, length = axis, each.length
-    if time is not None and shape[time] != 1:
-        raise UnsupportedError("takes a tensor with a value for every frame")
-    return time, length, shape
-
-
-def _argument(
-    operand: Value | Tensor | float | sympy.Expr, shape: tuple[int, ...], time: int | None
-) -> Argument:
-    if isinstance(operand, Value):
-        rows = np.broadcast_to(operand.rows, shape).reshape(-1)
-        return Operand(rows, operand.length if operand.time is not None else ONE)
-    if isinstance(operand, Tensor):
-        values = np.broadcast_to(operand.to(torch.float32).numpy(), shape).reshape(-1)
-        return Parameter(values.copy())
-    if isinstance(operand, sympy.Expr) and not operand.is_number:
-        return Expression(_computed(operand))
-    return Constant(float(operand))

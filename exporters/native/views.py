@@ -11,7 +11,7 @@ import sympy
 import torch
 from torch import fx
 
-from sparsify.exporters.native.lowering import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
 from sparsify.exporters.native.steps import ONE, Operand, Value, buffers_of
 
 _aten = torch.ops.aten

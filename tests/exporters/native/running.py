@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import sympy
 
-from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - operators
+from sparsify.exporters.native import lowering  # noqa: F401 - it fills the table
 from sparsify.exporters.native.engine import workspace
-from sparsify.exporters.native.lowering import OPERATORS, Lowering
+from sparsify.exporters.native.operators import OPERATORS, Lowering
 from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.steps import Input, Value, row_ids
 

@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - operators
 from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.tracing import trace

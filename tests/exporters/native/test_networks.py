@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sparsify.exporters.native.lowering import OPERATORS, lower
+from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.matrix import BLOCK
+from sparsify.exporters.native.operators import OPERATORS
 from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.tracing import trace
 from sparsify.models.registry import build_model
