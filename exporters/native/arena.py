@@ -1,4 +1,4 @@
-"""Where activations lie: rows of a panel, given to others when nobody needs them any more."""
+"""Where activations lie: lines of a panel, given to others when nobody needs them any more."""
 
 from __future__ import annotations
 
@@ -22,30 +22,34 @@ from sparsify.exporters.native.steps import (
 
 @dataclass(frozen=True)
 class Arena:
-    """Rows of a panel.
+    """Lines of a panel; a line has 16 floats.
 
     Attributes:
         kept: The numbers of the buffers that lie in it; others live in registers only.
-        base: The first row of each.
-        rows: All rows of a panel.
-        scalar_rows: Rows before the first panel, numbered from below zero.
-        first: Of each buffer, the row of its first frequency, after the margin.
+        lines: All lines of a panel.
+        scalar_lines: Lines before the first panel, numbered from below zero.
+        first: Of each buffer, the line of its first frequency, after the margin.
+        strides: Of each buffer, the lines from row to row.
         halos: The first of the rows that need a halo, and how many, by the number of the buffer.
     """
 
     kept: set[int]
-    base: dict[int, int]
-    rows: int
-    scalar_rows: int
+    lines: int
+    scalar_lines: int
     first: NDArray[np.int64]
+    strides: NDArray[np.int64]
     halos: dict[int, tuple[int, int]]
 
     def physical(self, rows: Rows) -> NDArray[np.int64]:
-        """Where rows lie."""
-        return self.first[buffers_of(rows)] + indices_of(rows)
+        """The lines at which rows begin."""
+        return self.lines_of(buffers_of(rows), indices_of(rows))
 
-    def first_row(self, buffer: Buffer) -> int:
-        """The row of a buffer's first frequency."""
+    def lines_of(self, buffers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The lines at which rows of buffers begin."""
+        return self.first[buffers] + index * self.strides[buffers]
+
+    def first_line(self, buffer: Buffer) -> int:
+        """The line of a buffer's first frequency."""
         return int(self.first[buffer.number])
 
     def targets(self, step: Fused) -> list[Buffer]:
@@ -57,9 +61,11 @@ def arrange(fused: list[Fused], steps: Steps) -> Arena:
     """Gives every buffer its place; how far halos go is noted in the buffers."""
     kept = stored(fused, steps.output)
     halos = _halos(fused, steps)
-    base, rows, scalar_rows = _placed(fused, steps, kept)
-    first = [base.get(each.number, 0) + each.margin * each.channels for each in steps.buffers]
-    return Arena(kept, base, rows, scalar_rows, np.array(first, np.int64), halos)
+    base, lines, scalar_lines = _placed(fused, steps, kept)
+    strides = np.array([each.stride for each in steps.buffers], np.int64)
+    margins = np.array([each.before for each in steps.buffers], np.int64)
+    first = np.array([base.get(each.number, 0) for each in steps.buffers], np.int64) + margins
+    return Arena(kept, lines, scalar_lines, first, strides, halos)
 
 
 def _targets(step: Fused, kept: set[int]) -> list[Buffer]:
@@ -79,6 +85,7 @@ def _halos(fused: list[Fused], steps: Steps) -> dict[int, tuple[int, int]]:
             columns = (step.buffers == number) & (step.shift != 0)
             buffer.left = max(buffer.left, -int(step.shift[columns].min()))
             buffer.right = max(buffer.right, int(step.shift[columns].max()))
+            buffer.halo = buffer.left + buffer.right
             first, end = ranges.get(int(number), (buffer.rows, 0))
             if step.step:
                 first, end = 0, buffer.rows
@@ -86,38 +93,57 @@ def _halos(fused: list[Fused], steps: Steps) -> dict[int, tuple[int, int]]:
                 first = min(first, int(step.index[columns].min()))
                 end = max(end, int(step.index[columns].max()) + 1)
             ranges[int(number)] = (first, end)
+    _equal_strides(fused, steps)
     return {number: (first, end - first) for number, (first, end) in ranges.items()}
 
 
+def _equal_strides(fused: list[Fused], steps: Steps) -> None:
+    """Gives buffers room for the same halo that a convolution walks through in the same steps."""
+    together = [
+        [steps.buffers[number] for number in np.unique(step.buffers)]
+        for step in fused
+        if isinstance(step, Conv) and step.step
+    ]
+    changed = True
+    while changed:
+        changed = False
+        for buffers in together:
+            most = max(each.halo for each in buffers)
+            changed |= any(each.halo != most for each in buffers)
+            for each in buffers:
+                each.halo = most
+
+
 def _placed(fused: list[Fused], steps: Steps, kept: set[int]) -> tuple[dict[int, int], int, int]:
-    """The first row of each buffer, the rows of a panel, and those before the first panel.
+    """The first line of each buffer, the lines of a panel, and those before the first panel.
 
     What has one value per utterance lies before the first panel, so that the others have no room
     for it.
 
-    The largest buffers choose first. Each takes the lowest rows that no other needs at the same
+    The largest buffers choose first. Each takes the lowest lines that no other needs at the same
     time (greedy by size, as in arXiv 2001.03288).
     """
     lives = _lives(fused, steps, kept)
     still = {buffer: life for buffer, life in lives.items() if buffer.length == ONE}
     moving = {buffer: life for buffer, life in lives.items() if buffer.length != ONE}
-    below, scalar_rows = _packed(still)
-    base, rows = _packed(moving)
-    return base | {number: row - scalar_rows for number, row in below.items()}, rows, scalar_rows
+    below, scalar_lines = _packed(still)
+    base, lines = _packed(moving)
+    below = {number: line - scalar_lines for number, line in below.items()}
+    return base | below, lines, scalar_lines
 
 
 def _packed(lives: dict[Buffer, tuple[int, int]]) -> tuple[dict[int, int], int]:
     base: dict[int, int] = {}
-    for buffer in sorted(lives, key=lambda each: -each.all_rows):
+    for buffer in sorted(lives, key=lambda each: -each.lines):
         begin, end = lives[buffer]
         taken = [
-            (base[other.number], base[other.number] + other.all_rows)
+            (base[other.number], base[other.number] + other.lines)
             for other, (first, last) in lives.items()
             if other.number in base and first <= end and begin <= last
         ]
-        base[buffer.number] = _gap(sorted(taken), buffer.all_rows)
-    rows = max((base[each.number] + each.all_rows for each in lives), default=0)
-    return base, rows
+        base[buffer.number] = _gap(sorted(taken), buffer.lines)
+    lines = max((base[each.number] + each.lines for each in lives), default=0)
+    return base, lines
 
 
 def _lives(fused: list[Fused], steps: Steps, kept: set[int]) -> dict[Buffer, tuple[int, int]]:
@@ -135,11 +161,11 @@ def _read(step: Fused) -> set[int]:
     return outside(step) if isinstance(step, Group) else read_buffers(step)
 
 
-def _gap(taken: list[tuple[int, int]], rows: int) -> int:
-    """The first place between others where so many rows fit."""
+def _gap(taken: list[tuple[int, int]], lines: int) -> int:
+    """The first place between others where so many lines fit."""
     free = 0
     for first, end in taken:
-        if first - free >= rows:
+        if first - free >= lines:
             return free
         free = max(free, end)
     return free

@@ -19,8 +19,9 @@ from sparsify.exporters.native.steps import (
     row_ids,
 )
 
-MOST_HALO = 8
-"""Frames past a panel's end that the arena keeps; wider kernels read copies."""
+MOST_HALO = 5
+"""Frames past a panel's end that the arena keeps; each takes the room of eight. Wider kernels read
+copies."""
 
 
 @operator(torch.ops.aten.convolution.default)
@@ -106,9 +107,7 @@ def _taps(
         if stride == 1 and offset == 0 and same:
             taps.append((value, 0))
             continue
-        rows = lowering.gather(
-            value.rows, value.length, length, stride=stride, offset=offset, most=padding
-        )
+        rows = lowering.gather(value.rows, value.length, length, stride=stride, offset=offset)
         taps.append((Value(rows, value.time, length), 0))
     return taps
 

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 BLOCK = 4
 """Output rows that share a pattern in the kernel for blocks."""
-ROW = 80
-"""Floats from a row of activations to the next."""
-
+GROUPS_OF_A_LINE = 2
+"""Groups of eight frames in a line of 16 floats."""
 _UNROLLED = 4  # nonzeros that the kernel for single rows takes at a time
-_FARTHEST = 65535  # floats that 16 bits reach
+_FARTHEST = 65535  # groups that 16 bits reach
 # Rows of activations that a pass reads: about as many as the first-level cache holds, and more
 # where a row of the matrix would have too few nonzeros in them.
 _FEWEST_ROWS, _MOST_ROWS = 144, 800
@@ -27,11 +26,11 @@ class Chunk:
     """Columns of a matrix, packed.
 
     Attributes:
-        origin: Float of a panel that offsets count from.
+        origin: Group of a panel that offsets count from.
         block: Rows that share a pattern: 1 or `BLOCK`.
         runs: `(n, 2)`: nonzeros of a row or block, and how many such follow each other.
         rows: Which output rows.
-        offsets: Floats from the origin.
+        offsets: Groups from the origin.
         values: One for each offset, or `BLOCK`.
     """
 
@@ -43,20 +42,24 @@ class Chunk:
     values: NDArray[np.float32]
 
 
-def pack(weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int) -> list[Chunk]:
+def pack(
+    weight: NDArray[np.float32], lines: NDArray[np.int64], shift: NDArray[np.int64], block: int
+) -> list[Chunk]:
     """Packs a matrix.
 
     Args:
         weight: `(outputs, columns)`.
-        offsets: Where each column is read, in floats from the first row of a panel.
+        lines: The line of a panel at which the row of each column begins.
+        shift: How many frames later each column is read; each of them lies a group further.
         block: Rows that share a pattern: 1 or `BLOCK`.
 
     Returns:
         At least one chunk, even of a matrix of zeros: each output row is in the first and the last.
     """
+    offsets = GROUPS_OF_A_LINE * lines + shift
     used = np.flatnonzero(weight.any(axis=0))
     used = used[np.argsort(offsets[used], kind="stable")]
-    parts = list(_parts(weight, offsets, used, block)) or [used]
+    parts = list(_parts(weight, lines, offsets, used, block)) or [used]
     return [
         _packed(
             weight[:, columns],
@@ -69,11 +72,15 @@ def pack(weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int) ->
 
 
 def _parts(
-    weight: NDArray[np.float32], offsets: NDArray[np.int64], used: NDArray[np.int64], block: int
+    weight: NDArray[np.float32],
+    lines: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    used: NDArray[np.int64],
+    block: int,
 ) -> Iterator[NDArray[np.int64]]:
     """Columns that one pass reads, sorted by their offsets."""
-    rows = offsets[used] // ROW
-    pattern = _lines(weight, block).any(axis=2)
+    rows = lines[used]
+    pattern = _together(weight, block).any(axis=2)
     fewest = _FEWEST_ROWS if block == 1 else _FEWEST_BLOCK_ROWS
     most = _rows_of_a_pass(float(pattern.mean()) if pattern.size else 1.0, rows, fewest)
     begin = 0
@@ -94,8 +101,8 @@ def _rows_of_a_pass(density: float, rows: NDArray[np.int64], fewest: int) -> int
     return -(-count // -(-count // most)) if count else 1
 
 
-def _lines(weight: NDArray[np.float32], block: int) -> NDArray[np.float32]:
-    """Rows that share a pattern, together: `(lines, columns, block)`, filled up with zeros."""
+def _together(weight: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Rows that share a pattern, together: `(sets, columns, block)`, filled up with zeros."""
     count = -(-len(weight) // block)
     padded = np.zeros((count * block, weight.shape[1]), np.float32)
     padded[: len(weight)] = weight
@@ -106,7 +113,7 @@ def _packed(
     weight: NDArray[np.float32], offsets: NDArray[np.int64], block: int, *, keep_empty: bool
 ) -> Chunk:
     outputs = len(weight)
-    grid = _lines(weight, block)
+    grid = _together(weight, block)
     pattern = np.asarray(grid.any(axis=2))
     counts = pattern.sum(axis=1)
     step = _UNROLLED if block == 1 else 1

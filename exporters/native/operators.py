@@ -125,7 +125,6 @@ class Lowering:
         stride: int = 1,
         offset: int = 0,
         padding: str = "zero",
-        most: int = 0,
     ) -> Rows:
         """Rows whose frame `i` is frame `stride · i + offset` of others.
 
@@ -134,7 +133,6 @@ class Lowering:
             source, length: Frames before and after.
             stride, offset: See above.
             padding: What lies beyond the ends: `zero`, `reflect` or `replicate`.
-            most: Frames beyond the ends that are read, at most.
 
         Returns:
             Rows of the same shape.
@@ -149,7 +147,7 @@ class Lowering:
             grid = (source_buffer.channels, source_buffer.frequencies) if whole else (len(flat), 1)
             target = self.steps.buffer(*grid, length)
             made = row_ids(target, np.arange(len(flat)))
-            step = Gather(flat, source, target, made, stride, offset, padding, most)
+            step = Gather(flat, source, target, made, stride, offset, padding)
             self.steps.steps.append(step)
             self.gathered[key] = made
         return self.gathered[key][np.searchsorted(flat, rows)]

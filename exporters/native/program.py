@@ -13,7 +13,7 @@ from sparsify.exporters.native.arena import arrange
 from sparsify.exporters.native.blob import HEADER_WORDS, Blob, Numbers
 from sparsify.exporters.native.fusion import Fused, Group, fuse
 from sparsify.exporters.native.instructions import Instructions
-from sparsify.exporters.native.matrix import ROW, Chunk, pack
+from sparsify.exporters.native.matrix import Chunk, pack
 from sparsify.exporters.native.steps import Buffer, Conv, Gather, Input, Length, Steps
 
 MAGIC = 0x59465053  # "SPFY"
@@ -99,10 +99,10 @@ def write_program(
         feature_dim,
         len(steps.output),
         sample_rate,
-        writer.arena.rows,
-        writer.arena.scalar_rows,
-        max(writer.registers, 1),
-        writer.margin,
+        writer.arena.lines,
+        writer.arena.scalar_lines,
+        writer.registers,
+        writer.places,
         writer.decoded,
         len(writer.numbers.expressions),
         blob.add(writer.numbers.words(source.length, least), np.int32),
@@ -128,8 +128,7 @@ class _Writer:
         self.numbers = Numbers()
         self.words: list[NDArray[np.int32]] = []
         self.layers: list[Layer] = []
-        self.registers = self.decoded = 0
-        self.margin = 16 if any(isinstance(step, Gather) for step in steps.steps) else 0
+        self.registers = self.decoded = self.places = 0
         (source,) = (step.target for step in steps.steps if isinstance(step, Input))
         self.numbers.length(source.length)
         fused = fuse(steps)
@@ -146,24 +145,28 @@ class _Writer:
         words = [_OPERATIONS.index(kind), 3 + len(values), self.numbers.length(length), *values]
         self.words.append(np.array(words, np.int64).astype(np.int32))
 
+    def _rows(self, buffer: Buffer, first: int, count: int) -> tuple[int, int, int]:
+        """The operands that say which rows of a buffer are meant."""
+        stride = buffer.stride
+        return self.arena.first_line(buffer) + first * stride, stride, count
+
     def _zero_margins(self, buffer: Buffer) -> None:
-        rows = buffer.margin * buffer.channels
-        if rows:
-            base = self.arena.base[buffer.number]
-            self._operation("zero", buffer.length, (base, rows))
-            self._operation("zero", buffer.length, (base + rows + buffer.rows, rows))
+        count = buffer.margin * buffer.channels
+        if count:
+            for first in (-count, buffer.rows):
+                operands = (*self._rows(buffer, first, count), buffer.left)
+                self._operation("zero", buffer.length, operands)
 
     def _halo(self, buffer: Buffer) -> None:
         if buffer.left or buffer.right:
-            first, count = self.arena.halos[buffer.number]
-            operands = (self.arena.first_row(buffer) + first, count, buffer.left, buffer.right)
-            self._operation("halo", buffer.length, operands)
+            rows = self._rows(buffer, *self.arena.halos[buffer.number])
+            self._operation("halo", buffer.length, (*rows, buffer.left, buffer.right))
 
     def _write(self, step: Fused) -> None:
         match step:
             case Input():
-                operands = (self.arena.first_row(step.target), step.target.rows)
-                self._operation("input", step.target.length, operands)
+                target = step.target
+                self._operation("input", target.length, self._rows(target, 0, target.rows))
             case Gather():
                 self._gather(step)
             case Conv():
@@ -172,8 +175,7 @@ class _Writer:
                 self._group(step)
 
     def _gather(self, step: Gather) -> None:
-        self.margin = max(self.margin, -(-(step.most + 1) // 16) * 16)
-        self.registers = max(self.registers, 1)
+        self.places = 1
         operands = (
             self.numbers.length(step.source_length),
             step.stride,
@@ -190,10 +192,12 @@ class _Writer:
         outputs = len(step.weight)
         if outputs > _MOST_ROWS:
             raise SparsifyError(f"layer '{step.layer}' has more than {_MOST_ROWS} outputs")
-        offsets = (self.arena.first[step.buffers] + step.index) * ROW + step.shift
+        lines = self.arena.lines_of(step.buffers, step.index)
         block = self.choose(step)
         half = self.half and _is_half(step.weight)
-        chunks = [self._chunk(each, half=half) for each in pack(step.weight, offsets, block)]
+        chunks = [
+            self._chunk(each, half=half) for each in pack(step.weight, lines, step.shift, block)
+        ]
         flags = (
             _RELU_BEFORE * step.relu_before
             + _AFFINE * (step.scale is not None)
@@ -204,16 +208,18 @@ class _Writer:
         none = np.zeros(outputs, np.float32)
         scale = none if step.scale is None else step.scale
         shift = none if step.shift_after is None else step.shift_after
-        residual = (0, 0)
+        residual = (0, 0, 0)
         if step.residual is not None:
-            row = self.arena.first_row(step.residual.buffer) + step.residual.row
-            residual = (row, step.residual.step)
+            stride = step.residual.buffer.stride
+            line = self.arena.first_line(step.residual.buffer) + step.residual.row * stride
+            residual = (line, step.residual.step * stride, stride)
         operands = (
             target.frequencies,
             outputs,
-            step.step,
-            self.arena.first_row(target),
-            outputs,
+            step.step * self.steps.buffers[step.buffers[0]].stride,
+            self.arena.first_line(target),
+            outputs * target.stride,
+            target.stride,
             *residual,
             flags,
             self.blob.add([step.bias, scale, shift], np.float32),
@@ -254,6 +260,7 @@ class _Writer:
         instructions = Instructions(group, self.arena, self.blob, self.numbers)
         words = instructions.written()
         self.registers = max(self.registers, instructions.registers.vectors)
+        self.places |= any(step.code == "segment_mean" for step in group.members)
         at = self.blob.add(words, np.int32)
         self._operation("rowwise", group.length, (group.count, len(words), at))
 

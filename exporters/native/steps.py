@@ -24,6 +24,7 @@ Rows: TypeAlias = NDArray[np.int64]
 """Rows of buffers, as `row_ids` makes them."""
 
 _SHIFT = 32
+_PANEL_GROUPS = 8
 
 
 @dataclass(eq=False)
@@ -37,6 +38,7 @@ class Buffer:
         length: Frames of each row.
         margin: Frequencies of zeros below and above, which convolutions need.
         left, right: Frames past the ends of panels that convolutions need.
+        halo: Groups of room for them between rows.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Buffer:
     margin: int = 0
     left: int = 0
     right: int = 0
+    halo: int = 0
 
     @property
     def rows(self) -> int:
@@ -53,9 +56,26 @@ class Buffer:
         return self.channels * self.frequencies
 
     @property
-    def all_rows(self) -> int:
-        """All rows, with the margins."""
-        return self.channels * (self.frequencies + 2 * self.margin)
+    def stride(self) -> int:
+        """Lines from row to row: an odd number, so that short rows spread over a cache, too."""
+        if self.length == ONE and not self.halo:
+            return 1
+        return _lines(_PANEL_GROUPS + self.halo) // 2 * 2 + 1
+
+    @property
+    def before(self) -> int:
+        """Lines before the row of the first frequency: the margin, and room for its halo."""
+        return _lines(self.left) + self.margin * self.channels * self.stride
+
+    @property
+    def lines(self) -> int:
+        """All lines."""
+        return self.before + (self.rows + self.margin * self.channels) * self.stride
+
+
+def _lines(groups: int) -> int:
+    """Lines that hold some groups of eight frames."""
+    return -(-groups // 2)
 
 
 def row_ids(buffer: Buffer, index: NDArray[np.int64]) -> Rows:
@@ -212,7 +232,6 @@ class Gather:
     stride: int
     offset: int
     padding: str = "zero"
-    most: int = 0  # frames of padding
 
 
 @dataclass(eq=False)

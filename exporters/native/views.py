@@ -240,12 +240,9 @@ def _pad(
         _aten.replication_pad1d.default: "replicate",
     }
     padding = kinds[node.target]  # type: ignore[index]
-    most = max(widths[:2])
     if padding == "reflect":
         least = lowering.steps.least
-        least[value.length] = max(least.get(value.length, 1), most + 1)
+        least[value.length] = max(least.get(value.length, 1), max(widths[:2]) + 1)
     length = shape_of(node)[axis]
-    rows = lowering.gather(
-        value.rows, value.length, length, offset=-widths[0], padding=padding, most=most
-    )
+    rows = lowering.gather(value.rows, value.length, length, offset=-widths[0], padding=padding)
     return replace(value, rows=rows, length=length)

@@ -4,13 +4,14 @@
 struct finish {
   const float *bias, *scale, *shift;
   const float *residual; /* of output row 0 */
+  size_t residual_stride;
   int flags;
 };
 
-INLINE vf finished(vf v, const struct finish *f, int row, size_t at) {
+INLINE vf finished(vf v, const struct finish *f, int row, size_t column) {
   if (f->flags & CONV_RELU_BEFORE) v = relu(v);
   if (f->flags & CONV_AFFINE) v = v * f->scale[row] + f->shift[row];
-  if (f->flags & CONV_RESIDUAL) v += load(f->residual + at);
+  if (f->flags & CONV_RESIDUAL) v += load(f->residual + (size_t)row * f->residual_stride + column);
   if (f->flags & CONV_RELU_AFTER) v = relu(v);
   return v;
 }
@@ -19,6 +20,7 @@ INLINE vf finished(vf v, const struct finish *f, int row, size_t at) {
 struct pass {
   const float *x;
   float *y;
+  size_t stride; /* of y */
   const uint16_t *rows, *offsets;
   const float *values;
   const int32_t *runs;
@@ -30,30 +32,36 @@ struct pass {
 INLINE void sparse_rows(const int V, const struct pass *p) {
   const uint16_t *rows = p->rows, *offsets = p->offsets;
   const float *values = p->values, *const x = p->x;
+  /* A multiply-add waits for the last one of its sum: eight of them hide the wait. */
+  const int sums = V <= 2 ? 4 : V <= 4 ? 2 : 1;
   for (int r = 0; r < p->run_count; r++) {
     const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
     for (int i = 0; i < count; i++) {
       const int row = *rows++;
-      const size_t at = (size_t)row * ROW;
-      float *const y = p->y + at;
-      vf sum[MOST_VECTORS];
+      float *const y = p->y + (size_t)row * p->stride;
+      vf sum[4][MOST_VECTORS];
       const vf start = splat(p->finish.bias[row]);
-      UNROLL for (int v = 0; v < V; v++) sum[v] = p->first ? start : load(y + v * LANES);
+      UNROLL for (int v = 0; v < V; v++) sum[0][v] = p->first ? start : load(y + v * LANES);
+      UNROLL for (int s = 1; s < sums; s++)
+        UNROLL for (int v = 0; v < V; v++) sum[s][v] = splat(0.0f);
       for (int j = 0; j < nonzeros; j += 4) {
         uint64_t four;
         memcpy(&four, offsets, sizeof four);
         UNROLL for (int u = 0; u < 4; u++) {
-          const float *from = x + (uint16_t)(four >> (16 * u));
+          const float *from = x + (u ? four >> (16 * u - 3) : four << 3) % (8 << 16) / 8 * 8;
           const float value = values[u];
-          UNROLL for (int v = 0; v < V; v++) sum[v] += value * load(from + v * LANES);
+          UNROLL for (int v = 0; v < V; v++) sum[u % sums][v] += value * load(from + v * LANES);
         }
         offsets += 4;
         values += 4;
       }
+      UNROLL for (int half = sums / 2; half > 0; half /= 2)
+        UNROLL for (int s = 0; s < half; s++)
+          UNROLL for (int v = 0; v < V; v++) sum[s][v] += sum[s + half][v];
       if (p->last) {
-        UNROLL for (int v = 0; v < V; v++) sum[v] = finished(sum[v], &p->finish, row, at + v * LANES);
+        UNROLL for (int v = 0; v < V; v++) sum[0][v] = finished(sum[0][v], &p->finish, row, v * LANES);
       }
-      UNROLL for (int v = 0; v < V; v++) store(y + v * LANES, sum[v]);
+      UNROLL for (int v = 0; v < V; v++) store(y + v * LANES, sum[0][v]);
     }
   }
 }
@@ -68,11 +76,11 @@ INLINE void block_rows(const int V, const struct pass *p) {
       vf sum[BLOCK][MOST_BLOCK_VECTORS];
       UNROLL for (int b = 0; b < BLOCK; b++) {
         const vf start = splat(p->finish.bias[rows[b]]);
-        const float *y = p->y + (size_t)rows[b] * ROW;
+        const float *y = p->y + (size_t)rows[b] * p->stride;
         UNROLL for (int v = 0; v < V; v++) sum[b][v] = p->first ? start : load(y + v * LANES);
       }
       for (int j = 0; j < nonzeros; j++) {
-        const float *from = x + offsets[j];
+        const float *from = x + (size_t)offsets[j] * GROUP;
         vf column[MOST_BLOCK_VECTORS];
         UNROLL for (int v = 0; v < V; v++) column[v] = load(from + v * LANES);
         UNROLL for (int b = 0; b < BLOCK; b++) {
@@ -84,11 +92,10 @@ INLINE void block_rows(const int V, const struct pass *p) {
       offsets += nonzeros;
       /* Backwards: a group that is not full repeats its first row, which is stored last. */
       for (int b = BLOCK - 1; b >= 0; b--) {
-        const size_t at = (size_t)rows[b] * ROW;
+        float *y = p->y + (size_t)rows[b] * p->stride;
         UNROLL for (int v = 0; v < V; v++) {
           const vf v_sum = sum[b][v];
-          store(p->y + at + v * LANES,
-                p->last ? finished(v_sum, &p->finish, rows[b], at + v * LANES) : v_sum);
+          store(y + v * LANES, p->last ? finished(v_sum, &p->finish, rows[b], v * LANES) : v_sum);
         }
       }
     }
@@ -143,8 +150,12 @@ static void conv_unit(const struct engine *e, const struct conv_op *op, const fl
                       const float *residual, int vectors) {
   const struct chunk *chunks = at(e, op->chunks_at);
   const float *parameters = at(e, op->parameters_at);
-  struct pass pass = {
-      .finish = {parameters, parameters + op->outputs, parameters + 2 * op->outputs, residual, op->flags}};
+  struct pass pass = {.stride = (size_t)op->output_stride * LINE,
+                      .finish = {.bias = parameters,
+                                 .scale = parameters + op->outputs,
+                                 .shift = parameters + 2 * op->outputs,
+                                 .residual_stride = (size_t)op->residual_stride * LINE,
+                                 .flags = op->flags}};
   for (int c = 0; c < op->chunks; c++) {
     const struct chunk *chunk = chunks + c;
     const float *values = at(e, chunk->values_at);
@@ -163,7 +174,7 @@ static void conv_unit(const struct engine *e, const struct conv_op *op, const fl
     for (int v = 0; v < vectors;) {
       /* Evenly: 8 vectors are 3 + 3 + 2. */
       const int left = vectors - v, parts = (left + most - 1) / most, now = (left + parts - 1) / parts;
-      pass.x = x + chunk->origin + v * LANES;
+      pass.x = x + (ptrdiff_t)chunk->origin * GROUP + v * LANES;
       pass.y = y + v * LANES;
       pass.finish.residual = residual + v * LANES;
       if (chunk->block == 1) sparse_pass(now, &pass);
@@ -178,10 +189,9 @@ static void run_conv(const struct engine *e, const struct conv_op *op) {
   const struct range units = share(e, g.panels * op->frequencies);
   for (int unit = units.begin; unit < units.end; unit++) {
     const int panel = unit / op->frequencies, f = unit % op->frequencies;
-    float *base = row_of(e, panel, 0);
-    conv_unit(e, op, base + (ptrdiff_t)f * op->input_step * ROW,
-              base + (op->output_row + (ptrdiff_t)f * op->output_step) * ROW,
-              base + (op->residual_row + (ptrdiff_t)f * op->residual_step) * ROW,
-              vectors_of(&g, panel));
+    conv_unit(e, op, row_of(e, panel, f * op->input_step),
+              row_of(e, panel, op->output_line + f * op->output_step),
+              row_of(e, panel, op->residual_line + f * op->residual_step),
+              vectors_in(groups_of(&g, panel)));
   }
 }

@@ -24,6 +24,7 @@ struct engine {
   const struct header *header;
   const float *feats;
   float *arena, *registers, *decoded;
+  ptrdiff_t *places; /* of frames, where an operation needs a list of them */
   const struct task *task;
   int64_t expressions[MOST_EXPRESSIONS]; /* frames times channels are more than 32 bits hold */
 };
@@ -44,28 +45,30 @@ static struct range share(const struct engine *e, int count) {
 
 static struct geometry geometry_of(const struct engine *e, int length) {
   struct geometry g = {.frames = (int)e->expressions[length]};
-  g.vectors = (g.frames + LANES - 1) / LANES;
+  g.groups = (g.frames + GROUP - 1) / GROUP;
   g.panels = (g.frames + PANEL - 1) / PANEL;
-  g.each = g.vectors / g.panels;
-  g.longer = g.vectors % g.panels;
+  g.each = g.groups / g.panels;
+  g.longer = g.groups % g.panels;
   return g;
 }
 
-INLINE int vectors_of(const struct geometry *g, int panel) { return g->each + (panel < g->longer); }
+INLINE int groups_of(const struct geometry *g, int panel) { return g->each + (panel < g->longer); }
+
+/* Vectors that hold some groups; the last one may be half empty. */
+INLINE int vectors_in(int groups) { return (groups * GROUP + LANES - 1) / LANES; }
 
 /* The first frame of a panel. */
 INLINE int start_of(const struct geometry *g, int panel) {
-  return LANES * (panel * g->each + (panel < g->longer ? panel : g->longer));
+  return GROUP * (panel * g->each + (panel < g->longer ? panel : g->longer));
 }
 
-/* The frames of a panel that are in the utterance. */
-INLINE int columns_of(const struct geometry *g, int panel) {
-  const int begin = start_of(g, panel), end = begin + vectors_of(g, panel) * LANES;
-  return (end < g->frames ? end : g->frames) - begin;
-}
+/* Where a frame lies in a panel, in floats from the beginning of the row. */
+INLINE int place_in(int groups, int frame) { return frame % groups * GROUP + frame / groups; }
 
-INLINE float *row_of(const struct engine *e, int panel, int row) {
-  return e->arena + ((ptrdiff_t)panel * e->header->rows + row) * ROW;
+INLINE ptrdiff_t panel_floats(const struct engine *e) { return (ptrdiff_t)e->header->lines * LINE; }
+
+INLINE float *row_of(const struct engine *e, int panel, int line) {
+  return e->arena + panel * panel_floats(e) + (ptrdiff_t)line * LINE;
 }
 
 #include "front_end.h"
@@ -80,9 +83,10 @@ void RUN(const struct task *task) {
       .blob = task->blob,
       .header = header,
       .feats = task->feats,
-      .arena = task->arena + LEAD + (size_t)header->scalar_rows * ROW,
+      .arena = task->arena + (size_t)header->scalar_lines * LINE,
       .registers = task->registers,
       .decoded = task->decoded,
+      .places = task->places,
       .task = task,
   };
   int64_t longest;
@@ -109,7 +113,7 @@ void RUN(const struct task *task) {
     words += op->size;
   }
   if (task->thread == 0) {
-    const int32_t *rows = at(&e, header->output_rows_at);
-    for (int i = 0; i < header->embedding_dim; i++) task->embedding[i] = *row_of(&e, 0, rows[i]);
+    const int32_t *lines = at(&e, header->output_lines_at);
+    for (int i = 0; i < header->embedding_dim; i++) task->embedding[i] = *row_of(&e, 0, lines[i]);
   }
 }

@@ -2,11 +2,15 @@
  *
  * It is a sequence of 32-bit words. Positions in it count blocks of 64 bytes from its beginning.
  *
- * Activations lie in one arena, in panels of up to 64 frames. A panel has `rows` rows, each of ROW
- * floats: the frames of one channel (at one frequency), then a margin which holds the halo of this
- * row on the right and that of the next on the left. So all distances inside a panel are constants,
- * whatever the number of frames, and a matrix stores them in 16 bits. What has one value per utterance
- * lies before the first panel, in rows with numbers below zero.
+ * Activations lie in one arena, in panels of up to 64 frames. A row has the frames of one channel (at
+ * one frequency) in a panel. Rows begin at lines of 16 floats, so that all distances inside a panel are
+ * constants, whatever the number of frames. What has one value per utterance lies before the first
+ * panel, in lines with numbers below zero.
+ *
+ * The frames of a row lie in up to 8 groups of 8. Of `groups` groups, group v has the frames v,
+ * v + groups, v + 2 groups and so on. Thus a row that is read some frames later begins some groups
+ * later: a convolution over time reads whole vectors at whole groups, never across them. What lies past
+ * the ends of a panel, its halo, is in groups before the first one and after the last one.
  */
 #ifndef SPARSIFY_PROGRAM_H
 #define SPARSIFY_PROGRAM_H
@@ -16,9 +20,8 @@
 
 enum {
   PANEL = 64,            /* frames of a panel, at most */
-  ROW = 80,              /* floats from row to row: an odd number of cache lines */
-  HALO = 8,              /* frames that a convolution may look past the ends of a panel */
-  LEAD = 16,             /* floats before the first row */
+  GROUP = 8,             /* frames whose neighbours lie in the next group */
+  LINE = 16,             /* floats: 64 bytes, a cache line */
   MOST_EXPRESSIONS = 64, /* lengths and other numbers that depend on the number of frames */
   MOST_SCALARS = 32,     /* registers of a rowwise operation that hold one value a row */
   BLOCK = 4,             /* output rows that share a pattern */
@@ -28,14 +31,14 @@ enum {
 struct header {
   int32_t magic, version;
   int32_t feature_dim, embedding_dim, sample_rate;
-  int32_t rows;               /* of a panel */
-  int32_t scalar_rows;        /* before the first panel, for what has one value per utterance */
+  int32_t lines;              /* of a panel */
+  int32_t scalar_lines;       /* before the first panel, for what has one value per utterance */
   int32_t registers;          /* vectors as long as the utterance that rowwise operations need */
-  int32_t margin;             /* floats before and after a register that gathering reads, in whole 16 */
+  int32_t places;             /* whether an operation needs to know where each frame lies */
   int32_t decoded;            /* floats of the largest chunk that is stored in half precision */
   int32_t expressions, expressions_at;
   int32_t operations, operations_at;
-  int32_t output_rows_at;     /* int32[embedding_dim] */
+  int32_t output_lines_at;    /* int32[embedding_dim] */
   int32_t front_end_at;       /* 0 where the features cannot be computed here */
 };
 
@@ -50,19 +53,26 @@ struct operation {
   int32_t kind, size, length; /* length: index of an expression, the frames of what is written */
 };
 
+/* `count` rows, each `stride` lines after the one before. */
+struct rows {
+  int32_t line, stride, count;
+};
+
 struct input_op {
   struct operation op;
-  int32_t row, count;
+  struct rows rows;
 };
 
 struct zero_op {
   struct operation op;
-  int32_t row, count;
+  struct rows rows;
+  int32_t left; /* frames of the halo before each row */
 };
 
 struct halo_op {
   struct operation op;
-  int32_t row, count, left, right;
+  struct rows rows;
+  int32_t left, right; /* frames */
 };
 
 enum { PAD_ZERO, PAD_REFLECT, PAD_REPLICATE };
@@ -71,7 +81,7 @@ enum { PAD_ZERO, PAD_REFLECT, PAD_REPLICATE };
 struct gather_op {
   struct operation op;
   int32_t source_length, stride, offset, padding, count;
-  int32_t sources_at, targets_at; /* int32[count] */
+  int32_t sources_at, targets_at; /* lines: int32[count] */
 };
 
 enum { CONV_RELU_BEFORE = 1, CONV_AFFINE = 2, CONV_RESIDUAL = 4, CONV_RELU_AFTER = 8, CONV_HALF = 16 };
@@ -80,7 +90,9 @@ enum { CONV_RELU_BEFORE = 1, CONV_AFFINE = 2, CONV_RESIDUAL = 4, CONV_RELU_AFTER
 struct conv_op {
   struct operation op;
   int32_t frequencies, outputs;
-  int32_t input_step, output_row, output_step, residual_row, residual_step;
+  /* In lines; a step leads to the next frequency, a stride to the next output. */
+  int32_t input_step, output_line, output_step, output_stride;
+  int32_t residual_line, residual_step, residual_stride;
   int32_t flags;
   int32_t parameters_at; /* float[3][outputs]: bias, scale, shift */
   int32_t chunks, chunks_at;
@@ -88,7 +100,7 @@ struct conv_op {
 
 /* The columns of a matrix that one pass reads. */
 struct chunk {
-  int32_t origin;   /* in floats from the panel's first row; offsets count from here */
+  int32_t origin;   /* in groups from the panel's first line; offsets count from here */
   int32_t block;    /* 1: each row has a pattern of its own; BLOCK: that many rows share one */
   int32_t runs;     /* of rows (groups) with equally many nonzeros */
   int32_t values;   /* number of stored values, padding included */
@@ -120,9 +132,9 @@ struct rowwise_op {
   int32_t count, instructions, instructions_at;
 };
 
-/* Frames of an utterance in vectors, spread evenly over panels. */
+/* Frames of an utterance in groups, spread evenly over panels. */
 struct geometry {
-  int frames, panels, vectors, each, longer; /* the first `longer` panels have one vector more */
+  int frames, panels, groups, each, longer; /* the first `longer` panels have one group more */
 };
 
 #endif

@@ -9,7 +9,7 @@ struct view {
 static struct view view_of(const struct engine *e, int register_, float *scalars, size_t stride) {
   if (register_ >= SCALAR_REGISTER)
     return (struct view){scalars + (size_t)(register_ - SCALAR_REGISTER) * LANES, 0};
-  return (struct view){e->registers + e->header->margin + (size_t)register_ * stride, LANES};
+  return (struct view){e->registers + (size_t)register_ * stride, LANES};
 }
 
 #define EACH(expression)                                              \
@@ -40,27 +40,45 @@ INLINE float of_lanes(enum reduction kind, vf v) {
   return lanes[0];
 }
 
-/* Over all frames, in four parts that do not wait for each other; `valid` are the last lanes. */
-INLINE float over_time(enum reduction kind, struct view a, struct view b, int vectors, vi valid) {
+/* Which lanes of the vectors from `first` to `end` hold frames of the utterance. */
+struct valid {
+  int first, end;
+  vi lanes[PANEL / LANES + 1];
+};
+
+/* All before the last panel does. */
+static struct valid valid_of(const struct geometry *g) {
+  const int groups = groups_of(g, g->panels - 1), begin = start_of(g, g->panels - 1);
+  struct valid valid = {.first = begin / LANES, .end = vectors_in(g->groups)};
+  for (int i = valid.first * LANES; i < valid.end * LANES; i++) {
+    const int place = i - begin, frame = place % GROUP * groups + place / GROUP;
+    const int is_valid = place < 0 || (place < groups * GROUP && begin + frame < g->frames);
+    valid.lanes[i / LANES - valid.first][i % LANES] = -is_valid;
+  }
+  return valid;
+}
+
+/* Over all frames, in four parts that do not wait for each other. */
+INLINE float over_time(enum reduction kind, struct view a, struct view b, const struct valid *valid) {
   const vf neutral = splat(kind == MAXIMUM ? -INFINITY : kind == MINIMUM ? INFINITY : 0.0f);
   vf part[4] = {neutral, neutral, neutral, neutral};
   int i = 0;
-  for (; i + 4 < vectors; i += 4)
+  for (; i + 4 <= valid->first; i += 4)
     UNROLL for (int k = 0; k < 4; k++) {
       const vf x = load(a.values + (size_t)(i + k) * a.step);
       const vf y = kind == SUM_PRODUCT ? load(b.values + (size_t)(i + k) * b.step) : x;
       part[k] = together(kind, part[k], kind == SUM_PRODUCT ? x * y : x);
     }
-  for (; i < vectors; i++) {
+  for (; i < valid->end; i++) {
     const vf x = load(a.values + (size_t)i * a.step);
     const vf y = kind == SUM_PRODUCT ? x * load(b.values + (size_t)i * b.step) : x;
-    part[0] = together(kind, part[0], i == vectors - 1 ? vselect(valid, y, neutral) : y);
+    part[0] = together(kind, part[0], i < valid->first ? y : vselect(valid->lanes[i - valid->first], y, neutral));
   }
   return of_lanes(kind, together(kind, together(kind, part[0], part[1]), together(kind, part[2], part[3])));
 }
 
 #define OVER_TIME(kind)                                                          \
-  store(target.values, splat(over_time(kind, a, b, g.vectors, valid)));          \
+  store(target.values, splat(over_time(kind, a, b, &valid)));                    \
   break
 
 static vf vsqrt(vf x) {
@@ -68,21 +86,24 @@ static vf vsqrt(vf x) {
   return x;
 }
 
-static void segment_mean(const float *from, float *to, int frames, int segment) {
+static void segment_mean(const float *from, float *to, const ptrdiff_t *places, int frames, int segment) {
   for (int begin = 0; begin < frames; begin += segment) {
     const int end = frames - begin < segment ? frames : begin + segment;
     float sum = 0;
-    for (int i = begin; i < end; i++) sum += from[i];
-    for (int i = begin; i < end; i++) to[i] = sum / (float)(end - begin);
+    for (int i = begin; i < end; i++) sum += from[places[i]];
+    for (int i = begin; i < end; i++) to[places[i]] = sum / (float)(end - begin);
   }
 }
 
 static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
   const struct instruction *instructions = at(e, op->instructions_at);
-  const size_t stride = register_stride(e->header, g.frames);
-  const vi valid = first_lanes(g.frames - (g.vectors - 1) * LANES);
+  const size_t stride = register_stride(g.frames);
+  const int vectors = vectors_in(g.groups);
+  const struct valid valid = valid_of(&g);
   const struct range rows = share(e, op->count);
+  for (int n = 0; n < op->instructions; n++)
+    if (instructions[n].code == R_SEGMENT_MEAN) list_places(e, &g);
   float scalars[MOST_SCALARS * LANES];
   for (int k = rows.begin; k < rows.end; k++) {
     for (int n = 0; n < op->instructions; n++) {
@@ -90,7 +111,7 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
       const struct view target = view_of(e, in->target, scalars, stride);
       const struct view a = view_of(e, in->a, scalars, stride), b = view_of(e, in->b, scalars, stride);
       const struct view c = view_of(e, in->c, scalars, stride);
-      const int count = target.step ? g.vectors : 1;
+      const int count = target.step ? vectors : 1;
       switch (in->code) {
         case R_LOAD: copy_row(e, &g, ((const int32_t *)at(e, in->at))[k], target.values); break;
         case R_LOAD_SCALAR:
@@ -105,11 +126,11 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         }
         case R_EXPRESSION: store(target.values, splat((float)e->expressions[in->at])); break;
         case R_STORE: {
-          const int row = ((const int32_t *)at(e, in->at))[k];
+          const int line = ((const int32_t *)at(e, in->at))[k];
           for (int p = 0; p < g.panels; p++) {
-            float *to = row_of(e, p, row);
+            float *to = row_of(e, p, line);
             const float *from = a.values + (size_t)(a.step / LANES) * start_of(&g, p);
-            for (int v = 0; v < vectors_of(&g, p); v++)
+            for (int v = 0; v < vectors_in(groups_of(&g, p)); v++)
               store(to + v * LANES, load(from + (size_t)v * a.step));
           }
           break;
@@ -142,7 +163,7 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         case R_MULTIPLY_ADD: EACH(x * y + z);
         case R_EXP_DIFFERENCE: EACH(vexp(x - y));
         case R_SQUARED_DIFFERENCE: EACH((x - y) * (x - y));
-        case R_SEGMENT_MEAN: segment_mean(a.values, target.values, g.frames, in->at); break;
+        case R_SEGMENT_MEAN: segment_mean(a.values, target.values, e->places, g.frames, in->at); break;
       }
     }
   }

@@ -45,7 +45,7 @@ static size_t whole(size_t floats) { return (floats + 15) / 16 * 16; }
 
 /* Where things lie in a workspace, in floats from its beginning. */
 struct layout {
-  size_t registers, per_thread, feats, front_end, floats;
+  size_t registers, decoded, places, per_thread, feats, front_end, floats;
 };
 
 static struct layout layout_of(const struct header *header, int frames, int threads) {
@@ -53,9 +53,12 @@ static struct layout layout_of(const struct header *header, int frames, int thre
   sparsify_expressions(header, frames, values, &longest);
   const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
   struct layout l;
-  l.registers = LEAD + (panels * (size_t)header->rows + (size_t)header->scalar_rows) * ROW;
-  l.per_thread = (size_t)header->registers * register_stride(header, (int)longest) +
-                 whole((size_t)header->decoded);
+  l.registers = (panels * (size_t)header->lines + (size_t)header->scalar_lines) * LINE;
+  /* In a thread's part. */
+  l.decoded = (size_t)header->registers * register_stride(longest);
+  l.places = l.decoded + whole((size_t)header->decoded);
+  l.per_thread = l.places;
+  if (header->places) l.per_thread += register_stride(longest) * (sizeof(ptrdiff_t) / sizeof(float));
   l.feats = l.registers + (size_t)threads * l.per_thread;
   l.front_end = l.feats + whole((size_t)frames * (size_t)header->feature_dim);
   l.floats = l.front_end + whole(sparsify_front_end_floats(header));
@@ -116,7 +119,8 @@ void sparsify_run(struct task *task, void *workspace) {
   float *floats = workspace;
   task->arena = floats;
   task->registers = floats + l.registers + (size_t)task->thread * l.per_thread;
-  task->decoded = task->registers + l.per_thread - whole((size_t)header->decoded);
+  task->decoded = task->registers + l.decoded;
+  task->places = (ptrdiff_t *)(void *)(task->registers + l.places);
   task->features = floats + l.feats;
   task->front_end = floats + l.front_end;
   const char *name;

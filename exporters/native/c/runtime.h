@@ -12,6 +12,7 @@ struct task {
   int count;
   int frames;
   float *arena, *registers, *decoded, *features, *front_end, *embedding;
+  ptrdiff_t *places;
   int thread, threads;
   void (*wait)(void *barrier); /* for the other threads, after each operation; none if alone */
   void *barrier;
@@ -32,9 +33,10 @@ int sparsify_blob_embed_audio(const void *blob, const float *samples, int count,
  * at least what it must be. */
 int sparsify_expressions(const struct header *header, int frames, int64_t *values, int64_t *longest);
 
-/* Floats from one register of a rowwise operation to the next. */
-static inline size_t register_stride(const struct header *header, int frames) {
-  return ((size_t)frames + 15) / 16 * 16 + 2 * (((size_t)header->margin + 15) / 16 * 16);
+/* Floats from one register of a rowwise operation to the next. The last vector of a panel, which may
+ * begin at any group, may reach past the last group. */
+static inline size_t register_stride(int64_t frames) {
+  return ((size_t)frames + GROUP + LINE - 1) / LINE * LINE;
 }
 
 const char *sparsify_isa(void);

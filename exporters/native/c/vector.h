@@ -35,13 +35,6 @@ INLINE vf relu(vf x) { return (vf)((vi)x & ~(x < 0.0f)); }
 INLINE vf vmin(vf a, vf b) { return vselect((b < a) | (b != b), b, a); }
 INLINE vf vmax(vf a, vf b) { return vselect((b > a) | (b != b), b, a); }
 
-/* Lanes 0 .. count-1 are set. */
-INLINE vi first_lanes(int count) {
-  vi lane;
-  for (int i = 0; i < LANES; i++) lane[i] = i;
-  return lane < count;
-}
-
 #if LANES == 4
 #define ZIPPED_LOW 0, 4, 1, 5
 #define ZIPPED_HIGH 2, 6, 3, 7
@@ -79,7 +72,8 @@ INLINE float sum_lanes(vf v) {
 
 /* e^x to 2 ulp, 0 below -87, infinity above 88.7 (Cody and Waite's reduction, Taylor series). */
 INLINE vf vexp(vf x) {
-  const vf clamped = vmin(vmax(x, splat(-87.3f)), splat(88.8f));
+  const vi small = x < -87.3f, large = x > 88.8f; /* NaN is neither, and stays what it is */
+  const vf clamped = vselect(small, splat(0.0f), vselect(large, splat(88.8f), x));
   const vf scaled = clamped * 1.44269504f;
   const vf rounding = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
   const vf n = (scaled + rounding) - rounding;
@@ -96,9 +90,7 @@ INLINE vf vexp(vf x) {
   /* 2^n in two factors, as n may be 128. */
   const vi whole = __builtin_convertvector(n, vi), half = whole >> 1;
   const vf low = (vf)((half + 127) << 23), high = (vf)((whole - half + 127) << 23);
-  vf y = p * low * high;
-  y = vselect(x < -87.3f, splat(0.0f), y);
-  return vselect(x != x, x, y);
+  return (vf)((vi)(p * low * high) & ~small);
 }
 
 /* log x to 1 ulp, also below the smallest normal number; as logf at 0, infinity and below zero

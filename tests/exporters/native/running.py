@@ -13,7 +13,7 @@ from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.steps import Input, Value, row_ids
 
 T = sympy.Symbol("T", integer=True, positive=True)
-ROW, LEAD, PANEL = 80, 16, 64
+LINE, GROUP, PANEL = 16, 8, 64
 LANES = {"avx512": 16, "avx2": 8, "base": 4}
 
 
@@ -73,17 +73,18 @@ def all_frames(engine, blob, feats, counts):
     code, _, memory = call(engine, blob, feats)
     assert code == 0
     header = np.frombuffer(blob, np.int32, 16)
-    rows, scalar_rows = int(header[5]), int(header[6])
+    lines, scalar_lines = int(header[5]), int(header[6])
     at = np.frombuffer(blob, np.int32, header[3], 64 * int(header[14]))
     floats = memory.view(np.float32)
     found = []
-    for row, frames in zip(at, counts, strict=True):
-        panels, vectors = -(-frames // PANEL), -(-frames // engine.lanes)
-        each, longer = divmod(vectors, panels)
+    for line, frames in zip(at, counts, strict=True):
+        panels = -(-frames // PANEL)
+        each, longer = divmod(-(-frames // GROUP), panels)
         parts = []
         for panel in range(panels):
-            width = engine.lanes * (each + (panel < longer))
-            begin = LEAD + (scalar_rows + panel * rows + row) * ROW
-            parts.append(floats[begin : begin + width])
+            groups = each + (panel < longer)
+            begin = (scalar_lines + panel * lines + line) * LINE
+            row = floats[begin : begin + groups * GROUP]
+            parts.append(row.reshape(groups, GROUP).T.reshape(-1))
         found.append(np.concatenate(parts)[:frames])
     return found
