@@ -16,7 +16,7 @@ _UNROLLED = 4  # nonzeros that the kernel for single rows takes at a time
 _FARTHEST = 65535  # groups that 16 bits reach
 # Rows of activations that a pass reads: about as many as the first-level cache holds, and more
 # where a row of the matrix would have too few nonzeros in them.
-_FEWEST_ROWS, _MOST_ROWS = 144, 800
+_FEWEST_ROWS, _MOST_ROWS = 128, 800
 _WANTED_NONZEROS = 20
 _FEWEST_BLOCK_ROWS = 128
 

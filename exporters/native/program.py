@@ -198,6 +198,8 @@ class _Writer:
         chunks = [
             self._chunk(each, half=half) for each in pack(step.weight, lines, step.shift, block)
         ]
+        if half:
+            self.decoded = max(self.decoded, sum(values for _, _, _, values, *_ in chunks))
         flags = (
             _RELU_BEFORE * step.relu_before
             + _AFFINE * (step.scale is not None)
@@ -240,8 +242,6 @@ class _Writer:
 
     def _chunk(self, chunk: Chunk, *, half: bool) -> list[int]:
         values = chunk.values
-        if half:
-            self.decoded = max(self.decoded, len(values))
         # What cannot be told from zero makes processors slow, and no difference.
         values = np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)
         # The kernel reads four offsets at once, also where the last of all begin.

@@ -48,7 +48,8 @@ INLINE void sparse_rows(const int V, const struct pass *p) {
         uint64_t four;
         memcpy(&four, offsets, sizeof four);
         UNROLL for (int u = 0; u < 4; u++) {
-          const float *from = x + (u ? four >> (16 * u - 3) : four << 3) % (8 << 16) / 8 * 8;
+          /* The u-th offset times GROUP, in one shift and one mask. */
+          const float *from = x + ((u ? four >> (16 * u - 3) : four << 3) & 0xffff * GROUP);
           const float value = values[u];
           UNROLL for (int v = 0; v < V; v++) sum[u % sums][v] += value * load(from + v * LANES);
         }
@@ -145,27 +146,26 @@ static void decode_halves(const uint16_t *from, int count, float *to) {
   }
 }
 
-/* All chunks for the columns of one panel at one frequency, a few vectors at a time. */
-static void conv_unit(const struct engine *e, const struct conv_op *op, const float *x, float *y,
-                      const float *residual, int vectors) {
+/* The values of all chunks, in single precision. */
+static const float *decoded_values(const struct engine *e, const struct conv_op *op) {
   const struct chunk *chunks = at(e, op->chunks_at);
-  const float *parameters = at(e, op->parameters_at);
-  struct pass pass = {.stride = (size_t)op->output_stride * LINE,
-                      .finish = {.bias = parameters,
-                                 .scale = parameters + op->outputs,
-                                 .shift = parameters + 2 * op->outputs,
-                                 .residual_stride = (size_t)op->residual_stride * LINE,
-                                 .flags = op->flags}};
+  float *to = e->decoded;
+  for (int c = 0; c < op->chunks; to += chunks[c++].values)
+    decode_halves(at(e, chunks[c].values_at), chunks[c].values, to);
+  return e->decoded;
+}
+
+/* All chunks for the columns of one panel at one frequency, a few vectors at a time. */
+static void conv_unit(const struct engine *e, const struct conv_op *op, const float *decoded,
+                      struct pass pass, const float *residual, int vectors) {
+  const struct chunk *chunks = at(e, op->chunks_at);
+  const float *const x = pass.x;
+  float *const y = pass.y;
   for (int c = 0; c < op->chunks; c++) {
     const struct chunk *chunk = chunks + c;
-    const float *values = at(e, chunk->values_at);
-    if (op->flags & CONV_HALF) {
-      decode_halves(at(e, chunk->values_at), chunk->values, e->decoded);
-      values = e->decoded;
-    }
     pass.rows = at(e, chunk->rows_at);
     pass.offsets = at(e, chunk->offsets_at);
-    pass.values = values;
+    pass.values = decoded ? decoded : at(e, chunk->values_at);
     pass.runs = at(e, chunk->runs_at);
     pass.run_count = chunk->runs;
     pass.first = c == 0;
@@ -181,17 +181,26 @@ static void conv_unit(const struct engine *e, const struct conv_op *op, const fl
       else block_pass(now, &pass);
       v += now;
     }
+    if (decoded) decoded += chunk->values;
   }
 }
 
 static void run_conv(const struct engine *e, const struct conv_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
+  const float *parameters = at(e, op->parameters_at);
+  const float *decoded = op->flags & CONV_HALF ? decoded_values(e, op) : NULL;
+  struct pass pass = {.stride = (size_t)op->output_stride * LINE,
+                      .finish = {.bias = parameters,
+                                 .scale = parameters + op->outputs,
+                                 .shift = parameters + 2 * op->outputs,
+                                 .residual_stride = (size_t)op->residual_stride * LINE,
+                                 .flags = op->flags}};
   const struct range units = share(e, g.panels * op->frequencies);
   for (int unit = units.begin; unit < units.end; unit++) {
     const int panel = unit / op->frequencies, f = unit % op->frequencies;
-    conv_unit(e, op, row_of(e, panel, f * op->input_step),
-              row_of(e, panel, op->output_line + f * op->output_step),
-              row_of(e, panel, op->residual_line + f * op->residual_step),
+    pass.x = row_of(e, panel, f * op->input_step);
+    pass.y = row_of(e, panel, op->output_line + f * op->output_step);
+    conv_unit(e, op, decoded, pass, row_of(e, panel, op->residual_line + f * op->residual_step),
               vectors_in(groups_of(&g, panel)));
   }
 }

@@ -35,7 +35,7 @@ struct header {
   int32_t scalar_lines;       /* before the first panel, for what has one value per utterance */
   int32_t registers;          /* vectors as long as the utterance that rowwise operations need */
   int32_t places;             /* whether an operation needs to know where each frame lies */
-  int32_t decoded;            /* floats of the largest chunk that is stored in half precision */
+  int32_t decoded;            /* floats of the largest matrix that is stored in half precision */
   int32_t expressions, expressions_at;
   int32_t operations, operations_at;
   int32_t output_lines_at;    /* int32[embedding_dim] */
