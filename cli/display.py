@@ -91,17 +91,23 @@ def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        SpinnerColumn,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}"),
+    progressed: tuple[ProgressColumn, ...] = (
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    if total == 1:  # what has no parts
+        progressed = (SpinnerColumn("line"), TimeElapsedColumn())
+    with Progress(
+        TextColumn("{task.description}"), *progressed, console=console, transient=True
+    ) as progress:
         # An error leaves this generator suspended; the command's end still gives the cursor back.
         click.get_current_context().call_on_close(progress.stop)
         yield from progress.track(items, total=total, description=description)

@@ -109,6 +109,7 @@ def export_command(
             precision=precision,
             tolerance=tolerance,
             force=force,
+            track=track,
         )
     except ParityError as error:
         if as_json:

@@ -15,6 +15,7 @@ from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import Parity, check_parity
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
+from sparsify.progress import Track, phase, silent
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def export_artifact(
     precision: str = SINGLE,
     tolerance: float = 1e-4,
     force: bool = False,
+    track: Track = silent,
 ) -> ExportReport:
     """Exports a model and proves the file equal to it.
 
@@ -88,6 +90,7 @@ def export_artifact(
         precision: Type to store weights in; the file is compared with the model in that type.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         force: Replace the output if it exists.
+        track: Reports progress.
 
     Raises:
         ParityError: The embeddings differ by more than that.
@@ -100,13 +103,16 @@ def export_artifact(
     exporter = exporter_of(format_)
     original, artifact = artifact, rounded(artifact, precision)
     with assembling(output) as temporary:
-        exporter.write(artifact, temporary, layout)
-        written = load_artifact(temporary, trust=artifact.trusted)
-        parity = _parity(artifact, written, exporter, tolerance)
+        with phase(track, f"Writing {output.name}"):
+            exporter.write(artifact, temporary, layout)
+            written = load_artifact(temporary, trust=artifact.trusted)
+        with phase(track, "Comparing it with the model"):
+            parity = _parity(artifact, written, exporter, tolerance)
         file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
             twin = Path(folder) / output.name
-            exporter.twin(written, twin)
+            with phase(track, "Writing its dense twin"):
+                exporter.twin(written, twin)
             dense = format_.deployed_file(twin)
             report = ExportReport(
                 path=output,

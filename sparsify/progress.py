@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,13 @@ class Track(Protocol):
     def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]:
         """The items, unchanged."""
         ...
+
+
+@contextmanager
+def phase(track: Track, description: str) -> Iterator[None]:
+    """Lets somebody watch a block that has no parts."""
+    for _ in track([None], description, 1):
+        yield
 
 
 def silent(items: Iterable[T], description: str, total: int) -> Iterable[T]:
