@@ -137,8 +137,9 @@ class _Writer:
             for target in self.arena.targets(step):
                 self._zero_margins(target)
             self._write(step)
-            for target in self.arena.targets(step):
-                self._halo(target)
+            if not isinstance(step, Conv):
+                for target in self.arena.targets(step):
+                    self._halo(target)
 
     def _operation(self, kind: str, length: Length, operands: Iterable[int]) -> None:
         values = list(operands)
@@ -158,9 +159,16 @@ class _Writer:
                 self._operation("zero", buffer.length, operands)
 
     def _halo(self, buffer: Buffer) -> None:
-        if buffer.left or buffer.right:
-            rows = self._rows(buffer, *self.arena.halos[buffer.number])
-            self._operation("halo", buffer.length, (*rows, buffer.left, buffer.right))
+        operands = self._halo_operands(buffer)
+        if any(operands):
+            self._operation("halo", buffer.length, operands)
+
+    def _halo_operands(self, buffer: Buffer) -> tuple[int, ...]:
+        """The rows that need a halo, and its frames to the left and right; zeros if none do."""
+        if not (buffer.left or buffer.right):
+            return (0, 0, 0, 0, 0)
+        rows = self._rows(buffer, *self.arena.halos[buffer.number])
+        return (*rows, buffer.left, buffer.right)
 
     def _write(self, step: Fused) -> None:
         match step:
@@ -227,6 +235,7 @@ class _Writer:
             self.blob.add([step.bias, scale, shift], np.float32),
             len(chunks),
             self.blob.add(chunks, np.int32),
+            *self._halo_operands(target),
         )
         self._operation("conv", target.length, operands)
         self.layers.append(

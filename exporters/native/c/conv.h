@@ -155,12 +155,21 @@ static const float *decoded_values(const struct engine *e, const struct conv_op 
   return e->decoded;
 }
 
-/* All chunks for the columns of one panel at one frequency, a few vectors at a time. */
+/* One frequency of one panel: all chunks, a few vectors of columns at a time. */
 static void conv_unit(const struct engine *e, const struct conv_op *op, const float *decoded,
-                      struct pass pass, const float *residual, int vectors) {
+                      const struct geometry *g, int panel, int f) {
   const struct chunk *chunks = at(e, op->chunks_at);
-  const float *const x = pass.x;
-  float *const y = pass.y;
+  const float *parameters = at(e, op->parameters_at);
+  const float *const x = row_of(e, panel, f * op->input_step);
+  float *const y = row_of(e, panel, op->output_line + f * op->output_step);
+  const float *const residual = row_of(e, panel, op->residual_line + f * op->residual_step);
+  const int vectors = vectors_in(groups_of(g, panel));
+  struct pass pass = {.stride = (size_t)op->output_stride * LINE,
+                      .finish = {.bias = parameters,
+                                 .scale = parameters + op->outputs,
+                                 .shift = parameters + 2 * op->outputs,
+                                 .residual_stride = (size_t)op->residual_stride * LINE,
+                                 .flags = op->flags}};
   for (int c = 0; c < op->chunks; c++) {
     const struct chunk *chunk = chunks + c;
     pass.rows = at(e, chunk->rows_at);
@@ -185,22 +194,60 @@ static void conv_unit(const struct engine *e, const struct conv_op *op, const fl
   }
 }
 
+/* A panel, and the halo of the one before it, which needs this one, while both are in a cache. */
+static void conv_panel(const struct engine *e, const struct conv_op *op, const float *decoded,
+                       const struct geometry *g, int panel) {
+  for (int f = 0; f < op->frequencies; f++) conv_unit(e, op, decoded, g, panel, f);
+  if (panel > 0) fill_halo(e, g, panel - 1, &op->halo, op->left, op->right);
+  if (panel == g->panels - 1) fill_halo(e, g, panel, &op->halo, op->left, op->right);
+}
+
 static void run_conv(const struct engine *e, const struct conv_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
-  const float *parameters = at(e, op->parameters_at);
   const float *decoded = op->flags & CONV_HALF ? decoded_values(e, op) : NULL;
-  struct pass pass = {.stride = (size_t)op->output_stride * LINE,
-                      .finish = {.bias = parameters,
-                                 .scale = parameters + op->outputs,
-                                 .shift = parameters + 2 * op->outputs,
-                                 .residual_stride = (size_t)op->residual_stride * LINE,
-                                 .flags = op->flags}};
-  const struct range units = share(e, g.panels * op->frequencies);
-  for (int unit = units.begin; unit < units.end; unit++) {
-    const int panel = unit / op->frequencies, f = unit % op->frequencies;
-    pass.x = row_of(e, panel, f * op->input_step);
-    pass.y = row_of(e, panel, op->output_line + f * op->output_step);
-    conv_unit(e, op, decoded, pass, row_of(e, panel, op->residual_line + f * op->residual_step),
-              vectors_in(groups_of(&g, panel)));
+  if (e->task->threads == 1) {
+    for (int p = 0; p < g.panels; p++) conv_panel(e, op, decoded, &g, p);
+    return;
   }
+  const struct range units = share(e, g.panels * op->frequencies);
+  for (int unit = units.begin; unit < units.end; unit++)
+    conv_unit(e, op, decoded, &g, unit / op->frequencies, unit % op->frequencies);
+  if (!op->halo.count) return;
+  e->task->wait(e->task->barrier);
+  const struct range panels = share(e, g.panels);
+  for (int p = panels.begin; p < panels.end; p++)
+    fill_halo(e, &g, p, &op->halo, op->left, op->right);
+}
+
+/* Convolutions that follow each other, with the zeros around what they write: how many operations. */
+static int consecutive_convs(const struct operation *op, int operations) {
+  const int32_t length = op->length;
+  int count = 0, convs = 0;
+  for (; count < operations && convs < MOST_CONVS; count++, op = after(op)) {
+    if ((op->kind != OP_CONV && op->kind != OP_ZERO) || op->length != length) break;
+    convs += op->kind == OP_CONV;
+  }
+  return count;
+}
+
+/* Such operations on a long utterance, whose activations no cache holds: each convolution is one panel
+ * behind the one before it, so that it reads what has just been written. Returns what comes next. */
+static const struct operation *run_convs(const struct engine *e, const struct operation *first,
+                                         int count) {
+  const struct geometry g = geometry_of(e, first->length);
+  const struct operation *op = first;
+  for (int step = 0; step < g.panels + MOST_CONVS - 1; step++) {
+    op = first;
+    int panel = step;
+    for (int k = 0; k < count; k++, op = after(op)) {
+      const struct conv_op *conv = (const void *)op;
+      const int is_there = panel >= 0 && panel < g.panels;
+      if (is_there && op->kind == OP_ZERO) zero_panel(e, (const void *)op, panel);
+      if (op->kind != OP_CONV) continue;
+      if (is_there)
+        conv_panel(e, conv, conv->flags & CONV_HALF ? decoded_values(e, conv) : NULL, &g, panel);
+      panel--;
+    }
+  }
+  return op;
 }

@@ -19,6 +19,12 @@
 #define MOST_BLOCK_VECTORS 3
 #endif
 
+/* Of more panels, a second-level cache does not hold what a convolution writes. */
+#define MOST_CACHED_PANELS 6
+
+/* And of more convolutions in turns, it holds less than they save. */
+#define MOST_CONVS 4
+
 struct engine {
   const unsigned char *blob;
   const struct header *header;
@@ -32,6 +38,10 @@ struct engine {
 struct range {
   int begin, end;
 };
+
+INLINE const struct operation *after(const struct operation *op) {
+  return (const void *)((const int32_t *)op + op->size);
+}
 
 INLINE const void *at(const struct engine *e, int32_t position) {
   return e->blob + (size_t)(uint32_t)position * 64;
@@ -73,8 +83,9 @@ INLINE float *row_of(const struct engine *e, int panel, int line) {
 
 #include "front_end.h"
 
-#include "conv.h"
 #include "moves.h"
+/* It fills halos, which moves.h does. */
+#include "conv.h"
 #include "rowwise.h"
 
 void RUN(const struct task *task) {
@@ -98,9 +109,14 @@ void RUN(const struct task *task) {
     if (task->wait) task->wait(task->barrier);
     e.feats = task->features;
   }
-  const int32_t *words = at(&e, header->operations_at);
+  const struct operation *op = at(&e, header->operations_at);
   for (int i = 0; i < header->operations; i++) {
-    const struct operation *op = (const void *)words;
+    const int convs = task->wait ? 0 : consecutive_convs(op, header->operations - i);
+    if (convs > 1 && geometry_of(&e, op->length).panels > MOST_CACHED_PANELS) {
+      op = run_convs(&e, op, convs);
+      i += convs - 1;
+      continue;
+    }
     switch (op->kind) {
       case OP_INPUT: run_input(&e, (const void *)op); break;
       case OP_ZERO: run_zero(&e, (const void *)op); break;
@@ -110,7 +126,7 @@ void RUN(const struct task *task) {
       case OP_ROWWISE: run_rowwise(&e, (const void *)op); break;
     }
     if (task->wait) task->wait(task->barrier);
-    words += op->size;
+    op = after(op);
   }
   if (task->thread == 0) {
     const int32_t *lines = at(&e, header->output_lines_at);

@@ -16,12 +16,15 @@ static void run_input(const struct engine *e, const struct input_op *op) {
   }
 }
 
+static void zero_panel(const struct engine *e, const struct zero_op *op, int panel) {
+  const size_t floats = (size_t)op->rows.count * op->rows.stride * LINE;
+  memset(row_of(e, panel, op->rows.line) - op->left * GROUP, 0, sizeof(float) * floats);
+}
+
 static void run_zero(const struct engine *e, const struct zero_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
   const struct range panels = share(e, g.panels);
-  const size_t floats = (size_t)op->rows.count * op->rows.stride * LINE;
-  for (int p = panels.begin; p < panels.end; p++)
-    memset(row_of(e, p, op->rows.line) - op->left * GROUP, 0, sizeof(float) * floats);
+  for (int p = panels.begin; p < panels.end; p++) zero_panel(e, op, p);
 }
 
 #define NOWHERE PTRDIFF_MIN /* what is read from there is zero */
@@ -54,18 +57,23 @@ static void halo_group(const struct engine *e, const struct geometry *g, int pan
   }
 }
 
+/* The halo of a panel, when its neighbours are there. */
+static void fill_halo(const struct engine *e, const struct geometry *g, int panel,
+                      const struct rows *rows, int left, int right) {
+  const int groups = groups_of(g, panel), beyond = g->frames - start_of(g, panel);
+  for (int t = beyond; t < beyond + right && t < groups * GROUP; t++) {
+    float *row = row_of(e, panel, rows->line) + place_in(groups, t);
+    for (int k = 0; k < rows->count; k++) row[(ptrdiff_t)k * rows->stride * LINE] = 0.0f;
+  }
+  for (int i = 1; i <= left; i++) halo_group(e, g, panel, -i, rows);
+  for (int i = 0; i < right; i++) halo_group(e, g, panel, groups + i, rows);
+}
+
 static void run_halo(const struct engine *e, const struct halo_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
   const struct range panels = share(e, g.panels);
-  for (int p = panels.begin; p < panels.end; p++) {
-    const int groups = groups_of(&g, p), beyond = g.frames - start_of(&g, p);
-    for (int t = beyond; t < beyond + op->right && t < groups * GROUP; t++) {
-      float *row = row_of(e, p, op->rows.line) + place_in(groups, t);
-      for (int k = 0; k < op->rows.count; k++) row[(ptrdiff_t)k * op->rows.stride * LINE] = 0.0f;
-    }
-    for (int i = 1; i <= op->left; i++) halo_group(e, &g, p, -i, &op->rows);
-    for (int i = 0; i < op->right; i++) halo_group(e, &g, p, groups + i, &op->rows);
-  }
+  for (int p = panels.begin; p < panels.end; p++)
+    fill_halo(e, &g, p, &op->rows, op->left, op->right);
 }
 
 /* A row of all panels, one panel after the other. */
@@ -116,12 +124,12 @@ static void run_gather(const struct engine *e, const struct gather_op *op) {
         *places++ = read < 0 ? -1 : place_of(e, &from, (int)read);
       }
   }
-  for (int k = rows.begin; k < rows.end; k++) {
-    const float *source = row_of(e, 0, sources[k]);
-    for (int p = 0; p < to.panels; p++) {
+  for (int p = 0; p < to.panels; p++) {
+    const ptrdiff_t *place = e->places + start_of(&to, p);
+    const int columns = groups_of(&to, p) * GROUP;
+    for (int k = rows.begin; k < rows.end; k++) {
+      const float *source = row_of(e, 0, sources[k]);
       float *row = row_of(e, p, targets[k]);
-      const ptrdiff_t *place = e->places + start_of(&to, p);
-      const int columns = groups_of(&to, p) * GROUP;
       for (int i = 0; i < columns; i++) { /* without a branch */
         const float value = source[place[i] < 0 ? 0 : place[i]];
         row[i] = place[i] < 0 ? 0.0f : value;

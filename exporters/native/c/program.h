@@ -96,6 +96,8 @@ struct conv_op {
   int32_t flags;
   int32_t parameters_at; /* float[3][outputs]: bias, scale, shift */
   int32_t chunks, chunks_at;
+  struct rows halo; /* what of the output needs one: no rows where there is none */
+  int32_t left, right;
 };
 
 /* The columns of a matrix that one pass reads. */

@@ -128,7 +128,7 @@ def test_nothing_else_is_touched(c_sources, sanitizers, blob, blobs, tmp_path, w
     options += sanitizers if sanitized else ["-O1"]  # with both, compilers take their time
     driver = _driver(c_sources, COMPILER[0], tmp_path, blob, *options)
     _run(driver, "guards", *blobs)
-    _run(driver, "threads", "9", "64", "130")
+    _run(driver, "threads", "9", "64", "130", "450")
 
 
 def test_threads_do_not_race(c_sources, compile_c, blob, tmp_path):

@@ -16,7 +16,7 @@ from sparsify.models.registry import build_model
 from .running import call
 
 BINS = 12
-LENGTHS = (1, 2, 3, 5, 16, 31, 63, 64, 65, 99, 128, 200, 255, 300)
+LENGTHS = (1, 2, 3, 5, 16, 31, 63, 64, 65, 99, 128, 200, 255, 300, 450)
 
 
 class Of(nn.Module):
