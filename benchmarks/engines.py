@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.artifact.formats import DENSE, format_named
+from sparsify.artifact.formats import DENSE, HALF, format_named
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.benchmarks.inference.speedup import paired_speedup
 from sparsify.benchmarks.machine import describe_machine
+from sparsify.exporters.export import export_artifact
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.native.engine import Engine
 from sparsify.exporters.native.exporter import program_of
@@ -39,7 +40,7 @@ MODELS = ("ecapa-tdnn-512", "ecapa-tdnn-1024", "resnet34")
 SPARSITIES = (0.75, 0.9, 0.95, 0.99)
 _FRAMES = 200
 _LENGTHS = (50, 100, 200, 400, 1000, 3000)
-_ROUNDS = 15
+_ROUNDS = 9
 _TURN_SECONDS = 0.3
 
 
@@ -57,10 +58,10 @@ def masked(name: str, sparsity: float, path: Path) -> Artifact:
     return load_artifact(path)
 
 
-def lengths_and_threads(artifact: Artifact) -> Benchmark:
-    """One model at many lengths, with one thread and two."""
+def lengths_and_threads(artifacts: Sequence[Artifact]) -> Benchmark:
+    """A model at many lengths, with one thread and two."""
     engines = ("onnxruntime", "mnn", "native")
-    return benchmark([artifact], threads=(1, 2), frames=_LENGTHS, engines=engines, rounds=_ROUNDS)
+    return benchmark(artifacts, threads=(1, 2), frames=_LENGTHS, engines=engines, rounds=_ROUNDS)
 
 
 def callers(network: Callable[[], Network], bins: int, count: int = 2) -> dict[str, float]:
@@ -152,16 +153,17 @@ def _in_detail(name: str) -> dict[str, Any]:
     """Of one model at 90 %: lengths, threads, callers, and how near each layer is to its bound."""
     with TemporaryDirectory() as folder:
         artifact = masked(name, 0.9, Path(folder, "model.safetensors"))
-        native = Path(folder, "native")
+        native, half = Path(folder, "native"), Path(folder, "native-fp16")
         exporter = exporter_of(format_named("native"))
         exporter.write(artifact, native, DENSE)
+        export_artifact(artifact, half, "native", precision=HALF)
         written = load_artifact(native)
         bins = artifact.front_end.num_mel_bins
         program = program_of(artifact)
         return {
             "model": name,
             "sparsity": 0.9,
-            "lengths": _json(lengths_and_threads(artifact)),
+            "lengths": _json(lengths_and_threads([artifact, load_artifact(half)])),
             "callers": callers(lambda: exporter.network(written, 1), bins),
             "layers": [asdict(each) for each in layer_speeds(Engine(), program, bins)],
         }
