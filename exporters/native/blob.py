@@ -8,11 +8,11 @@ import numpy as np
 import sympy
 from numpy.typing import ArrayLike
 
-from sparsify.errors import SparsifyError
 from sparsify.exporters.native.steps import Length
 
 HEADER_WORDS = 16
-_MOST_EXPRESSIONS = 64
+MOST_EXPRESSIONS = 64
+"""Numbers that depend on the frames, of which the engine has this many."""
 _ANY = -(1 << 31)  # the least value of a number that may have any
 _END, _CONSTANT, _FRAMES = range(3)
 CODES = {
@@ -65,8 +65,7 @@ class Numbers:
         """The index of an expression."""
         if expression not in self.expressions:
             self.expressions.append(expression)
-            if len(self.expressions) > _MOST_EXPRESSIONS:
-                raise SparsifyError("the network has too many different lengths of activations")
+            assert len(self.expressions) <= MOST_EXPRESSIONS
         return self.expressions.index(expression)
 
     def words(self, frames: sympy.Expr, least: dict[Length, int]) -> list[int]:

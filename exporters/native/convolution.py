@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import sympy
 import torch
@@ -11,7 +13,6 @@ from torch import Tensor, fx
 from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
 from sparsify.exporters.native.steps import (
     ONE,
-    Conv,
     Length,
     Value,
     buffers_of,
@@ -44,13 +45,38 @@ def _convolution(
         raise UnsupportedError("has a weight that is computed")
     if transposed:
         raise UnsupportedError("is transposed")
+    return convolve(
+        lowering, value, weight, bias, stride, padding, dilation, groups, shape_of(node)
+    )
+
+
+def convolve(
+    lowering: Lowering,
+    value: Value,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    wanted: tuple[Length, ...],
+) -> Value:
+    """A convolution.
+
+    Args:
+        value: What is convolved, `(1, channels, …)`.
+        weight: `(outputs, channels / groups, …)`.
+        bias: `(outputs,)`, or none.
+        stride, padding, dilation: Of each axis, or one for all.
+        groups: Of channels.
+        wanted: The shape of the result.
+    """
     spatial = list(range(2, value.rows.ndim))
     still = [axis for axis in spatial if axis != value.time]
     if len(still) > 1:  # of a single position, they do not matter
         still = [axis for axis in still if value.rows.shape[axis] > 1 or weight.shape[axis] > 1]
     if len(still) > 1:
         raise UnsupportedError("has more than one axis beside time")
-    wanted = shape_of(node)
     dense = _ungrouped(weight.to(torch.float32).numpy(), groups)
     along = {axis: i for i, axis in enumerate(spatial)}
 
@@ -72,7 +98,7 @@ def _convolution(
     length = ONE if time is None else wanted[time]
     taps = _taps(lowering, value, numbers(time), length)
     frequencies = 1 if frequency is None else int(wanted[frequency])
-    target = _convolve(
+    target = _at_frequencies(
         lowering, kernel, bias, taps, numbers(frequency), frequencies, frequency, length
     )
     sizes = [frequencies if axis == frequency else 1 for axis in spatial]
@@ -112,7 +138,7 @@ def _taps(
     return taps
 
 
-def _convolve(
+def _at_frequencies(
     lowering: Lowering,
     kernel: NDArray[np.float32],
     bias: Tensor | None,
@@ -124,7 +150,7 @@ def _convolve(
 ) -> Value:
     outputs, channels, height, width = kernel.shape
     _, stride, padding, dilation = numbers
-    target = lowering.steps.buffer(outputs, frequencies, length)
+    target = lowering.buffer(outputs, frequencies, length)
     buffers, index, shift = (np.zeros((channels, height, width), np.int64) for _ in range(3))
     step = 0
     for tap, (value, frames) in enumerate(taps):
@@ -144,19 +170,29 @@ def _convolve(
         if step not in (0, stride * buffer.channels):
             raise UnsupportedError("reads activations that lie differently")
         step = stride * buffer.channels
-    lowering.steps.steps.append(
-        Conv(
-            kernel.reshape(outputs, -1),
-            np.zeros(outputs, np.float32)
-            if bias is None
-            else bias.detach().to(torch.float32).numpy(),
-            target,
-            buffers.reshape(-1),
-            index.reshape(-1),
-            shift.reshape(-1),
-            step,
-            lowering.layer,
-        )
+    lowering.matrix(
+        kernel.reshape(outputs, -1),
+        None if bias is None else bias.to(torch.float32).numpy(),
+        target,
+        buffers.reshape(-1),
+        index.reshape(-1),
+        shift.reshape(-1),
+        step,
     )
     rows = row_ids(target, np.arange(frequencies) * outputs + np.arange(outputs)[:, None])
     return Value(rows, None, length)
+
+
+def matrix(
+    lowering: Lowering,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    rows: NDArray[np.int64],
+    length: Length,
+) -> NDArray[np.int64]:
+    """Rows that a matrix makes of others, frame by frame."""
+    outputs = len(weight)
+    target = lowering.buffer(outputs, 1, length)
+    shift = np.zeros(len(rows), np.int64)
+    lowering.matrix(weight, bias, target, buffers_of(rows), indices_of(rows), shift)
+    return row_ids(target, np.arange(outputs))

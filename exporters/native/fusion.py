@@ -27,6 +27,11 @@ from sparsify.exporters.native.steps import (
     read_buffers,
 )
 
+MOST_SCALARS = 32
+"""Registers of the engine that hold one value per utterance."""
+
+_ARGUMENTS = 3  # of a step at most; such as are constants need registers, too
+
 
 @dataclass
 class Group:
@@ -36,11 +41,13 @@ class Group:
         length: Frames that they run over.
         count: Rows.
         members: In order.
+        scalars: What of them has one value per utterance, each in a register of its own.
     """
 
     length: Length
     count: int
     members: list[Rowwise] = field(default_factory=list)
+    scalars: set[bytes] = field(default_factory=set)
 
 
 Fused: TypeAlias = Input | Gather | Conv | Group
@@ -266,7 +273,18 @@ def _grouped(steps: list[Input | Rowwise | Conv | Gather]) -> list[Fused]:
         if group.length == ONE:
             group.length = step.length
         group.members.append(step)
+        group.scalars |= _scalars(step)
     return fused
+
+
+def _scalars(step: Rowwise) -> set[bytes]:
+    """What has one value per utterance of that which a step reads and writes."""
+    read = {
+        each.rows.tobytes()
+        for each in step.arguments
+        if isinstance(each, Operand) and each.length == ONE
+    }
+    return read | {step.rows.tobytes()} if step.target.length == ONE else read
 
 
 def _joins(step: Rowwise, group: Group) -> bool:
@@ -274,6 +292,8 @@ def _joins(step: Rowwise, group: Group) -> bool:
     if len(step.rows) != group.count:
         return False
     if ONE not in (step.length, group.length) and step.length != group.length:
+        return False
+    if len(group.scalars | _scalars(step)) > MOST_SCALARS - _ARGUMENTS:
         return False
     made = {member.target.number: member for member in group.members}
     for operand in step.arguments:

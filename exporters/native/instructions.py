@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsify.errors import SparsifyError
 from sparsify.exporters.native.arena import Arena
 from sparsify.exporters.native.blob import Blob, Numbers
-from sparsify.exporters.native.fusion import Group, combined
+from sparsify.exporters.native.fusion import MOST_SCALARS, Group, combined
 from sparsify.exporters.native.steps import (
     ONE,
     Argument,
@@ -18,13 +17,12 @@ from sparsify.exporters.native.steps import (
     Rowwise,
 )
 
-_MOST_SCALARS = 32
 _SCALAR = 1 << 16
 _ROWWISE = (
     "load", "load_scalar", "parameter", "constant", "expression", "store", "store_scalar",
     "add", "subtract", "multiply", "divide", "maximum", "minimum",
     "affine",
-    "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs",
+    "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "abs", "erf",
     "sum", "max_over_time", "min_over_time",
     "segment_mean",
     "sum_product", "multiply_add", "exp_difference", "squared_difference",
@@ -47,8 +45,7 @@ class Registers:
             self.vectors += 1
             return self.vectors - 1
         self.scalars += 1
-        if self.scalars > _MOST_SCALARS:
-            raise SparsifyError("the network has too many values per utterance in one place")
+        assert self.scalars <= MOST_SCALARS
         return _SCALAR + self.scalars - 1
 
     def give_back(self, register: int) -> None:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, fx
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native import compute, convolution, views  # noqa: F401 - they register operators
+from sparsify.exporters.native import (  # noqa: F401 - they register operators
+    compute,
+    convolution,
+    pooling,
+    products,
+    reductions,
+    views,
+)
 from sparsify.exporters.native.operators import (
     ON_SEGMENTS,
     OPERATORS,
@@ -58,8 +65,8 @@ class _Lowered(Lowering):
             raise SparsifyError(f"'{name}' does not return one embedding per utterance")
         if trace.differs is not None:
             raise SparsifyError(
-                f"the native engine cannot run '{name}': the network does something else with"
-                f" {trace.differs} frames than with many; export --format onnx instead"
+                f"the native engine cannot run '{name}': {trace.differs};"
+                " export --format onnx instead"
             )
         self.steps.output = output.rows.reshape(-1)
 
@@ -67,7 +74,7 @@ class _Lowered(Lowering):
         if node is not trace.feats:
             return trace.constants[node.name]
         _, frames, bins = node.meta["val"].shape
-        target = self.steps.buffer(1, bins, expression_of(frames))
+        target = self.buffer(1, bins, expression_of(frames))
         self.steps.steps.append(Input(target))
         rows = row_ids(target, np.arange(bins)).reshape(1, 1, bins)
         return Value(rows, 1, target.length)

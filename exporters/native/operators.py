@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from sparsify.exporters.native.blob import CODES
+from sparsify.exporters.native.blob import CODES, MOST_EXPRESSIONS
 from sparsify.exporters.native.steps import (
     ONE,
     Argument,
     Buffer,
     Constant,
+    Conv,
     Expression,
     Gather,
     Length,
@@ -33,6 +34,9 @@ Operator: TypeAlias = Callable[..., Any]
 """Takes the lowering and the operator's own arguments, tensors as `Value` or constant `Tensor`."""
 
 OPERATORS: dict[Any, Operator] = {}
+
+MOST_OUTPUTS = 65535
+"""Of a matrix, whose rows the engine numbers in 16 bits."""
 
 
 ON_SEGMENTS: set[Any] = set()
@@ -73,6 +77,49 @@ class Lowering:
         self.steps = Steps()
         self.layer = ""
         self.gathered: dict[tuple[Any, ...], Rows] = {}
+        self.numbers: set[Length] = set()
+
+    def buffer(self, channels: int, frequencies: int, length: Length) -> Buffer:
+        """A new one."""
+        self._count(length)
+        return self.steps.buffer(channels, frequencies, length)
+
+    def matrix(
+        self,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        target: Buffer,
+        buffers: NDArray[np.int64],
+        index: NDArray[np.int64],
+        shift: NDArray[np.int64],
+        step: int = 0,
+    ) -> None:
+        """A matrix times rows; `Conv` has the arguments."""
+        outputs = len(weight)
+        if outputs > MOST_OUTPUTS:
+            raise UnsupportedError(f"has more than {MOST_OUTPUTS} outputs")
+        shifts = np.zeros(outputs) if bias is None else bias
+        self.steps.steps.append(
+            Conv(
+                weight.astype(np.float32),
+                shifts.astype(np.float32),
+                target,
+                buffers,
+                index,
+                shift,
+                step,
+                self.layer,
+            )
+        )
+
+    def _count(self, number: Length) -> None:
+        """Notes a length, or another number that the engine computes from the frames."""
+        self.numbers.add(number)
+        if len(self.numbers) > MOST_EXPRESSIONS:
+            raise UnsupportedError(
+                f"is where more than {MOST_EXPRESSIONS} different lengths of activations come"
+                " together, so let convolutions keep the length by padding"
+            )
 
     def rowwise(
         self, code: str, *operands: Value | Tensor | float | sympy.Expr, **options: Any
@@ -80,6 +127,9 @@ class Lowering:
         """An operation element by element; shapes broadcast as PyTorch's do."""
         time, length, shape = _common(operands)
         arguments = tuple(_argument(each, shape, time) for each in operands)
+        for each in arguments:
+            if isinstance(each, Expression):
+                self._count(each.value)
         return self._emit(code, arguments, shape, time, length, **options)
 
     def over_time(self, code: str, value: Value, *, keep: bool) -> Value:
@@ -145,7 +195,7 @@ class Lowering:
             source_buffer = self.steps.buffers[int(flat[0] >> 32)]
             whole = np.array_equal(flat, row_ids(source_buffer, np.arange(source_buffer.rows)))
             grid = (source_buffer.channels, source_buffer.frequencies) if whole else (len(flat), 1)
-            target = self.steps.buffer(*grid, length)
+            target = self.buffer(*grid, length)
             made = row_ids(target, np.arange(len(flat)))
             step = Gather(flat, source, target, made, stride, offset, padding)
             self.steps.steps.append(step)
@@ -175,7 +225,7 @@ class Lowering:
         )
         if lies:
             return buffer, channels
-        copied = self.steps.buffer(len(grid), frequencies, value.length)
+        copied = self.buffer(len(grid), frequencies, value.length)
         target = np.arange(frequencies) * len(grid) + np.arange(len(grid))[:, None]
         operand = Operand(grid.reshape(-1), value.length)
         step = Rowwise(
@@ -196,7 +246,7 @@ class Lowering:
         """A step whose results lie frequency by frequency, as convolutions like them."""
         sizes = [size for axis, size in enumerate(shape) if axis != time and size > 1]
         grid = (sizes[0], sizes[1]) if len(sizes) == 2 else (int(np.prod(sizes)), 1)
-        target = self.steps.buffer(*grid, length)
+        target = self.buffer(*grid, length)
         index = np.arange(grid[1]) * grid[0] + np.arange(grid[0])[:, None]
         rows = row_ids(target, index.reshape(-1))
         step = Rowwise(code, arguments, target, rows, layer=self.layer, **options)
@@ -210,12 +260,14 @@ def expression_of(number: torch.SymInt | int) -> sympy.Expr:
 
 
 def shape_of(node: fx.Node) -> tuple[sympy.Expr, ...]:
-    """The shape of an operator's result, its frames as an expression.
+    """The shape of an operator's (first) result, its frames as an expression.
 
     Raises:
         UnsupportedError: The engine cannot compute them.
     """
-    return tuple(_computed(expression_of(size)) for size in node.meta["val"].shape)
+    val = node.meta["val"]
+    first = val[0] if isinstance(val, tuple | list) else val
+    return tuple(_computed(expression_of(size)) for size in first.shape)
 
 
 def _computed(number: sympy.Expr) -> sympy.Expr:

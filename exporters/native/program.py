@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.errors import SparsifyError
 from sparsify.exporters.native.arena import arrange
 from sparsify.exporters.native.blob import HEADER_WORDS, Blob, Numbers
 from sparsify.exporters.native.fusion import Fused, Group, fuse
@@ -18,7 +17,6 @@ from sparsify.exporters.native.steps import Buffer, Conv, Gather, Input, Length,
 
 MAGIC = 0x59465053  # "SPFY"
 VERSION = 1
-_MOST_ROWS = 65535
 
 _OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise")
 _PADDINGS = ("zero", "reflect", "replicate")
@@ -84,9 +82,6 @@ def write_program(
         choose: Which kernel each layer runs in.
         half: Store matrices in half precision whose values it holds without loss.
         least_frames: Frames that the network needs at least.
-
-    Raises:
-        SparsifyError: It is larger than the engine can address.
     """
     writer = _Writer(steps, choose, half)
     blob = writer.blob
@@ -198,8 +193,6 @@ class _Writer:
     def _conv(self, step: Conv) -> None:
         target = step.target
         outputs = len(step.weight)
-        if outputs > _MOST_ROWS:
-            raise SparsifyError(f"layer '{step.layer}' has more than {_MOST_ROWS} outputs")
         lines = self.arena.lines_of(step.buffers, step.index)
         block = self.choose(step)
         half = self.half and _is_half(step.weight)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -25,6 +23,7 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
+from sparsify.exporters.quiet import quiet
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -90,7 +89,7 @@ def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:
     example = torch.zeros(*_EXAMPLE_SHAPE, artifact.front_end.num_mel_bins)
     dynamic = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("T", min=MIN_FRAMES)}
     try:
-        with _quiet():
+        with quiet("torch.onnx"):
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -178,17 +177,3 @@ def _runtime_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, 
         "normalize_samples": "0",  # features of samples in [-2¹⁵, 2¹⁵)
         "feature_normalize_type": "global-mean",
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Mutes the exporter, which reports on operators that we do not use."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -156,6 +156,7 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         case R_LOG: EACH(vlog(x));
         case R_SQRT: EACH(vsqrt(x));
         case R_ABS: EACH((vf)((vi)x & 0x7fffffff));
+        case R_ERF: EACH(verf(x));
         case R_SUM: OVER_TIME(SUM);
         case R_MAX_OVER_TIME: OVER_TIME(MAXIMUM);
         case R_MIN_OVER_TIME: OVER_TIME(MINIMUM);

@@ -128,4 +128,16 @@ INLINE vf vtanh(vf x) {
   return vselect((x < 0.1f) & (x > -0.1f), series, y);
 }
 
+/* erf x to 2e-7 (Abramowitz and Stegun, 7.1.26). */
+INLINE vf verf(vf x) {
+  const vi sign = (vi)x & INT32_MIN;
+  const vf size = (vf)((vi)x ^ sign), t = 1.0f / (1.0f + 0.3275911f * size);
+  vf p = splat(1.061405429f);
+  p = p * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  return (vf)((vi)(1.0f - p * t * vexp(-size * size)) ^ sign);
+}
+
 #endif

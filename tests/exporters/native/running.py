@@ -22,7 +22,7 @@ class Building(Lowering):
 
     def __init__(self, bins):
         super().__init__()
-        target = self.steps.buffer(1, bins, T)
+        target = self.buffer(1, bins, T)
         self.steps.steps.append(Input(target))
         self.feats = Value(row_ids(target, np.arange(bins)).reshape(1, 1, bins), 1, T)
 

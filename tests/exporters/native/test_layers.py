@@ -216,6 +216,17 @@ def test_operators_that_only_other_tracers_write(widest_engine):
     np.testing.assert_allclose(np.stack(found), pairs, rtol=1e-6)
 
 
+def test_error_function(engine):
+    """Where it bends, where it is 1 to the last bit, and beyond."""
+    x = torch.cat(
+        [torch.linspace(-5, 5, 999), torch.tensor([0.0, -1e-30, 30, -torch.inf, torch.nan])]
+    )
+    building = Building(1)
+    value = building.call(_aten.erf.default, building.feats)
+    found = all_frames(engine, building.program([value]).blob, x[:, None].numpy(), [len(x)])
+    np.testing.assert_allclose(found[0], x.erf().numpy(), rtol=0, atol=4e-7)
+
+
 @pytest.mark.parametrize("flush", [False, True])
 def test_half_precision_is_exact(engine, flush):
     """Subnormal halves, too, where the thread takes subnormal numbers for zero; and what half

@@ -8,9 +8,11 @@ from torch.nn import functional as F
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.lowering import lower
+from sparsify.exporters.native.operators import UnsupportedError
 from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.tracing import trace
 
+from .running import Building, T
 from .test_networks import Of
 
 
@@ -56,20 +58,67 @@ REFUSED = {
         "aten.bmm",
         "inner.a",
     ),
-    "layer norm": (
-        lambda: _inner(lambda s, x: s.a(x).mean(1), a=nn.LayerNorm(8)),
-        "aten.native_layer_norm",
-        "inner.a",
+    "weights of activations": (
+        lambda: _inner(
+            lambda s, x: s.a(x.mean(1)).view(1, 8, 8) @ x.mean(1)[:, :, None], a=nn.Linear(8, 64)
+        ),
+        "aten.bmm",
+        "inner",
     ),
     "transposed": (
         lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.ConvTranspose1d(8, 8, 3)),
         "aten.convolution",
         "inner.a",
     ),
-    "max pool": (
-        lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.MaxPool1d(2)),
-        "MaxPool1d",
+    "dilated pool": (
+        lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.MaxPool1d(2, dilation=2)),
+        "aten.max_pool2d",
         "inner.a",
+    ),
+    "pool beyond the end": (
+        lambda: _inner(
+            lambda s, x: s.a(_swapped(x)).mean(2), a=nn.MaxPool1d(3, 3, 1, ceil_mode=True)
+        ),
+        "aten.max_pool2d",
+        "inner.a",
+    ),
+    "where it is highest": (
+        lambda: _inner(lambda s, x: x.max(1).indices * 1.0),
+        "aten.argmax",
+        "inner",
+    ),
+    "means of fewer": (
+        lambda: _inner(
+            lambda s, x: s.a(_swapped(x)).mean(2), a=nn.AvgPool1d(3, 1, 1, count_include_pad=False)
+        ),
+        "aten.avg_pool2d",
+        "inner.a",
+    ),
+    "adaptive pool": (
+        lambda: _inner(lambda s, x: s.a(_swapped(x)).flatten(1), a=nn.AdaptiveAvgPool1d(3)),
+        "aten._adaptive_avg_pool2d",
+        "inner.a",
+    ),
+    "many outputs": (
+        lambda: _inner(lambda s, x: s.a(x.mean(1)), a=nn.Linear(8, 65536)),
+        "aten.addmm",
+        "inner.a",
+    ),
+    "dropout that stays": (
+        lambda: _inner(lambda s, x: F.dropout(x.mean(1), 0.5)),
+        "dropout",
+        "inner",
+    ),
+    # Another path for some numbers of frames.
+    "path of short utterances": (
+        lambda: _inner(lambda s, x: x.mean(1) if x.shape[1] > 100 else x.sum(1)),
+        "Of",
+        "inner",
+    ),
+    "path of even numbers": (
+        lambda: _inner(lambda s, x: x.mean(1) if x.shape[1] % 2 == 0 else x.sum(1)),
+        "Of",
+        "inner",
     ),
     "top k": (lambda: _inner(lambda s, x: x.topk(1, 1).values[:, 0]), "aten.topk", "inner"),
     "cat along time": (lambda: _inner(lambda s, x: torch.cat([x, x], 1).std(1)), "cat", "inner"),
@@ -136,19 +185,6 @@ def test_one_sentence_names_operator_and_layer(name):
 
 
 @pytest.mark.parametrize(
-    "function",
-    [
-        lambda s, x: x.mean(1) if x.shape[1] > 100 else x.sum(1),
-        lambda s, x: x.mean(1) if x.shape[1] % 2 == 0 else x.sum(1),
-        lambda s, x: F.dropout(x.mean(1)[:, :, None], 0.5)[..., 0],
-    ],
-)
-def test_what_takes_another_way_for_some_numbers_of_frames_is_refused(function):
-    with pytest.raises(SparsifyError, match="the native engine cannot run 'net'"):
-        lower(trace(Of(function), 8, "net"), "net")
-
-
-@pytest.mark.parametrize(
     ("model", "message"),
     [
         (Counting(), "writes into its buffer 'calls'"),
@@ -160,6 +196,14 @@ def test_what_takes_another_way_for_some_numbers_of_frames_is_refused(function):
 def test_only_networks_that_embed_are_taken(model, message):
     with pytest.raises(SparsifyError, match=message):
         lower(trace(model, 8, "net"), "net")
+
+
+def test_more_lengths_than_the_engine_can_count():
+    building = Building(2)
+    for i in range(63):  # and the frames
+        building.call(torch.ops.aten.div.Tensor, building.feats, T + i)
+    with pytest.raises(UnsupportedError, match="more than 64 different lengths"):
+        building.call(torch.ops.aten.div.Tensor, building.feats, T + 64)
 
 
 def test_a_program_can_be_written_twice():

@@ -181,6 +181,9 @@ def _computed(self, x):
         torch.add(x, 2, alpha=3), 1.0 / y, x - 1, F.hardswish(x), x / y,
         x - x.mean(1, keepdim=True), x / x.norm(dim=1, keepdim=True),
         torch.rsub(x, y), F.normalize(x, dim=2),
+        F.gelu(x), F.gelu(x, approximate="tanh"), F.elu(x, 0.7), F.selu(x), self.prelu(x),
+        F.softplus(x * 9), F.softplus(x, beta=3), F.mish(x), F.hardsigmoid(x),
+        F.glu(x.repeat(1, 1, 2)),
     ]  # fmt: skip
     x = sum(part * (i + 1) for i, part in enumerate(parts))
     pooled = torch.addmm(self.bound[None], x.mean(1), self.matrix)
@@ -196,6 +199,55 @@ def _shared(self, feats):
     y = F.relu(self.layer(y).add_(y))
     y.mul_(0.5)
     return torch.cat([F.adaptive_avg_pool1d(y, 1).flatten(1), power], 1)
+
+
+def _pooled(self, feats):
+    """The highest and the means of windows, alone or in a row."""
+    x = F.max_pool2d(self.stem(_swapped(feats)[:, None]), 3, 2, 1)  # (B, 4, 3, T / 2)
+    y = self.prelu(self.wide(x))
+    means = F.avg_pool2d(y, 3, (1, 2), 1).mean((2, 3))
+    time = y.flatten(1, 2)
+    parts = [
+        F.max_pool1d(time, 2, padding=1), F.max_pool1d(time, 3, 1, 1),
+        F.max_pool1d(time, 3, 2, 1, ceil_mode=True),
+        F.avg_pool1d(time, 3, 1, 1), F.adaptive_avg_pool2d(x, (1, None)).squeeze(2),
+        F.max_pool2d(y, (2, 1)).flatten(1, 2),
+    ]  # fmt: skip
+    whole = [F.adaptive_max_pool2d(x, 1), F.adaptive_avg_pool2d(y, (3, 1))]
+    rows = [part.mean(2) for part in parts] + [each.flatten(1) for each in whole]
+    return torch.cat([means, *rows], 1)
+
+
+def _normed(self, feats):
+    """Norms over channels, groups and time, and other statistics over several axes."""
+    x = self.frames(feats)
+    y = _swapped(self.groups(_swapped(x)))
+    plane = self.first(_swapped(y)[:, None])
+    plane = self.plane(plane) + self.each(plane)
+    weights = y.softmax(2) - y.max(2, keepdim=True).values * y.amin(2, keepdim=True)
+    spread, mean = torch.std_mean(weights * x, 1, correction=0)
+    shares = torch.logsumexp(x, 2, keepdim=True) + x.var(2, keepdim=True)
+    rows = [mean, spread, (shares * x).mean(1), x.max(1)[0], x.min(1)[0], torch.logsumexp(y, 1)]
+    planes = [plane.std((2, 3), correction=0), plane.amax((2, 3)), plane.abs().mean((1, 3))]
+    return torch.cat([self.last(sum(rows)), *planes], 1)
+
+
+def _selected(self, feats):
+    """Branches that are chosen from by channel, and products over time: attention with heads."""
+    both = torch.stack([branch(_swapped(feats)) for branch in self.branches], 1)
+    choice = self.choice(both.sum(1).mean(2)).view(-1, 2, 8).softmax(1)
+    x = (both * choice[..., None]).sum(1)
+    alpha = torch.softmax(_swapped(self.heads(_swapped(x))), -1)
+    heads = torch.einsum("bht,bct->bhc", alpha, x).flatten(1)
+    single = torch.matmul(x[0], alpha[0, 0, :, None]).squeeze(-1)[None]
+    turned = torch.einsum("oc,bct->bot", self.weight, x).mean(2)
+    return torch.cat([heads, single, turned], 1)
+
+
+def _many_values(self, feats):
+    """More values per utterance at once than the engine has registers."""
+    values = [torch.tanh(feats.mean(1) * (i / 9)) for i in range(33)]
+    return sum(a * b for a, b in zip(values, values[::-1], strict=True))
 
 
 def _registered(name, **options):
@@ -218,7 +270,31 @@ NETWORKS = {
         _computed,
         bound=nn.Parameter(torch.randn(BINS)),
         matrix=nn.Parameter(torch.randn(BINS, BINS)),
+        prelu=nn.PReLU(),
     ),
+    "pooled": lambda: Of(
+        _pooled,
+        stem=nn.Conv2d(1, 4, 7, stride=(2, 1), padding=3),
+        wide=nn.Conv2d(4, 6, 3, padding=1),
+        prelu=nn.PReLU(6),
+    ),
+    "normed": lambda: Of(
+        _normed,
+        frames=nn.LayerNorm(BINS),
+        groups=nn.GroupNorm(3, BINS),
+        first=nn.Conv2d(1, 4, 3, padding=1),
+        plane=nn.GroupNorm(2, 4),
+        each=nn.InstanceNorm2d(4, affine=True),
+        last=nn.LayerNorm(BINS),
+    ),
+    "selected": lambda: Of(
+        _selected,
+        branches=nn.ModuleList(nn.Conv1d(BINS, 8, k, padding=k // 2) for k in (3, 5)),
+        choice=nn.Linear(8, 16),
+        heads=nn.Linear(8, 3),
+        weight=nn.Parameter(torch.randn(5, 8)),
+    ),
+    "many-values": lambda: Of(_many_values),
     "shared": lambda: Of(_shared, layer=nn.Conv1d(BINS, BINS, 3, padding=1)),
     "speechbrain": lambda: _registered(
         "ecapa-tdnn", channels=16, aggregation_channels=24, variant="speechbrain"
