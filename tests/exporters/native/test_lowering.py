@@ -200,7 +200,7 @@ def test_only_networks_that_embed_are_taken(model, message):
 
 def test_more_lengths_than_the_engine_can_count():
     building = Building(2)
-    for i in range(63):  # and the frames
+    for i in range(64):
         building.call(torch.ops.aten.div.Tensor, building.feats, T + i)
     with pytest.raises(UnsupportedError, match="more than 64 different lengths"):
         building.call(torch.ops.aten.div.Tensor, building.feats, T + 64)
