@@ -7,6 +7,7 @@ utterances take them, or where a condition does not hold that the tracer noted.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,11 @@ def difference(
     generator = torch.Generator().manual_seed(0)
     for frames in sorted({*_COMPARED_FRAMES, *_doubtful(traced.graph, example_frames)}):
         feats = torch.randn(1, frames, bins, generator=generator)
-        run = _Recorded(traced)
+        inputs = [
+            constants.get(node.name, feats)
+            for node in traced.graph.nodes
+            if node.op == "placeholder"
+        ]
         with torch.no_grad(), quiet("torch"):
             try:
                 expected = model(feats.clone())
@@ -50,11 +55,11 @@ def difference(
             if isinstance(expected, Tensor) and not expected.isfinite().all():
                 continue  # a deviation of one frame
             try:
-                found = run.run(*_inputs(traced.graph, constants, feats))[-1]
+                found = _Unchecked(traced).run(*(each.clone() for each in inputs))[-1]
             except _OPERATOR_ERRORS:
                 found = None
             if not _alike(found, expected):
-                path = _parting(model, feats, run)
+                path = _parting(model, traced, inputs, feats)
                 return (
                     f"{called(model, path)} does something else with {frames} frames than with many"
                 )
@@ -72,14 +77,16 @@ def modules_of(node: fx.Node) -> list[str]:
     return [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
 
 
-def _inputs(graph: fx.Graph, constants: dict[str, Tensor], feats: Tensor) -> list[Tensor]:
-    return [
-        constants.get(node.name, feats).clone() for node in graph.nodes if node.op == "placeholder"
-    ]
+class _Unchecked(fx.Interpreter):
+    """Runs operators, but not the tracer's conditions."""
+
+    def run_node(self, node: fx.Node) -> Any:
+        """Runs one."""
+        return None if node.target is _ASSERTION else super().run_node(node)
 
 
-class _Recorded(fx.Interpreter):
-    """Runs operators, but not the tracer's conditions; keeps what each module computes."""
+class _Recorded(_Unchecked):
+    """Keeps what each module computes."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
@@ -89,16 +96,17 @@ class _Recorded(fx.Interpreter):
 
     def run_node(self, node: fx.Node) -> Any:
         """Runs one."""
-        if node.target is _ASSERTION:
-            return None
         result = super().run_node(node)
         for path in modules_of(node):
             self.results[path].append(result)
         return result
 
 
-def _parting(model: nn.Module, feats: Tensor, run: _Recorded) -> str:
+def _parting(model: nn.Module, traced: fx.GraphModule, inputs: list[Tensor], feats: Tensor) -> str:
     """The first module that ends with something that no operator of it has computed."""
+    run = _Recorded(traced)
+    with suppress(*_OPERATOR_ERRORS):
+        run.run(*(each.clone() for each in inputs))
     parted: list[str] = []
 
     def ends(path: str, module: nn.Module, inputs: Any, output: Any) -> None:

@@ -58,13 +58,6 @@ REFUSED = {
         "aten.bmm",
         "inner.a",
     ),
-    "weights of activations": (
-        lambda: _inner(
-            lambda s, x: s.a(x.mean(1)).view(1, 8, 8) @ x.mean(1)[:, :, None], a=nn.Linear(8, 64)
-        ),
-        "aten.bmm",
-        "inner",
-    ),
     "transposed": (
         lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.ConvTranspose1d(8, 8, 3)),
         "aten.convolution",
@@ -81,11 +74,6 @@ REFUSED = {
         ),
         "aten.max_pool2d",
         "inner.a",
-    ),
-    "where it is highest": (
-        lambda: _inner(lambda s, x: x.max(1).indices * 1.0),
-        "aten.argmax",
-        "inner",
     ),
     "means of fewer": (
         lambda: _inner(
@@ -115,59 +103,6 @@ REFUSED = {
         "Of",
         "inner",
     ),
-    "path of even numbers": (
-        lambda: _inner(lambda s, x: x.mean(1) if x.shape[1] % 2 == 0 else x.sum(1)),
-        "Of",
-        "inner",
-    ),
-    "top k": (lambda: _inner(lambda s, x: x.topk(1, 1).values[:, 0]), "aten.topk", "inner"),
-    "cat along time": (lambda: _inner(lambda s, x: torch.cat([x, x], 1).std(1)), "cat", "inner"),
-    "time and channels mixed": (
-        lambda: _inner(lambda s, x: x.reshape(1, 8, -1).mean(2)),
-        "aten.view",
-        "inner",
-    ),
-    "weight made of activations": (
-        lambda: _inner(lambda s, x: F.conv1d(_swapped(x), x.mean(1)[:, :, None]).mean(2)),
-        "aten.convolution",
-        "inner",
-    ),
-    # These would run, and compute something else.
-    "first frames": (lambda: _inner(lambda s, x: x[:, :200].mean(1)), "aten.slice", "inner"),
-    "one over the frames": (
-        lambda: _inner(lambda s, x: x.sum(1) * (1 / x.shape[1])),
-        "aten.mul",
-        "inner",
-    ),
-    "a tensor of the frames": (
-        lambda: _inner(lambda s, x: (x * torch.ones(x.shape[1])[:, None]).sum(1)),
-        "aten.full",
-        "inner",
-    ),
-    "squared frames": (
-        lambda: _inner(lambda s, x: x.sum(1) / (x.shape[1] * x.shape[1])),
-        "aten.div",
-        "inner",
-    ),
-    "means of segments alone": (
-        lambda: _inner(lambda s, x: _segments(x).mean(2)),
-        "aten.mean",
-        "inner",
-    ),
-    "part of repeated means": (
-        lambda: _inner(lambda s, x: _joined(x)[..., : x.shape[1] - 5].mean(2)),
-        "aten.slice",
-        "inner",
-    ),
-    "part of a pooled plane": (
-        lambda: _inner(
-            lambda s, x: F.avg_pool2d(_swapped(x)[:, None], (1, 20), (2, 20), ceil_mode=True)
-        ),
-        "aten.avg_pool2d",
-        "inner",
-    ),
-    "correction": (lambda: _inner(lambda s, x: x.var(1, correction=0.5)), "aten.var", "inner"),
-    "random weights": (lambda: _inner(lambda s, x: (x + torch.randn(8)).mean(1)), "randn", "inner"),
 }
 
 

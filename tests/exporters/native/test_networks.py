@@ -187,7 +187,10 @@ def _computed(self, x):
     ]  # fmt: skip
     x = sum(part * (i + 1) for i, part in enumerate(parts))
     pooled = torch.addmm(self.bound[None], x.mean(1), self.matrix)
-    return torch.cat([pooled, x.var(1, correction=0), x.mean(1) @ self.matrix], 1)
+    # More values per utterance at once than the engine has registers.
+    values = [torch.tanh(pooled * (i / 9)) for i in range(33)]
+    values = sum(a * b for a, b in zip(values, values[::-1], strict=True))
+    return torch.cat([pooled, x.var(1, correction=0), x.mean(1) @ self.matrix, values], 1)
 
 
 def _shared(self, feats):
@@ -244,12 +247,6 @@ def _selected(self, feats):
     return torch.cat([heads, single, turned], 1)
 
 
-def _many_values(self, feats):
-    """More values per utterance at once than the engine has registers."""
-    values = [torch.tanh(feats.mean(1) * (i / 9)) for i in range(33)]
-    return sum(a * b for a, b in zip(values, values[::-1], strict=True))
-
-
 def _registered(name, **options):
     return build_model(name, feature_dim=BINS, embedding_dim=10, **options)
 
@@ -294,7 +291,6 @@ NETWORKS = {
         heads=nn.Linear(8, 3),
         weight=nn.Parameter(torch.randn(5, 8)),
     ),
-    "many-values": lambda: Of(_many_values),
     "shared": lambda: Of(_shared, layer=nn.Conv1d(BINS, BINS, 3, padding=1)),
     "speechbrain": lambda: _registered(
         "ecapa-tdnn", channels=16, aggregation_channels=24, variant="speechbrain"
