@@ -22,7 +22,7 @@ _KEPT = (
     _aten.hardtanh.default,
 )
 _MAX_POOL = (torch.max_pool1d, F.max_pool1d)
-_NO_BEND = 15.0  # where e^-x no longer changes 1 + e^-x, as far as float32 can say
+_NO_BEND = 16.0  # where 1 + e^-x is 1 in float32
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -161,15 +161,12 @@ def _adaptive_avg_pool(x: Tensor, size: list[int]) -> Tensor:
         whole = x.shape[axis]
         if statically_known_true(wanted == whole):
             continue
-        if not isinstance(wanted, int) or (
-            wanted != 1 and (not isinstance(whole, int) or whole % wanted)
-        ):
+        if wanted == 1:
+            x = x.mean(axis, keepdim=True)
+        elif isinstance(wanted, int) and isinstance(whole, int) and whole % wanted == 0:
+            x = x.unflatten(axis, (wanted, whole // wanted)).mean(axis)
+        else:
             return NotImplemented
-        x = (
-            x.unflatten(axis, (wanted, whole // wanted)).mean(axis)
-            if wanted > 1
-            else x.mean(axis, keepdim=True)
-        )
     return x
 
 

@@ -109,7 +109,7 @@ def _avg_pool(
     )
     if segments:
         return Value(value.rows, value.time, shape_of(node)[value.time], segment)  # type: ignore[index]
-    if value.rows.ndim != len(kernel) + 2:
+    if value.time == 1 or value.rows.ndim != len(kernel) + 2:
         raise UnsupportedError("goes over channels")
     if ceil_mode or (padded and not count_include_pad):
         raise UnsupportedError("takes means of fewer values at the ends")
