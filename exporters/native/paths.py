@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import sympy
 import torch
 from torch import Tensor, fx, nn
 
@@ -132,14 +133,17 @@ def _doubtful(graph: fx.Graph, example_frames: int) -> set[int]:
         if node.target is not _ASSERTION or not isinstance(node.args[0], fx.Node):
             continue
         condition = node.args[0].meta["val"].node.expr
-        symbols = condition.free_symbols
-        failing = (
-            count
-            for count in range(1, example_frames)
-            if condition.subs(dict.fromkeys(symbols, count)) == False  # noqa: E712 - of sympy
-        )
+        failing = (count for count in range(1, example_frames) if _fails(condition, count))
         frames |= set(itertools.islice(failing, 3))
     return frames
+
+
+def _fails(condition: sympy.Basic, frames: int) -> bool:
+    try:
+        value = condition.subs(dict.fromkeys(condition.free_symbols, frames))
+    except ZeroDivisionError:  # so few that nothing is left of them somewhere
+        return False
+    return bool(value == False)  # noqa: E712 - of sympy
 
 
 def _alike(found: Any, expected: Any) -> bool:
