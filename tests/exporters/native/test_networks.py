@@ -215,7 +215,7 @@ def _pooled(self, feats):
         F.max_pool1d(time, 3, 2, 1, ceil_mode=True),
         F.avg_pool1d(time, 3, 1, 1), F.adaptive_avg_pool2d(x, (1, None)).squeeze(2),
         F.max_pool2d(y, (2, 1)).flatten(1, 2),
-        F.max_pool1d(self.strided(F.max_pool1d(time, 2, ceil_mode=True)), 2),
+        F.max_pool2d(self.strided(F.max_pool2d(y, (1, 2), ceil_mode=True)), 2).flatten(1, 2),
     ]  # fmt: skip
     whole = [F.adaptive_max_pool2d(x, 1), F.adaptive_avg_pool2d(y, (3, 1))]
     rows = [part.mean(2) for part in parts] + [each.flatten(1) for each in whole]
@@ -275,7 +275,7 @@ NETWORKS = {
         stem=nn.Conv2d(1, 4, 7, stride=(2, 1), padding=3),
         wide=nn.Conv2d(4, 6, 3, padding=1),
         prelu=nn.PReLU(6),
-        strided=nn.Conv1d(18, 4, 3, stride=2, padding=1),
+        strided=nn.Conv2d(6, 4, 3, stride=2, padding=1),
     ),
     "normed": lambda: Of(
         _normed,
