@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator
+from sparsify.exporters.native.operators import Lowering
 from sparsify.exporters.native.steps import (
     Value,
 )
+from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
 

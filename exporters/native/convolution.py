@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.operators import Lowering, shape_of
 from sparsify.exporters.native.steps import (
     ONE,
     Length,
@@ -19,6 +19,7 @@ from sparsify.exporters.native.steps import (
     indices_of,
     row_ids,
 )
+from sparsify.exporters.native.table import UnsupportedError, operator
 
 MOST_HALO = 5
 """Frames past a panel's end that the arena keeps; each takes the room of eight. Wider kernels read
@@ -170,7 +171,7 @@ def _at_frequencies(
         if step not in (0, stride * buffer.channels):
             raise UnsupportedError("reads activations that lie differently")
         step = stride * buffer.channels
-    lowering.matrix(
+    lowering.multiply(
         kernel.reshape(outputs, -1),
         None if bias is None else bias.to(torch.float32).numpy(),
         target,
@@ -194,5 +195,5 @@ def matrix(
     outputs = len(weight)
     target = lowering.buffer(outputs, 1, length)
     shift = np.zeros(len(rows), np.int64)
-    lowering.matrix(weight, bias, target, buffers_of(rows), indices_of(rows), shift)
+    lowering.multiply(weight, bias, target, buffers_of(rows), indices_of(rows), shift)
     return row_ids(target, np.arange(outputs))

@@ -6,7 +6,8 @@ import numpy as np
 
 from sparsify.exporters.native.arena import Arena
 from sparsify.exporters.native.blob import Blob, Numbers
-from sparsify.exporters.native.fusion import MOST_SCALARS, Group, combined
+from sparsify.exporters.native.fusion import MOST_SCALARS, Group
+from sparsify.exporters.native.pairs import combined
 from sparsify.exporters.native.steps import (
     ONE,
     Argument,

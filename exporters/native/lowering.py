@@ -19,19 +19,14 @@ from sparsify.exporters.native import (  # noqa: F401 - they register operators
     reductions,
     views,
 )
-from sparsify.exporters.native.operators import (
-    ON_SEGMENTS,
-    OPERATORS,
-    Lowering,
-    UnsupportedError,
-    expression_of,
-)
+from sparsify.exporters.native.operators import Lowering, expression_of
 from sparsify.exporters.native.steps import (
     Input,
     Steps,
     Value,
     row_ids,
 )
+from sparsify.exporters.native.table import ON_SEGMENTS, OPERATORS, UnsupportedError
 from sparsify.exporters.native.tracing import Trace, layer_of
 
 

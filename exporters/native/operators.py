@@ -1,9 +1,8 @@
-"""What the functions that lower PyTorch's operators work with, and the table of them."""
+"""What the functions that lower PyTorch's operators work with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import sympy
@@ -29,39 +28,10 @@ from sparsify.exporters.native.steps import (
     Value,
     row_ids,
 )
-
-Operator: TypeAlias = Callable[..., Any]
-"""Takes the lowering and the operator's own arguments, tensors as `Value` or constant `Tensor`."""
-
-OPERATORS: dict[Any, Operator] = {}
+from sparsify.exporters.native.table import UnsupportedError
 
 MOST_OUTPUTS = 65535
 """Of a matrix, whose rows the engine numbers in 16 bits."""
-
-
-ON_SEGMENTS: set[Any] = set()
-"""Operators that know what to do with the means of segments."""
-
-
-def operator(*targets: Any, on_segments: bool = False) -> Callable[[Operator], Operator]:
-    """Registers how operators of PyTorch are lowered.
-
-    Args:
-        targets: The operators.
-        on_segments: Whether they know what to do with the means of segments.
-    """
-
-    def register(function: Operator) -> Operator:
-        OPERATORS.update(dict.fromkeys(targets, function))
-        if on_segments:
-            ON_SEGMENTS.update(targets)
-        return function
-
-    return register
-
-
-class UnsupportedError(Exception):
-    """What the engine cannot do with an operator, in a few words."""
 
 
 class Lowering:
@@ -71,6 +41,7 @@ class Lowering:
         steps: What was lowered so far.
         layer: The module that the present operator belongs to.
         gathered: Results of gathering, by what was gathered: branches often want the same.
+        numbers: Lengths and other numbers that the engine computes from the frames.
     """
 
     def __init__(self) -> None:
@@ -84,7 +55,7 @@ class Lowering:
         self._count(length)
         return self.steps.buffer(channels, frequencies, length)
 
-    def matrix(
+    def multiply(
         self,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,

@@ -9,8 +9,9 @@ import torch
 from torch import fx
 
 from sparsify.exporters.native.convolution import convolve
-from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.operators import Lowering, shape_of
 from sparsify.exporters.native.steps import Length, Value
+from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
 

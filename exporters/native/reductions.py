@@ -11,8 +11,9 @@ import torch
 from torch import fx
 
 from sparsify.exporters.native.convolution import matrix
-from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator
+from sparsify.exporters.native.operators import Lowering
 from sparsify.exporters.native.steps import Length, Value
+from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
 

@@ -11,8 +11,9 @@ import sympy
 import torch
 from torch import fx
 
-from sparsify.exporters.native.operators import Lowering, UnsupportedError, operator, shape_of
+from sparsify.exporters.native.operators import Lowering, shape_of
 from sparsify.exporters.native.steps import ONE, Operand, Value, buffers_of
+from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
 

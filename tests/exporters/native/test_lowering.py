@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.lowering import lower
-from sparsify.exporters.native.operators import UnsupportedError
 from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.table import UnsupportedError
 from sparsify.exporters.native.tracing import trace
 
 from .running import Building, T

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.matrix import BLOCK
-from sparsify.exporters.native.operators import OPERATORS
 from sparsify.exporters.native.program import write_program
+from sparsify.exporters.native.table import OPERATORS
 from sparsify.exporters.native.tracing import trace
 from sparsify.models.registry import build_model
 
