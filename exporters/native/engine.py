@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from sparsify.compiled_code import library
 from sparsify.errors import SparsifyError
 
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-Wall", "-Wextra")
+FLAGS = (
+    *("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
+    *("-fPIC", "-Wall", "-Wextra"),
+)
 ALIGNMENT = 64
 ENGINE_SOURCES = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
 _ERRORS = {

@@ -28,16 +28,11 @@ INLINE vf together(enum reduction kind, vf p, vf q) {
   return kind == MAXIMUM ? vmax(p, q) : kind == MINIMUM ? vmin(p, q) : p + q;
 }
 
-INLINE float of_lanes(enum reduction kind, vf v) {
-  float lanes[LANES];
-  memcpy(lanes, &v, sizeof v);
-  UNROLL for (int half = LANES / 2; half > 0; half /= 2)
-    UNROLL for (int i = 0; i < half; i++) {
-      const float p = lanes[i], q = lanes[i + half];
-      const int other = (kind == MAXIMUM ? q > p : q < p) || q != q;
-      lanes[i] = kind == MAXIMUM || kind == MINIMUM ? (other ? q : p) : p + q;
-    }
-  return lanes[0];
+/* All lanes, in every lane of the result: each round halves how many different ones there are. */
+INLINE vf of_lanes(enum reduction kind, vf v) {
+  UNROLL for (int different = LANES; different > 1; different /= 2)
+    v = together(kind, SHUFFLE(v, v, ZIPPED_LOW), SHUFFLE(v, v, ZIPPED_HIGH));
+  return v;
 }
 
 /* Which lanes of the vectors from `first` to `end` hold frames of the utterance. */
@@ -59,7 +54,7 @@ static struct valid valid_of(const struct geometry *g) {
 }
 
 /* Over all frames, in four parts that do not wait for each other. */
-INLINE float over_time(enum reduction kind, struct view a, struct view b, const struct valid *valid) {
+INLINE vf over_time(enum reduction kind, struct view a, struct view b, const struct valid *valid) {
   const vf neutral = splat(kind == MAXIMUM ? -INFINITY : kind == MINIMUM ? INFINITY : 0.0f);
   vf part[4] = {neutral, neutral, neutral, neutral};
   int i = 0;
@@ -78,11 +73,15 @@ INLINE float over_time(enum reduction kind, struct view a, struct view b, const 
 }
 
 #define OVER_TIME(kind)                                                          \
-  store(target.values, splat(over_time(kind, a, b, &valid)));                    \
+  store(target.values, over_time(kind, a, b, &valid));                           \
   break
 
-static vf vsqrt(vf x) {
-  for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+/* A loop that compilers vectorise, unless they are to set errno. */
+INLINE vf vsqrt(vf x) {
+  float lanes[LANES];
+  memcpy(lanes, &x, sizeof x);
+  for (int i = 0; i < LANES; i++) lanes[i] = sqrtf(lanes[i]);
+  memcpy(&x, lanes, sizeof x);
   return x;
 }
 
