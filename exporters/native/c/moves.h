@@ -76,11 +76,12 @@ static void run_halo(const struct engine *e, const struct halo_op *op) {
     fill_halo(e, &g, p, &op->rows, op->left, op->right);
 }
 
-/* A row of all panels, one panel after the other. */
-static void copy_row(const struct engine *e, const struct geometry *g, int line, float *to) {
-  for (int p = 0; p < g->panels; p++) {
+/* A row of some panels, one panel after the other. */
+static void copy_row(const struct engine *e, const struct geometry *g, struct range panels, int line,
+                     float *to) {
+  for (int p = panels.begin; p < panels.end; p++) {
     const float *from = row_of(e, p, line);
-    float *target = to + start_of(g, p);
+    float *target = to + start_of(g, p) - start_of(g, panels.begin);
     const int vectors = vectors_in(groups_of(g, p));
     for (int v = 0; v < vectors; v++) store(target + v * LANES, load(from + v * LANES));
   }

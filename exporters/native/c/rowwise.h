@@ -94,15 +94,14 @@ static void segment_mean(const float *from, float *to, const ptrdiff_t *places, 
   }
 }
 
-static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
-  const struct geometry g = geometry_of(e, op->op.length);
+/* Some rows in some panels; in all of them, if something is reduced over time. */
+static void rowwise_part(const struct engine *e, const struct rowwise_op *op, const struct geometry *g,
+                         struct range rows, struct range panels) {
   const struct instruction *instructions = at(e, op->instructions_at);
-  const size_t stride = register_stride(g.frames);
-  const int vectors = vectors_in(g.groups);
-  const struct valid valid = valid_of(&g);
-  const struct range rows = share(e, op->count);
-  for (int n = 0; n < op->instructions; n++)
-    if (instructions[n].code == R_SEGMENT_MEAN) list_places(e, &g);
+  const size_t stride = register_stride(g->frames);
+  const int groups = (start_of(g, panels.end) - start_of(g, panels.begin)) / GROUP;
+  const int vectors = vectors_in(groups);
+  const struct valid valid = valid_of(g);
   float scalars[MOST_SCALARS * LANES];
   for (int k = rows.begin; k < rows.end; k++) {
     for (int n = 0; n < op->instructions; n++) {
@@ -112,7 +111,7 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
       const struct view c = view_of(e, in->c, scalars, stride);
       const int count = target.step ? vectors : 1;
       switch (in->code) {
-        case R_LOAD: copy_row(e, &g, ((const int32_t *)at(e, in->at))[k], target.values); break;
+        case R_LOAD: copy_row(e, g, panels, ((const int32_t *)at(e, in->at))[k], target.values); break;
         case R_LOAD_SCALAR:
           store(target.values, splat(*row_of(e, 0, ((const int32_t *)at(e, in->at))[k])));
           break;
@@ -126,10 +125,11 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         case R_EXPRESSION: store(target.values, splat((float)e->expressions[in->at])); break;
         case R_STORE: {
           const int line = ((const int32_t *)at(e, in->at))[k];
-          for (int p = 0; p < g.panels; p++) {
+          for (int p = panels.begin; p < panels.end; p++) {
             float *to = row_of(e, p, line);
-            const float *from = a.values + (size_t)(a.step / LANES) * start_of(&g, p);
-            for (int v = 0; v < vectors_in(groups_of(&g, p)); v++)
+            const int begin = start_of(g, p) - start_of(g, panels.begin);
+            const float *from = a.values + (size_t)(a.step / LANES) * begin;
+            for (int v = 0; v < vectors_in(groups_of(g, p)); v++)
               store(to + v * LANES, load(from + (size_t)v * a.step));
           }
           break;
@@ -163,8 +163,34 @@ static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
         case R_MULTIPLY_ADD: EACH(x * y + z);
         case R_EXP_DIFFERENCE: EACH(vexp(x - y));
         case R_SQUARED_DIFFERENCE: EACH((x - y) * (x - y));
-        case R_SEGMENT_MEAN: segment_mean(a.values, target.values, e->places, g.frames, in->at); break;
+        case R_SEGMENT_MEAN: segment_mean(a.values, target.values, e->places, g->frames, in->at); break;
       }
     }
   }
+}
+
+/* Whether panels have nothing to do with each other. */
+static int is_by_panel(const struct instruction *instructions, int count) {
+  for (int n = 0; n < count; n++) switch (instructions[n].code) {
+      case R_SUM:
+      case R_SUM_PRODUCT:
+      case R_MAX_OVER_TIME:
+      case R_MIN_OVER_TIME:
+      case R_SEGMENT_MEAN:
+      case R_STORE_SCALAR: return 0;
+    }
+  return 1;
+}
+
+static void run_rowwise(const struct engine *e, const struct rowwise_op *op) {
+  const struct geometry g = geometry_of(e, op->op.length);
+  const struct instruction *instructions = at(e, op->instructions_at);
+  if (g.panels >= e->task->threads && is_by_panel(instructions, op->instructions)) {
+    /* As convolutions share the work: what a thread reads, it has written. */
+    rowwise_part(e, op, &g, (struct range){0, op->count}, share(e, g.panels));
+    return;
+  }
+  for (int n = 0; n < op->instructions; n++)
+    if (instructions[n].code == R_SEGMENT_MEAN) list_places(e, &g);
+  rowwise_part(e, op, &g, share(e, op->count), (struct range){0, g.panels});
 }
