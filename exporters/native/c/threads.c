@@ -1,3 +1,6 @@
+#ifdef __linux__
+#define _GNU_SOURCE /* for the processors that a thread may use */
+#endif
 #include "threads.h"
 
 #include <pthread.h>
@@ -46,6 +49,19 @@ static void *work(void *opaque) {
   return NULL;
 }
 
+/* Lets new threads begin anywhere but on the caller's processor, where they would wait for it: what
+ * takes a few milliseconds is over before a scheduler moves them. */
+static void begin_elsewhere(pthread_attr_t *attributes) {
+#if defined(__linux__) && !defined(__ANDROID__)
+  cpu_set_t processors;
+  if (sched_getaffinity(0, sizeof processors, &processors)) return;
+  CPU_CLR(sched_getcpu(), &processors);
+  if (CPU_COUNT(&processors)) pthread_attr_setaffinity_np(attributes, sizeof processors, &processors);
+#else
+  (void)attributes;
+#endif
+}
+
 size_t sparsify_threads_workspace_bytes(int max_frames, int threads) {
   return threads > MOST_THREADS ? 0 : sparsify_blob_workspace(&sparsify_blob, max_frames, threads);
 }
@@ -70,8 +86,13 @@ int sparsify_embed_threads(const float *feats, int frames, void *workspace, size
                                     .wait = barrier_wait,
                                     .barrier = &barrier};
   }
-  while (started < threads && !pthread_create(&workers[started].thread, NULL, work, workers + started))
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes)) return SPARSIFY_ERROR_THREADS;
+  begin_elsewhere(&attributes);
+  while (started < threads &&
+         !pthread_create(&workers[started].thread, &attributes, work, workers + started))
     started++;
+  pthread_attr_destroy(&attributes);
   atomic_store_explicit(&barrier.begun, started == threads ? 1 : -1, memory_order_release);
   if (started == threads) sparsify_run(&workers[0].task, workspace);
   for (int i = 1; i < started; i++) pthread_join(workers[i].thread, NULL);
