@@ -73,6 +73,7 @@ class Engine:
             ctypes.c_int,
             ctypes.c_int,
         ]
+        self._memory = workspace(0)  # kept: new memory is slow where it is touched first
 
     def embed(self, blob: bytes, feats: NDArray[np.float32]) -> NDArray[np.float32]:
         """The embedding of features `(T, bins)`.
@@ -97,7 +98,10 @@ class Engine:
     ) -> NDArray[np.float32]:
         embedding = np.empty(np.frombuffer(blob, np.int32, 4)[3], np.float32)
         feats = np.ascontiguousarray(feats, np.float32)
-        memory = workspace(self._library.sparsify_blob_workspace(blob, len(feats), 1))
+        size = self._library.sparsify_blob_workspace(blob, len(feats), 1)
+        if size > self._memory.nbytes:
+            self._memory = workspace(size)
+        memory = self._memory
         code = getattr(self._library, function)(
             ctypes.c_char_p(blob),
             ctypes.c_void_p(feats.ctypes.data),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.artifact import load_artifact
-from sparsify.artifact.formats import RUNTIME
 from sparsify.comparison.cells import Cell
 from sparsify.comparison.plan import Plan
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json
@@ -98,22 +97,17 @@ def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Command:
 
 
 def latency_command(plan: Plan, cell: Cell, output: Path) -> Iterator[Command]:
-    """The measurement of a model; the file for it, which nothing else needs, goes again."""
+    """The measurement of a model, in every engine that is installed."""
     run = RunDirectory(output / RUNS / cell.name)
     if (run.path / LATENCY_FILE).is_file():
         return
-    model = output / LOGS / f"{cell.name}{RUNTIME.suffixes[0]}"
 
     def keep(report: Any) -> None:
-        _write_json(
-            run.path / LATENCY_FILE,
-            {"machine": report.get("machine"), "rows": report.get("benchmark")},
-        )
-        model.unlink()
+        kept = {key: report.get(key) for key in ("machine", "rows")}
+        _write_json(run.path / LATENCY_FILE, kept)
 
-    options = ["--format", RUNTIME.name, "--output", str(model), "--force", "--benchmark"]
-    options += [*_trusted(plan, run), "--json", "--quiet"]
-    yield Command("measuring latency", ["export", str(run.path), *options], keep)
+    options = [*_trusted(plan, run), "--json", "--quiet"]
+    yield Command("measuring latency", ["benchmark", str(run.path), *options], keep)
 
 
 def check_recipe(plan: Plan, cell: Cell, output: Path) -> None:

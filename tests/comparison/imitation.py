@@ -29,10 +29,8 @@ if command == "train":
     if (book / "broken").exists() and (book / "broken").read_text() == run.name:
         sys.exit("Warning: odd\nError: it broke")
     (run / "summary.json").write_text("{}")
-if command == "export" and (book / "unequal").exists():
+if command == "benchmark" and (book / "unequal").exists():
     sys.exit("Failed: the exported network differs")
-if command == "export":
-    Path(options["--output"]).touch()
 if (book / "printed").exists():
     sys.exit(print((book / "printed").read_text()))
-print(json.dumps({"machine": {}, "benchmark": [], "eer_percent": 5.0, "min_dcf": 0.5}))
+print(json.dumps({"machine": {}, "rows": [], "eer_percent": 5.0, "min_dcf": 0.5}))

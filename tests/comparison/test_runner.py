@@ -211,7 +211,7 @@ def test_latency_of_a_method_whose_first_seed_failed_is_that_of_another(book, pl
     (book / "broken").write_text("dense-seed3")
     failures = carry_out(several, tmp_path / "out", jobs=1, measure_latency=True)
     assert failures.keys() == {"dense-seed3"}
-    assert ("export", "dense-seed4", "new") in kinds(book)
+    assert ("benchmark", "dense-seed4", "new") in kinds(book)
 
 
 def test_a_latency_that_fails_is_told_of_the_model_that_was_measured(book, plan, tmp_path):
@@ -227,6 +227,5 @@ def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):
     several = plan.model_copy(update={"runs": runs})
     for _ in range(2):
         assert carry_out(several, tmp_path / "out", jobs=2, measure_latency=True) == {}
-    measured = [name for command, name, _ in kinds(book) if command == "export"]
+    measured = [name for command, name, _ in kinds(book) if command == "benchmark"]
     assert measured == ["adabreg-0.5-seed3", "dense-seed3"]
-    assert not list((tmp_path / "out" / "logs").glob("*.onnx"))

@@ -131,18 +131,15 @@ static void block_pass(int vectors, const struct pass *p) {
 
 /* Half precision to single; values beyond it were refused by the export. */
 static void decode_halves(const uint16_t *from, int count, float *to) {
-  for (int i = 0; i < count; i++) {
-    const uint32_t bits = (uint32_t)(from[i] & 0x7fff) << 13, sign = (uint32_t)(from[i] & 0x8000) << 16;
+  /* The last vector reads what fills its block of 64 bytes. */
+  for (int i = 0; i < count; i += LANES) {
+    const vi half = __builtin_convertvector(*(const vh_unaligned *)(from + i), vi);
+    const vi bits = (half & 0x7fff) << 13, sign = (half & 0x8000) << 16;
     /* Below the smallest normal number the exponent is that of 2^-14, whose digits are taken off:
      * a number that is subnormal here, too, would count as zero where threads flush such. */
-    const uint32_t normal = bits + (112u << 23), small = bits + (113u << 23);
-    float digits;
-    uint32_t whole;
-    memcpy(&digits, &small, sizeof digits);
-    digits -= 0x1p-14f;
-    memcpy(&whole, &digits, sizeof whole);
-    whole = (bits < 1u << 23 ? whole : normal) | sign;
-    memcpy(to + i, &whole, sizeof whole);
+    const vf normal = (vf)(bits + (112 << 23)), small = (vf)(bits + (113 << 23)) - 0x1p-14f;
+    const vf value = (vf)((vi)vselect(bits < 1 << 23, small, normal) | sign);
+    memcpy(to + i, &value, sizeof(float) * (size_t)(count - i < LANES ? count - i : LANES));
   }
 }
 

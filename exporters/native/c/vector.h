@@ -15,6 +15,7 @@
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vh_unaligned __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef float vf_unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline, unused))
@@ -27,7 +28,8 @@ typedef float vf_unaligned __attribute__((vector_size(4 * LANES), aligned(4), ma
 
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
-INLINE vf splat(float x) { return (vf){0} + x; }
+/* Minus, as 0 + x is something to compute: it is not x where x is -0. */
+INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 
 /* As in PyTorch, NaN stays NaN. */
