@@ -16,6 +16,7 @@ from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import measured_choice
 from sparsify.exporters.native.library import (
+    BLOB,
     LIBRARY,
     compile_library,
     read_marker,
@@ -27,6 +28,7 @@ from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network
 from sparsify.exporters.native.tracing import trace
 from sparsify.exporters.networks import Network
+from sparsify.files import content_digest
 
 _WEIGHTS = "model.safetensors"
 
@@ -64,7 +66,11 @@ class NativeExporter(Exporter):
     def read(self, path: Path) -> Weights:
         """The weights that the library was made of, which lie beside it."""
         weights = read_tensors(path / _WEIGHTS)
-        if read_marker(path).get("source_digest") != weights.metadata.get("source_digest"):
+        marker = read_marker(path)
+        blob = path / BLOB
+        if blob.is_file() and content_digest(blob) != marker.get("blob_digest"):
+            raise SparsifyError(f"'{blob}' is damaged or was changed: export the model again")
+        if marker.get("source_digest") != weights.metadata.get("source_digest"):
             raise SparsifyError(
                 f"'{path}' is damaged: its library and its {_WEIGHTS} are of different models"
             )

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MARKER = "native.json"
 LIBRARY = "libmodel.so"
-_BLOB = "weights.bin"
+BLOB = "weights.bin"
 _LIBRARY = ("model.c", *ENGINE_SOURCES, "threads.c", "weights.S")
 _UNUSED = ("profile.c",)  # for measurements
 _PATIENCE = 300  # seconds for a compiler
@@ -39,7 +39,7 @@ def write_sources(folder: Path, blob: bytes) -> None:
     for file in source_folder().iterdir():
         if file.is_file() and file.name not in _UNUSED:
             shutil.copyfile(file, folder / file.name)
-    (folder / _BLOB).write_bytes(blob)
+    (folder / BLOB).write_bytes(blob)
 
 
 def compile_library(folder: Path) -> bool:
@@ -64,14 +64,15 @@ def compile_library(folder: Path) -> bool:
 
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
-    """Writes what is known of the folder, and the digest of its compiled library.
+    """Writes what is known of the folder, and the digests of its blob and its compiled library.
 
     Raises:
         OSError: It cannot be written.
     """
     library = folder / LIBRARY
     digest = content_digest(library) if library.is_file() else None
-    content = {"format": "native", **description, "library_digest": digest}
+    digests = {"blob_digest": content_digest(folder / BLOB), "library_digest": digest}
+    content = {"format": "native", **description, **digests}
     (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 

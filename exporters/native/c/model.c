@@ -1,4 +1,4 @@
-#include "model.h"
+#include "threads.h"
 
 #include "runtime.h"
 
@@ -39,6 +39,7 @@ const char *sparsify_error(int code) {
     case SPARSIFY_ERROR_WORKSPACE: return "the workspace is too small for so many frames";
     case SPARSIFY_ERROR_ALIGNMENT: return "the workspace does not begin at a multiple of 64 bytes";
     case SPARSIFY_ERROR_FEATURES: return "the library has no front end: give it features";
+    case SPARSIFY_ERROR_THREADS: return "threads cannot be started, or are more than 64";
     default: return "unknown error";
   }
 }

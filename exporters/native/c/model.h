@@ -19,12 +19,13 @@ extern "C" {
 #endif
 
 enum {
-  SPARSIFY_ERROR_ARGUMENT = -1,  /* a pointer is NULL, or a number is not positive */
+  SPARSIFY_ERROR_ARGUMENT = -1,  /* a pointer is NULL, or there is not one thread */
   SPARSIFY_ERROR_TOO_SHORT = -2, /* fewer frames or samples than the network needs */
   SPARSIFY_ERROR_TOO_LONG = -3,  /* more frames than can be counted (2^24) */
   SPARSIFY_ERROR_WORKSPACE = -4, /* the workspace is too small for that many frames */
   SPARSIFY_ERROR_ALIGNMENT = -5, /* the workspace does not begin at a multiple of 64 bytes */
   SPARSIFY_ERROR_FEATURES = -6   /* the library was made without a front end: give features */
+  /* threads.h has one more. */
 };
 
 /* Features of a frame, and values of an embedding. */

@@ -112,6 +112,15 @@ def test_weights_of_another_model_are_noticed(copy):
             load_artifact(copy)
 
 
+def test_a_blob_that_was_changed_is_noticed(copy):
+    """The engine would follow its offsets anywhere."""
+    content = bytearray((copy / library.BLOB).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / library.BLOB).write_bytes(content)
+    with pytest.raises(SparsifyError, match=r"weights\.bin' is damaged"):
+        load_artifact(copy, trust=True)
+
+
 def test_it_says_what_it_does_not_embed(exported):
     network = NativeExporter().network(load_artifact(exported))
     with pytest.raises(SparsifyError, match="80 features a frame, not 40"):
@@ -142,3 +151,6 @@ def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
         [copy / "example", tmp_path / "a.wav"], check=True, capture_output=True, text=True
     ).stdout
     assert len(output.split()) == made.shape[1]
+    subprocess.run(["make", "-s", "-C", copy, "CFLAGS=-O1", "THREADS=0"], check=True)
+    code = (copy / library.LIBRARY).read_bytes()
+    assert b"sparsify_embed_threads" not in code
