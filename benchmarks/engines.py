@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -183,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "command": " ".join(
             ["python -m sparsify.benchmarks.engines", *(arguments or sys.argv[1:])]
         ),
+        "compiler": os.environ.get("CC", "cc"),  # with options that leave kernels out, perhaps
         "machine": asdict(describe_machine()),
         "block_masks": block_masks(),
         "models": [],
