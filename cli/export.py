@@ -19,6 +19,7 @@ from sparsify.artifact.formats import (
     about_precisions,
     layouts,
     precisions,
+    targets,
     written,
 )
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
@@ -43,6 +44,7 @@ from sparsify.exporters.parity import Parity
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
       sparsify export run --format mnn --output model.mnn
       sparsify export run --format native --precision fp16 --output model-c
+      sparsify export run --format native --target wasm --output model-web
     """,
 )
 @path_argument
@@ -69,6 +71,11 @@ from sparsify.exporters.parity import Parity
     help=about_precisions(),
 )
 @click.option(
+    "--target",
+    type=click.Choice(targets()),
+    help="What native code is compiled for.  [default: this machine]",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=1e-4,
@@ -87,6 +94,7 @@ def export_command(
     output: Path,
     layout: str,
     precision: str,
+    target: str | None,
     tolerance: float,
     measure_latency: bool,
     force: bool,
@@ -107,6 +115,7 @@ def export_command(
             format_name,
             layout,
             precision=precision,
+            target=target,
             tolerance=tolerance,
             force=force,
             track=track,

@@ -76,6 +76,7 @@ def export_artifact(
     layout: str = DENSE,
     *,
     precision: str = SINGLE,
+    target: str | None = None,
     tolerance: float = 1e-4,
     force: bool = False,
     track: Track = silent,
@@ -88,6 +89,7 @@ def export_artifact(
         format_name: A format of `sparsify.artifact.formats` that is written.
         layout: One that the format has.
         precision: Type to store weights in; the file is compared with the model in that type.
+        target: What it is compiled for, where the format is code; this machine if not given.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         force: Replace the output if it exists.
         track: Reports progress.
@@ -99,8 +101,9 @@ def export_artifact(
     """
     format_ = format_named(format_name)
     format_.check_precision(precision)
+    format_.check_target(target)
     _check(output, format_, layout, force)
-    exporter = exporter_of(format_)
+    exporter = exporter_of(format_, target)
     original, artifact = artifact, rounded(artifact, precision)
     with assembling(output) as temporary:
         with phase(track, f"Writing {output.name}"):

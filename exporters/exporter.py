@@ -112,9 +112,14 @@ class Exporter(ABC):
         self.write(replace(artifact, state=dense), output, DENSE)
 
 
-def exporter_of(format_: Format) -> Exporter:
-    """The exporter of a format, its module imported now."""
-    exporter: Exporter = format_.exporter()
+def exporter_of(format_: Format, target: str | None = None) -> Exporter:
+    """The exporter of a format, its module imported now.
+
+    Args:
+        format_: The format.
+        target: What it compiles for, one of the format's targets; this machine if not given.
+    """
+    exporter: Exporter = format_.exporter(target)
     return exporter
 
 

@@ -14,18 +14,20 @@ from sparsify.artifact.weights import Weights
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.native.front_end import front_end_section
-from sparsify.exporters.native.kernels import measured_choice
+from sparsify.exporters.native.kernels import by_density, measured_choice
 from sparsify.exporters.native.library import (
     BLOB,
-    LIBRARY,
     compile_library,
     read_marker,
     write_marker,
+    write_site,
     write_sources,
 )
 from sparsify.exporters.native.lowering import lower
+from sparsify.exporters.native.process import emulator
 from sparsify.exporters.native.program import Program, write_program
-from sparsify.exporters.native.session import native_network
+from sparsify.exporters.native.session import native_network, target_of
+from sparsify.exporters.native.targets import own_target, target_named
 from sparsify.exporters.native.tracing import trace
 from sparsify.exporters.networks import Network
 from sparsify.files import content_digest
@@ -33,11 +35,12 @@ from sparsify.files import content_digest
 _WEIGHTS = "model.safetensors"
 
 
-def program_of(artifact: Artifact) -> Program:
-    """A model as the engine runs it, its kernels chosen on this machine.
+def program_of(artifact: Artifact, *, measured: bool = True) -> Program:
+    """A model as the engine runs it.
 
     Args:
         artifact: A model of ours, from any format.
+        measured: Choose kernels by what is faster on this machine, not by density alone.
 
     Raises:
         SparsifyError: The network has an operator that the engine has not.
@@ -46,22 +49,29 @@ def program_of(artifact: Artifact) -> Program:
     bins = artifact.front_end.num_mel_bins
     name = str(artifact.path)
     steps = lower(trace(model, bins, name), name)
-    chosen = measured_choice(steps, bins)
+    chosen = measured_choice(steps, bins) if measured else {}
     return write_program(
         steps,
         feature_dim=bins,
         sample_rate=artifact.front_end.sample_rate,
         front_end=front_end_section(artifact.front_end),
-        choose=lambda step: chosen[id(step)],
+        choose=lambda step: chosen.get(id(step), by_density(step)),
         half=artifact.precision == HALF,
         least_frames=getattr(model, "min_frames", 1),
     )
 
 
 class NativeExporter(Exporter):
-    """A folder with a C library of one model, and the model that it was made of."""
+    """A folder with a C library of one model, and the model that it was made of.
+
+    Args:
+        target: What it is compiled for; this machine if not given.
+    """
 
     engine = "native"
+
+    def __init__(self, target: str | None = None) -> None:
+        self._target = target_named(target or own_target())
 
     def read(self, path: Path) -> Weights:
         """The weights that the library was made of, which lie beside it."""
@@ -79,15 +89,18 @@ class NativeExporter(Exporter):
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """C code, compiled where there is a compiler."""
         model = artifact.build()
-        program = program_of(artifact)
+        program = program_of(artifact, measured=self._target.is_own)
         write_sources(output, program.blob)
         weights = output / _WEIGHTS
         write_artifact(
             model, weights, artifact.front_end, artifact.recipe, BITMASK, artifact.measured
         )
-        compile_library(output)
+        if self._target.name == "wasm":
+            write_site(output)
+        compile_library(output, self._target)
         write_marker(
             output,
+            self._target,
             {
                 "source_digest": read_tensors(weights).metadata["source_digest"],
                 "layers": [asdict(layer) for layer in program.layers],
@@ -99,8 +112,10 @@ class NativeExporter(Exporter):
         return version("sparsify-speaker")
 
     def runs(self, artifact: Artifact) -> bool:
-        """Whether it was compiled."""
-        return (artifact.path / LIBRARY).is_file()
+        """Whether it was compiled, and something here runs what it was compiled for."""
+        target = target_of(artifact.path)
+        there = (artifact.path / target.library).is_file()
+        return there and (target.is_own or emulator(target) is not None)
 
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The compiled library."""

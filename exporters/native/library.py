@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparsify.compiled_code import remember
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native.engine import ENGINE_SOURCES, FLAGS, source_folder
+from sparsify.exporters.native.engine import source_folder
+from sparsify.exporters.native.targets import WEB, Target
 from sparsify.files import content_digest
 
 logger = logging.getLogger(__name__)
 
 MARKER = "native.json"
-LIBRARY = "libmodel.so"
 BLOB = "weights.bin"
-_LIBRARY = ("model.c", *ENGINE_SOURCES, "threads.c", "weights.S")
-_UNUSED = ("profile.c",)  # for measurements
+_UNUSED = ("profile.c", "serve.c")  # for measurements and comparisons
 _PATIENCE = 300  # seconds for a compiler
 _MOST_BYTES = 1 << 24
 
@@ -42,37 +39,69 @@ def write_sources(folder: Path, blob: bytes) -> None:
     (folder / BLOB).write_bytes(blob)
 
 
-def compile_library(folder: Path) -> bool:
-    """Compiles `libmodel.so`, which this user's sparsify loads from then on.
+def compile_library(folder: Path, target: Target) -> bool:
+    """Compiles the code for a target, which this user's sparsify runs from then on.
 
     Returns:
         Whether it did; if not, why is logged.
     """
-    compiler = shlex.split(os.environ.get("CC", "").strip() or "cc")
-    options = [*FLAGS, "-fvisibility=hidden", "-shared", "-Wa,-I."]
-    command = [*compiler, *options, "-o", LIBRARY, *_LIBRARY, "-lm", "-pthread"]
+    library = folder / target.library
+    reasons = []
+    for compiler in target.compilers():
+        try:
+            run_compiler((*compiler, *target.arguments), folder)
+            code = library.read_bytes()
+        except OSError as error:
+            reasons.append(f"{compiler[0]}: {error}")
+            continue
+        if target.fits(code):
+            remember(code)
+            return True
+        library.unlink()
+        reasons.append(f"{compiler[0]} compiles for another machine")
+    logger.warning(
+        "the C code is written, but not compiled for %s, which needs %s: %s",
+        *(target.name, target.missing, "; ".join(reasons)),
+    )
+    return False
+
+
+def write_site(folder: Path) -> None:
+    """Writes what is served to browsers into a folder of `write_sources`, but for the module.
+
+    Raises:
+        OSError: Something cannot be written.
+    """
+    site = folder / WEB
+    shutil.copytree(source_folder().parent / WEB, site)
+    shutil.copyfile(folder / BLOB, site / BLOB)
+
+
+def run_compiler(command: Sequence[str], folder: Path) -> None:
+    """Runs a compiler in a folder.
+
+    Raises:
+        OSError: There is none, or it fails; the message says why.
+    """
     try:
         subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=True, timeout=_PATIENCE
         )
-        remember((folder / LIBRARY).read_bytes())
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())[:300]
-        logger.warning("the C code is written, but not compiled (run make there): %s", reason)
-        return False
-    return True
+    except subprocess.SubprocessError as error:
+        words = (getattr(error, "stderr", None) or str(error)).split()
+        raise OSError(" ".join(words)[:300]) from error
 
 
-def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
+def write_marker(folder: Path, target: Target, description: Mapping[str, Any]) -> None:
     """Writes what is known of the folder, and the digests of its blob and its compiled library.
 
     Raises:
         OSError: It cannot be written.
     """
-    library = folder / LIBRARY
+    library = folder / target.library
     digest = content_digest(library) if library.is_file() else None
     digests = {"blob_digest": content_digest(folder / BLOB), "library_digest": digest}
-    content = {"format": "native", **description, **digests}
+    content = {"format": "native", "target": target.name, **description, **digests}
     (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n")
 
 

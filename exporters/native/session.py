@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from sparsify.compiled_code import is_remembered, loaded
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import check, workspace
-from sparsify.exporters.native.library import LIBRARY, read_marker
+from sparsify.exporters.native.library import BLOB, MARKER, read_marker
+from sparsify.exporters.native.process import process_network
+from sparsify.exporters.native.targets import LIBRARY, Target, target_named
 from sparsify.exporters.networks import Network
 
 _MOST_BYTES = 1 << 31
@@ -35,7 +37,26 @@ def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool)
         SparsifyError: There is no library, it is not trusted, or it is not for this machine or
             these features.
     """
-    library = _library(folder / LIBRARY, trust=trust)
+    target = target_of(folder)
+    code = _code(folder, target, trust=trust)
+    if not target.is_own:
+        return process_network(target, code, (folder / BLOB).read_bytes(), str(folder))
+    return _in_process(folder, _library(folder / LIBRARY, code), bins, threads)
+
+
+def target_of(folder: Path) -> Target:
+    """What a folder's code is for.
+
+    Raises:
+        SparsifyError: The folder is damaged.
+    """
+    name = read_marker(folder).get("target")
+    if not isinstance(name, str):
+        raise SparsifyError(f"'{folder / MARKER}' is damaged: export the model again")
+    return target_named(name)
+
+
+def _in_process(folder: Path, library: ctypes.CDLL, bins: int, threads: int | None) -> Network:
     dimension = library.sparsify_embedding_dim()
     if library.sparsify_feature_dim() != bins:
         raise SparsifyError(
@@ -71,27 +92,32 @@ def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool)
     return embed
 
 
-def _check_origin(path: Path, code: bytes) -> None:
+def _check_origin(folder: Path, path: Path, code: bytes) -> None:
     """Refuses code that is not what the user's own export of this very model has compiled."""
     if not is_remembered(code):
         raise SparsifyError(
             f"'{path}' was not compiled by an export of yours, and a library is code: give --trust"
             " if you trust who made it"
         )
-    if hashlib.sha256(code).hexdigest() != read_marker(path.parent).get("library_digest"):
+    if hashlib.sha256(code).hexdigest() != read_marker(folder).get("library_digest"):
         raise SparsifyError(f"'{path}' is of another export: export the model again")
 
 
-def _library(path: Path, *, trust: bool) -> ctypes.CDLL:
+def _code(folder: Path, target: Target, *, trust: bool) -> bytes:
+    path = folder / target.library
     try:
         with path.open("rb") as file:
             code = file.read(_MOST_BYTES)
     except FileNotFoundError as error:
         raise SparsifyError(
-            f"'{path}' is not there: run make in '{path.parent}', and give --trust"
+            f"'{path}' is not there: run make in '{folder}', and give --trust"
         ) from error
     if not trust:
-        _check_origin(path, code)
+        _check_origin(folder, path, code)
+    return code
+
+
+def _library(path: Path, code: bytes) -> ctypes.CDLL:
     digest = hashlib.sha256(code).hexdigest()
     if digest not in _LOADED:
         try:

@@ -36,7 +36,9 @@ class Format:
         precisions: Types that it can store weights in.
         companions: How the names of files that belong to one go on.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
-        deployed: Where it is a folder: the file in it that programs load.
+        deployed: Where it is a folder: what in it is copied to where the model runs, whichever of
+            these is there.
+        targets: Machines that it can be compiled for.
     """
 
     name: str
@@ -47,12 +49,18 @@ class Format:
     precisions: tuple[str, ...] = (SINGLE,)
     companions: tuple[str, ...] = ()
     marker: str | None = None
-    deployed: str | None = None
+    deployed: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
-    def exporter(self) -> Any:
-        """Its exporter, imported now."""
+    def exporter(self, target: str | None = None) -> Any:
+        """Its exporter, imported now.
+
+        Args:
+            target: One of `targets`; this machine if not given.
+        """
         module, _, name = self.home.partition(":")
-        return getattr(importlib.import_module(module), name)()
+        options = {} if target is None else {"target": target}
+        return getattr(importlib.import_module(module), name)(**options)
 
     def matches(self, path: Path) -> bool:
         """Whether something on disk looks like this format."""
@@ -66,8 +74,8 @@ class Format:
 
     def deployed_file(self, path: Path) -> Path:
         """What of an export is copied to where the model runs; all of it if that is not there."""
-        file = path / self.deployed if self.deployed else path
-        return file if file.exists() else path
+        files = (path / each for each in self.deployed)
+        return next((each for each in files if each.exists()), path)
 
     def check_name(self, path: Path) -> None:
         """Refuses to write a file whose name says something else.
@@ -104,6 +112,19 @@ class Format:
                 f" export {others or 'another format'}"
             )
 
+    def check_target(self, target: str | None) -> None:
+        """Refuses to compile what is not compiled.
+
+        Raises:
+            SparsifyError: The format is no code.
+        """
+        if target is not None and target not in self.targets:
+            others = " or ".join(each.name for each in written() if target in each.targets)
+            raise SparsifyError(
+                f"the format {self.name} is not compiled for {target}: leave out --target or"
+                f" export {others or 'another format'}"
+            )
+
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -128,7 +149,8 @@ FORMATS: tuple[Format, ...] = (
         "is a C library that gains from zeros",
         precisions=(SINGLE, HALF),
         marker="native.json",
-        deployed="libmodel.so",
+        deployed=("libmodel.so", "web"),
+        targets=("x86", "arm64", "wasm"),
     ),
     Format(
         "pt",
@@ -182,6 +204,11 @@ def layouts() -> tuple[str, ...]:
 def precisions() -> tuple[str, ...]:
     """The precisions of all formats."""
     return tuple(dict.fromkeys(each for one in written() for each in one.precisions))
+
+
+def targets() -> tuple[str, ...]:
+    """The targets of all formats."""
+    return tuple(dict.fromkeys(each for one in written() for each in one.targets))
 
 
 def about_precisions() -> str:

@@ -98,7 +98,7 @@ static void segment_mean(const float *from, float *to, const ptrdiff_t *places, 
 static void rowwise_part(const struct engine *e, const struct rowwise_op *op, const struct geometry *g,
                          struct range rows, struct range panels) {
   const struct instruction *instructions = at(e, op->instructions_at);
-  const size_t stride = register_stride(g->frames);
+  const size_t stride = (size_t)register_stride(g->frames);
   const int groups = (start_of(g, panels.end) - start_of(g, panels.begin)) / GROUP;
   const int vectors = vectors_in(groups);
   const struct valid valid = valid_of(g);

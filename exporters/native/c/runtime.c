@@ -41,33 +41,34 @@ int sparsify_expressions(const struct header *header, int frames, int64_t *value
   return possible;
 }
 
-static size_t whole(size_t floats) { return (floats + 15) / 16 * 16; }
+static uint64_t whole(uint64_t floats) { return (floats + 15) / 16 * 16; }
 
-/* Where things lie in a workspace, in floats from its beginning. */
+/* Where things lie in a workspace, in floats from its beginning: more than 32 bits may hold. */
 struct layout {
-  size_t registers, decoded, places, per_thread, feats, front_end, floats;
+  uint64_t registers, decoded, places, per_thread, feats, front_end, floats;
 };
 
 static struct layout layout_of(const struct header *header, int frames, int threads) {
   int64_t values[MOST_EXPRESSIONS], longest;
   sparsify_expressions(header, frames, values, &longest);
-  const size_t panels = ((size_t)longest + PANEL - 1) / PANEL;
+  const uint64_t panels = ((uint64_t)longest + PANEL - 1) / PANEL;
   struct layout l;
-  l.registers = (panels * (size_t)header->lines + (size_t)header->scalar_lines) * LINE;
+  l.registers = (panels * (uint64_t)header->lines + (uint64_t)header->scalar_lines) * LINE;
   /* In a thread's part. */
-  l.decoded = (size_t)header->registers * register_stride(longest);
-  l.places = l.decoded + whole((size_t)header->decoded);
+  l.decoded = (uint64_t)header->registers * register_stride(longest);
+  l.places = l.decoded + whole((uint64_t)header->decoded);
   l.per_thread = l.places;
   if (header->places) l.per_thread += register_stride(longest) * (sizeof(ptrdiff_t) / sizeof(float));
-  l.feats = l.registers + (size_t)threads * l.per_thread;
-  l.front_end = l.feats + whole((size_t)frames * (size_t)header->feature_dim);
+  l.feats = l.registers + (uint64_t)threads * l.per_thread;
+  l.front_end = l.feats + whole((uint64_t)frames * (uint64_t)header->feature_dim);
   l.floats = l.front_end + whole(sparsify_front_end_floats(header));
   return l;
 }
 
 size_t sparsify_blob_workspace(const void *blob, int max_frames, int threads) {
   if (max_frames < 1 || max_frames > MOST_FRAMES || threads < 1) return 0;
-  return sizeof(float) * layout_of(blob, max_frames, threads).floats;
+  const uint64_t bytes = sizeof(float) * layout_of(blob, max_frames, threads).floats;
+  return bytes > PTRDIFF_MAX ? 0 : (size_t)bytes;
 }
 
 typedef void (*runner)(const struct task *);
@@ -90,7 +91,11 @@ static runner best_runner(const char **name) {
   }
 #endif
 #endif
+#ifdef __wasm_simd128__
+  *name = "simd128";
+#else
   *name = "base";
+#endif
   return sparsify_run_base;
 }
 
@@ -108,9 +113,9 @@ int sparsify_prepare(const void *blob, int frames, void *workspace, size_t works
   if (frames > MOST_FRAMES) return SPARSIFY_ERROR_TOO_LONG;
   if ((uintptr_t)workspace % ALIGNMENT) return SPARSIFY_ERROR_ALIGNMENT;
   if (!sparsify_expressions(blob, frames, values, &longest)) return SPARSIFY_ERROR_TOO_SHORT;
-  if (workspace_bytes < sparsify_blob_workspace(blob, frames, threads))
-    return SPARSIFY_ERROR_WORKSPACE;
-  return 0;
+  const size_t needed = sparsify_blob_workspace(blob, frames, threads);
+  if (!needed) return SPARSIFY_ERROR_TOO_LONG;
+  return workspace_bytes < needed ? SPARSIFY_ERROR_WORKSPACE : 0;
 }
 
 void sparsify_run(struct task *task, void *workspace) {

@@ -35,8 +35,8 @@ int sparsify_expressions(const struct header *header, int frames, int64_t *value
 
 /* Floats from one register of a rowwise operation to the next. The last vector of a panel, which may
  * begin at any group, may reach past the last group. */
-static inline size_t register_stride(int64_t frames) {
-  return ((size_t)frames + GROUP + LINE - 1) / LINE * LINE;
+static inline uint64_t register_stride(int64_t frames) {
+  return ((uint64_t)frames + GROUP + LINE - 1) / LINE * LINE;
 }
 
 const char *sparsify_isa(void);

@@ -1,0 +1,120 @@
+/** A speaker-embedding network in WebAssembly. It runs in pages, in workers and in node. */
+
+const ERRORS = {
+  [-1]: 'there are no features or samples',
+  [-2]: 'the utterance is shorter than the network needs',
+  [-3]: 'the utterance is too long',
+  [-6]: 'the model has no front end: give it features',
+};
+const ALIGNMENT = 64;
+const PAGE = 65536;
+/** Where the header of a model has its numbers, in words of 32 bits. */
+const HEADER = {featureDim: 2, embeddingDim: 3, sampleRate: 4, frontEnd: 15, words: 16};
+const MAGIC = 0x59465053;
+
+/** Reads a file beside a page or, in node, on disk. */
+async function read(url) {
+  if (url.protocol === 'file:') {
+    const {readFile} = await import('node:fs/promises');
+    return readFile(url);
+  }
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} cannot be read: ${response.status}`);
+  return response.arrayBuffer();
+}
+
+const aligned = (address) => Math.ceil(address / ALIGNMENT) * ALIGNMENT;
+
+export class Model {
+  #exports;
+  #blob;
+  #free; // where the memory of a call begins
+
+  /**
+   * @param {WebAssembly.Instance} instance of engine.wasm
+   * @param {Uint8Array} weights what weights.bin holds
+   */
+  constructor(instance, weights) {
+    this.#exports = instance.exports;
+    if (weights.byteLength < 4 * HEADER.words) throw new Error('the weights are no model');
+    const header = new Int32Array(weights.slice(0, 4 * HEADER.words).buffer);
+    if (header[0] !== MAGIC) throw new Error('the weights are no model');
+    this.featureDim = header[HEADER.featureDim];
+    this.embeddingDim = header[HEADER.embeddingDim];
+    this.sampleRate = header[HEADER.frontEnd] ? header[HEADER.sampleRate] : 0;
+    this.#blob = aligned(this.#exports.__heap_base.value);
+    this.#free = aligned(this.#blob + weights.byteLength);
+    this.#reserve(this.#free);
+    new Uint8Array(this.#exports.memory.buffer).set(weights, this.#blob);
+  }
+
+  /** Embeds features, one frame after the other. */
+  embed(feats) {
+    const frames = feats.length / this.featureDim;
+    if (!Number.isInteger(frames)) {
+      throw new Error(`features are a multiple of ${this.featureDim} numbers, not ${feats.length}`);
+    }
+    return this.#call(this.#exports.sparsify_blob_embed, feats, frames, frames);
+  }
+
+  /** Embeds samples in [-1, 1], `sampleRate` a second. */
+  embedAudio(samples) {
+    const frames = this.#exports.sparsify_blob_frames(this.#blob, samples.length);
+    return this.#call(this.#exports.sparsify_blob_embed_audio, samples, samples.length, frames);
+  }
+
+  #call(embed, input, count, frames) {
+    if (frames < 1) throw new Error(ERRORS[this.sampleRate ? -2 : -6]);
+    const bytes = this.#exports.sparsify_blob_workspace(this.#blob, frames, 1) >>> 0;
+    if (!bytes) throw new Error(ERRORS[-3]);
+    const at = this.#free;
+    const embedding = aligned(at + 4 * input.length);
+    const workspace = aligned(embedding + 4 * this.embeddingDim);
+    this.#reserve(workspace + bytes);
+    const floats = new Float32Array(this.#exports.memory.buffer);
+    floats.set(input, at / 4);
+    const code = embed(this.#blob, at, count, workspace, bytes, embedding);
+    if (code) throw new Error(ERRORS[code] ?? `the engine fails with error ${code}`);
+    return floats.slice(embedding / 4, embedding / 4 + this.embeddingDim);
+  }
+
+  /** Makes the memory at least so long. */
+  #reserve(bytes) {
+    const {memory} = this.#exports;
+    const missing = Math.ceil((bytes - memory.buffer.byteLength) / PAGE);
+    if (missing <= 0) return;
+    try {
+      memory.grow(missing);
+    } catch {
+      throw new Error(ERRORS[-3]);
+    }
+  }
+}
+
+/**
+ * Loads a model: `engine.wasm` and `weights.bin` in a folder, which by default is this file's.
+ * @param {string | URL} folder
+ */
+export async function load(folder = new URL('.', import.meta.url)) {
+  const base = new URL(folder, globalThis.location?.href ?? import.meta.url);
+  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  const [engine, weights] = await Promise.all([
+    read(new URL('engine.wasm', base)),
+    read(new URL('weights.bin', base)),
+  ]);
+  const {instance} = await WebAssembly.instantiate(engine, {});
+  return new Model(instance, new Uint8Array(weights));
+}
+
+/** The cosine of two embeddings: 1 for the same direction. */
+export function cosine(a, b) {
+  let product = 0;
+  let one = 0;
+  let other = 0;
+  for (let i = 0; i < a.length; i++) {
+    product += a[i] * b[i];
+    one += a[i] * a[i];
+    other += b[i] * b[i];
+  }
+  return product / Math.sqrt(one * other);
+}
