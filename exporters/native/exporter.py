@@ -27,7 +27,7 @@ from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.process import emulator
 from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network, target_of
-from sparsify.exporters.native.targets import own_target, target_named
+from sparsify.exporters.native.targets import WEB, own_target, target_named
 from sparsify.exporters.native.tracing import trace
 from sparsify.exporters.networks import Network
 from sparsify.files import content_digest
@@ -77,9 +77,9 @@ class NativeExporter(Exporter):
         """The weights that the library was made of, which lie beside it."""
         weights = read_tensors(path / _WEIGHTS)
         marker = read_marker(path)
-        blob = path / BLOB
-        if blob.is_file() and content_digest(blob) != marker.get("blob_digest"):
-            raise SparsifyError(f"'{blob}' is damaged or was changed: export the model again")
+        for blob in (path / BLOB, path / WEB / BLOB):
+            if blob.is_file() and content_digest(blob) != marker.get("blob_digest"):
+                raise SparsifyError(f"'{blob}' is damaged or was changed: export the model again")
         if marker.get("source_digest") != weights.metadata.get("source_digest"):
             raise SparsifyError(
                 f"'{path}' is damaged: its library and its {_WEIGHTS} are of different models"

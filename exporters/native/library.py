@@ -60,8 +60,9 @@ def compile_library(folder: Path, target: Target) -> bool:
         library.unlink()
         reasons.append(f"{compiler[0]} compiles for another machine")
     logger.warning(
-        "the C code is written, but not compiled for %s, which needs %s: %s",
-        *(target.name, target.missing, "; ".join(reasons)),
+        "the C code is written, but not compiled (%s): %s",
+        "run make there" if target.is_own else f"{target.name} needs {target.missing}",
+        "; ".join(reasons),
     )
     return False
 

@@ -35,18 +35,22 @@ def emulator_wanted(target: Target) -> str:
     return "node" if target.name == "wasm" else f"{_qemu(target)} (Debian's qemu-user)"
 
 
-def process_network(target: Target, code: bytes, blob: bytes, name: str) -> Network:
+def process_network(target: Target, code: bytes, blob: bytes, bins: int, name: str) -> Network:
     """Compiled code and a network's blob as a network.
 
     Args:
         target: What the code is for.
         code: What was compiled.
         blob: The network, in its own file where the code does not hold it.
+        bins: Features of a frame that are expected.
         name: Of the model, for errors.
 
     Raises:
-        SparsifyError: It cannot be run here.
+        SparsifyError: It cannot be run here, or is not for these features.
     """
+    _, _, feature_dim, embedding_dim = (int(each) for each in np.frombuffer(blob, np.int32, 4))
+    if feature_dim != bins:
+        raise SparsifyError(f"'{name}' takes {feature_dim} features a frame, not {bins}")
     program = emulator(target)
     if program is None:
         raise SparsifyError(f"'{name}' is for {target.name}: install {emulator_wanted(target)}")
@@ -60,7 +64,7 @@ def process_network(target: Target, code: bytes, blob: bytes, name: str) -> Netw
         (place / LIBRARY).write_bytes(code)
         server = _server(target, place)
         command = [program, "-L", str(_system(target)), str(server), str(place / LIBRARY)]
-    return Process(command, folder, int(np.frombuffer(blob, np.int32, 4)[3]), name).embed
+    return Process(command, folder, (feature_dim, embedding_dim), name).embed
 
 
 def _server(target: Target, folder: Path) -> Path:
@@ -92,28 +96,39 @@ class Process:
     Args:
         command: Starts it.
         folder: Temporary files that it needs.
-        embedding_dim: Values of an embedding.
+        dimensions: Features of a frame, and values of an embedding.
         name: Of the model, for errors.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: TemporaryDirectory[str], embedding_dim: int, name: str
+        self,
+        command: Sequence[str],
+        folder: TemporaryDirectory[str],
+        dimensions: tuple[int, int],
+        name: str,
     ) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._embedding_dim, self._name = embedding_dim, name
+        self._bins, self._embedding_dim = dimensions
+        self._name = name
         weakref.finalize(self, _stop, self._process, folder)
 
     def embed(self, feats: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings `(B, D)` of features `(B, T, bins)`.
 
         Raises:
-            SparsifyError: The utterance is too short, or the program ends.
+            SparsifyError: The features are not those of the model, the utterance is too short,
+                or the program ends.
         """
+        if feats.shape[2] != self._bins:
+            raise SparsifyError(
+                f"'{self._name}' takes {self._bins} features a frame, not {feats.shape[2]}"
+            )
         return np.stack([self._embed(each) for each in np.ascontiguousarray(feats, np.float32)])
 
     def _embed(self, feats: NDArray[np.float32]) -> NDArray[np.float32]:
         source, sink = self._process.stdout, self._process.stdin
-        assert source is not None and sink is not None
+        assert source is not None
+        assert sink is not None
         try:
             sink.write(struct.pack("=i", len(feats)) + feats.tobytes())
             sink.flush()

@@ -40,7 +40,7 @@ def native_network(folder: Path, bins: int, threads: int | None, *, trust: bool)
     target = target_of(folder)
     code = _code(folder, target, trust=trust)
     if not target.is_own:
-        return process_network(target, code, (folder / BLOB).read_bytes(), str(folder))
+        return process_network(target, code, (folder / BLOB).read_bytes(), bins, str(folder))
     return _in_process(folder, _library(folder / LIBRARY, code), bins, threads)
 
 

@@ -16,6 +16,7 @@ from sparsify.compiled_code import is_remembered
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native import library
 from sparsify.exporters.native.exporter import NativeExporter
+from sparsify.exporters.native.targets import LIBRARY
 from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import check_parity
 
@@ -75,7 +76,7 @@ def test_a_weight_too_large_for_half_precision_is_named(artifacts):
 
 
 def test_code_that_others_compiled_is_loaded_only_with_trust(copy):
-    path = copy / library.LIBRARY
+    path = copy / LIBRARY
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(SparsifyError, match="give --trust"):
         NativeExporter().network(load_artifact(copy))
@@ -93,7 +94,7 @@ def test_the_library_of_another_model_is_noticed(copy):
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF and no more", None])
 def test_a_library_that_is_none_is_one_sentence(copy, content):
-    path = copy / library.LIBRARY
+    path = copy / LIBRARY
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -137,9 +138,9 @@ def test_without_a_compiler_the_code_is_still_written(artifacts, tmp_path, monke
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
-    (copy / library.LIBRARY).unlink()
+    (copy / LIBRARY).unlink()
     subprocess.run(["make", "-s", "-C", copy, "CFLAGS=-O1"], check=True)
-    loaded = ctypes.CDLL(str(copy / library.LIBRARY))
+    loaded = ctypes.CDLL(str(copy / LIBRARY))
     assert loaded.sparsify_sample_rate() == 16000
     assert loaded.sparsify_frames(16000) == 100
     assert loaded.sparsify_frames(100) == 0
@@ -152,5 +153,5 @@ def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
     ).stdout
     assert len(output.split()) == made.shape[1]
     subprocess.run(["make", "-s", "-C", copy, "CFLAGS=-O1", "THREADS=0"], check=True)
-    code = (copy / library.LIBRARY).read_bytes()
+    code = (copy / LIBRARY).read_bytes()
     assert b"sparsify_embed_threads" not in code
