@@ -19,7 +19,7 @@ FLAGS = (
     *("-fPIC", "-Wall", "-Wextra"),
 )
 ALIGNMENT = 64
-ENGINE_SOURCES = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c")
+ENGINE_SOURCES = ("runtime.c", "engine_base.c", "engine_avx2.c", "engine_avx512.c", "engine_half.c")
 _ERRORS = {
     -2: "the utterance is shorter than the network needs",
     -3: "the utterance has more frames than can be counted",

@@ -1,133 +1,4 @@
-/* Sparse matrices times panels of activations. */
-
-/* What is done to the sums of an output row before they are stored. */
-struct finish {
-  const float *bias, *scale, *shift;
-  const float *residual; /* of output row 0 */
-  size_t residual_stride;
-  int flags;
-};
-
-INLINE vf finished(vf v, const struct finish *f, int row, size_t column) {
-  if (f->flags & CONV_RELU_BEFORE) v = relu(v);
-  if (f->flags & CONV_AFFINE) v = v * f->scale[row] + f->shift[row];
-  if (f->flags & CONV_RESIDUAL) v += load(f->residual + (size_t)row * f->residual_stride + column);
-  if (f->flags & CONV_RELU_AFTER) v = relu(v);
-  return v;
-}
-
-/* A pass over the rows of a chunk; V vectors of columns stay in registers. */
-struct pass {
-  const float *x;
-  float *y;
-  size_t stride; /* of y */
-  const uint16_t *rows, *offsets;
-  const float *values;
-  const int32_t *runs;
-  int run_count, first, last;
-  struct finish finish;
-};
-
-/* Each row has nonzeros at places of its own: V loads and multiply-adds a nonzero. */
-INLINE void sparse_rows(const int V, const struct pass *p) {
-  const uint16_t *rows = p->rows, *offsets = p->offsets;
-  const float *values = p->values, *const x = p->x;
-  /* A multiply-add waits for the last one of its sum: eight of them hide the wait. */
-  const int sums = V <= 2 ? 4 : V <= 4 ? 2 : 1;
-  for (int r = 0; r < p->run_count; r++) {
-    const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
-    for (int i = 0; i < count; i++) {
-      const int row = *rows++;
-      float *const y = p->y + (size_t)row * p->stride;
-      vf sum[4][MOST_VECTORS];
-      const vf start = splat(p->finish.bias[row]);
-      UNROLL for (int v = 0; v < V; v++) sum[0][v] = p->first ? start : load(y + v * LANES);
-      UNROLL for (int s = 1; s < sums; s++)
-        UNROLL for (int v = 0; v < V; v++) sum[s][v] = splat(0.0f);
-      for (int j = 0; j < nonzeros; j += 4) {
-        uint64_t four;
-        memcpy(&four, offsets, sizeof four);
-        UNROLL for (int u = 0; u < 4; u++) {
-          /* The u-th offset times GROUP, in one shift and one mask. */
-          const float *from = x + ((u ? four >> (16 * u - 3) : four << 3) & 0xffff * GROUP);
-          const float value = values[u];
-          UNROLL for (int v = 0; v < V; v++) sum[u % sums][v] += value * load(from + v * LANES);
-        }
-        offsets += 4;
-        values += 4;
-      }
-      UNROLL for (int half = sums / 2; half > 0; half /= 2)
-        UNROLL for (int s = 0; s < half; s++)
-          UNROLL for (int v = 0; v < V; v++) sum[s][v] += sum[s + half][v];
-      if (p->last) {
-        UNROLL for (int v = 0; v < V; v++) sum[0][v] = finished(sum[0][v], &p->finish, row, v * LANES);
-      }
-      UNROLL for (int v = 0; v < V; v++) store(y + v * LANES, sum[0][v]);
-    }
-  }
-}
-
-/* BLOCK rows share their places: V loads for BLOCK * V multiply-adds. Dense layers, too. */
-INLINE void block_rows(const int V, const struct pass *p) {
-  const uint16_t *rows = p->rows, *offsets = p->offsets;
-  const float *values = p->values, *const x = p->x;
-  for (int r = 0; r < p->run_count; r++) {
-    const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
-    for (int i = 0; i < count; i++, rows += BLOCK) {
-      vf sum[BLOCK][MOST_BLOCK_VECTORS];
-      UNROLL for (int b = 0; b < BLOCK; b++) {
-        const vf start = splat(p->finish.bias[rows[b]]);
-        const float *y = p->y + (size_t)rows[b] * p->stride;
-        UNROLL for (int v = 0; v < V; v++) sum[b][v] = p->first ? start : load(y + v * LANES);
-      }
-      for (int j = 0; j < nonzeros; j++) {
-        const float *from = x + (size_t)offsets[j] * GROUP;
-        vf column[MOST_BLOCK_VECTORS];
-        UNROLL for (int v = 0; v < V; v++) column[v] = load(from + v * LANES);
-        UNROLL for (int b = 0; b < BLOCK; b++) {
-          const vf value = splat(values[b]);
-          UNROLL for (int v = 0; v < V; v++) sum[b][v] += value * column[v];
-        }
-        values += BLOCK;
-      }
-      offsets += nonzeros;
-      /* Backwards: a group that is not full repeats its first row, which is stored last. */
-      for (int b = BLOCK - 1; b >= 0; b--) {
-        float *y = p->y + (size_t)rows[b] * p->stride;
-        UNROLL for (int v = 0; v < V; v++) {
-          const vf v_sum = sum[b][v];
-          store(y + v * LANES, p->last ? finished(v_sum, &p->finish, rows[b], v * LANES) : v_sum);
-        }
-      }
-    }
-  }
-}
-
-static void sparse_pass(int vectors, const struct pass *p) {
-  switch (vectors) {
-    case 1: sparse_rows(1, p); break;
-    case 2: sparse_rows(2, p); break;
-    case 3: sparse_rows(3, p); break;
-    case 4: sparse_rows(4, p); break;
-#if MOST_VECTORS > 4
-    case 5: sparse_rows(5, p); break;
-    case 6: sparse_rows(6, p); break;
-    case 7: sparse_rows(7, p); break;
-    case 8: sparse_rows(8, p); break;
-#endif
-  }
-}
-
-static void block_pass(int vectors, const struct pass *p) {
-  switch (vectors) {
-    case 1: block_rows(1, p); break;
-    case 2: block_rows(2, p); break;
-    case 3: block_rows(3, p); break;
-#if MOST_BLOCK_VECTORS > 3
-    case 4: block_rows(4, p); break;
-#endif
-  }
-}
+/* Convolutions: sparse matrices times panels of activations. */
 
 /* Half precision to single; values beyond it were refused by the export. */
 static void decode_halves(const uint16_t *from, int count, float *to) {
@@ -143,8 +14,9 @@ static void decode_halves(const uint16_t *from, int count, float *to) {
   }
 }
 
-/* The values of all chunks, in single precision. */
+/* The values of all chunks in single precision, unless they are used as they are stored. */
 static const float *decoded_values(const struct engine *e, const struct conv_op *op) {
+  if (!(op->flags & CONV_HALF) || in_halves(op)) return NULL;
   const struct chunk *chunks = at(e, op->chunks_at);
   float *to = e->decoded;
   for (int c = 0; c < op->chunks; to += chunks[c++].values)
@@ -176,6 +48,12 @@ static void conv_unit(const struct engine *e, const struct conv_op *op, const fl
     pass.run_count = chunk->runs;
     pass.first = c == 0;
     pass.last = c == op->chunks - 1;
+#ifdef HALF_ARITHMETIC
+    if (in_halves(op)) {
+      half_chunk(e, op, chunk, g, panel, f, y, residual, &pass);
+      continue;
+    }
+#endif
     const int most = chunk->block == 1 ? MOST_VECTORS : MOST_BLOCK_VECTORS;
     for (int v = 0; v < vectors;) {
       /* Evenly: 8 vectors are 3 + 3 + 2. */
@@ -201,7 +79,7 @@ static void conv_panel(const struct engine *e, const struct conv_op *op, const f
 
 static void run_conv(const struct engine *e, const struct conv_op *op) {
   const struct geometry g = geometry_of(e, op->op.length);
-  const float *decoded = op->flags & CONV_HALF ? decoded_values(e, op) : NULL;
+  const float *decoded = decoded_values(e, op);
   if (e->task->threads == 1) {
     for (int p = 0; p < g.panels; p++) conv_panel(e, op, decoded, &g, p);
     return;
@@ -241,8 +119,7 @@ static const struct operation *run_convs(const struct engine *e, const struct op
       const int is_there = panel >= 0 && panel < g.panels;
       if (is_there && op->kind == OP_ZERO) zero_panel(e, (const void *)op, panel);
       if (op->kind != OP_CONV) continue;
-      if (is_there)
-        conv_panel(e, conv, conv->flags & CONV_HALF ? decoded_values(e, conv) : NULL, &g, panel);
+      if (is_there) conv_panel(e, conv, decoded_values(e, conv), &g, panel);
       panel--;
     }
   }

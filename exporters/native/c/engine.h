@@ -12,7 +12,7 @@
 #define MOST_VECTORS 4
 #define MOST_BLOCK_VECTORS 4
 #elif defined(__aarch64__)
-#define MOST_VECTORS 8
+#define MOST_VECTORS 16
 #define MOST_BLOCK_VECTORS 4
 #else
 #define MOST_VECTORS 8
@@ -32,6 +32,7 @@ struct engine {
   float *arena, *registers, *decoded;
   ptrdiff_t *places; /* of frames, where an operation needs a list of them */
   const struct task *task;
+  struct halved *halved; /* a panel in half precision, where the arithmetic is */
   int64_t expressions[MOST_EXPRESSIONS]; /* frames times channels are more than 32 bits hold */
 };
 
@@ -83,6 +84,13 @@ INLINE float *row_of(const struct engine *e, int panel, int line) {
 
 #include "front_end.h"
 
+#include "kernels.h"
+#ifdef HALF_ARITHMETIC
+#include "half.h"
+#else
+#define in_halves(op) 0
+#endif
+
 #include "moves.h"
 /* It fills halos, which moves.h does. */
 #include "conv.h"
@@ -100,6 +108,10 @@ void RUN(const struct task *task) {
       .places = task->places,
       .task = task,
   };
+#ifdef HALF_ARITHMETIC
+  struct halved halved = {.values = task->halves};
+  e.halved = &halved;
+#endif
   int64_t longest;
   sparsify_expressions(header, task->frames, e.expressions, &longest);
   if (task->samples) {

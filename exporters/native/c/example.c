@@ -1,4 +1,5 @@
-/* Prints the embedding of a WAV, one value a line, or the cosine of those of two.
+/* Prints the embedding of a WAV, one value a line, or the cosine of those of two; with --repeat N how
+ * long the embedding of one takes, the median of N times.
  *
  * The WAV holds PCM of 16, 24 or 32 bits or floats of 32, at the sample rate of the model. Channels
  * are averaged, and samples beyond full scale brought back by dividing by the peak.
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
   BAD_INPUT = 2,
@@ -18,6 +20,7 @@ enum {
   EXTENSIBLE = 0xfffe,
   MOST_CHANNELS = 1024,
   MOST_SAMPLES = 1 << 30,
+  MOST_REPEATS = 100000,
   BUFFER = 1 << 16
 };
 
@@ -153,7 +156,36 @@ static int complain(const char *path, const char *reason) {
   return 0;
 }
 
-static int embed_samples(const char *path, const struct recording *r, float *embedding) {
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) {
+  const double first = *(const double *)a, second = *(const double *)b;
+  return (first > second) - (first < second);
+}
+
+/* Embeds again and again, and prints how long that takes. Returns an error of the model. */
+static int measure(const struct recording *r, void *workspace, size_t bytes, int repeats,
+                   float *embedding) {
+  static double seconds[MOST_REPEATS];
+  for (int i = 0; i < repeats; i++) {
+    const double begin = now();
+    const int error = sparsify_embed_audio(r->samples, (int)r->count, workspace, bytes, embedding);
+    if (error) return error;
+    seconds[i] = now() - begin;
+  }
+  qsort(seconds, (size_t)repeats, sizeof *seconds, ascending);
+  const double median = seconds[repeats / 2], audio = (double)r->count / r->rate;
+  printf("%s: %.3f ms for %.2f s of audio, real-time factor %.5f (median of %d)\n",
+         sparsify_instructions(), 1e3 * median, audio, median / audio, repeats);
+  return 0;
+}
+
+static int embed_samples(const char *path, const struct recording *r, int repeats,
+                         float *embedding) {
   if (r->rate != (uint32_t)sparsify_sample_rate()) {
     fprintf(stderr, "cannot embed %s: it is at %lu Hz, and the model at %d Hz: resample it\n", path,
             (unsigned long)r->rate, sparsify_sample_rate());
@@ -164,20 +196,22 @@ static int embed_samples(const char *path, const struct recording *r, float *emb
   const size_t bytes = (sparsify_workspace_bytes(frames) + 63) / 64 * 64;
   void *workspace = bytes ? aligned_alloc(64, bytes) : NULL;
   if (!workspace) return complain(path, "there is not enough memory");
-  const int error = sparsify_embed_audio(r->samples, (int)r->count, workspace, bytes, embedding);
+  const int error =
+      repeats ? measure(r, workspace, bytes, repeats, embedding)
+              : sparsify_embed_audio(r->samples, (int)r->count, workspace, bytes, embedding);
   free(workspace);
   return error ? complain(path, sparsify_error(error)) : 1;
 }
 
 /* Returns whether it worked; if not, it has said why. */
-static int embed_file(const char *path, float *embedding) {
+static int embed_file(const char *path, int repeats, float *embedding) {
   struct recording r = {0};
   FILE *file = fopen(path, "rb");
   if (!file) return complain(path, "it cannot be opened");
   const char *wrong = read_wav(file, &r);
   fclose(file);
   if (!wrong && !bring_to_scale(&r)) wrong = "it has samples that are not finite";
-  const int embedded = wrong ? complain(path, wrong) : embed_samples(path, &r, embedding);
+  const int embedded = wrong ? complain(path, wrong) : embed_samples(path, &r, repeats, embedding);
   free(r.samples);
   return embedded;
 }
@@ -192,24 +226,34 @@ static double cosine(const float *a, const float *b, int count) {
   return product / sqrt(first * second);
 }
 
-static int run(int files, char **paths, float *embeddings) {
+static int run(int files, char **paths, int repeats, float *embeddings) {
   const int dim = sparsify_embedding_dim();
   for (int i = 0; i < files; i++)
-    if (!embed_file(paths[i], embeddings + (size_t)i * (size_t)dim)) return BAD_INPUT;
+    if (!embed_file(paths[i], repeats, embeddings + (size_t)i * (size_t)dim)) return BAD_INPUT;
   if (files == 2)
     printf("%.6f\n", cosine(embeddings, embeddings + dim, dim));
-  else
+  else if (!repeats)
     for (int i = 0; i < dim; i++) printf("%.9g\n", embeddings[i]);
   return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* A whole number up to MOST_REPEATS, or 0. */
+static int repeats_in(const char *text) {
+  char *end;
+  const long value = strtol(text, &end, 10);
+  return *end || value < 1 || value > MOST_REPEATS ? 0 : (int)value;
+}
+
 int main(int argc, char **argv) {
-  if (argc != 2 && argc != 3) {
-    fprintf(stderr, "usage: %s FILE.wav [FILE2.wav]\n", argc ? argv[0] : "example");
+  const int timed = argc > 1 && !strcmp(argv[1], "--repeat");
+  const int repeats = timed && argc > 2 ? repeats_in(argv[2]) : 0, first = timed ? 3 : 1, files = argc - first;
+  if (files < 1 || files > 2 || (timed && (!repeats || files > 1))) {
+    fprintf(stderr, "usage: %s FILE.wav [FILE2.wav]\n       %s --repeat 1..%d FILE.wav\n",
+            argc ? argv[0] : "example", argc ? argv[0] : "example", MOST_REPEATS);
     return BAD_INPUT;
   }
   float *embeddings = malloc(2 * (size_t)sparsify_embedding_dim() * sizeof *embeddings);
-  const int status = embeddings ? run(argc - 1, argv + 1, embeddings) : EXIT_FAILURE;
+  const int status = embeddings ? run(files, argv + first, repeats, embeddings) : EXIT_FAILURE;
   free(embeddings);
   return status;
 }

@@ -52,7 +52,8 @@ SPARSIFY_API int sparsify_embed(const float *feats, int frames, void *workspace,
 SPARSIFY_API int sparsify_embed_audio(const float *samples, int count, void *workspace,
                                       size_t workspace_bytes, float *embedding);
 
-/* Which of the kernels this processor runs: "avx512", "avx2" or "base". */
+/* Which of the kernels this processor runs: "avx512", "avx2", "neon", "neon-fp16" or
+ * "base". */
 SPARSIFY_API const char *sparsify_instructions(void);
 
 /* What an error says, in a sentence; for 0, that there is none. */

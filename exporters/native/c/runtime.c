@@ -45,7 +45,7 @@ static uint64_t whole(uint64_t floats) { return (floats + 15) / 16 * 16; }
 
 /* Where things lie in a workspace, in floats from its beginning: more than 32 bits may hold. */
 struct layout {
-  uint64_t registers, decoded, places, per_thread, feats, front_end, floats;
+  uint64_t registers, decoded, places, halves, per_thread, feats, front_end, floats;
 };
 
 static struct layout layout_of(const struct header *header, int frames, int threads) {
@@ -57,8 +57,12 @@ static struct layout layout_of(const struct header *header, int frames, int thre
   /* In a thread's part. */
   l.decoded = (uint64_t)header->registers * register_stride(longest);
   l.places = l.decoded + whole((uint64_t)header->decoded);
-  l.per_thread = l.places;
-  if (header->places) l.per_thread += register_stride(longest) * (sizeof(ptrdiff_t) / sizeof(float));
+  l.halves = l.places;
+  if (header->places) l.halves += register_stride(longest) * (sizeof(ptrdiff_t) / sizeof(float));
+  l.per_thread = l.halves;
+#ifdef SPARSIFY_RUNS_HALVES
+  if (header->decoded) l.per_thread += whole((uint64_t)header->lines * LINE / 2);
+#endif
   l.feats = l.registers + (uint64_t)threads * l.per_thread;
   l.front_end = l.feats + whole((uint64_t)frames * (uint64_t)header->feature_dim);
   l.floats = l.front_end + whole(sparsify_front_end_floats(header));
@@ -91,7 +95,15 @@ static runner best_runner(const char **name) {
   }
 #endif
 #endif
-#ifdef __wasm_simd128__
+#ifdef SPARSIFY_RUNS_HALVES
+  if (sparsify_has_halves()) {
+    *name = "neon-fp16";
+    return sparsify_run_half;
+  }
+#endif
+#if defined(__aarch64__)
+  *name = "neon";
+#elif defined(__wasm_simd128__)
   *name = "simd128";
 #else
   *name = "base";
@@ -126,6 +138,7 @@ void sparsify_run(struct task *task, void *workspace) {
   task->registers = floats + l.registers + (size_t)task->thread * l.per_thread;
   task->decoded = task->registers + l.decoded;
   task->places = (ptrdiff_t *)(void *)(task->registers + l.places);
+  task->halves = task->registers + l.halves;
   task->features = floats + l.feats;
   task->front_end = floats + l.front_end;
   const char *name;

@@ -13,6 +13,7 @@ struct task {
   int frames;
   float *arena, *registers, *decoded, *features, *front_end, *embedding;
   ptrdiff_t *places;
+  void *halves; /* of a panel in half precision */
   int thread, threads;
   void (*wait)(void *barrier); /* for the other threads, after each operation; none if alone */
   void *barrier;
@@ -39,10 +40,17 @@ static inline uint64_t register_stride(int64_t frames) {
   return ((uint64_t)frames + GROUP + LINE - 1) / LINE * LINE;
 }
 
+/* Arithmetic in half precision has an engine of its own, which is left out unless it is asked for. */
+#if defined(SPARSIFY_HALF) && defined(__aarch64__)
+#define SPARSIFY_RUNS_HALVES
+#endif
+
 const char *sparsify_isa(void);
+int sparsify_has_halves(void);
 
 void sparsify_run_base(const struct task *task);
 void sparsify_run_avx2(const struct task *task);
 void sparsify_run_avx512(const struct task *task);
+void sparsify_run_half(const struct task *task);
 
 #endif

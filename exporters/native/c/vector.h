@@ -32,6 +32,24 @@ INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 
+/* Numbers to multiply vectors with: NEON takes one from a vector, others broadcast it from memory. GCC
+ * would load for arm64 as early as it can and then has too few registers: LOAD_NO_EARLIER keeps it from
+ * that, and from copying a factor into all lanes. What is `held` is in a register: loads go in pairs. */
+#if defined(__aarch64__)
+#define LOAD_NO_EARLIER(factors) __asm__ volatile("" : "+w"(factors) : : "memory")
+typedef vf factors;
+INLINE factors factors_at(const float *p) { return load(p); }
+INLINE const void *held(const void *p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+#else
+#define LOAD_NO_EARLIER(factors) ((void)0)
+typedef const float *factors;
+INLINE factors factors_at(const float *p) { return p; }
+INLINE const void *held(const void *p) { return p; }
+#endif
+
 /* As in PyTorch, NaN stays NaN. */
 INLINE vf relu(vf x) { return (vf)((vi)x & ~(x < 0.0f)); }
 INLINE vf vmin(vf a, vf b) { return vselect((b < a) | (b != b), b, a); }

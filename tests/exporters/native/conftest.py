@@ -1,19 +1,46 @@
 import ctypes
+import functools
 import os
 import shlex
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sparsify.exporters.native
-from sparsify.exporters.native.engine import Engine
+from sparsify.exporters.native.engine import ENGINE_SOURCES, Engine
 
-from .running import LANES
+from .machines import EXACT, Here, Remote
 
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Werror"]
+ARM64 = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+ARM64_ENGINES = {
+    "neon": ((), "cortex-a72", EXACT),
+    "neon-fp16": (("-DSPARSIFY_HALF",), "max", 2e-2),
+}
+"""Options, a processor that has these instructions, and the tolerance of half precision."""
+
+# What the engine is asked on another machine, beside its own functions.
+QUESTIONS = """
+#include <stdint.h>
+#include <string.h>
+const char *sparsify_isa(void);
+int instructions(char *name) {
+  strcpy(name, sparsify_isa());
+  return 0;
+}
+int flush_denormals(int on) {
+  uint64_t control;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+  control = on ? control | 1 << 24 : control & ~(UINT64_C(1) << 24);
+  __asm__ volatile("msr fpcr, %0" : : "r"(control));
+  return 0;
+}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -48,28 +75,71 @@ def sanitizers(compile_c, tmp_path_factory):
     return options
 
 
-@pytest.fixture(scope="session", params=["avx512", "avx2", "base"])
-def engine(request):
-    """The engine with the instructions of this processor, and with fewer."""
-    narrower = {"avx512": (), "avx2": ("AVX512",), "base": ("AVX512", "AVX2")}[request.param]
-    made = _engine(*(f"-DSPARSIFY_NO_{each}" for each in narrower))
-    if made.instructions != request.param:
-        pytest.skip(f"this processor has no {request.param}")
-    return made
+@pytest.fixture(scope="session")
+def arm64(c_sources, tmp_path_factory):
+    """Starts C code on an arm64 processor; skips where there is no cross compiler or emulator."""
+    for tool in ARM64:
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool}")
+    compiler, emulator = ARM64
+    with ExitStack() as machines:
+
+        def start(source, functions, *options, cpu="cortex-a72"):
+            program = tmp_path_factory.mktemp("arm64") / "program"
+            table = "-DFUNCTIONS=" + " ".join(f"F({each})" for each in functions)
+            command = [compiler, "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-static"]
+            command += [*WARNINGS, f"-I{c_sources}", "-O1", table, *options]
+            command += [Path(__file__).with_name("remote.c"), "-x", "c", "-"]
+            subprocess.run([*command, "-o", program, "-lm"], input=source, text=True, check=True)
+            machine = Remote([emulator, "-cpu", cpu, program], flushes=True)
+            machines.callback(machine.close)
+            return machine
+
+        yield start
 
 
 @pytest.fixture(scope="session")
-def widest_engine():
-    """The engine with the instructions of this processor."""
-    return _engine()
+def arm64_engine(arm64, c_sources):
+    """The engine on an arm64 processor, by its instructions."""
+    functions = "sparsify_blob_workspace", "sparsify_blob_embed", "instructions", "flush_denormals"
+    sources = [c_sources / name for name in ENGINE_SOURCES]
+
+    @functools.cache
+    def start(instructions):
+        options, cpu, tolerance = ARM64_ENGINES[instructions]
+        machine = arm64(QUESTIONS, functions, *options, *sources, cpu=cpu)
+        machine.half_tolerance = tolerance
+        name = np.zeros(16, np.uint8)
+        machine.call("instructions", name)
+        assert name.tobytes().rstrip(b"\0").decode() == instructions
+        return machine
+
+    return start
 
 
-def _engine(*flags):
+@pytest.fixture(scope="session", params=["avx512", "avx2", "base", *ARM64_ENGINES])
+def engine(request):
+    """The engine with the instructions of this processor, with fewer, and of other processors."""
+    if request.param in ARM64_ENGINES:
+        return request.getfixturevalue("arm64_engine")(request.param)
+    narrower = {"avx512": (), "avx2": ("AVX512",), "base": ("AVX512", "AVX2")}[request.param]
+    made = _library(*(f"-DSPARSIFY_NO_{each}" for each in narrower))
+    made.sparsify_isa.restype = ctypes.c_char_p
+    if made.sparsify_isa().decode() != request.param:
+        pytest.skip(f"this processor has no {request.param}")
+    return Here(made)
+
+
+@pytest.fixture(scope="session", params=["here", "neon"])
+def widest_engine(request):
+    """The engine with the instructions of this processor, and of other processors."""
+    if request.param == "here":
+        return Here(_library())
+    return request.getfixturevalue("arm64_engine")(request.param)
+
+
+def _library(*flags):
     try:
-        made = Engine((*flags, "-O1"))
+        return Engine((*flags, "-O1"))._library
     except OSError:
         pytest.skip("there is no C compiler")
-    made._library.sparsify_isa.restype = ctypes.c_char_p
-    made.instructions = made._library.sparsify_isa().decode()
-    made.lanes = LANES[made.instructions]
-    return made

@@ -1,6 +1,5 @@
 """Programs for the engine without the tracer, and all frames of what they compute."""
 
-import ctypes
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,6 @@ from sparsify.exporters.native.table import OPERATORS
 
 T = sympy.Symbol("T", integer=True, positive=True)
 LINE, GROUP, PANEL = 16, 8, 64
-LANES = {"avx512": 16, "avx2": 8, "base": 4}
 
 
 class Building(Lowering):
@@ -52,19 +50,13 @@ class Building(Lowering):
 
 def call(engine, blob, feats, memory=None):
     """Runs a blob: the error code, the embedding and the workspace."""
-    library = engine._library
     feats = np.ascontiguousarray(feats, np.float32)
     if memory is None:
-        memory = workspace(library.sparsify_blob_workspace(blob, len(feats), 1))
+        memory = workspace(engine.call("sparsify_blob_workspace", blob, len(feats), 1))
         memory.view(np.float32)[:] = np.nan
     embedding = np.full(np.frombuffer(blob, np.int32, 4)[3], np.nan, np.float32)
-    code = library.sparsify_blob_embed(
-        ctypes.c_char_p(blob),
-        ctypes.c_void_p(feats.ctypes.data),
-        len(feats),
-        ctypes.c_void_p(memory.ctypes.data),
-        ctypes.c_size_t(memory.nbytes),
-        ctypes.c_void_p(embedding.ctypes.data),
+    code = engine.call(
+        "sparsify_blob_embed", blob, feats, len(feats), memory, memory.nbytes, embedding
     )
     return code, embedding, memory
 

@@ -1,6 +1,5 @@
 """The engine touches nothing but what it is given, and says what it cannot do with a number."""
 
-import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.utils._sympy.functions import FloorDiv
 from sparsify.exporters.native.engine import ENGINE_SOURCES, workspace
 from sparsify.exporters.native.matrix import BLOCK
 
-from .conftest import COMPILER
+from .conftest import ARM64, ARM64_ENGINES, COMPILER
 from .running import Building, T, all_frames, call
 
 _aten = torch.ops.aten
@@ -131,6 +130,18 @@ def test_nothing_else_is_touched(c_sources, sanitizers, blob, blobs, tmp_path, w
     _run(driver, "threads", "9", "64", "130", "450")
 
 
+@pytest.mark.parametrize("instructions", ARM64_ENGINES)
+def test_nothing_else_is_touched_on_arm64(c_sources, blob, blobs, tmp_path, instructions):
+    for tool in ARM64:
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool}")
+    options, cpu, _ = ARM64_ENGINES[instructions]
+    compiler, emulator = ARM64
+    driver = _driver(c_sources, compiler, tmp_path, blob, "-O1", "-static", *options)
+    _run(emulator, "-cpu", cpu, driver, "guards", *blobs)
+    _run(emulator, "-cpu", cpu, driver, "threads", "9", "64", "130", "450")
+
+
 def test_threads_do_not_race(c_sources, compile_c, blob, tmp_path):
     options = ["-fsanitize=thread", "-DSPARSIFY_NO_AVX512", "-DSPARSIFY_NO_AVX2"]
     try:
@@ -145,31 +156,28 @@ def test_threads_do_not_race(c_sources, compile_c, blob, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize(
+    "compiler", ["gcc", "clang", "aarch64-linux-gnu-gcc", "clang --target=aarch64-linux-gnu"]
+)
 def test_compilers_have_nothing_to_say(c_sources, compiler):
-    if shutil.which(compiler) is None:
+    command = compiler.split()
+    if shutil.which(command[0]) is None or (len(command) > 1 and shutil.which(ARM64[0]) is None):
         pytest.skip(f"there is no {compiler}")
     files = sorted(c_sources.glob("*.c"))
     options = ["-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
-    subprocess.run([compiler, *options, *files], check=True)
+    subprocess.run([*command, *options, "-DSPARSIFY_HALF", *files], check=True)
 
 
 def test_wrong_arguments_are_numbers_and_nothing_is_written(widest_engine, blob):
-    library = widest_engine._library
     feats, embedding = np.ones((20, BINS), np.float32), np.full(5, 7, np.float32)
-    size = library.sparsify_blob_workspace(blob, 20, 1)
+    size = widest_engine.call("sparsify_blob_workspace", blob, 20, 1)
     memory = workspace(size + 64)
     memory[:] = 3
 
     def code(feats=feats, frames=20, memory=memory, at=0, bytes_=size, embedding=embedding):
-        address = None if memory is None else memory.ctypes.data + at
-        return library.sparsify_blob_embed(
-            ctypes.c_char_p(blob),
-            ctypes.c_void_p(None if feats is None else feats.ctypes.data),
-            frames,
-            ctypes.c_void_p(address),
-            ctypes.c_size_t(bytes_),
-            ctypes.c_void_p(None if embedding is None else embedding.ctypes.data),
+        place = None if memory is None else memory[at:]
+        return widest_engine.call(
+            "sparsify_blob_embed", blob, feats, frames, place, bytes_, embedding
         )
 
     assert code(feats=None) == code(embedding=None) == code(memory=None) == ARGUMENT
@@ -182,8 +190,8 @@ def test_wrong_arguments_are_numbers_and_nothing_is_written(widest_engine, blob)
     assert code() == 0
     assert np.isfinite(embedding).all()
     for frames in (0, -1, (1 << 24) + 1):
-        assert library.sparsify_blob_workspace(blob, frames, 1) == 0
-    assert library.sparsify_blob_workspace(blob, 20, 0) == 0
+        assert widest_engine.call("sparsify_blob_workspace", blob, frames, 1) == 0
+    assert widest_engine.call("sparsify_blob_workspace", blob, 20, 0) == 0
 
 
 def test_numbers_that_are_no_lengths_need_no_room(widest_engine):

@@ -1,5 +1,6 @@
 """The example in C: it reads what sparsify reads, and survives what it does not."""
 
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -27,6 +28,7 @@ int sparsify_embed_audio(const float *samples, int count, void *workspace, size_
   memcpy(embedding, samples, 64 * sizeof *embedding);
   return samples[count - 1] == 0.125f ? SPARSIFY_ERROR_WORKSPACE : 0;
 }
+const char *sparsify_instructions(void) { return "none"; }
 const char *sparsify_error(int code) { return code == SPARSIFY_ERROR_TOO_SHORT ? "short" : "bad"; }
 """
 
@@ -119,6 +121,16 @@ def test_cosine_of_two(example, tmp_path):
     assert float(example(paths[0], paths[0]).stdout) == 1
 
 
+def test_how_long_it_takes(example, tmp_path):
+    path = tmp_path / "a.wav"
+    content(path)
+    done = example("--repeat", "5", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = r"none: (\d+\.\d{3}) ms for 0\.05 s of audio, real-time factor (\S+) \(median of 5\)\n"
+    milliseconds, factor = map(float, re.fullmatch(line, done.stdout).groups())
+    assert factor == pytest.approx(milliseconds / 50, abs=2e-5)
+
+
 def test_other_chunks_pipes_and_unknown_sizes(example, program, tmp_path):
     path = tmp_path / "a.wav"
     plain = content(path)
@@ -190,7 +202,8 @@ def test_no_numbers_no_files_no_arguments(example, tmp_path):
     assert "samples that are not finite" in example(path).stderr
     assert "it cannot be opened" in example(tmp_path / "none.wav").stderr
     assert "it is no WAV" in example(tmp_path).stderr
-    for arguments in [(), (path, path, path)]:
+    repeated = [("--repeat", *more) for more in [(), ("5",), ("0", path), ("5x", path)]]
+    for arguments in [(), (path, path, path), *repeated, ("--repeat", "5", path, path)]:
         done = example(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("usage: ")

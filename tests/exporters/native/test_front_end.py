@@ -16,11 +16,14 @@ from sparsify.audio.samples import from_int16, to_int16
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.recipe.sections import FrontEnd
 
+from .machines import Here
+
 TARGETS = {
     "plain": (4, ""),
     "avx2": (8, "avx2,fma"),
     "avx512f": (16, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"),
 }
+FUNCTIONS = "frames", "scratch", "features", "logarithms"
 PRESETS = ("sherpa", "wespeaker", "speechbrain")
 
 LIBRARY = """
@@ -79,31 +82,26 @@ int main(int argc, char **argv) {
 
 
 class Engine:
-    """A compiled front end."""
+    """A compiled front end on some machine."""
 
-    def __init__(self, library):
-        self.library = ctypes.CDLL(str(library))
-        self.library.scratch.restype = ctypes.c_size_t
+    def __init__(self, machine):
+        self.call = machine.call
 
     def features(self, front_end, waveform):
-        section = np.frombuffer(front_end_section(front_end), np.int32)
+        section = front_end_section(front_end)
         samples = np.ascontiguousarray(waveform, np.float32)
         count = len(samples)
-        frames = self.library.frames(address(section), count)
+        frames = self.call("frames", section, count)
         feats = np.empty((frames, front_end.num_mel_bins), np.float32)
-        scratch = np.full(self.library.scratch(address(section), count), np.nan, np.float32)
-        self.library.features(
-            address(section), address(samples), count, address(feats), address(scratch)
-        )
+        scratch = np.full(self.call("scratch", section, count), np.nan, np.float32)
+        self.call("features", section, samples, count, feats, scratch)
         return feats
 
 
-def address(array):
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=[*TARGETS, "neon"])
 def engine(request, compile_c, tmp_path_factory):
+    if request.param == "neon":
+        return Engine(request.getfixturevalue("arm64")(LIBRARY, FUNCTIONS, "-DLANES=4"))
     folder = tmp_path_factory.mktemp("front_end")
     lanes, target = TARGETS[request.param]
     options = ["-O2", "-shared", "-fPIC", f"-DLANES={lanes}"]
@@ -111,7 +109,8 @@ def engine(request, compile_c, tmp_path_factory):
         options.append(f'-DTARGET="{target}"')
         if not processor_has(request.param, compile_c, folder):
             pytest.skip(f"the processor has no {request.param}")
-    return Engine(compile_c(LIBRARY, folder / "front_end.so", *options))
+    library = compile_c(LIBRARY, folder / "front_end.so", *options)
+    return Engine(Here(ctypes.CDLL(str(library))))
 
 
 def processor_has(instructions, compile_c, folder):
@@ -202,9 +201,9 @@ def test_an_offset_costs_no_more_than_in_filterbank(engine, preset):
 
 
 def test_less_than_a_frame_has_no_frames(engine):
-    section = np.frombuffer(front_end_section(FrontEnd()), np.int32)
+    section = front_end_section(FrontEnd())
     counts = [-(2**31), -1, 0, 399, 400, 2**31 - 1]
-    found = [engine.library.frames(address(section), count) for count in counts]
+    found = [engine.call("frames", section, count) for count in counts]
     assert found == [0, 0, 0, 0, 3, (2**31 - 1 + 80) // 160]
 
 
@@ -212,7 +211,7 @@ def test_logarithms(engine):
     usual = np.arange(1, 0x7F800000, 99991, dtype=np.uint32).view(np.float32)
     x = np.append(usual, np.float32([0, -0.0, -1, np.inf, np.nan]))
     y = np.empty_like(x)
-    engine.library.logarithms(address(x), address(y), len(x))
+    engine.call("logarithms", x, y, len(x))
     with np.errstate(all="ignore"):
         expected = np.log(x.astype(np.float64))
     np.testing.assert_allclose(y, expected, rtol=1.2e-7, atol=0)

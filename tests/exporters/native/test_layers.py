@@ -8,6 +8,7 @@ from torch.utils._sympy.functions import FloorDiv
 
 from sparsify.exporters.native.matrix import BLOCK
 
+from .machines import EXACT
 from .running import Building, T, all_frames
 
 _aten = torch.ops.aten
@@ -181,6 +182,7 @@ def _compare(engine, blob, layers, frames):
     feats = feats.float()
     counts = np.repeat(layers.lengths(frames), [value.rows.size for value, _ in layers.made])
     found = all_frames(engine, blob, feats[0].numpy(), counts)
+    relative = engine.half_tolerance if layers.half else EXACT
     begin = 0
     for number, (value, function) in enumerate(layers.made):
         expected = function(feats).reshape(value.rows.size, -1).numpy()
@@ -188,7 +190,11 @@ def _compare(engine, blob, layers, frames):
         begin += value.rows.size
         scale = max(float(np.abs(expected).max()), 1.0)
         np.testing.assert_allclose(
-            rows, expected, rtol=0, atol=2e-5 * scale, err_msg=f"layer {number}, {frames} frames"
+            rows,
+            expected,
+            rtol=0,
+            atol=relative * scale,
+            err_msg=f"layer {number}, {frames} frames",
         )
 
 
@@ -239,7 +245,7 @@ def test_half_precision_is_exact(engine, flush):
         flat = building.call(_aten.view.default, building.feats, (), shape=(T, 1))
         value = building.call(_aten.mm.default, flat, torch.from_numpy(weight.T))
         blob = building.program([value], half=True).blob
-        torch.set_flush_denormal(flush)
+        engine.flush_denormals(flush)
         found = all_frames(engine, blob, np.ones((2, 1), np.float32), [2] * len(weight))
-        torch.set_flush_denormal(False)
+        engine.flush_denormals(False)
         np.testing.assert_array_equal(np.stack(found), np.repeat(weight, 2, 1))
