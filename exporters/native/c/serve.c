@@ -22,10 +22,10 @@ static void *resized(void *memory, size_t bytes) {
 int main(int count, char **arguments) {
   void *library = count == 2 ? dlopen(arguments[1], RTLD_NOW) : NULL;
   if (!library) return 2;
-  number_function *feature_dim = (number_function *)dlsym(library, "sparsify_feature_dim");
-  number_function *embedding_dim = (number_function *)dlsym(library, "sparsify_embedding_dim");
-  bytes_function *workspace_bytes = (bytes_function *)dlsym(library, "sparsify_workspace_bytes");
-  embed_function *embed = (embed_function *)dlsym(library, "sparsify_embed");
+  number_function *feature_dim = __extension__(number_function *)dlsym(library, "sparsify_feature_dim");
+  number_function *embedding_dim = __extension__(number_function *)dlsym(library, "sparsify_embedding_dim");
+  bytes_function *workspace_bytes = __extension__(bytes_function *)dlsym(library, "sparsify_workspace_bytes");
+  embed_function *embed = __extension__(embed_function *)dlsym(library, "sparsify_embed");
   if (!feature_dim || !embedding_dim || !workspace_bytes || !embed) return 2;
   const size_t bins = (size_t)feature_dim(), values = (size_t)embedding_dim();
   void *feats = NULL, *workspace = NULL, *embedding = resized(NULL, sizeof(float) * values);
