@@ -26,6 +26,7 @@ from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
 from sparsify.cli.options import (
+    PATH,
     benchmark_option,
     common_options,
     output_option,
@@ -45,6 +46,8 @@ from sparsify.exporters.parity import Parity
       sparsify export run --format mnn --output model.mnn
       sparsify export run --format native --precision fp16 --output model-c
       sparsify export run --format native --target wasm --output model-web
+      sparsify export run --format native --target wasm --calibration calibration.json \\
+          --output model-web
     """,
 )
 @path_argument
@@ -76,6 +79,17 @@ from sparsify.exporters.parity import Parity
     help="What native code is compiled for.  [default: this machine]",
 )
 @click.option(
+    "--calibration",
+    type=PATH,
+    help="Thresholds by `sparsify evaluate --calibrate` for the page of --target wasm;"
+    " calibration.json beside the model if any.",
+)
+@click.option(
+    "--at",
+    "operating_point",
+    help="Which of them: eer or min-dcf-P, P being a p_target.  [default: eer]",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=1e-4,
@@ -95,6 +109,8 @@ def export_command(
     layout: str,
     precision: str,
     target: str | None,
+    calibration: Path | None,
+    operating_point: str | None,
     tolerance: float,
     measure_latency: bool,
     force: bool,
@@ -116,6 +132,8 @@ def export_command(
             layout,
             precision=precision,
             target=target,
+            calibration=calibration,
+            operating_point=operating_point,
             tolerance=tolerance,
             force=force,
             track=track,

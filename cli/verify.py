@@ -17,8 +17,13 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.errors import SparsifyError
-from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
-from sparsify.verification.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from sparsify.exporters.speaker_model import load_speaker_model
+from sparsify.verification.calibration import (
+    CALIBRATION_FILE,
+    calibration_of,
+    needs_calibration,
+    read_calibration,
+)
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring
 
@@ -81,8 +86,9 @@ def verify_command(
     model = load_speaker_model(path, threads, trust=trust)
     scoring = Scoring()
     if threshold is None:
-        found = _calibration(model, calibration)
-        if found is not None:
+        file = calibration_of(model.artifact.path, calibration)
+        if file is not None:
+            found = read_calibration(file, model.digest)
             scoring, threshold = found.scoring, found.threshold(operating_point or "eer")
     if threshold is None and require_match:
         raise SparsifyError(
@@ -90,10 +96,7 @@ def verify_command(
             f" {CALIBRATION_FILE} beside the model"
         )
     if threshold is None and operating_point is not None:
-        raise SparsifyError(
-            f"--at {operating_point} needs a calibration: give --calibration, or put"
-            f" {CALIBRATION_FILE} beside the model"
-        )
+        raise SparsifyError(needs_calibration(operating_point))
     start = time.perf_counter()
     files = (enrolment, test)
     recordings = file_recordings(map(str, files), files, model.front_end.sample_rate)
@@ -119,10 +122,3 @@ def verify_command(
         out.print(f"{answer} (score {score:.4f}{against})", markup=False)
     if require_match and not same:
         raise GateError(f"the score {score:.4f} is below the threshold {threshold:.4f}")
-
-
-def _calibration(model: SpeakerModel, given: Path | None) -> Calibration | None:
-    """The calibration that was named, or the one beside the model if there is one."""
-    beside = model.artifact.path.parent / CALIBRATION_FILE
-    file = given or (beside if beside.is_file() else None)
-    return None if file is None else read_calibration(file, model.digest)

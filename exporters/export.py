@@ -10,12 +10,16 @@ from tempfile import TemporaryDirectory
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
 from sparsify.artifact.rounding import rounded
+from sparsify.artifact.saving import canonical_state
+from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import Parity, check_parity
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
+from sparsify.verification.calibration import calibration_of, needs_calibration
+from sparsify.verification.decision import Decision, read_decision
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,8 @@ def export_artifact(
     *,
     precision: str = SINGLE,
     target: str | None = None,
+    calibration: Path | None = None,
+    operating_point: str | None = None,
     tolerance: float = 1e-4,
     force: bool = False,
     track: Track = silent,
@@ -90,6 +96,9 @@ def export_artifact(
         layout: One that the format has.
         precision: Type to store weights in; the file is compared with the model in that type.
         target: What it is compiled for, where the format is code; this machine if not given.
+        calibration: Of the exported model, for a target that decides; the one beside the model, if
+            there is one, if not given.
+        operating_point: Which of its thresholds; `eer` if not given.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         force: Replace the output if it exists.
         track: Reports progress.
@@ -97,14 +106,20 @@ def export_artifact(
     Raises:
         ParityError: The embeddings differ by more than that.
         SparsifyError: The format or layout does not exist, the output has the wrong suffix, exists
-            already or cannot be written, or the model cannot be exported.
+            already or cannot be written, the calibration is another model's, or the model cannot
+            be exported.
     """
     format_ = format_named(format_name)
     format_.check_precision(precision)
     format_.check_target(target)
+    if calibration or operating_point:
+        format_.check_decision(target)
     _check(output, format_, layout, force)
-    exporter = exporter_of(format_, target)
     original, artifact = artifact, rounded(artifact, precision)
+    decision = None
+    if target in format_.deciding:
+        decision = _decision(original, artifact, calibration, operating_point)
+    exporter = exporter_of(format_, target, decision)
     with assembling(output) as temporary:
         with phase(track, f"Writing {output.name}"):
             exporter.write(artifact, temporary, layout)
@@ -133,6 +148,26 @@ def export_artifact(
         if parity is not None and not parity.passed:
             raise ParityError(report)
     return report
+
+
+def _decision(
+    original: Artifact, artifact: Artifact, given: Path | None, operating_point: str | None
+) -> Decision | None:
+    """How the export decides, by the calibration that was named or the one beside the model."""
+    file = calibration_of(original.path, given)
+    if file is None:
+        if operating_point is not None:
+            raise SparsifyError(needs_calibration(operating_point))
+        return None
+    if given is None and artifact is not original:
+        logger.warning(
+            "'%s' is of the model before rounding, so the page has no threshold: calibrate the"
+            " export, and export again with --calibration",
+            file,
+        )
+        return None
+    digest = source_digest(canonical_state(artifact.build()))
+    return read_decision(file, digest, operating_point or "eer")
 
 
 def _parity(

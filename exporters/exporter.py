@@ -21,6 +21,7 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
 from sparsify.exporters.twin import dense_weights
 from sparsify.sparsity.work import Work
+from sparsify.verification.decision import Decision
 
 
 class Exporter(ABC):
@@ -112,14 +113,17 @@ class Exporter(ABC):
         self.write(replace(artifact, state=dense), output, DENSE)
 
 
-def exporter_of(format_: Format, target: str | None = None) -> Exporter:
+def exporter_of(
+    format_: Format, target: str | None = None, decision: Decision | None = None
+) -> Exporter:
     """The exporter of a format, its module imported now.
 
     Args:
         format_: The format.
         target: What it compiles for, one of the format's targets; this machine if not given.
+        decision: How its exports decide, for targets that do.
     """
-    exporter: Exporter = format_.exporter(target)
+    exporter: Exporter = format_.exporter(target=target, decision=decision)
     return exporter
 
 

@@ -20,10 +20,10 @@ from sparsify.exporters.native.library import (
     compile_library,
     read_marker,
     write_marker,
-    write_site,
     write_sources,
 )
 from sparsify.exporters.native.lowering import lower
+from sparsify.exporters.native.page import write_page
 from sparsify.exporters.native.process import emulator
 from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network, target_of
@@ -31,6 +31,7 @@ from sparsify.exporters.native.targets import WEB, own_target, target_named
 from sparsify.exporters.native.tracing import trace
 from sparsify.exporters.networks import Network
 from sparsify.files import content_digest
+from sparsify.verification.decision import Decision
 
 _WEIGHTS = "model.safetensors"
 
@@ -66,12 +67,14 @@ class NativeExporter(Exporter):
 
     Args:
         target: What it is compiled for; this machine if not given.
+        decision: How the page for browsers decides; it shows cosines if not given.
     """
 
     engine = "native"
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, decision: Decision | None = None) -> None:
         self._target = target_named(target or own_target())
+        self._decision = decision
 
     def read(self, path: Path) -> Weights:
         """The weights that the library was made of, which lie beside it."""
@@ -95,17 +98,12 @@ class NativeExporter(Exporter):
         write_artifact(
             model, weights, artifact.front_end, artifact.recipe, BITMASK, artifact.measured
         )
-        if self._target.name == "wasm":
-            write_site(output)
+        digest = read_tensors(weights).metadata["source_digest"]
         compile_library(output, self._target)
-        write_marker(
-            output,
-            self._target,
-            {
-                "source_digest": read_tensors(weights).metadata["source_digest"],
-                "layers": [asdict(layer) for layer in program.layers],
-            },
-        )
+        if self._target.name == "wasm":
+            write_page(output, artifact, digest, self._decision)
+        layers = [asdict(layer) for layer in program.layers]
+        write_marker(output, self._target, {"source_digest": digest, "layers": layers})
 
     def version(self) -> str:
         """Ours: the engine is a part of sparsify."""

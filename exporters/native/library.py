@@ -14,7 +14,7 @@ from sparsify.compiled_code import remember
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import source_folder
-from sparsify.exporters.native.targets import WEB, Target
+from sparsify.exporters.native.targets import Target
 from sparsify.files import content_digest
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def compile_library(folder: Path, target: Target) -> bool:
         Whether it did; if not, why is logged.
     """
     library = folder / target.library
+    library.parent.mkdir(exist_ok=True)
     reasons = []
     for compiler in target.compilers():
         try:
@@ -65,17 +66,6 @@ def compile_library(folder: Path, target: Target) -> bool:
         "; ".join(reasons),
     )
     return False
-
-
-def write_site(folder: Path) -> None:
-    """Writes what is served to browsers into a folder of `write_sources`, but for the module.
-
-    Raises:
-        OSError: Something cannot be written.
-    """
-    site = folder / WEB
-    shutil.copytree(source_folder().parent / WEB, site)
-    shutil.copyfile(folder / BLOB, site / BLOB)
 
 
 def run_compiler(command: Sequence[str], folder: Path) -> None:

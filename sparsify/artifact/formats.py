@@ -39,6 +39,7 @@ class Format:
         deployed: Where it is a folder: what in it is copied to where the model runs, whichever of
             these is there.
         targets: Machines that it can be compiled for.
+        deciding: Those of them whose exports decide by a threshold.
     """
 
     name: str
@@ -51,16 +52,17 @@ class Format:
     marker: str | None = None
     deployed: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    deciding: tuple[str, ...] = ()
 
-    def exporter(self, target: str | None = None) -> Any:
+    def exporter(self, **options: Any) -> Any:
         """Its exporter, imported now.
 
         Args:
-            target: One of `targets`; this machine if not given.
+            options: What formats that have `targets` are told; `None` is the default.
         """
         module, _, name = self.home.partition(":")
-        options = {} if target is None else {"target": target}
-        return getattr(importlib.import_module(module), name)(**options)
+        given = {key: value for key, value in options.items() if value is not None}
+        return getattr(importlib.import_module(module), name)(**given)
 
     def matches(self, path: Path) -> bool:
         """Whether something on disk looks like this format."""
@@ -125,6 +127,20 @@ class Format:
                 f" export {others or 'another format'}"
             )
 
+    def check_decision(self, target: str | None) -> None:
+        """Refuses a threshold for what decides nothing.
+
+        Raises:
+            SparsifyError: It does not.
+        """
+        if target not in self.deciding:
+            makers = " or ".join(
+                f"--format {one.name} --target {each}" for one in written() for each in one.deciding
+            )
+            raise SparsifyError(
+                f"only the page that {makers} writes takes --calibration and --at: leave them out"
+            )
+
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -151,6 +167,7 @@ FORMATS: tuple[Format, ...] = (
         marker="native.json",
         deployed=("libmodel.so", "web"),
         targets=("x86", "arm64", "wasm"),
+        deciding=("wasm",),
     ),
     Format(
         "pt",

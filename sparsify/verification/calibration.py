@@ -64,6 +64,20 @@ class _Description(Section):
     arrays: str | None
 
 
+def calibration_of(model: Path, given: Path | None) -> Path | None:
+    """The calibration that was named, or the one beside a model's file if there is one."""
+    beside = model.parent / CALIBRATION_FILE
+    return given or (beside if beside.is_file() else None)
+
+
+def needs_calibration(operating_point: str) -> str:
+    """What is missing where an operating point is named and nothing knows its threshold."""
+    return (
+        f"--at {operating_point} needs a calibration: give --calibration, or put"
+        f" {CALIBRATION_FILE} beside the model"
+    )
+
+
 def check_calibration(path: Path) -> None:
     """Checks that a calibration can be written at `path`, before work is spent on it.
 

@@ -6,20 +6,31 @@ const ERRORS = {
   [-3]: 'the utterance is too long',
   [-6]: 'the model has no front end: give it features',
 };
+const NO_ENGINE =
+  'this browser cannot run the engine, which needs WebAssembly SIMD' +
+  ' (Chrome 91, Firefox 89, Safari 16.4, or newer)';
 const ALIGNMENT = 64;
 const PAGE = 65536;
 /** Where the header of a model has its numbers, in words of 32 bits. */
-const HEADER = {featureDim: 2, embeddingDim: 3, sampleRate: 4, frontEnd: 15, words: 16};
+const HEADER = {version: 1, featureDim: 2, embeddingDim: 3, sampleRate: 4, frontEnd: 15, words: 16};
 const MAGIC = 0x59465053;
+const VERSION = 1;
 
 /** Reads a file beside a page or, in node, on disk. */
-async function read(url) {
+async function readFile(url, integrity = '') {
   if (url.protocol === 'file:') {
-    const {readFile} = await import('node:fs/promises');
-    return readFile(url);
+    const disk = await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:fs/promises');
+    return disk.readFile(url);
   }
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} cannot be read: ${response.status}`);
+  let response;
+  try {
+    // Asking whether it has changed keeps a cache from mixing the files of two exports.
+    response = await fetch(url, {cache: 'no-cache', integrity});
+  } catch (error) {
+    const reason = integrity ? 'the server does not answer, or it was changed' : error.message;
+    throw new Error(`${url} cannot be read: ${reason}`);
+  }
+  if (!response.ok) throw new Error(`${url} cannot be read: the server answers ${response.status}`);
   return response.arrayBuffer();
 }
 
@@ -36,16 +47,19 @@ export class Model {
    */
   constructor(instance, weights) {
     this.#exports = instance.exports;
-    if (weights.byteLength < 4 * HEADER.words) throw new Error('the weights are no model');
-    const header = new Int32Array(weights.slice(0, 4 * HEADER.words).buffer);
+    this.#blob = aligned(this.#exports.__heap_base.value);
+    this.#free = aligned(this.#blob + weights.byteLength);
+    this.#reserve(this.#free + 4 * HEADER.words);
+    const {buffer} = this.#exports.memory;
+    new Uint8Array(buffer).set(weights, this.#blob);
+    const header = new Int32Array(buffer, this.#blob, HEADER.words);
     if (header[0] !== MAGIC) throw new Error('the weights are no model');
+    if (header[HEADER.version] !== VERSION) {
+      throw new Error('the weights are of another version of sparsify: export the model again');
+    }
     this.featureDim = header[HEADER.featureDim];
     this.embeddingDim = header[HEADER.embeddingDim];
     this.sampleRate = header[HEADER.frontEnd] ? header[HEADER.sampleRate] : 0;
-    this.#blob = aligned(this.#exports.__heap_base.value);
-    this.#free = aligned(this.#blob + weights.byteLength);
-    this.#reserve(this.#free);
-    new Uint8Array(this.#exports.memory.buffer).set(weights, this.#blob);
   }
 
   /** Embeds features, one frame after the other. */
@@ -59,12 +73,13 @@ export class Model {
 
   /** Embeds samples in [-1, 1], `sampleRate` a second. */
   embedAudio(samples) {
+    if (!this.sampleRate) throw new Error(ERRORS[-6]);
     const frames = this.#exports.sparsify_blob_frames(this.#blob, samples.length);
     return this.#call(this.#exports.sparsify_blob_embed_audio, samples, samples.length, frames);
   }
 
   #call(embed, input, count, frames) {
-    if (frames < 1) throw new Error(ERRORS[this.sampleRate ? -2 : -6]);
+    if (frames < 1) throw new Error(ERRORS[-2]);
     const bytes = this.#exports.sparsify_blob_workspace(this.#blob, frames, 1) >>> 0;
     if (!bytes) throw new Error(ERRORS[-3]);
     const at = this.#free;
@@ -92,18 +107,30 @@ export class Model {
 }
 
 /**
- * Loads a model: `engine.wasm` and `weights.bin` in a folder, which by default is this file's.
+ * Reads a model: `engine.wasm` and `weights.bin` in a folder, which by default is this file's.
  * @param {string | URL} folder
+ * @param {{integrity?: string}} options what `weights.bin` must be, as in `integrity` of `fetch`
  */
-export async function load(folder = new URL('.', import.meta.url)) {
+export async function read(folder = import.meta.url, {integrity} = {}) {
   const base = new URL(folder, globalThis.location?.href ?? import.meta.url);
-  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  if (folder !== import.meta.url && !base.pathname.endsWith('/')) base.pathname += '/';
   const [engine, weights] = await Promise.all([
-    read(new URL('engine.wasm', base)),
-    read(new URL('weights.bin', base)),
+    readFile(new URL('engine.wasm', base)),
+    readFile(new URL('weights.bin', base), integrity),
   ]);
+  return {engine, weights};
+}
+
+/** Makes a model of what `read` gives, on whichever thread. */
+export async function build({engine, weights}) {
+  if (!WebAssembly.validate(engine)) throw new Error(NO_ENGINE);
   const {instance} = await WebAssembly.instantiate(engine, {});
   return new Model(instance, new Uint8Array(weights));
+}
+
+/** Reads a model and makes it. */
+export async function load(folder, options) {
+  return build(await read(folder, options));
 }
 
 /** The cosine of two embeddings: 1 for the same direction. */
