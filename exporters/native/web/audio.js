@@ -111,13 +111,15 @@ function listen(context, stream, rate, heard) {
     channelCountMode: 'explicit',
   });
   const parts = [];
-  let length = 0;
+  let elapsed = 0;
   const complete = new Promise((resolve) => {
     recorder.port.onmessage = ({data}) => {
       if (!data) return resolve();
-      parts.push(data);
-      length += data.length;
-      heard(data, length / context.sampleRate);
+      elapsed += data.length;
+      // Microphones give zeros until they have started, which no voice has.
+      const begin = parts.length ? 0 : data.findIndex((value) => value !== 0);
+      if (begin >= 0) parts.push(data.subarray(begin));
+      heard(data, elapsed / context.sampleRate);
     };
   });
   context.createMediaStreamSource(stream).connect(recorder);
@@ -128,11 +130,12 @@ function listen(context, stream, rate, heard) {
     for (const track of stream.getTracks()) track.stop();
     const from = context.sampleRate;
     await context.close();
-    return resampled(parts, length, from, rate);
+    return resampled(parts, from, rate);
   };
 }
 
-async function resampled(parts, length, from, rate) {
+async function resampled(parts, from, rate) {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
   if (!length) return new Float32Array();
   const buffer = new AudioBuffer({length, sampleRate: from});
   let at = 0;

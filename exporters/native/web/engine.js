@@ -5,7 +5,7 @@ const waiting = new Map();
 let worker;
 let asked = 0;
 
-/** Loads the model, whose weights must have this digest; tells its sample rate. */
+/** Loads the model, whose weights must have this digest; tells its sample rate and its speed. */
 export async function start(integrity) {
   const files = await read(undefined, {integrity});
   forbidConnections();

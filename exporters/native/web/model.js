@@ -27,7 +27,7 @@ async function readFile(url, integrity = '') {
     // Asking whether it has changed keeps a cache from mixing the files of two exports.
     response = await fetch(url, {cache: 'no-cache', integrity});
   } catch (error) {
-    const reason = integrity ? 'the server does not answer, or it was changed' : error.message;
+    const reason = integrity ? 'it is missing, or of another export' : error.message;
     throw new Error(`${url} cannot be read: ${reason}`);
   }
   if (!response.ok) throw new Error(`${url} cannot be read: the server answers ${response.status}`);

@@ -1,6 +1,6 @@
 /** The page: a voice is enrolled on one side, others are compared with it on the other. */
 import {start} from './engine.js';
-import {seconds} from './recording.js';
+import {milliseconds, seconds} from './recording.js';
 import {score} from './scoring.js';
 import {Source} from './source.js';
 
@@ -29,7 +29,7 @@ function judge(added) {
 
 function describe() {
   const {decision} = facts;
-  const rows = [
+  tell([
     ['Network', facts.architecture],
     ['Weights', `${number(facts.nonzero)} of ${number(facts.parameters)} are not zero`],
     ['Sparsity', percent(facts.sparsity)],
@@ -38,7 +38,10 @@ function describe() {
     ['Threshold', decision ? `${decision.threshold.toFixed(4)} (${decision.operating_point})` : 'none: the page tells the cosine'],
     ['Made by', facts.made_by],
     ['Digest', facts.digest.slice(0, 16)],
-  ];
+  ]);
+}
+
+function tell(rows) {
   for (const [name, value] of rows) {
     const [term, description] = [document.createElement('dt'), document.createElement('dd')];
     term.textContent = name;
@@ -61,7 +64,8 @@ async function open() {
     facts = await read('model.json');
     describe();
     state.textContent = `Loading the model, ${megabytes(facts.bytes)} …`;
-    const {sampleRate} = await start(facts.integrity);
+    const {sampleRate, milliseconds: time} = await start(facts.integrity);
+    tell([['Speed here', `2 s of speech in ${milliseconds(time)}`]]);
     enrolled.open(sampleRate);
     others.open(sampleRate);
     state.textContent = 'The model is loaded. Nothing that you record leaves this device.';

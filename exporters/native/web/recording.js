@@ -20,8 +20,20 @@ export function bars(heights) {
 /** Seconds as people read them. */
 export const seconds = (value) => `${value.toFixed(1)} s`;
 
-function milliseconds(value) {
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+/** Milliseconds likewise. */
+export const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+
+/** The kind of an answer, the answer, and what is said of it. */
+function judgement(score, threshold) {
+  if (score === null) return ['waiting', 'No voice yet', 'Enrol one to compare this with.'];
+  if (threshold === null) return ['open', `Cosine ${score.toFixed(4)}`, 'No threshold to decide by.'];
+  const about = `Score ${score.toFixed(4)}, threshold ${threshold.toFixed(4)}`;
+  return score >= threshold ? ['same', 'Same speaker', about] : ['other', 'Other speaker', about];
+}
+
+/** Where a score lies on the scale. */
+function place(score) {
+  return `${100 * Math.min(1, Math.max(0, (score - LOWEST) / (1 - LOWEST)))}%`;
 }
 
 export class Recording {
@@ -62,22 +74,14 @@ export class Recording {
    * @param {number | null} threshold none where the model has none
    */
   judge(score, threshold) {
-    this.verdict = score === null || threshold === null ? null : score >= threshold;
-    const shown = this.element.querySelector('.verdict') ?? this.element.appendChild(copy('verdict'));
-    shown.dataset.answer = score === null ? 'waiting' : { true: 'same', false: 'other', null: 'open' }[this.verdict];
-    shown.querySelector('.words').textContent = {
-      waiting: 'Waiting for a voice to be enrolled',
-      same: 'Same speaker',
-      other: 'Other speaker',
-      open: 'No threshold to decide by',
-    }[shown.dataset.answer];
-    const against = threshold === null ? '' : `, threshold ${threshold.toFixed(4)}`;
-    shown.querySelector('.score').textContent = score === null ? '' : `Score ${score.toFixed(4)}${against}`;
-    const place = (value) => `${Math.min(100, Math.max(0, ((value - LOWEST) / (1 - LOWEST)) * 100))}%`;
-    shown.querySelector('.point').style.left = place(score ?? LOWEST);
-    shown.querySelector('.threshold').style.left = place(threshold ?? 1);
-    shown.querySelector('.same').style.left = place(threshold ?? 1);
-    return `${this.name}: ${shown.querySelector('.words').textContent}, ${shown.querySelector('.score').textContent}`;
+    if (!this.#part('.verdict')) this.element.append(copy('verdict'));
+    const [answer, words, about] = judgement(score, threshold);
+    this.#part('.verdict').dataset.answer = answer;
+    this.#part('.words').textContent = words;
+    this.#part('.score').textContent = about;
+    this.#part('.point').style.left = place(score ?? LOWEST);
+    for (const each of ['.threshold', '.same']) this.#part(each).style.left = place(threshold ?? 1);
+    return `${this.name}: ${words}. ${about}`;
   }
 
   #part(selector) {
