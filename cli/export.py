@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sparsify.artifact.formats import (
     about_formats,
     about_layouts,
     about_precisions,
+    format_named,
     layouts,
     precisions,
     targets,
@@ -149,6 +151,7 @@ def export_command(
         emit_json(_as_json(report, result))
         return
     _show_sizes(report)
+    _show_page(report, target)
     if result:
         show_benchmark(result)
 
@@ -185,6 +188,15 @@ def _show_sizes(report: ExportReport) -> None:
         view.add_row(name, human_bytes(size), human_bytes(zipped), share)
     out.print(view)
     out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
+
+
+def _show_page(report: ExportReport, target: str | None) -> None:
+    format_ = format_named(report.format)
+    if target in format_.deciding:
+        folder = shlex.quote(str(format_.deployed_file(report.path)))
+        out.print(
+            f"Its page: python -m http.server --directory {folder}", markup=False, soft_wrap=True
+        )
 
 
 def _verdict(report: ExportReport) -> str:

@@ -179,7 +179,9 @@ class Page:
     @property
     def requests(self):
         """Addresses that it and its workers asked for."""
-        return [event["params"]["request"]["url"] for event in self._of("Network.requestWillBeSent")]
+        return [
+            event["params"]["request"]["url"] for event in self._of("Network.requestWillBeSent")
+        ]
 
     def _of(self, method):
         workers = {

@@ -12,10 +12,15 @@ from threading import Thread
 import numpy as np
 import pytest
 import soundfile
+import torch
+from torch import nn
 
 from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.saving import save_model
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.speaker_model import load_speaker_model
+from sparsify.models import registry
+from sparsify.models.registry import build_model
 from sparsify.verification.decision import Decision
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring, average
@@ -31,6 +36,22 @@ EMBED = """
 })()
 """
 ELSEWHERE = "fetch('%s').then(() => 'answered', () => 'refused')"
+
+
+class Spectrum(nn.Module):
+    """The loudness of each frequency, weighted by itself: what silence and gaps hardly change."""
+
+    min_frames = 1
+
+    def __init__(self, feature_dim=80):
+        super().__init__()
+        self.linear = nn.Linear(feature_dim, 32)
+        with torch.no_grad():
+            self.linear.weight[:, ::2] = 0
+
+    def forward(self, feats):
+        loudness = torch.relu(feats - 5)
+        return self.linear((loudness**2).sum(1) / loudness.sum(1).clamp(min=1e-3))
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -56,16 +77,23 @@ def serve():
 
 
 @pytest.fixture(scope="module")
-def site(artifacts, once):
-    """What the export of `sparse_model` serves, which tells cosines."""
+def model_file(tmp_path_factory):
+    """A network that is made for these tests, in a file."""
+    path = tmp_path_factory.mktemp("model") / "spectrum.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._FACTORIES, "spectrum", Spectrum)
+        save_model(build_model("spectrum").eval(), path)
+        yield path
 
-    def make(folder):
-        NativeExporter("wasm").write(load_artifact(artifacts["dense"]), folder / "model", "dense")
 
-    folder = once("page", make) / "model" / "web"
-    if not (folder / "engine.wasm").is_file():
+@pytest.fixture(scope="module")
+def site(model_file):
+    """What its export serves, which tells cosines."""
+    folder = model_file.with_name("exported")
+    NativeExporter("wasm").write(load_artifact(model_file), folder, "dense")
+    if not (folder / "web" / "engine.wasm").is_file():
         pytest.skip("no compiler makes WebAssembly")
-    return folder
+    return folder / "web"
 
 
 def deciding(site, folder, decision):
@@ -89,7 +117,9 @@ def voice(pitch, seconds=1.0):
 def opened(browser, address):
     page = browser.open(address)
     page.until("document.querySelector('#state')?.className.match(/ready|failed/)")
-    assert page.text("#state") == ["The model is loaded. Nothing that you record leaves this device."]
+    assert page.text("#state") == [
+        "The model is loaded. Nothing that you record leaves this device."
+    ]
     return page
 
 
@@ -108,11 +138,11 @@ def page(browser, serve, site):
     return opened(browser, serve(site))
 
 
-def test_it_embeds_as_the_model_does(page, artifacts, tmp_path):
+def test_it_embeds_as_the_model_does(page, model_file, tmp_path):
     """The samples of a file at the rate of the model are taken as they are."""
     path = tmp_path / "voice.wav"
     soundfile.write(path, voice(120), RATE)
-    model = load_speaker_model(artifacts["dense"])
+    model = load_speaker_model(model_file)
     expected = embed(model.embedder, file_recordings(["a"], [path], RATE), model.front_end)[0]
     content = base64.b64encode(path.read_bytes()).decode()
     found = np.array(page.evaluate(EMBED % (content, RATE)))
@@ -136,11 +166,11 @@ def test_channels_are_averaged_and_overshoot_is_scaled(page):
     assert np.allclose(embedding(loud), embedding(loud / 3), rtol=1e-4, atol=1e-5)
 
 
-def test_without_a_threshold_it_tells_the_cosine(page, artifacts, tmp_path):
+def test_without_a_threshold_it_tells_the_cosine(page, model_file, tmp_path):
     names = [f"{pitch}.wav" for pitch in (100, 130, 220)]
     for name, pitch in zip(names, (100, 130, 220), strict=True):
         soundfile.write(tmp_path / name, voice(pitch), RATE)
-    model = load_speaker_model(artifacts["dense"])
+    model = load_speaker_model(model_file)
     recordings = file_recordings(names, [tmp_path / name for name in names], RATE)
     rows = Scoring().centred(embed(model.embedder, recordings, model.front_end))
     page.choose("#compare input", tmp_path / names[2])
@@ -163,7 +193,11 @@ def test_without_a_threshold_it_tells_the_cosine(page, artifacts, tmp_path):
 @pytest.mark.parametrize(
     ("name", "samples", "sentence"),
     [
-        ("short.wav", voice(120, 0.001), "“short.wav” is not usable: the utterance is shorter than"),
+        (
+            "short.wav",
+            voice(120, 0.001),
+            "“short.wav” is not usable: the utterance is shorter than",
+        ),
         ("silent.wav", np.zeros(RATE, np.float32), "There is no sound in “silent.wav”."),
         ("text.wav", None, "“text.wav” does not decode here: choose a WAV, FLAC, MP3, OGG or M4A"),
     ],
@@ -206,8 +240,8 @@ def test_weights_of_another_export_are_refused(browser, serve, site, tmp_path):
     assert page.evaluate("document.querySelector('#enrol .record').disabled")
 
 
-def test_speakers_are_told_apart_as_sparsify_does(serve, site, artifacts, speech_mini, tmp_path):
-    """A voice that was recorded with the microphone, against files that the model is right about."""
+def test_speakers_are_told_apart_as_sparsify_does(serve, site, model_file, speech_mini, tmp_path):
+    """A voice that the microphone recorded, against files of which the model is right."""
     names, paths = [], []
     for speaker in sorted((speech_mini / "test").iterdir())[:3]:
         for file in sorted(speaker.iterdir())[:3]:
@@ -215,7 +249,7 @@ def test_speakers_are_told_apart_as_sparsify_does(serve, site, artifacts, speech
             soundfile.write(path, soundfile.read(file)[0], RATE)
             names.append(speaker.name)
             paths.append(path)
-    model = load_speaker_model(artifacts["dense"])
+    model = load_speaker_model(model_file)
     recordings = file_recordings(map(str, paths), paths, RATE)
     embeddings = embed(model.embedder, recordings, model.front_end)
     scoring = Scoring(mean=embeddings.mean(axis=0, dtype=np.float64))
@@ -250,7 +284,9 @@ def test_speakers_are_told_apart_as_sparsify_does(serve, site, artifacts, speech
         page.choose("#compare input", paths[same], paths[other])
         shown(page, "compare", 2)
         assert page.text("#compare .words") == ["Same speaker", "Other speaker"]
-        assert page.text("#announcement")[0].startswith(f"{paths[other].name}: Other speaker. Score ")
+        assert page.text("#announcement")[0].startswith(
+            f"{paths[other].name}: Other speaker. Score "
+        )
         # With the very file in place of what the microphone made of it, the scores are sparsify's.
         page.choose("#enrol input", paths[one])
         shown(page, "enrol", 2)
