@@ -123,7 +123,8 @@ def benchmark_command(
         rounds=rounds,
         track=track,
     )
-    gates = [] if min_speedup is None else [_gate(result, min_speedup)]
+    given = [str(artifact.path) for artifact in artifacts]
+    gates = [] if min_speedup is None else [_gate(result, given, min_speedup)]
     if as_json:
         emit_json(
             {
@@ -136,6 +137,9 @@ def benchmark_command(
     else:
         show_benchmark(result)
     for gate in gates:
+        if gate["value"] is None:
+            missing = next(path for path in given if not result.fastest(path))
+            raise GateError(f"'{missing}' was not measured, so that --min-speedup is not met")
         if not gate["passed"]:
             raise GateError(
                 f"the speed-up is at least {gate['value']:.2f}, which is below --min-speedup"
@@ -143,13 +147,13 @@ def benchmark_command(
             )
 
 
-def _gate(result: Benchmark, threshold: float) -> dict[str, Any]:
+def _gate(result: Benchmark, given: Sequence[str], threshold: float) -> dict[str, Any]:
     """Whether every model, in every setting, is as fast as it has to be in its fastest engine."""
-    models = {row.path for row in result.rows}
-    value = min(row.speedup_low for path in models for row in result.fastest(path))
+    fastest = [result.fastest(path) for path in given]
+    value = min(row.speedup_low for rows in fastest for row in rows) if all(fastest) else None
     return {
         "name": "min_speedup",
         "threshold": threshold,
         "value": value,
-        "passed": value >= threshold,
+        "passed": value is not None and value >= threshold,
     }

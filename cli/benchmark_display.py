@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,7 +49,7 @@ def show_benchmark(result: Benchmark) -> None:
 
 def _table(rows: Sequence[Latency]) -> Any:
     several = len({row.path for row in rows}) > 1
-    model = Column("Model", [Path(row.path).name for row in rows], rank=0, left=True)
+    model = Column("Model", _names([row.path for row in rows]), rank=0, left=True)
     times = (("Median ms", "median_ms", 0), ("90 % ms", "p90_ms", 5), ("Min ms", "min_ms", 6))
     return fitted(
         [
@@ -67,6 +68,12 @@ def _table(rows: Sequence[Latency]) -> Any:
             Column("Zipped", [human_bytes(row.zipped_bytes) for row in rows], rank=8),
         ]
     )
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths, where these tell them apart."""
+    names = Counter(Path(path).name for path in set(paths))
+    return [path if names[Path(path).name] > 1 else Path(path).name for path in paths]
 
 
 def _zeros(row: Latency) -> str:

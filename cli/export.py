@@ -36,6 +36,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.exporters.export import ExportReport, ParityError, export_artifact
+from sparsify.exporters.native.targets import own_target
 from sparsify.exporters.parity import Parity
 
 
@@ -125,6 +126,10 @@ def export_command(
     with those of the model in PyTorch, on several lengths and batch sizes; when they differ, no
     file is left and the exit code is 1.
     """
+    if measure_latency and target not in (None, own_target()):
+        raise click.UsageError(
+            f"--benchmark measures on this machine: leave out --target {target}."
+        )
     artifact = load_artifact(path, trust=trust)
     try:
         report = export_artifact(

@@ -99,6 +99,14 @@ class Exporter(ABC):
         """
         return True
 
+    def emulated(self, artifact: Artifact) -> bool:
+        """Whether a file is for another kind of machine, so that its speed here means nothing.
+
+        Args:
+            artifact: What was read from it.
+        """
+        return False
+
     def twin(self, artifact: Artifact, output: Path) -> None:
         """Writes the same network without zeros, in the dense layout.
 

@@ -86,7 +86,7 @@ class Benchmark:
     Attributes:
         machine: Where.
         rows: By threads, batch and frames; in each of these the baseline of a network first.
-        left_out: Sentences about engines that could not take part.
+        left_out: Sentences about what could not take part, or failed meanwhile.
     """
 
     machine: Machine
@@ -140,21 +140,22 @@ def benchmark(
         track: Reports progress.
 
     Raises:
-        SparsifyError: A model cannot be exported, read or run.
+        SparsifyError: A model cannot be exported or read, or nothing can be run.
     """
     rows: list[Latency] = []
     with TemporaryDirectory() as folder:
         gathering = Gathering(Path(folder), engines)
         candidates = gathering.candidates(artifacts, track, source)
         for count in sorted(set(threads)) or sorted({1, available_cores()}):
-            with started(candidates, count, track) as runners:
+            with started(candidates, count, track) as taking_part:
                 for batch, length in _shapes(batches, frames):
                     setting = f"{threads_text(count)}, batch {batch}, {length} frames"
-                    times = take_turns(runners, batch, length, rounds, track, setting)
-                    rows += _rows(candidates, times, count, batch, length)
-    taking_part = {each.engine for each in candidates}
+                    times = take_turns(taking_part, batch, length, rounds, track, setting)
+                    rows += _rows(times, count, batch, length)
+                gathering.left_out += taking_part.left_out
+    measured = {row.engine for row in rows}
     exporters = {exporter_of(each).engine: exporter_of(each) for each in written()}
-    versions = {name: each.version() for name, each in exporters.items() if name in taking_part}
+    versions = {name: each.version() for name, each in exporters.items() if name in measured}
     return Benchmark(describe_machine(versions), tuple(rows), tuple(gathering.left_out))
 
 
@@ -165,14 +166,12 @@ def _shapes(batches: Sequence[int], frames: Sequence[int]) -> list[tuple[int, in
 
 
 def _rows(
-    candidates: Sequence[Candidate], times: Sequence[Times], threads: int, batch: int, frames: int
+    results: Sequence[tuple[Candidate, Times]], threads: int, batch: int, frames: int
 ) -> Iterator[Latency]:
     baselines: Mapping[int, list[float]] = {
-        each.network: _medians(measured)
-        for each, measured in zip(candidates, times, strict=True)
-        if each.baseline
+        each.network: _medians(measured) for each, measured in results if each.baseline
     }
-    for each, measured in zip(candidates, times, strict=True):
+    for each, measured in results:
         calls = [call for turn in measured.rounds for call in turn]
         speedup = ITSELF
         if not each.baseline:

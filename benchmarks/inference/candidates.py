@@ -53,6 +53,11 @@ class Candidate:
         return {"path": str(self.path), "engine": self.engine, "trust": self.trust}
 
     @property
+    def is_given(self) -> bool:
+        """Whether it is the given file itself, not an export or a twin of it."""
+        return self.path == self.given and self.engine != PYTORCH
+
+    @property
     def label(self) -> str:
         """Names it in a sentence."""
         return f"'{self.given}' ({self.artifact}) in {self.engine}"
@@ -117,15 +122,21 @@ class Gathering:
             source: The model that they were made from, where they alone do not make a baseline.
 
         Raises:
-            SparsifyError: A model cannot be exported for the baseline, or an engine is unknown.
+            SparsifyError: A model cannot be exported for the baseline, an engine is unknown, or
+                nothing is left that can be measured here.
         """
         self._check_engines()
         networks: dict[object, _Network] = {}
         for artifact in track(artifacts, "Preparing models", len(artifacts)):
+            files = list(self._files(artifact))
+            if not files:
+                continue
             key = _network_of(artifact)
             network = networks.setdefault(key, _Network(len(networks)))
             network.artifacts.append(artifact)
-            network.files += self._files(artifact)
+            network.files += files
+        if not networks:
+            raise SparsifyError(self.left_out[0])
         if source is not None and (known := networks.get(_network_of(source))):
             known.artifacts.append(source)
         twins = track(networks.values(), "Preparing dense twins", len(networks))
@@ -149,8 +160,15 @@ class Gathering:
 
     def _files(self, artifact: Artifact) -> Iterator[_File]:
         """What engines run of an artifact: itself, or its exports."""
-        if exporter_of(artifact.format).engine != PYTORCH:
-            yield _File(artifact, artifact.path)
+        exporter = exporter_of(artifact.format)
+        if exporter.engine != PYTORCH:
+            if exporter.emulated(artifact):
+                self.left_out.append(
+                    f"'{artifact.path}' is left out: it is for another kind of machine, and only"
+                    " there can its speed be measured"
+                )
+            else:
+                yield _File(artifact, artifact.path)
             return
         for format_ in written():
             engine = exporter_of(format_).engine

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sparsify.benchmarks.inference.candidates import Candidate
 from sparsify.benchmarks.inference.runner import Runner
+from sparsify.errors import SparsifyError
 from sparsify.progress import Track
 
 CALLS = 3  # timed in a turn
@@ -30,32 +31,66 @@ class Times:
     peak_bytes: int = 0
 
 
+class Field:
+    """Candidates that take turns; one that fails no longer does, and the others go on.
+
+    Attributes:
+        runners: Those that still take turns.
+        left_out: Sentences about those that failed.
+    """
+
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        self.runners = list(runners)
+        self.left_out: list[str] = []
+
+    @contextmanager
+    def going_on_without(self, runner: Runner, *, unless: bool = False) -> Iterator[None]:
+        """Takes out a candidate that fails in the block, and with a baseline its network.
+
+        Raises:
+            SparsifyError: It has failed, and no other network is left, or `unless`.
+        """
+        try:
+            yield
+        except SparsifyError as error:
+            failed = runner.candidate
+            self.runners.remove(runner)
+            if failed.baseline:
+                rest = [each for each in self.runners if each.candidate.network != failed.network]
+                self.runners = rest
+            if unless or not self.runners:
+                raise
+            self.left_out.append(f"Left out: {error}")
+
+
 @contextmanager
-def started(candidates: Sequence[Candidate], threads: int, track: Track) -> Iterator[list[Runner]]:
+def started(candidates: Sequence[Candidate], threads: int, track: Track) -> Iterator[Field]:
     """A process for every candidate, all of which end with the block.
 
     Raises:
-        SparsifyError: One cannot read its file.
+        SparsifyError: One cannot read a file that was given, or no network can be compared.
     """
     with ExitStack() as stack:
-        runners = [stack.enter_context(Runner(each, threads)) for each in candidates]
-        for runner in track(runners, f"Starting, {threads_text(threads)}", len(runners)):
-            runner.wait()
-        yield runners
+        field_ = Field([stack.enter_context(Runner(each, threads)) for each in candidates])
+        starting = list(field_.runners)
+        for runner in track(starting, f"Starting, {threads_text(threads)}", len(starting)):
+            with field_.going_on_without(runner, unless=runner.candidate.is_given):
+                runner.wait()
+        yield field_
 
 
 def take_turns(
-    runners: Sequence[Runner],
+    taking_part: Field,
     batch: int,
     frames: int,
     rounds: int | None,
     track: Track,
     description: str,
-) -> list[Times]:
-    """Times all candidates on one shape of features.
+) -> list[tuple[Candidate, Times]]:
+    """Times all candidates on one shape of features; what fails meanwhile has no times.
 
     Args:
-        runners: The candidates.
+        taking_part: The candidates.
         batch: Utterances per call.
         frames: Frames per utterance.
         rounds: How many; by default as many as a few seconds allow, decided beforehand, as an
@@ -64,22 +99,24 @@ def take_turns(
         description: Of this setting.
 
     Raises:
-        SparsifyError: A candidate has failed, died or does not answer.
+        SparsifyError: All candidates have failed, died or do not answer.
     """
     start = time.monotonic()
-    for runner in runners:
-        runner.turn(batch, frames, CALLS)
+    for runner in tuple(taking_part.runners):
+        with taking_part.going_on_without(runner):
+            runner.turn(batch, frames, CALLS)
     seconds = time.monotonic() - start
     count = rounds or min(_MOST, max(_FEWEST, int(_SECONDS / seconds)))
-    order, drawn = list(range(len(runners))), random.Random(0)
-    results = [Times() for _ in runners]
+    order, drawn = list(taking_part.runners), random.Random(0)
+    results = {runner: Times() for runner in order}
     for _ in track(range(count), description, count):
         drawn.shuffle(order)
-        for index in order:
-            times, peak_bytes = runners[index].turn(batch, frames, CALLS)
-            results[index].rounds.append(times)
-            results[index].peak_bytes = peak_bytes
-    return results
+        for runner in (each for each in tuple(order) if each in taking_part.runners):
+            with taking_part.going_on_without(runner):
+                times, peak_bytes = runner.turn(batch, frames, CALLS)
+                results[runner].rounds.append(times)
+                results[runner].peak_bytes = peak_bytes
+    return [(runner.candidate, results[runner]) for runner in taking_part.runners]
 
 
 def threads_text(threads: int) -> str:

@@ -115,6 +115,10 @@ class NativeExporter(Exporter):
         there = (artifact.path / target.library).is_file()
         return there and (target.is_own or emulator(target) is not None)
 
+    def emulated(self, artifact: Artifact) -> bool:
+        """Whether it was compiled for another target than this machine."""
+        return not target_of(artifact.path).is_own
+
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The compiled library."""
         bins = artifact.front_end.num_mel_bins

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -103,6 +104,24 @@ def test_the_table_fits_and_cuts_no_number(artifacts, monkeypatch, width):
     assert ("3.20–3.60" in rows[2]) == (width >= 60)
     assert ("1.23 MB" in rows[2]) == (width == 120)
     assert "1 thread, batch 1, 50 frames" in shown
+
+
+def test_models_of_one_name_are_told_apart(artifacts, monkeypatch):
+    paths = ("first/model.onnx", "second/model.onnx", "some/other.onnx")
+    rows = tuple(replace(row("toy"), path=path) for path in paths)
+    monkeypatch.setattr(command, "benchmark", lambda *_, **__: replace(RESULT, rows=rows))
+    lines = run(artifacts["onnx"]).stdout.splitlines()
+    named = [line.split()[0] for line in lines if " toy " in line and "fastest" not in line]
+    assert named == ["first/model.onnx", "second/model.onnx", "other.onnx"]
+
+
+def test_a_model_without_times_passes_no_gate(artifacts, monkeypatch):
+    monkeypatch.setattr(command, "benchmark", lambda *_, **__: RESULT)
+    result = run(artifacts["onnx"], "--min-speedup", 0.1, "--json")
+    assert result.exit_code == 1
+    assert f"'{artifacts['onnx']}' was not measured" in result.stderr
+    (gate,) = json.loads(result.stdout)["gates"]
+    assert (gate["value"], gate["passed"]) == (None, False)
 
 
 def test_the_verdict_is_in_words(artifacts, monkeypatch):

@@ -143,3 +143,13 @@ def test_models_of_others_are_refused_with_the_remedy(artifacts, tmp_path):
 
 def test_help_shows_an_example():
     assert "sparsify export run --format onnx" in run("--help").stdout
+
+
+def test_what_is_for_another_machine_is_not_timed_here(artifacts, tmp_path):
+    options = ["--format", "native", "--target", "wasm", "--benchmark"]
+    result = CliRunner().invoke(
+        main, ["export", str(artifacts["run"]), "--output", str(tmp_path / "out"), *options]
+    )
+    assert result.exit_code == 2
+    assert "--benchmark measures on this machine" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -143,8 +143,58 @@ def test_a_candidate_that_fails_is_named(artifacts, monkeypatch):
         benchmark([load_artifact(artifacts["onnx"])])
 
 
+def _breaks(monkeypatch, runner, broken):
+    """Candidates for which `broken` holds fail in their third turn."""
+    measure, turns_of = runner.turn, {}
+
+    def turn(self, *shape):
+        turns_of[self] = turns_of.get(self, 0) + 1
+        if broken(self.candidate) and turns_of[self] == 3:
+            raise SparsifyError(f"{self.candidate.label} has ended")
+        return measure(self, *shape)
+
+    monkeypatch.setattr(runner, "turn", turn)
+
+
+def test_a_candidate_that_fails_while_it_is_measured_is_left_out(
+    artifacts, monkeypatch, short_benchmark
+):
+    _breaks(monkeypatch, short_benchmark, lambda each: each.engine == PYTORCH)
+    result = benchmark([load_artifact(artifacts["onnx"])], frames=(20, 30))
+    measured = [(row.frames, row.engine, row.artifact) for row in result.rows]
+    kinds = (("onnxruntime", "dense"), ("onnxruntime", "sparse"))
+    assert measured == [(frames, *kind) for frames in (20, 30) for kind in kinds]
+    assert result.left_out == (f"Left out: '{artifacts['onnx']}' (sparse) in pytorch has ended",)
+    assert "pytorch" not in result.machine.engines
+
+
+def test_without_a_baseline_nothing_of_a_network_is_measured(
+    artifacts, monkeypatch, short_benchmark
+):
+    _breaks(monkeypatch, short_benchmark, lambda each: each.baseline)
+    with pytest.raises(SparsifyError, match=r"\(dense\) in onnxruntime has ended"):
+        benchmark([load_artifact(artifacts["onnx"])], frames=(20,))
+
+
+def test_what_is_for_another_machine_is_left_out(artifacts, tmp_path, monkeypatch):
+    here = load_artifact(artifacts["onnx"])
+    there = replace(here, path=tmp_path / "there")
+    exporter = exporter_of(here.format)
+    monkeypatch.setattr(type(exporter), "emulated", lambda _, artifact: artifact is there)
+    (tmp_path / "made").mkdir()
+    gathering = Gathering(tmp_path / "made")
+    found = gathering.candidates([there, here], silent)
+    assert {each.given for each in found} == {here.path}
+    (sentence,) = gathering.left_out
+    assert sentence.startswith(f"'{there.path}' is left out: it is for another kind of machine")
+    with pytest.raises(SparsifyError, match="is for another kind of machine"):
+        Gathering(tmp_path).candidates([there], silent)
+
+
 def test_the_number_of_rounds_fits_the_time(monkeypatch):
     class Fake:
+        candidate = None
+
         def __init__(self):
             self.calls = 0
 
@@ -158,7 +208,7 @@ def test_the_number_of_rounds_fits_the_time(monkeypatch):
         now = iter([0.0, seconds])
         monkeypatch.setattr(turns.time, "monotonic", lambda now=now: next(now))
         fake = Fake()
-        (times,) = turns.take_turns([fake], 1, 200, None, silent, "")
+        ((_, times),) = turns.take_turns(turns.Field([fake]), 1, 200, None, silent, "")
         assert (len(times.rounds), fake.calls, times.peak_bytes) == (rounds, rounds + 1, 5)
 
 
