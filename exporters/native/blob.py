@@ -29,11 +29,12 @@ CODES = {
 
 
 class Blob:
-    """Bytes in blocks of 64."""
+    """Bytes in blocks of 64; what occurs again is stored once."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = [bytes(64 * (HEADER_WORDS // 16))]
         self.blocks = HEADER_WORDS // 16
+        self._positions: dict[bytes, int] = {}
 
     def add(self, values: ArrayLike, dtype: type) -> int:
         """Appends an array; returns where it begins."""
@@ -42,10 +43,11 @@ class Blob:
 
     def add_bytes(self, content: bytes) -> int:
         """Appends bytes; returns where they begin."""
-        position = self.blocks
         padded = content + bytes(-len(content) % 64)
-        self.parts.append(padded)
-        self.blocks += len(padded) // 64
+        position = self._positions.setdefault(padded, self.blocks)
+        if position == self.blocks:
+            self.parts.append(padded)
+            self.blocks += len(padded) // 64
         return position
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsify.exporters.native.arena import Arena
 from sparsify.exporters.native.blob import Blob, Numbers
@@ -19,6 +20,7 @@ from sparsify.exporters.native.steps import (
 )
 
 _SCALAR = 1 << 16
+_INSTRUCTION_WORDS = 8
 _ROWWISE = (
     "load", "load_scalar", "parameter", "constant", "expression", "store", "store_scalar",
     "add", "subtract", "multiply", "divide", "maximum", "minimum",
@@ -61,7 +63,7 @@ class Instructions:
         self.arena, self.blob, self.numbers = arena, blob, numbers
         self.registers = Registers()
         self.members = combined(group.members, arena.kept)
-        self.words: list[tuple[int, int, int, int, int, int]] = []
+        self.words: list[list[int]] = []
         self.held: dict[bytes, int] = {}  # by the rows that a register holds
         self.last: dict[bytes, int] = {}
         for position, step in enumerate(self.members):
@@ -69,7 +71,7 @@ class Instructions:
                 if isinstance(each, Operand):
                     self.last[each.rows.tobytes()] = position
 
-    def written(self) -> list[tuple[int, int, int, int, int, int]]:
+    def written(self) -> list[list[int]]:
         """All of them."""
         for position, step in enumerate(self.members):
             self._step(step)
@@ -104,9 +106,16 @@ class Instructions:
 
     def _store(self, step: Rowwise, register: int) -> None:
         if step.target.number in self.arena.kept:
-            rows = self.blob.add(self.arena.physical(step.rows), np.int32)
             scalar = step.target.length == ONE
-            self._emit("store_scalar" if scalar else "store", 0, (register, 0, 0), rows)
+            self._move("store_scalar" if scalar else "store", 0, register, step.rows)
+
+    def _move(self, code: str, target: int, source: int, rows: NDArray[np.int64]) -> None:
+        """A load or store; lines that are evenly spread need no table."""
+        lines = self.arena.physical(rows)
+        steps = np.diff(lines)
+        first, step = int(lines[0]), int(steps[0]) if len(steps) else 0
+        table = 0 if (steps == step).all() else self.blob.add(lines, np.int32)
+        self._emit(code, target, (source, 0, 0), table, first, step)
 
     def _source(self, argument: Argument, temporary: list[int]) -> int:
         """The register that holds an argument, which is loaded if none does."""
@@ -116,8 +125,8 @@ class Instructions:
                 if key not in self.held:
                     scalar = argument.length == ONE
                     register = self.registers.take(scalar=scalar)
-                    rows = self.blob.add(self.arena.physical(argument.rows), np.int32)
-                    self._emit("load_scalar" if scalar else "load", register, (0, 0, 0), rows)
+                    code = "load_scalar" if scalar else "load"
+                    self._move(code, register, 0, argument.rows)
                     self.held[key] = register
                 return self.held[key]
             case Constant():
@@ -136,6 +145,6 @@ class Instructions:
         self._emit(code, register, (0, 0, 0), at)
         return register
 
-    def _emit(self, code: str, target: int, sources: tuple[int, ...], at: int) -> None:
-        a, b, c, *_ = sources
-        self.words.append((_ROWWISE.index(code), target, a, b, c, at))
+    def _emit(self, code: str, target: int, sources: tuple[int, ...], at: int, *lines: int) -> None:
+        words = [_ROWWISE.index(code), target, *sources[:3], at, *lines]
+        self.words.append(words + [0] * (_INSTRUCTION_WORDS - len(words)))

@@ -12,7 +12,6 @@ BLOCK = 4
 """Output rows that share a pattern in the kernel for blocks."""
 GROUPS_OF_A_LINE = 2
 """Groups of eight frames in a line of 16 floats."""
-_UNROLLED = 4  # nonzeros that the kernel for single rows takes at a time
 _FARTHEST = 65535  # groups that 16 bits reach
 # Rows of activations that a pass reads: about as many as the first-level cache holds, and more
 # where a row of the matrix would have too few nonzeros in them.
@@ -116,8 +115,6 @@ def _packed(
     grid = _together(weight, block)
     pattern = np.asarray(grid.any(axis=2))
     counts = pattern.sum(axis=1)
-    step = _UNROLLED if block == 1 else 1
-    counts = -(-counts // step) * step
     order = np.argsort(-counts, kind="stable")
     if not keep_empty:
         order = order[counts[order] > 0]

@@ -16,7 +16,7 @@ from sparsify.exporters.native.matrix import Chunk, pack
 from sparsify.exporters.native.steps import Buffer, Conv, Gather, Input, Length, Steps
 
 MAGIC = 0x59465053  # "SPFY"
-VERSION = 1
+VERSION = 2
 
 _OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise")
 _PADDINGS = ("zero", "reflect", "replicate")
@@ -208,9 +208,9 @@ class _Writer:
             + _RELU_AFTER * step.relu_after
             + _HALF * half
         )
-        none = np.zeros(outputs, np.float32)
-        scale = none if step.scale is None else step.scale
-        shift = none if step.shift_after is None else step.shift_after
+        parameters = [step.bias]
+        if step.scale is not None:
+            parameters += [step.scale, step.shift_after]
         residual = (0, 0, 0)
         if step.residual is not None:
             stride = step.residual.buffer.stride
@@ -225,7 +225,7 @@ class _Writer:
             target.stride,
             *residual,
             flags,
-            self.blob.add([step.bias, scale, shift], np.float32),
+            self.blob.add(parameters, np.float32),
             len(chunks),
             self.blob.add(chunks, np.int32),
             *self._halo_operands(target),
@@ -246,7 +246,6 @@ class _Writer:
         values = chunk.values
         # What cannot be told from zero makes processors slow, and no difference.
         values = np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)
-        # The kernel reads four offsets at once, also where the last of all begin.
         return [
             chunk.origin,
             chunk.block,
@@ -254,7 +253,7 @@ class _Writer:
             len(values),
             self.blob.add(chunk.runs, np.int32),
             self.blob.add(chunk.rows, np.uint16),
-            self.blob.add(np.append(chunk.offsets, np.zeros(4)), np.uint16),
+            self.blob.add(chunk.offsets, np.uint16),
             self.blob.add(values, np.float16 if half else np.float32),
         ]
 

@@ -14,7 +14,7 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import check, workspace
 from sparsify.exporters.native.library import BLOB, MARKER, read_marker
 from sparsify.exporters.native.process import process_network
-from sparsify.exporters.native.targets import LIBRARY, Target, target_named
+from sparsify.exporters.native.targets import LIBRARY, Target, own_target, target_named
 from sparsify.exporters.networks import Network
 
 _MOST_BYTES = 1 << 31
@@ -50,7 +50,7 @@ def target_of(folder: Path) -> Target:
     Raises:
         SparsifyError: The folder is damaged.
     """
-    name = read_marker(folder).get("target")
+    name = read_marker(folder).get("target", own_target())
     if not isinstance(name, str):
         raise SparsifyError(f"'{folder / MARKER}' is damaged: export the model again")
     return target_named(name)

@@ -39,7 +39,7 @@ INLINE void half_sparse_rows(const int V, const struct pass *p) {
         const int end = nonzeros - j < HALF_PRODUCTS ? nonzeros : j + HALF_PRODUCTS;
         vh part[MOST_GROUPS];
         UNROLL for (int v = 0; v < V; v++) part[v] = (vh){0};
-        for (; j < end; j += 4) {
+        for (; j <= end - 4; j += 4) {
           uint64_t four;
           memcpy(&four, offsets, sizeof four);
           vh value = half_factors_at(values);
@@ -53,6 +53,15 @@ INLINE void half_sparse_rows(const int V, const struct pass *p) {
           offsets += 4;
           values += 4;
         }
+        const int left = end - j;
+        UNROLL for (int u = 0; u < 3; u++) {
+          if (u == left) break;
+          const half *from = x + (size_t)offsets[u] * GROUP;
+          UNROLL for (int v = 0; v < V; v++) part[v] += values[u] * load_group(from + v * GROUP);
+        }
+        offsets += left;
+        values += left;
+        j = end;
         UNROLL for (int v = 0; v < V; v++) add_group(sum + 2 * v, part[v]);
       }
       store_sums(2 * V, p, row, y, sum);

@@ -68,7 +68,7 @@ INLINE void sparse_rows(const int V, const struct pass *p) {
       start_sums(V, p, row, y, sum[0]);
       UNROLL for (int s = 1; s < sums; s++)
         UNROLL for (int v = 0; v < V; v++) sum[s][v] = splat(0.0f);
-      for (int j = 0; j < nonzeros; j += 4) {
+      for (int j = 0; j < nonzeros / 4; j++) {
         uint64_t four;
         memcpy(&four, offsets, sizeof four);
         factors value = factors_at(values);
@@ -82,6 +82,16 @@ INLINE void sparse_rows(const int V, const struct pass *p) {
         offsets += 4;
         values += 4;
       }
+      /* Rows of a run have equally many left, so that this ends as predicted. */
+      const int left = nonzeros % 4;
+      UNROLL for (int u = 0; u < 3; u++) {
+        if (u == left) break;
+        const float *from = x + (size_t)offsets[u] * GROUP;
+        const float value = values[u];
+        UNROLL for (int v = 0; v < V; v++) sum[u % sums][v] += value * load(from + v * LANES);
+      }
+      offsets += left;
+      values += left;
       UNROLL for (int half = sums / 2; half > 0; half /= 2)
         UNROLL for (int s = 0; s < half; s++)
           UNROLL for (int v = 0; v < V; v++) sum[s][v] += sum[s + half][v];

@@ -25,7 +25,7 @@ enum {
   MOST_EXPRESSIONS = 64, /* lengths and other numbers that depend on the number of frames */
   MOST_SCALARS = 32,     /* registers of a rowwise operation that hold one value a row */
   BLOCK = 4,             /* output rows that share a pattern */
-  BLOB_VERSION = 1
+  BLOB_VERSION = 2
 };
 
 struct header {
@@ -94,7 +94,7 @@ struct conv_op {
   int32_t input_step, output_line, output_step, output_stride;
   int32_t residual_line, residual_step, residual_stride;
   int32_t flags;
-  int32_t parameters_at; /* float[3][outputs]: bias, scale, shift */
+  int32_t parameters_at; /* float[3][outputs]: bias and, with CONV_AFFINE, scale and shift */
   int32_t chunks, chunks_at;
   struct rows halo; /* what of the output needs one: no rows where there is none */
   int32_t left, right;
@@ -126,7 +126,8 @@ enum { SCALAR_REGISTER = 1 << 16 };
 
 struct instruction {
   int32_t code, target, a, b, c;
-  int32_t at; /* of rows or parameters, an expression, a constant's bits, a segment's length */
+  int32_t at;          /* of parameters or lines, an expression, a constant's bits, a segment's length */
+  int32_t first, step; /* where a load or store has no lines (int32[count]): those of its rows */
 };
 
 struct rowwise_op {

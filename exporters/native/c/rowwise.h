@@ -94,6 +94,11 @@ static void segment_mean(const float *from, float *to, const ptrdiff_t *places, 
   }
 }
 
+/* Where a load or store has its row number k. */
+static int line_of(const struct engine *e, const struct instruction *in, int k) {
+  return in->at ? ((const int32_t *)at(e, in->at))[k] : in->first + k * in->step;
+}
+
 /* Some rows in some panels; in all of them, if something is reduced over time. */
 static void rowwise_part(const struct engine *e, const struct rowwise_op *op, const struct geometry *g,
                          struct range rows, struct range panels) {
@@ -111,9 +116,9 @@ static void rowwise_part(const struct engine *e, const struct rowwise_op *op, co
       const struct view c = view_of(e, in->c, scalars, stride);
       const int count = target.step ? vectors : 1;
       switch (in->code) {
-        case R_LOAD: copy_row(e, g, panels, ((const int32_t *)at(e, in->at))[k], target.values); break;
+        case R_LOAD: copy_row(e, g, panels, line_of(e, in, k), target.values); break;
         case R_LOAD_SCALAR:
-          store(target.values, splat(*row_of(e, 0, ((const int32_t *)at(e, in->at))[k])));
+          store(target.values, splat(*row_of(e, 0, line_of(e, in, k))));
           break;
         case R_PARAMETER: store(target.values, splat(((const float *)at(e, in->at))[k])); break;
         case R_CONSTANT: {
@@ -124,7 +129,7 @@ static void rowwise_part(const struct engine *e, const struct rowwise_op *op, co
         }
         case R_EXPRESSION: store(target.values, splat((float)e->expressions[in->at])); break;
         case R_STORE: {
-          const int line = ((const int32_t *)at(e, in->at))[k];
+          const int line = line_of(e, in, k);
           for (int p = panels.begin; p < panels.end; p++) {
             float *to = row_of(e, p, line);
             const int begin = start_of(g, p) - start_of(g, panels.begin);
@@ -135,7 +140,7 @@ static void rowwise_part(const struct engine *e, const struct rowwise_op *op, co
           break;
         }
         case R_STORE_SCALAR:
-          store(row_of(e, 0, ((const int32_t *)at(e, in->at))[k]), load(a.values));
+          store(row_of(e, 0, line_of(e, in, k)), load(a.values));
           break;
         case R_ADD: EACH(x + y);
         case R_SUBTRACT: EACH(x - y);
