@@ -24,15 +24,18 @@ ARM64_ENGINES = {
 }
 """Options, a processor that has these instructions, and the tolerance of half precision."""
 
+WASM = "clang", "wasm-ld", "node"
+
 # What the engine is asked on another machine, beside its own functions.
 QUESTIONS = """
 #include <stdint.h>
-#include <string.h>
 const char *sparsify_isa(void);
 int instructions(char *name) {
-  strcpy(name, sparsify_isa());
+  const char *isa = sparsify_isa();
+  while ((*name++ = *isa++));
   return 0;
 }
+#ifdef __aarch64__
 int flush_denormals(int on) {
   uint64_t control;
   __asm__ volatile("mrs %0, fpcr" : "=r"(control));
@@ -40,6 +43,7 @@ int flush_denormals(int on) {
   __asm__ volatile("msr fpcr, %0" : : "r"(control));
   return 0;
 }
+#endif
 """
 
 
@@ -78,9 +82,7 @@ def sanitizers(compile_c, tmp_path_factory):
 @pytest.fixture(scope="session")
 def arm64(c_sources, tmp_path_factory):
     """Starts C code on an arm64 processor; skips where there is no cross compiler or emulator."""
-    for tool in ARM64:
-        if shutil.which(tool) is None:
-            pytest.skip(f"there is no {tool}")
+    _need(ARM64)
     compiler, emulator = ARM64
     with ExitStack() as machines:
 
@@ -96,6 +98,51 @@ def arm64(c_sources, tmp_path_factory):
             return machine
 
         yield start
+
+
+def _need(tools):
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool}")
+
+
+@pytest.fixture(scope="session")
+def wasm(c_sources, tmp_path_factory):
+    """Starts C code in WebAssembly; skips where there is no compiler for it, or no node."""
+    _need(WASM)
+    compiler, _, node = WASM
+    with ExitStack() as machines:
+
+        def start(source, functions, *options):
+            module = tmp_path_factory.mktemp("wasm") / "module.wasm"
+            command = [compiler, "--target=wasm32-wasi", "-std=gnu11", "-ffp-contract=fast"]
+            command += [
+                "-fno-math-errno",
+                "-msimd128",
+                "-mbulk-memory",
+                *WARNINGS,
+                f"-I{c_sources}",
+            ]
+            command += ["-Xclang", "-O1", "-nostdlib", "-Wl,--no-entry", *options, "-x", "c", "-"]
+            command += [f"-Wl,--export={each}" for each in ("__heap_base", *functions)]
+            subprocess.run([*command, "-o", module], input=source, text=True, check=True)
+            program = Path(__file__).with_name("remote.mjs")
+            machine = Remote([node, program, module], flushes=False)
+            machines.callback(machine.close)
+            return machine
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def wasm_engine(wasm, c_sources):
+    """The engine in WebAssembly."""
+    functions = "sparsify_blob_workspace", "sparsify_blob_embed", "instructions"
+    machine = wasm(QUESTIONS, functions, *(c_sources / name for name in ENGINE_SOURCES))
+    name = np.zeros(16, np.uint8)
+    machine.call("instructions", name)
+    assert name.tobytes().rstrip(b"\0") == b"simd128"
+    return machine
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +164,11 @@ def arm64_engine(arm64, c_sources):
     return start
 
 
-@pytest.fixture(scope="session", params=["avx512", "avx2", "base", *ARM64_ENGINES])
+@pytest.fixture(scope="session", params=["avx512", "avx2", "base", *ARM64_ENGINES, "wasm"])
 def engine(request):
     """The engine with the instructions of this processor, with fewer, and of other processors."""
+    if request.param == "wasm":
+        return request.getfixturevalue("wasm_engine")
     if request.param in ARM64_ENGINES:
         return request.getfixturevalue("arm64_engine")(request.param)
     narrower = {"avx512": (), "avx2": ("AVX512",), "base": ("AVX512", "AVX2")}[request.param]
@@ -130,11 +179,13 @@ def engine(request):
     return Here(made)
 
 
-@pytest.fixture(scope="session", params=["here", "neon"])
+@pytest.fixture(scope="session", params=["here", "neon", "wasm"])
 def widest_engine(request):
     """The engine with the instructions of this processor, and of other processors."""
     if request.param == "here":
         return Here(_library())
+    if request.param == "wasm":
+        return request.getfixturevalue("wasm_engine")
     return request.getfixturevalue("arm64_engine")(request.param)
 
 

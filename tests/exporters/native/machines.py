@@ -70,7 +70,6 @@ class Remote:
 
     def __init__(self, command, *, flushes):
         self._flushes = flushes
-        self._flushes = flushes
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def call(self, function, *arguments):

@@ -98,10 +98,10 @@ class Engine:
         return feats
 
 
-@pytest.fixture(scope="module", params=[*TARGETS, "neon"])
+@pytest.fixture(scope="module", params=[*TARGETS, "arm64", "wasm"])
 def engine(request, compile_c, tmp_path_factory):
-    if request.param == "neon":
-        return Engine(request.getfixturevalue("arm64")(LIBRARY, FUNCTIONS, "-DLANES=4"))
+    if request.param in ("arm64", "wasm"):
+        return Engine(request.getfixturevalue(request.param)(LIBRARY, FUNCTIONS, "-DLANES=4"))
     folder = tmp_path_factory.mktemp("front_end")
     lanes, target = TARGETS[request.param]
     options = ["-O2", "-shared", "-fPIC", f"-DLANES={lanes}"]
