@@ -1,6 +1,6 @@
 /** Samples from files and from the microphone, and how they look and sound. */
 
-export const LONGEST = 300; // seconds of a file
+const LONGEST = 120; // seconds of a file, for which large networks take 300 MB
 const MOST_BYTES = 200e6;
 const SMALLEST_STEP = 2 ** -15; // of 16 bits: what moves less is silence
 const REFUSALS = {

@@ -9,6 +9,7 @@ const ERRORS = {
 const NO_ENGINE =
   'this browser cannot run the engine, which needs WebAssembly SIMD' +
   ' (Chrome 91, Firefox 89, Safari 16.4, or newer)';
+const NODE_FILES = 'node:fs/promises'; // by a name, so that bundlers for browsers leave it alone
 const ALIGNMENT = 64;
 const PAGE = 65536;
 /** Where the header of a model has its numbers, in words of 32 bits. */
@@ -17,10 +18,10 @@ const MAGIC = 0x59465053;
 const VERSION = 2;
 
 /** Reads a file beside a page or, in node, on disk. */
-async function readFile(url, integrity = '') {
+async function fetchFile(url, integrity = '') {
   if (url.protocol === 'file:') {
-    const disk = await import(/* webpackIgnore: true */ /* @vite-ignore */ 'node:fs/promises');
-    return disk.readFile(url);
+    const {readFile} = await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE_FILES);
+    return readFile(url);
   }
   let response;
   try {
@@ -115,8 +116,8 @@ export async function read(folder = import.meta.url, {integrity} = {}) {
   const base = new URL(folder, globalThis.location?.href ?? import.meta.url);
   if (folder !== import.meta.url && !base.pathname.endsWith('/')) base.pathname += '/';
   const [engine, weights] = await Promise.all([
-    readFile(new URL('engine.wasm', base)),
-    readFile(new URL('weights.bin', base), integrity),
+    fetchFile(new URL('engine.wasm', base)),
+    fetchFile(new URL('weights.bin', base), integrity),
   ]);
   return {engine, weights};
 }

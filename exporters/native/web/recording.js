@@ -60,7 +60,7 @@ export class Recording {
     const drawing = bars(levels(samples, BARS));
     for (const path of this.element.querySelectorAll('.wave path')) path.setAttribute('d', drawing);
     this.#part('.play').onclick = () => this.#toggle();
-    this.#part('.remove').ariaLabel = `Remove ${name}`;
+    this.#part('.remove').setAttribute('aria-label', `Remove ${name}`);
     this.#part('.remove').onclick = () => {
       this.#stop?.();
       removed(this);
@@ -104,6 +104,6 @@ export class Recording {
 
   #showPlaying() {
     this.element.classList.toggle('playing', this.#stop !== null);
-    this.#part('.play').ariaLabel = `${this.#stop ? 'Stop' : 'Play'} ${this.name}`;
+    this.#part('.play').setAttribute('aria-label', `${this.#stop ? 'Stop' : 'Play'} ${this.name}`);
   }
 }

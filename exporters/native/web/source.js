@@ -54,7 +54,7 @@ export class Source {
   }
 
   async #take(files) {
-    this.#say('');
+    this.#part('.error').textContent = '';
     for (const file of files) {
       await this.#add(file.name, () => decode(file, this.#rate));
     }
@@ -62,7 +62,8 @@ export class Source {
 
   /** Adds what is read, or says why not. */
   async #add(name, read) {
-    this.#section.ariaBusy = true;
+    this.#section.setAttribute('aria-busy', 'true');
+    this.#part('.working').textContent = `Embedding “${name}” …`;
     try {
       const samples = await read();
       if (isSilent(samples)) throw new Error(`There is no sound in “${name}”.`);
@@ -76,7 +77,7 @@ export class Source {
     } catch ({message}) {
       this.#say(message);
     } finally {
-      this.#section.ariaBusy = false;
+      this.#section.removeAttribute('aria-busy');
     }
   }
 
@@ -90,7 +91,7 @@ export class Source {
   }
 
   async #record() {
-    this.#say('');
+    this.#part('.error').textContent = '';
     stopOther?.();
     const button = this.#part('.record');
     button.disabled = true;
@@ -126,6 +127,8 @@ export class Source {
   }
 
   #say(message) {
-    this.#part('.error').textContent = message;
+    const paragraph = document.createElement('p');
+    paragraph.textContent = message;
+    this.#part('.error').append(paragraph);
   }
 }
