@@ -20,6 +20,7 @@ from rich.text import Text
 
 from sparsify.cli.display import out
 from sparsify.cli.training_display import record_text
+from sparsify.comparison.cells import target_text
 from sparsify.comparison.commands import TRAINING
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
@@ -33,7 +34,6 @@ from sparsify.comparison.wording import (
     evaluation_sets,
     is_clear,
     left_out,
-    percent,
     references,
     spread_text,
     tuning_text,
@@ -156,10 +156,10 @@ def show_results(results: Results) -> None:
     for heading in (*heads, "Nonzero", "Training", "Seeds"):
         view.add_column(heading, justify="right")
     for entry in results["means"]:
-        metrics, target = entry["metrics"], entry["target_sparsity"]
+        metrics = entry["metrics"]
         view.add_row(
             entry["method"],
-            "–" if target is None else percent(target),
+            target_text(entry),
             f"{metrics['sparsity']['mean']:.3%}",
             *(eer_text(metrics, name) for name in sets),
             spread_text(metrics["min_dcf"], ".3f"),
@@ -187,7 +187,7 @@ def _show_differences(results: Results) -> None:
         view.add_column(heading, justify="right")
     for method, target, by_test in compared(results, against):
         texts = [_difference(by_test.get(test)) for test in tests]
-        view.add_row(method, "–" if target is None else percent(target), *texts)
+        view.add_row(method, "–" if target is None else target.text, *texts)
     out.print()
     out.print(view)
     if note := left_out(results):

@@ -27,7 +27,12 @@ from sparsify.recipe.validation import validate
 METHODS = ("dense", "adabreg", "linbreg", "gmp")
 TARGETS = (0.75, 0.9, 0.95, 0.99)
 SEEDS = (0,)
-OWN_OPTIONS = {"method": "--methods", "target_sparsity": "--targets", "seed": "--seeds"}
+OWN_OPTIONS = {
+    "method": "--methods",
+    "target_sparsity": "--targets",
+    "target_macs": "--targets, which are sparsities",
+    "seed": "--seeds",
+}
 
 
 def plan_of(output: Path, given: dict[str, Any], command: str, *, trust: bool) -> Plan:

@@ -15,14 +15,10 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import (
     DENSE,
     SINGLE,
-    about_formats,
     about_layouts,
-    about_precisions,
     format_named,
     layouts,
-    precisions,
     targets,
-    written,
 )
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
@@ -31,8 +27,10 @@ from sparsify.cli.options import (
     PATH,
     benchmark_option,
     common_options,
+    format_option,
     output_option,
     path_argument,
+    precision_option,
     trust_option,
 )
 from sparsify.exporters.export import ExportReport, ParityError, export_artifact
@@ -54,13 +52,7 @@ from sparsify.exporters.parity import Parity
     """,
 )
 @path_argument
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice([each.name for each in written()]),
-    required=True,
-    help=about_formats(),
-)
+@format_option()
 @output_option("The file to write; for native, the folder.", metavar="FILE|DIR")
 @click.option(
     "--layout",
@@ -69,13 +61,7 @@ from sparsify.exporters.parity import Parity
     show_default=True,
     help=about_layouts(),
 )
-@click.option(
-    "--precision",
-    type=click.Choice(precisions()),
-    default=SINGLE,
-    show_default=True,
-    help=about_precisions(),
-)
+@precision_option()
 @click.option(
     "--target",
     type=click.Choice(targets()),

@@ -12,21 +12,23 @@ from click.core import ParameterSource
 from rich.bar import Bar
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
+from sparsify.cli.display import emit_json, human_bytes, out, track
+from sparsify.cli.inspect_gates import fail_if_any, macs_gate, sparsity_gates
 from sparsify.cli.options import (
     PATH,
     common_options,
+    max_macs_option,
     model_argument,
     trial_options,
     trust_option,
 )
 from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
 from sparsify.cli.tables import Column, fitted
-from sparsify.exporters.counting import SPEECH_SECONDS, Counted, count_work
+from sparsify.exporters.counting import Counted, count_work
 from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
-from sparsify.sparsity.work import NO_WORK
+from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS
 from sparsify.verification.sensitivity import LEVELS, model_sensitivity
 
 BY_SENSITIVITY = "sensitivity"
@@ -51,7 +53,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     Examples:
       sparsify inspect run
       sparsify inspect model.onnx --json
-      sparsify inspect run --min-sparsity 0.9 --quiet
+      sparsify inspect run --min-sparsity 0.9 --max-macs 0.2 --quiet
       sparsify inspect run --sensitivity --trials trials.txt --audio-root test
     """,
 )
@@ -68,6 +70,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     metavar="F",
     help="Fail (exit code 1) when more than this share of the prunable weights is zero.",
 )
+@max_macs_option
 @click.option(
     "--sort",
     type=click.Choice([*SORTS, BY_SENSITIVITY]),
@@ -111,6 +114,7 @@ def inspect_command(
     path: Path,
     min_sparsity: float | None,
     max_sparsity: float | None,
+    max_macs: float | None,
     sort: str | None,
     show_all: bool,
     sensitive: bool,
@@ -153,14 +157,20 @@ def inspect_command(
         )
         if report:
             write_sensitivity_report(sensitivity, path.resolve().stem, report)
-    if as_json:
-        content = _as_json(artifact, table, layers, count_work(artifact))
+    counted = None
+    if as_json or not sensitivity or max_macs is not None:
+        counted = count_work(artifact)
+    gates = [*sparsity_gates(table, min_sparsity, max_sparsity)]
+    if counted and max_macs is not None:
+        gates.append(macs_gate(path, table, counted, max_macs))
+    if as_json and counted:
+        content = _as_json(artifact, table, layers, counted) | {"gates": gates}
         emit_json(content | ({"sensitivity": asdict(sensitivity)} if sensitivity else {}))
     elif sensitivity:
         show_sensitivity(sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
-    else:
-        _show(artifact, table, layers, count_work(artifact), show_all)
-    _check_gates(table, min_sparsity, max_sparsity)
+    elif counted:
+        _show(artifact, table, layers, counted, show_all)
+    fail_if_any(gates)
 
 
 def _as_json(
@@ -263,14 +273,3 @@ def _zeros(table: SparsityTable, counted: Counted) -> str:
         f" the {work.multiply_adds / 1e6:,.1f} million multiply-adds for {SPEECH_SECONDS} s of"
         f" speech ({counted.frames} frames)."
     )
-
-
-def _check_gates(table: SparsityTable, minimum: float | None, maximum: float | None) -> None:
-    if minimum is not None and not table.at_least(minimum):
-        raise GateError(
-            f"the prunable sparsity {table.sparsity:.4%} is below --min-sparsity {minimum:.4%}"
-        )
-    if maximum is not None and not table.at_most(maximum):
-        raise GateError(
-            f"the prunable sparsity {table.sparsity:.4%} is above --max-sparsity {maximum:.4%}"
-        )

@@ -43,6 +43,10 @@ COMMANDS = {
         "sparsify.cli.benchmark:benchmark_command",
         "Measure how fast models are beside their dense twins.",
     ),
+    "plan": LazyCommand(
+        "sparsify.cli.plan:plan_command",
+        "Find the sparsity at which a model fits a budget.",
+    ),
     "evaluate": LazyCommand(
         "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),

@@ -13,7 +13,14 @@ from typing import Any, get_args
 
 import click
 
-from sparsify.artifact.formats import kinds_of_models
+from sparsify.artifact.formats import (
+    SINGLE,
+    about_formats,
+    about_precisions,
+    kinds_of_models,
+    precisions,
+    written,
+)
 from sparsify.cli.display import configure_logging, console
 from sparsify.training.devices import Device
 
@@ -36,6 +43,13 @@ trust_option = click.option(
 )
 strict_option = click.option(
     "--strict", is_flag=True, help="Stop at an unusable audio file instead of leaving it out."
+)
+max_macs_option = click.option(
+    "--max-macs",
+    type=click.FloatRange(0, 1),
+    metavar="F",
+    help="Fail (exit code 1) when more than this share of the dense network's multiply-adds is"
+    " left.",
 )
 benchmark_option = click.option(
     "--benchmark", "measure_latency", is_flag=True, help="Measure the latency, too (see benchmark)."
@@ -65,6 +79,28 @@ def model_argument(*, embedding: bool = False, several: bool = False) -> Decorat
         return argument(command)
 
     return decorate
+
+
+def format_option() -> Decorator:
+    """`--format`, what a model is written as."""
+    return click.option(
+        "--format",
+        "format_name",
+        type=click.Choice([each.name for each in written()]),
+        required=True,
+        help=about_formats(),
+    )
+
+
+def precision_option() -> Decorator:
+    """`--precision`, the type of the weights in a file."""
+    return click.option(
+        "--precision",
+        type=click.Choice(precisions()),
+        default=SINGLE,
+        show_default=True,
+        help=about_precisions(),
+    )
 
 
 def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:

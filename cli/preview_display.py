@@ -9,6 +9,7 @@ from rich.console import Console
 
 from sparsify.cli.display import human_bytes
 from sparsify.recipe.recipe import Recipe
+from sparsify.sparsity.work import SPEECH_SECONDS
 
 
 def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> None:
@@ -38,6 +39,12 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
         f" {human_bytes(estimate['optimizer_bytes'])}, activations"
         f" {human_bytes(estimate['activation_bytes'])})",
     ]
+    if work := preview.get("multiply_adds"):
+        lines.insert(
+            1,
+            f"multiply-adds: {work['dense'] / 1e6:,.1f} M for {SPEECH_SECONDS} s of speech, of"
+            f" which {work['wanted'] / 1e6:,.1f} M are wanted",
+        )
     console.print(recipe.to_yaml(), markup=False, end="")
     for line in lines:
         console.print(f"# {line}", markup=False, soft_wrap=True)

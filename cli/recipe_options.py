@@ -14,6 +14,9 @@ from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
 from sparsify.training.data import SYNTHETIC
 from sparsify.training.starting_network import network_assignments
 
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+)
 _OPTIONS = (
     click.option(
         "--recipe",
@@ -38,9 +41,7 @@ _OPTIONS = (
         help="Start from a run directory, an artifact, a state dict or a model"
         f" of {toolkits.names()}; network and front end are its own.",
     ),
-    click.option(
-        "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
-    ),
+    set_option,
 )
 
 

@@ -34,11 +34,13 @@ from sparsify.training.run_directory import RunDirectory
 from sparsify.training.trainer import train
 
 LOGGER = logging.getLogger("sparsify")
+_TARGETS = ("target_sparsity", "target_macs")
 
 _EPILOG = """\b
 Examples:
   sparsify train --output run                      # synthetic speakers, 90 %
   sparsify train --data speech/train --target-sparsity 0.95 --output run
+  sparsify train --data speech/train --target-macs 0.1 --output run
   sparsify train --data speech/train --method gmp --set training.steps=2000 --output run
   sparsify train --data speech/train --init-from dense-run --output sparse-run
   torchrun --nproc-per-node=4 -m sparsify train --data speech/train --output run
@@ -50,6 +52,12 @@ Examples:
 @click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
 @click.option(
     "--target-sparsity", type=float, help="Share of exact zeros among the prunable weights."
+)
+@click.option(
+    "--target-macs",
+    type=float,
+    metavar="F",
+    help="In place of a sparsity, the share of the dense network's multiply-adds that is left.",
 )
 @click.option(
     "--lambda-rule",
@@ -132,8 +140,12 @@ def train_command(
 
 def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
     """The recipe that the options describe."""
-    keys = ("method", "target_sparsity", "seed")
+    keys = ("method", *_TARGETS, "seed")
     changes = {key: given[key] for key in keys if given[key] is not None}
+    if changes.keys() >= {*_TARGETS}:
+        raise click.UsageError("--target-sparsity and --target-macs exclude each other: give one.")
+    if any(target in changes for target in _TARGETS):
+        changes = dict.fromkeys(_TARGETS) | changes
     recipe = described_recipe(given, changes, trust=trust)
     if given["lambda_rule"] is not None:
         method = recipe.method
@@ -182,11 +194,17 @@ def _report(summary: dict[str, Any], output: Path) -> None:
         out.print(line, markup=False)
 
 
+def _macs(summary: dict[str, Any]) -> str:
+    if "macs" not in summary:
+        return ""
+    return f" [bold]{summary['macs']:.3%}[/] of the multiply-adds,"
+
+
 def _outcome(summary: dict[str, Any]) -> Iterator[str]:
     """The outcome of a run in a few lines, the first with markup."""
     yield (
         f"[bold]{summary['method']}[/]: sparsity [bold]{summary['sparsity']:.2%}[/]"
-        f" (whole model {summary['global_sparsity']:.2%}),"
+        f" (whole model {summary['global_sparsity']:.2%}),{_macs(summary)}"
         f" validation EER [bold]{summary['eer_percent']:.2f} %[/],"
         f" minDCF {summary['min_dcf']:.3f},"
         f" {summary['nonzero']:,} of {summary['parameters']:,} parameters left,"

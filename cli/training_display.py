@@ -113,8 +113,7 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
     compiled = ", compiled" if header["compiled"] else ""
     together = f" in {header['processes']} processes" if header["processes"] > 1 else ""
     lines = [
-        f"{header['method']} to {header['target_sparsity']:.2%} sparsity"
-        f" on {header['compute']}{compiled}{together}",
+        f"{header['method']} to {_target(header)} on {header['compute']}{compiled}{together}",
         f"{header['model']} ({options}): {header['parameters']:,} parameters,"
         f" {header['prunable']:,} prunable",
         f"{header['data']}: {header['speakers']} speakers, {header['utterances']:,} utterances,"
@@ -129,6 +128,12 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
         console.print(line, markup=False)
 
 
+def _target(header: Record) -> str:
+    if "target_macs" in header:
+        return f"{header['target_macs']:.2%} of the multiply-adds"
+    return f"{header['target_sparsity']:.2%} sparsity"
+
+
 def record_text(record: Record, *, live: bool = False) -> str:
     """A record as one line; the live line goes without what the bar shows."""
     parts = [] if live else [f"step {record['step']:>6}"]
@@ -138,6 +143,8 @@ def record_text(record: Record, *, live: bool = False) -> str:
     if "distillation" in record:
         parts.append(f"distillation {record['distillation']:.3f}")
     parts.append(f"sparsity {record['sparsity']:.2%}")
+    if "macs" in record:
+        parts.append(f"multiply-adds {record['macs']:.2%}")
     if record["lambda"] is not None:
         parts.append(f"λ {record['lambda']:.4g}")
     if "eer_percent" in record:

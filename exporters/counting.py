@@ -11,9 +11,7 @@ from sparsify.audio.features import frame_count
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
 from sparsify.sparsity.table import LayerSparsity
-from sparsify.sparsity.work import NO_WORK, Work, total_work
-
-SPEECH_SECONDS = 2
+from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS, Work, total_work
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch import nn
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.errors import SparsifyError
+from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of
-from sparsify.sparsity.work import Work, work_of
+from sparsify.sparsity.work import Work, work_with
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32."""
@@ -60,17 +61,13 @@ def network_work(artifact: Artifact, frames: int) -> dict[str, Work]:
         SparsifyError: It is not known, is code that is not trusted, does not take such features, or
             does something that is not counted.
     """
-    known = artifact.architecture
-    outlined = known is not None and not known.is_code
-    model = known.outline().eval() if known and outlined else artifact.build()
-    shape = (1, frames, artifact.front_end.num_mel_bins)
-    feats = torch.zeros(shape, device="meta" if outlined else "cpu")
+    known, bins = artifact.architecture, artifact.front_end.num_mel_bins
     name = known.name if known else str(artifact.path)
     with errors_of(name):
         try:
-            return work_of(model, feats, artifact.state)
+            return work_with(weight_uses(known, artifact.build, frames, bins), artifact.state)
         except (RuntimeError, ValueError, LookupError) as error:
-            raise refused(name, shape, error) from error
+            raise refused(name, (1, frames, bins), error) from error
 
 
 def refused(name: str, shape: Sequence[int], error: Exception) -> SparsifyError:

@@ -151,7 +151,7 @@ def benchmark(
                 for batch, length in _shapes(batches, frames):
                     setting = f"{threads_text(count)}, batch {batch}, {length} frames"
                     times = take_turns(taking_part, batch, length, rounds, track, setting)
-                    rows += _rows(times, count, batch, length)
+                    rows += latencies(times, count, batch, length)
                 gathering.left_out += taking_part.left_out
     measured = {row.engine for row in rows}
     exporters = {exporter_of(each).engine: exporter_of(each) for each in written()}
@@ -165,9 +165,17 @@ def _shapes(batches: Sequence[int], frames: Sequence[int]) -> list[tuple[int, in
     return sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
 
 
-def _rows(
+def latencies(
     results: Sequence[tuple[Candidate, Times]], threads: int, batch: int, frames: int
 ) -> Iterator[Latency]:
+    """The rows of candidates that took turns, each network's baseline among them.
+
+    Args:
+        results: What was measured, and its times.
+        threads: Threads per call.
+        batch: Utterances per call.
+        frames: Frames per utterance.
+    """
     baselines: Mapping[int, list[float]] = {
         each.network: _medians(measured) for each, measured in results if each.baseline
     }

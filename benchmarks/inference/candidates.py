@@ -225,6 +225,16 @@ class Gathering:
                 raise SparsifyError(f"unknown engine '{engine}': {did_you_mean(engine, known)}")
 
 
+def candidate_of(artifact: Artifact, given: Path) -> Candidate:
+    """A file that its engine runs, apart from all others.
+
+    Args:
+        artifact: The file.
+        given: What it was made from.
+    """
+    return _candidate(_File(artifact, given), _Network(0))
+
+
 def _candidate(file: _File, network: _Network) -> Candidate:
     artifact, sparsity = file.artifact, file.sparsity
     deployed = artifact.format.deployed_file(artifact.path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -12,6 +12,48 @@ from sparsify.methods.registry import pursues_target
 from sparsify.recipe.validation import OpenFraction, Section, validate
 
 Scalar = bool | int | float | str
+
+
+class Target(NamedTuple):
+    """What a method was asked for.
+
+    Attributes:
+        share: Of zeros among the prunable weights, or of the dense network's multiply-adds.
+        of_macs: Which of both.
+    """
+
+    share: float
+    of_macs: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in a gate: `0.9`, or `macs0.1`."""
+        return f"{'macs' if self.of_macs else ''}{self.share:g}"
+
+    @property
+    def text(self) -> str:
+        """As a percentage: `90 %`, or `10 % of MACs`."""
+        return f"{100 * self.share:.6g} %{' of MACs' if self.of_macs else ''}"
+
+
+def target_of(row: Mapping[str, Any]) -> Target | None:
+    """The target of a row of results; `None` for a method that pursues none."""
+    if row.get("target_macs") is not None:
+        return Target(row["target_macs"], of_macs=True)
+    return None if row["target_sparsity"] is None else Target(row["target_sparsity"])
+
+
+def target_keys(target: Target | None) -> dict[str, float | None]:
+    """`target_sparsity target_macs` of a row of results, of which one at most is not null."""
+    macs = target is not None and target.of_macs
+    share = None if target is None else target.share
+    return {"target_sparsity": None if macs else share, "target_macs": share if macs else None}
+
+
+def target_text(row: Mapping[str, Any]) -> str:
+    """The target of a row of results in words, a dash where there is none."""
+    target = target_of(row)
+    return "–" if target is None else target.text
 
 
 class Cell(Section):
@@ -32,7 +74,7 @@ class Cell(Section):
     @property
     def label(self) -> str:
         """Method and target, as in a gate: `adabreg@0.9`."""
-        return cell_label(self.method, self.target_sparsity)
+        return cell_label(self.method, target_of({"target_sparsity": self.target_sparsity}))
 
     @property
     def name(self) -> str:
@@ -41,9 +83,14 @@ class Cell(Section):
         return f"{self.label.replace('@', '-')}-seed{self.seed}{own}"
 
 
-def cell_label(method: str, target: float | None) -> str:
+def cell_label(method: str, target: Target | None) -> str:
     """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
-    return method if target is None else f"{method}@{target:g}"
+    return method if target is None else f"{method}@{target.name}"
+
+
+def label_of(row: Mapping[str, Any]) -> str:
+    """Method and target of a row of results."""
+    return cell_label(row["method"], target_of(row))
 
 
 def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Cell]:

@@ -15,6 +15,7 @@ _POINTS = 100  # per curve, about as many as a panel of the report can show
 _COLUMNS = (
     "step",
     "sparsity",
+    "macs",
     "sparsity_target",
     "lambda",
     "eer_percent",

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.comparison.cells import target_keys, target_of
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.rows import Row
 
@@ -37,11 +38,12 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     Returns:
         For each test set, for the mean of all (`OVERALL`) where there are several, and for each two
         methods with the same target, or of which one knows no target: `test method against
-        target_sparsity`, `seeds` (those in common; `None` if there are none), and of the method
-        minus the other in points `by_seed` (for each of these; `None`, too), the difference
-        `eer_percent`, and `low` and `high`, the ends of its interval. Runs without resampled EERs
-        (see `unsampled`) are in none, and neither are methods that were evaluated on other trials.
-        In the mean of all a replicate draws the same speakers from sets with the same trials.
+        target_sparsity target_macs`, `seeds` (those in common; `None` if there are none), and of
+        the method minus the other in points `by_seed` (for each of these; `None`, too), the
+        difference `eer_percent`, and `low` and `high`, the ends of its interval. Runs without
+        resampled EERs (see `unsampled`) are in none, and neither are methods that were evaluated on
+        other trials. In the mean of all a replicate draws the same speakers from sets with the same
+        trials.
     """
     cells = by_cell(rows)
     sets = {test: [test] for test in tests} | ({OVERALL: tests} if len(tests) > 1 else {})
@@ -50,13 +52,13 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
         known = {name: rates for name in cells if (rates := _resampled(cells[name], meant))}
         for one, two in combinations(known, 2):
             first, second = cells[one][0], cells[two][0]
-            targets = {row["target_sparsity"] for row in (first, second)} - {None}
+            targets = {target_of(row) for row in (first, second)} - {None}
             if len(targets) > 1 or known[one].trials != known[two].trials:
                 continue
             target, gap = next(iter(targets), None), _difference(known[one], known[two])
             for method, against, own in ((first, second, gap), (second, first, _reversed(gap))):
                 names = {"method": method["method"], "against": against["method"]}
-                found.append({"test": test, **names, "target_sparsity": target, **own})
+                found.append({"test": test, **names, **target_keys(target), **own})
     return found
 
 

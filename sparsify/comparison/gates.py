@@ -1,6 +1,7 @@
 """Gates: conditions on results, such as `adabreg@0.9.eer_percent > gmp@0.9.eer_percent + 0.5`.
 
-A gate is made of numbers, figures `METHOD@TARGET.METRIC`, `+ - * /`, comparisons, `and`, `or` and
+A gate is made of numbers, figures `METHOD@TARGET.METRIC` (a target in multiply-adds
+being `macs0.1`), `+ - * /`, comparisons, `and`, `or` and
 parentheses. Python's own parser reads it; nothing else of Python is accepted, and nothing is ever
 executed.
 """
@@ -14,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sparsify.comparison.cells import Target, cell_label
 from sparsify.errors import SparsifyError, did_you_mean
 
 _FIGURE = re.compile(
-    r"(?P<cell>[A-Za-z_][\w-]*(?:@[0-9.]*[0-9](?:e-?[0-9]+)?)?)\.(?P<metric>[A-Za-z_]\w*(?:\.\w+)*)"
+    r"(?P<cell>[A-Za-z_][\w-]*(?:@(?:macs)?[0-9.]*[0-9](?:e-?[0-9]+)?)?)\.(?P<metric>[A-Za-z_]\w*(?:\.\w+)*)"
 )
 _FORM = "a gate is a condition such as 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'"
 _ARITHMETIC: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
@@ -120,7 +122,9 @@ def parse_gate(text: str) -> Gate:
 
     def placeholder(match: re.Match[str]) -> str:
         method, _, target = match["cell"].partition("@")
-        cell = f"{method}@{float(target):g}" if target else method
+        share = target.removeprefix("macs")
+        of_macs = target != share
+        cell = cell_label(method, Target(float(share), of_macs=of_macs) if target else None)
         name = f"figure{len(figures)}_"  # the underscore keeps figure1 from matching in figure10
         figures[name] = Figure(cell, match["metric"])
         return name

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsify.comparison.cells import target_of
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.plan import PLAN_FILE
 from sparsify.comparison.results import (
@@ -122,9 +123,10 @@ def _same_training(
     recipe: Mapping[str, Any], row: Row, other_recipe: Mapping[str, Any], other: Row
 ) -> bool:
     """Whether two runs are the same training, perhaps done twice."""
-    keys = ("method", "target_sparsity", "seed", "options")  # rows of older versions lack options
+    keys = ("method", "seed", "options")  # rows of older versions lack options
     return (
         "options" in row
+        and target_of(row) == target_of(other)
         and all(row[key] == other.get(key) for key in keys)
         and not differing_keys(recipe, other_recipe)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
-from sparsify.comparison.cells import Cell, cell_label
+from sparsify.comparison.cells import Cell, label_of, target_keys, target_of
 from sparsify.comparison.rows import CORRUPTED, VALIDATED, Row
 from sparsify.comparison.test_sets import VALIDATION
 
@@ -30,7 +30,7 @@ def by_cell(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The runs of each method at each target, by `adabreg@0.9` and the like."""
     cells: dict[str, list[Row]] = {}
     for row in rows:
-        cells.setdefault(cell_label(row["method"], row["target_sparsity"]), []).append(row)
+        cells.setdefault(label_of(row), []).append(row)
     return cells
 
 
@@ -39,15 +39,15 @@ def means(rows: Iterable[Row]) -> list[Row]:
     cells = by_cell(rows)
     methods = list(dict.fromkeys(group[0]["method"] for group in cells.values()))
 
-    def place(cell: str) -> tuple[int, float]:
+    def place(cell: str) -> tuple[int, tuple[float, ...]]:
         first = cells[cell][0]
-        return methods.index(first["method"]), first["target_sparsity"] or 0.0
+        return methods.index(first["method"]), target_of(first) or ()
 
     return [
         {
             "cell": name,
             "method": group[0]["method"],
-            "target_sparsity": group[0]["target_sparsity"],
+            **target_keys(target_of(group[0])),
             "seeds": [row["seed"] for row in group],
             "metrics": _spreads([metrics_of(row) for row in group]),
         }
@@ -62,6 +62,8 @@ def metrics_of(row: Row) -> dict[str, float]:
     `TEST.eer_percent_low` and `TEST.eer_percent_high` are the confidence interval over speakers.
     """
     figures = {key: float(row[key]) for key in _COUNTED}
+    if row.get("macs") is not None:
+        figures["macs"] = float(row["macs"])
     for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
         for key in VALIDATED if name == VALIDATION else _TESTED:
             if key in group:

@@ -89,7 +89,7 @@ class Plan(Section):
             "methods": {method: options} if options else {},
         }
         if target is not None:
-            own["target_sparsity"] = target
+            own |= {"target_sparsity": target, "target_macs": None}
         return resolve(self.recipe.model_copy(update=own))
 
     def trials_of(self, tuning: Tuning) -> dict[Scalar, Cell]:
@@ -168,7 +168,9 @@ def _check_start(
 ) -> None:
     """Refuses a model that the method of a run cannot start from."""
     network.load_state_dict(start)  # a method before may have changed them
-    steps, target, ignore = recipe.training.steps, recipe.target_sparsity, recipe.model.ignore
+    steps, ignore = recipe.training.steps, recipe.model.ignore
+    target = recipe.target_sparsity
+    assert target is not None  # `recipe_of` gives one
     try:
         build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))
     except SparsifyError as error:
@@ -214,7 +216,8 @@ def _models(recipe: Recipe) -> dict[str, str]:
 
 def shared_recipe(recipe: Recipe) -> Recipe:
     """The recipe without what differs between runs, so that it can be compared with another."""
-    neutral = {name: Recipe.model_fields[name].default for name in ("method", "target_sparsity")}
+    varied = ("method", "target_sparsity", "target_macs")
+    neutral = {name: Recipe.model_fields[name].default for name in varied}
     return recipe.model_copy(update=neutral | {"seed": 0})
 
 

@@ -21,7 +21,7 @@ Results = dict[str, Any]
 RESULTS_FILE = "results.json"
 AND = " && "  # between the commands that made results
 # Keys of a recipe that differ between the runs of one comparison, or mean nothing.
-_OF_A_RUN = {"name", "method", "methods", "target_sparsity", "seed"}
+_OF_A_RUN = {"name", "method", "methods", "target_sparsity", "target_macs", "seed"}
 
 
 def results_of(

@@ -74,6 +74,7 @@ class Summary(Validated):
 
     sparsity: Fraction
     global_sparsity: Fraction
+    macs: Fraction | None = None
     parameters: Count
     nonzero: Count
     steps: Count
@@ -121,12 +122,14 @@ class Run(_Document):
     run: str
     method: str
     target_sparsity: OpenFraction | None
+    target_macs: OpenFraction | None = None
     seed: Count
     options: dict[str, Any] = Field(default_factory=dict)
     model: str
     data: str
     sparsity: Fraction
     global_sparsity: Fraction
+    macs: Fraction | None = None
     eer_percent: Percent
     min_dcf: Positive
     validation: Validated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from sparsify.comparison.cells import target_text
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
@@ -18,7 +19,6 @@ from sparsify.comparison.wording import (
     interval_text,
     is_clear,
     left_out,
-    percent,
     references,
     spread_text,
     tuning_text,
@@ -29,12 +29,14 @@ DIFFERENCES = (
     " for both methods alike, of the seeds that both have; in bold, the interval leaves out zero."
     " With one seed they do not know what another training would give."
 )
-_NAMES = ("run", "method", "target_sparsity", "seed")
+_NAMES = ("run", "method", "target_sparsity", "target_macs", "seed")
 
 
 def to_csv(results: Results) -> str:
     """All runs with all metrics; a figure that a run lacks is left empty."""
-    records = [{name: row[name] for name in _NAMES} | metrics_of(row) for row in results["runs"]]
+    records = [
+        {name: row.get(name) for name in _NAMES} | metrics_of(row) for row in results["runs"]
+    ]
     columns = dict.fromkeys(name for record in records for name in record)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns or _NAMES), lineterminator="\n")
@@ -52,10 +54,9 @@ def to_markdown(results: Results) -> str:
     lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
     for entry in results["means"]:
         metrics = entry["metrics"]
-        target = entry["target_sparsity"]
         cells = [
             entry["method"],
-            "–" if target is None else percent(target),
+            target_text(entry),
             f"{metrics['sparsity']['mean']:.3%}",
             f"{metrics['nonzero']['mean']:,.0f}",
             *(eer_text(metrics, name) for name in sets),
@@ -83,7 +84,7 @@ def _differences_markdown(results: Results) -> list[str]:
     heads = ["method", "target", *(f"EER {test}, against {against}" for test in tests)]
     lines = [f"\n| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
     for method, target, by_test in compared(results, against):
-        cells = [method, "–" if target is None else percent(target)]
+        cells = [method, "–" if target is None else target.text]
         for test in tests:
             text = difference_text(by_test[test]) if test in by_test else "–"
             cells.append(f"**{text}**" if test in by_test and is_clear(by_test[test]) else text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from sparsify.comparison.cells import Target, target_of
 from sparsify.comparison.differences import REFERENCE, unsampled
 from sparsify.comparison.means import EER_HIGH, EER_LOW
 from sparsify.comparison.results import Results
@@ -25,14 +26,14 @@ def references(results: Results) -> list[str]:
     return sorted((m for m in methods if m in known), key=lambda method: method != REFERENCE)
 
 
-def compared(results: Results, against: str) -> list[tuple[str, float | None, dict[str, Row]]]:
+def compared(results: Results, against: str) -> list[tuple[str, Target | None, dict[str, Row]]]:
     """Every method and target that can be compared with one of the methods, and by test set how."""
-    lines: dict[tuple[str, float | None], dict[str, Row]] = {}
+    lines: dict[tuple[str, Target | None], dict[str, Row]] = {}
     for row in results["differences"]:
         if row["against"] == against:
-            lines.setdefault((row["method"], row["target_sparsity"]), {})[row["test"]] = row
+            lines.setdefault((row["method"], target_of(row)), {})[row["test"]] = row
     methods = list(dict.fromkeys(entry["method"] for entry in results["means"]))
-    ordered = sorted(lines, key=lambda cell: (methods.index(cell[0]), cell[1] or 0.0))
+    ordered = sorted(lines, key=lambda cell: (methods.index(cell[0]), cell[1] or ()))
     return [(method, target, lines[method, target]) for method, target in ordered]
 
 
@@ -86,8 +87,8 @@ def evaluation_sets(results: Results) -> dict[str, str]:
 
 def tuning_text(row: Row) -> str:
     """What was tried for a method, in a sentence; EERs are those on validation speakers."""
-    target = row["target_sparsity"]
-    at = "" if target is None else f" at {percent(target)}"
+    target = target_of(row)
+    at = "" if target is None else f" at {target.text}"
     tried = ", ".join(
         f"{each['value']} ({'failed' if each['error'] else format(each['error_rate'], '.2f')})"
         for each in row["tried"]
@@ -127,11 +128,6 @@ def spread_text(figures: Mapping[str, float] | None, form: str) -> str:
     if figures["min"] == figures["max"]:
         return text
     return f"{text} ({figures['min']:{form}}–{figures['max']:{form}})"
-
-
-def percent(share: float) -> str:
-    """A share as a percentage with the digits it needs: `90 %`, `99.5 %`."""
-    return f"{100 * share:.6g} %"
 
 
 def _at_the_edge(row: Row) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
 
 from sparsify.recipe.validation import Section
+from sparsify.sparsity.costs import Cost, PricedWeights, beside
+from sparsify.sparsity.prunable import prunable_parameters
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 
@@ -27,6 +29,9 @@ class Task:
         steps: Optimizer steps in all.
         seed: Seed of everything random in the method.
         pretrained: Whether the network is trained already, and the method starts from its weights.
+        costs: What each weight of a parameter counts for, by name, or nothing: its multiply-adds
+            where these are the target, one each where there are none. Every sparsity is a share of
+            that.
     """
 
     network: nn.Module
@@ -36,6 +41,18 @@ class Task:
     steps: int
     seed: int
     pretrained: bool = False
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+
+    def priced(self) -> PricedWeights:
+        """The prunable weights, and what they count for."""
+        weights = prunable_parameters(self.network, self.ignore)
+        default = 0 if self.costs else 1
+        costs = [beside(self.costs.get(name, default), w) for name, w in weights.items()]
+        return PricedWeights(list(weights.values()), costs)
+
+    def in_words(self, sparsity: float) -> str:
+        """A sparsity, and what it is a share of."""
+        return f"{sparsity:.2%}{' of the multiply-adds' if self.costs else ''}"
 
 
 class Method(ABC, Generic[O]):
@@ -50,6 +67,7 @@ class Method(ABC, Generic[O]):
         pursues_target: Whether the recipe's target sparsity makes any difference.
         of_one_target: Options whose right value depends on the target more than on anything else.
         optimizer: Holds the parameters of network and head.
+        priced: The prunable weights, and what they count for.
     """
 
     Options: ClassVar[type[Section]]
@@ -60,15 +78,21 @@ class Method(ABC, Generic[O]):
     def __init__(self, task: Task, options: O) -> None:
         self.task = task
         self.options = options
+        self.priced = task.priced()
         self.steps_done = 0
 
     @classmethod
-    def check_target(cls, options: O, target_sparsity: float) -> None:
-        """Refuses, with `SparsifyError`, a target that the options do not serve."""
+    def check_target(cls, options: O, target_sparsity: float | None) -> None:
+        """Refuses, with `SparsifyError`, a target that the options do not serve.
+
+        Args:
+            options: Of the method.
+            target_sparsity: `None` where the target is one of multiply-adds.
+        """
 
     @property
     def target_sparsity(self) -> float:
-        """The sparsity that the finished network has."""
+        """The sparsity that the finished network has, as a share of what its weights count for."""
         return self.task.target_sparsity
 
     @property

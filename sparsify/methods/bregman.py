@@ -20,9 +20,7 @@ from sparsify.optim.regularizers import parameter_groups
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.masks import initialise_sparse
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
-from sparsify.sparsity.table import sparsity_table
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SteeringRule = Literal["adaptive", "quantile", "smoothed", "fixed"]
@@ -149,17 +147,18 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def __init__(self, task: Task, options: B) -> None:
         super().__init__(task, options)
-        weights = list(prunable_parameters(task.network, task.ignore).values())
-        if task.pretrained:
-            self.initial_sparsity = sparsity_table(task.network, task.ignore).sparsity
-        else:
-            self.initial_sparsity = options.initial_sparsity
+        if not task.pretrained:
             initialise_sparse(
-                weights, options.initial_sparsity, task.seed, options.initial_allocation
+                self.priced.weights,
+                options.initial_sparsity,
+                task.seed,
+                options.initial_allocation,
             )
+        self.initial_sparsity = self.priced.sparsity
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
         self.optimizer = options.optimizer(decay_groups(groups), self._rule())
+        self.optimizer.weigh(self.priced.by_weight)
         self.landing_step = max(round(options.landing * task.steps), 1)
 
     @property

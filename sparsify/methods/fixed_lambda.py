@@ -10,7 +10,6 @@ from pydantic import Field
 from sparsify.errors import SparsifyError
 from sparsify.methods.bregman import AdaBregStep, BregmanMethod, BregmanOptions, LinBregStep
 from sparsify.optim.lambda_rules import FixedLambda
-from sparsify.sparsity.table import sparsity_table
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +26,19 @@ class FixedLambdaOptions(BregmanOptions):
 
     lambda_value: Lambda | dict[float, Lambda]
 
-    def lambda_of(self, target_sparsity: float) -> float:
-        """λ for a target.
+    def lambda_of(self, target_sparsity: float | None) -> float:
+        """λ for a target; `None` is one of multiply-adds.
 
         Raises:
             SparsifyError: λ is given by target, and not for this one.
         """
         if not isinstance(self.lambda_value, dict):
             return self.lambda_value
+        if target_sparsity is None:
+            raise SparsifyError(
+                "lambda_value gives λ by target sparsity, and the target is one of multiply-adds:"
+                " give a single λ"
+            )
         if target_sparsity not in self.lambda_value:
             known = ", ".join(f"{target:g}" for target in self.lambda_value)
             raise SparsifyError(
@@ -65,7 +69,7 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
     of_one_target = frozenset({"lambda_value"})
 
     @classmethod
-    def check_target(cls, options: F, target_sparsity: float) -> None:
+    def check_target(cls, options: F, target_sparsity: float | None) -> None:
         """Refuses a target that has no λ."""
         options.lambda_of(target_sparsity)
 
@@ -74,20 +78,20 @@ class FixedLambdaMethod(BregmanMethod[F], Generic[F]):
         return self.target_sparsity
 
     def _land(self) -> None:
-        before, lam = sparsity_table(self.task.network, self.task.ignore).sparsity, self.lam
+        before, lam = self.priced.sparsity, self.lam
         super()._land()
         if abs(before - self.target_sparsity) > _FAR:
             logger.warning(
-                "λ = %.4g had led to a sparsity of %.2f%%: it lands at %.2f%%, which λ = %.4g gives"
-                " here",
+                "λ = %.4g had led to a sparsity of %s: it lands at %s, which λ = %.4g gives here",
                 lam,
-                100 * before,
-                100 * self.target_sparsity,
+                self.task.in_words(before),
+                self.task.in_words(self.target_sparsity),
                 self.lam,
             )
 
     def _rule(self) -> FixedLambda:
-        return FixedLambda(self.options.lambda_of(self.target_sparsity))
+        target = None if self.task.costs else self.target_sparsity
+        return FixedLambda(self.options.lambda_of(target))
 
 
 class LinBregFixed(FixedLambdaMethod[LinBregFixedOptions]):

@@ -73,9 +73,9 @@ class GMP(MaskedMethod[GMPOptions]):
         optimizer = options.optimizer(task)
         super().__init__(task, options, optimizer)
         begin, end = round(options.begin * task.steps), round(options.end * task.steps)
-        self.schedule = Polynomial(
-            self.initial_sparsity, task.target_sparsity, begin, max(end, begin + 1)
-        )
+        target = task.target_sparsity
+        initial = min(self.initial_sparsity, target)  # what is pruned does not come back
+        self.schedule = Polynomial(initial, target, begin, max(end, begin + 1))
 
     def sparsity_target(self, step: int) -> float:
         """The cubic ramp."""

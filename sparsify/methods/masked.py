@@ -13,10 +13,8 @@ from torch.optim import Optimizer
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.recipe.validation import Section
-from sparsify.sparsity.allocation import Allocation, layer_counts
-from sparsify.sparsity.masks import largest_in_each, largest_masks, zeros_wanted
-from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import sparsity_table
+from sparsify.sparsity.allocation import Allocation
+from sparsify.sparsity.masks import largest_masks
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 
@@ -45,20 +43,19 @@ class MaskedMethod(Method[O], Generic[O]):
     def __init__(self, task: Task, options: O, optimizer: Optimizer) -> None:
         super().__init__(task, options)
         self.optimizer = optimizer
-        self.weights = list(prunable_parameters(task.network, task.ignore).values())
+        self.weights = self.priced.weights
         self.size = sum(weight.numel() for weight in self.weights)
         self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
-        table = sparsity_table(task.network, task.ignore)
-        self.initial_sparsity = table.sparsity
+        self.initial_sparsity = self.priced.sparsity
         if not task.pretrained:
             return
-        if table.at_most(task.target_sparsity):
+        if self.priced.nonzero >= self.priced.kept(task.target_sparsity):
             self.masks = [weight.detach() != 0 for weight in self.weights]
         elif not self._REVIVES:
             raise SparsifyError(
                 f"the method revives no weights, so it cannot start from a network that is"
-                f" {table.sparsity:.2%} sparse and end at {task.target_sparsity:.2%}: raise the"
-                " target sparsity or take adabreg"
+                f" {task.in_words(self.initial_sparsity)} sparse and end at"
+                f" {task.in_words(task.target_sparsity)}: ask for fewer weights or take adabreg"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,25 +77,19 @@ class MaskedMethod(Method[O], Generic[O]):
         self.optimizer.step()
         self._apply_masks()
 
-    def _kept(self, sparsity: float) -> int:
-        return self.size - zeros_wanted(self.size, sparsity)
-
-    @torch.no_grad()
     def _prune(self, sparsity: float, allocation: Allocation) -> None:
         """Masks the weights of the lowest scores; what is masked stays masked."""
-        # A pruned weight scores below every other, so that it cannot come back among equals.
+        self.masks = self._chosen(sparsity, allocation)
+        self._apply_masks()
+
+    @torch.no_grad()
+    def _chosen(self, sparsity: float, allocation: Allocation) -> list[Tensor]:
+        """The masks that leave the weights of the highest scores, of those that are there."""
         scores = [
             torch.where(mask, score, -torch.inf)
             for mask, score in zip(self.masks, self._scores(), strict=True)
         ]
-        if allocation == "global":
-            self.masks = largest_masks(scores, sparsity)
-        else:
-            shapes = [weight.shape for weight in self.weights]
-            available = [int(mask.sum()) for mask in self.masks]
-            counts = layer_counts(shapes, self._kept(sparsity), allocation, available)
-            self.masks = largest_in_each(scores, counts)
-        self._apply_masks()
+        return largest_masks(scores, sparsity, self.priced.costs, allocation)
 
     def _scores(self) -> list[Tensor]:
         """How important the weights are: their magnitude."""

@@ -12,7 +12,8 @@ from sparsify.methods.proximal import ProximalMethod, ProximalOptions
 from sparsify.optim.lambda_rules import FixedLambda
 from sparsify.optim.prescribed import LambdaSearch, lambda_leaving
 from sparsify.optim.regularizers import L1, parameter_groups
-from sparsify.sparsity.allocation import Allocation, layer_counts
+from sparsify.sparsity.allocation import Allocation
+from sparsify.sparsity.costs import PricedWeights, kept_cost, spread
 
 _TOLERANCE = 0.01
 _NO_LAMBDA = 1e-30  # a scale of zero is refused
@@ -55,6 +56,8 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
         # A block's λ is its scale: the optimizer's own λ is 1 until the landing.
         super().__init__(task, options, [*groups, *rest], FixedLambda(1.0))
         self.blocks = self.optimizer.param_groups[: len(blocks)]
+        costs = [[cost] for cost in self.priced.costs] if layerwise else [self.priced.costs]
+        self.priced_blocks = [PricedWeights(*both) for both in zip(blocks, costs, strict=True)]
         self.searches = [
             LambdaSearch(nonzero, round(_TOLERANCE * nonzero)) for nonzero in self._prescribed()
         ]
@@ -95,12 +98,11 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
             total.copy_(saved)
 
     def _prescribed(self) -> list[int]:
-        """The number of nonzeros of each block."""
-        kept, allocation = self._kept(self.target_sparsity), self.options.allocation
-        if allocation == "global":
-            return [kept]
-        available = [int(mask.sum()) for mask in self.masks]
-        return layer_counts([w.shape for w in self.weights], kept, allocation, available)
+        """What the nonzeros of each block count for."""
+        if self.options.allocation == "global":
+            return [self.priced.kept(self.target_sparsity)]
+        masks = self._chosen(self.target_sparsity, self.options.allocation)
+        return [kept_cost(mask, cost) for mask, cost in zip(masks, self.priced.costs, strict=True)]
 
     @torch.no_grad()
     def _update(self) -> None:
@@ -117,15 +119,17 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
             self._begin_round(first=done == 0)
 
     def _begin_round(self, *, first: bool) -> None:
-        for block, search in zip(self.blocks, self.searches, strict=True):
-            weights = block["params"]
-            gradients = torch.cat([self.sums[weight].flatten() for weight in weights])
-            nonzero = int(sum(weight.count_nonzero() for weight in weights))
+        for block, priced, search in zip(
+            self.blocks, self.priced_blocks, self.searches, strict=True
+        ):
+            gradients = torch.cat([self.sums[weight].flatten() for weight in priced.weights])
+            costs, nonzero = spread(priced.costs, priced.weights), priced.nonzero
             if first:
                 search.before = nonzero
-                block["lambda_scale"] = lambda_leaving(gradients, search.nonzero)
+                block["lambda_scale"] = lambda_leaving(gradients, search.nonzero, costs)
             else:
-                block["lambda_scale"] = search.next(block["lambda_scale"], gradients, nonzero)
+                lam = block["lambda_scale"]
+                block["lambda_scale"] = search.next(lam, gradients, nonzero, costs)
         for total in self.sums.values():
             total.zero_()
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from sparsify.methods.base import Task, decay_groups
 from sparsify.methods.masked import PrunedOnce
@@ -17,8 +15,8 @@ from sparsify.optim.proximal import ProxSGD
 from sparsify.optim.regularizers import parameter_groups
 from sparsify.recipe.validation import Fraction, Section
 from sparsify.sparsity.allocation import Allocation
+from sparsify.sparsity.costs import PricedWeights, spread
 from sparsify.sparsity.schedules import Polynomial
-from sparsify.sparsity.table import sparsity_table
 
 _BOUNDS = (1e-9, 1e3)
 
@@ -53,6 +51,7 @@ class ProximalMethod(PrunedOnce[P], Generic[P]):
     def __init__(self, task: Task, options: P, groups: list[dict[str, Any]], rule: LambdaRule):
         groups = [*groups, {"params": list(task.head.parameters()), "regularizer": None}]
         optimizer = ProxSGD(decay_groups(groups), options.lr, options.momentum, lambda_rule=rule)
+        optimizer.weigh(task.priced().by_weight)
         landing_step = max(round(options.landing * task.steps), 1)
         super().__init__(task, options, optimizer, landing_step)
 
@@ -107,15 +106,17 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
 
     def __init__(self, task: Task, options: ProxSGDOptions) -> None:
         groups = parameter_groups(task.network, ignore=task.ignore)
-        initial = sparsity_table(task.network, task.ignore).sparsity
+        priced = task.priced()
         end = max(round(options.ramp * task.steps), 1)
-        self.schedule = Polynomial(initial, task.target_sparsity, 0, end, options.ramp_power)
+        self.schedule = Polynomial(
+            priced.sparsity, task.target_sparsity, 0, end, options.ramp_power
+        )
         rule = AdaptiveLambda(
             self.schedule,
             options.alpha,
             options.every,
             initial=options.lambda_value
-            or _first_lambda(groups[0]["params"], task.target_sparsity, options.lr * end),
+            or _first_lambda(priced, task.target_sparsity, options.lr * end),
             damping=options.damping,
             bounds=_BOUNDS,
         )
@@ -129,8 +130,9 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
         self._support("global")
 
 
-def _first_lambda(weights: Sequence[Tensor], sparsity: float, path: float) -> float:
+def _first_lambda(priced: PricedWeights, sparsity: float, path: float) -> float:
     """The λ that zeroes a share of the weights on a path, which is the sum of the step sizes."""
-    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    found = lambda_leaving(sizes, round((1 - sparsity) * len(sizes))) / path
+    sizes = torch.cat([weight.detach().flatten() for weight in priced.weights])
+    costs = spread(priced.costs, priced.weights)
+    found = lambda_leaving(sizes, priced.kept(sparsity), costs) / path
     return min(max(found, _BOUNDS[0]), _BOUNDS[1])

@@ -68,6 +68,9 @@ def option_names(name: str) -> list[str]:
     return list(_method(name).Options.model_fields)
 
 
+_RESOLVED = {"method", "methods", "target_sparsity", "target_macs", "options"}
+
+
 class ResolvedRecipe(Recipe):
     """A recipe with all options of its method, which fit, and none of others; see `resolve`.
 
@@ -83,7 +86,7 @@ class ResolvedRecipe(Recipe):
         Raises:
             ValueError: Those change: change the recipe before it is resolved.
         """
-        if fixed := {"method", "methods", "target_sparsity", "options"} & (update or {}).keys():
+        if fixed := _RESOLVED & (update or {}).keys():
             raise ValueError(f"resolved already, so that {min(fixed)} stays: change it before")
         return super().model_copy(update=update, deep=deep)
 

@@ -13,8 +13,9 @@ from sparsify.methods.base import Task
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod
 from sparsify.recipe.validation import Fraction
-from sparsify.sparsity.allocation import LayerwiseAllocation, layer_counts
-from sparsify.sparsity.masks import largest_in_each
+from sparsify.sparsity.allocation import LayerwiseAllocation
+from sparsify.sparsity.costs import Cost
+from sparsify.sparsity.masks import largest_in_each, largest_masks
 
 
 class RigLOptions(DenseOptions):
@@ -37,11 +38,11 @@ class RigLOptions(DenseOptions):
 class RigL(MaskedMethod[RigLOptions]):
     """Drops small weights and grows others where the dense gradient is largest (Evci et al. 2020).
 
-    Every layer keeps its number of connections. As in the paper's Algorithm 1, a step that moves
-    connections does not move weights, and a connection that is dropped and grown in the same step
-    keeps its weight. Steps t count from 0, and the first moves nothing, so that what is logged and
-    validated after a multiple of ΔT steps has not just lost weights. From a trained network it
-    starts with the largest weights.
+    Every layer keeps its number of connections, and what they cost. As in the paper's Algorithm 1,
+    a step that moves connections does not move weights, and a connection that is dropped and grown
+    in the same step keeps its weight. Steps t count from 0, and the first moves nothing, so that
+    what is logged and validated after a multiple of ΔT steps has not just lost weights. From a
+    trained network it starts with the largest weights.
     """
 
     Options = RigLOptions
@@ -54,12 +55,11 @@ class RigL(MaskedMethod[RigLOptions]):
         if task.pretrained:
             self._prune(task.target_sparsity, options.allocation)
             return
-        shapes = [weight.shape for weight in self.weights]
-        counts = layer_counts(shapes, self._kept(task.target_sparsity), options.allocation)
         generator = torch.Generator().manual_seed(task.seed)
-        chances = [torch.rand(shape, generator=generator) for shape in shapes]
-        masks = largest_in_each(chances, counts)
-        self.masks = [m.to(w.device) for m, w in zip(masks, self.weights, strict=True)]
+        chances = [torch.rand(w.shape, generator=generator).to(w.device) for w in self.weights]
+        self.masks = largest_masks(
+            chances, task.target_sparsity, self.priced.costs, options.allocation
+        )
         self._apply_masks()
 
     @property
@@ -98,18 +98,27 @@ class RigL(MaskedMethod[RigLOptions]):
         cosine = math.cos(math.pi * t / self.last_move)
         share = self.options.moved / 2 * (1 + cosine)
         self.masks = [
-            mask if gradient is None else _moved(weight, gradient, mask, share)
-            for weight, gradient, mask in zip(
-                self.weights, self.dense_gradients, self.masks, strict=True
+            mask if gradient is None else _moved(weight, gradient, mask, cost, share)
+            for weight, gradient, mask, cost in zip(
+                self.weights, self.dense_gradients, self.masks, self.priced.costs, strict=True
             )
         ]
         self._apply_masks()
 
 
-def _moved(weight: Tensor, gradient: Tensor, mask: Tensor, share: float) -> Tensor:
-    """The mask without its smallest weights, and with as many others of large gradient."""
-    connections = int(mask.sum())
-    dropped = round(share * connections)
-    (remaining,) = largest_in_each([torch.where(mask, weight.abs(), -1.0)], [connections - dropped])
-    (grown,) = largest_in_each([torch.where(remaining, -1.0, gradient.abs())], [dropped])
-    return remaining | grown
+def _moved(weight: Tensor, gradient: Tensor, mask: Tensor, cost: Cost, share: float) -> Tensor:
+    """The mask without its smallest weights, and with as many others of large gradient.
+
+    Weights give way to others of the same cost alone.
+    """
+    moved = torch.zeros_like(mask)
+    for each in torch.as_tensor(cost).unique():
+        alike = (torch.as_tensor(cost, device=mask.device) == each).expand_as(mask)
+        connections = int((mask & alike).sum())
+        dropped = round(share * connections)
+        sizes = torch.where(mask & alike, weight.abs(), -1.0)
+        (remaining,) = largest_in_each([sizes], [connections - dropped])
+        slopes = torch.where(alike & ~remaining, gradient.abs(), -1.0)
+        (grown,) = largest_in_each([slopes], [dropped])
+        moved |= remaining | grown
+    return moved

@@ -94,7 +94,7 @@ class BregmanOptimizer(DualOptimizer):
         counts = [plan.table.nonzero for plan in regularised if plan.table and not plan.sharded]
         known = [count for count in counts if count is not None]
         size = sum(slot.weight.numel() for plan in regularised for slot in plan.slots)
-        if len(known) != len(regularised) or not size:
+        if self._costs or len(known) != len(regularised) or not size:
             return self.measure_sparsity()
         return torch.tensor(1 - sum(known) / size, dtype=torch.float64)
 

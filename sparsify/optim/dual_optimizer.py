@@ -7,6 +7,7 @@ it becomes nonzero only once its dual has grown past λ.
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import groupby
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -262,11 +263,18 @@ class DualOptimizer(SparseOptimizer):
         found = []
         for group in self.param_groups:
             own = [parameter for by, parameter in self._regularised() if by is group]
-            if own:
-                tensors = [self._dual(group, parameter) for parameter in own]
+            for _, equal in groupby(own, self._same_cost):
+                parameters = list(equal)
+                tensors = [self._dual(group, parameter) for parameter in parameters]
                 compiles = all(self._compiles(local(dual)) for dual in tensors)
-                found.append(Duals(tensors, group["regularizer"], group["lambda_scale"], compiles))
+                scale, cost = group["lambda_scale"], self._cost(parameters[0])
+                found.append(Duals(tensors, group["regularizer"], scale, compiles, cost))
         return found
+
+    def _same_cost(self, parameter: Tensor) -> tuple[int, int]:
+        """Equal for parameters whose weights all cost the same."""
+        cost = self._cost(parameter)
+        return (cost, 0) if isinstance(cost, int) else (0, id(parameter))
 
     def _control_state(self) -> dict[str, Any]:
         return super()._control_state() | {"landed": self._landed}

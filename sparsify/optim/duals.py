@@ -12,30 +12,34 @@ from sparsify.optim.compiled import dual_histogram
 from sparsify.optim.regularizers import L1, Regularizer
 from sparsify.optim.selection import (
     Bins,
+    Histogram,
     Thresholds,
+    count_up_to,
     order_statistic,
     scaled,
     threshold_histogram,
 )
 from sparsify.optim.sharding import Shards, local, reduced_like
-from sparsify.sparsity.masks import zeros_wanted
+from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
 
 
 @dataclass(frozen=True)
 class Duals:
-    """The dual variables of a parameter group.
+    """The dual variables of parameters of a group.
 
     Attributes:
         tensors: One for each parameter, float32 or float64.
         regularizer: Of the group.
         scale: By which λ is multiplied in this group.
         compiles: Whether there is compiled code for them.
+        cost: What a weight counts for; those of a single tensor may differ.
     """
 
     tensors: Sequence[Tensor]
     regularizer: Regularizer
     scale: float
     compiles: bool
+    cost: Cost = 1
 
 
 def quantile(
@@ -45,6 +49,8 @@ def quantile(
     near: Tensor | None = None,
 ) -> Tensor:
     """The smallest λ at which the prox makes at least a share of the weights zero, 0-dim.
+
+    Where weights differ in cost, it is a share of that.
 
     Args:
         groups: All duals, of one weight at least.
@@ -58,8 +64,8 @@ def quantile(
     for group in groups:
         own = [local(dual) for dual in group.tensors if shards.counter(dual) == shards.rank]
         fits = group.compiles and all(dual.dtype == dtype for dual in own)
-        if own and fits and isinstance(group.regularizer, L1):
-            histograms.append(dual_histogram(own, group.scale))
+        if own and fits and isinstance(group.regularizer, L1) and isinstance(group.cost, int):
+            histograms.append(_times(group.cost, dual_histogram(own, group.scale)))
         else:
             others.append(group)
     if others:
@@ -70,7 +76,7 @@ def quantile(
     def histogram(bins: Bins) -> Tensor:
         return shards.sum(torch.stack([count(bins) for count in histograms]).sum(0))
 
-    size, device = _size(duals), duals[0].device
+    size, device = _size(groups), duals[0].device
     if isinstance(sparsity, Tensor):
         rank = (sparsity.to(device) * size).round().long().clamp(1, size)
     else:
@@ -78,16 +84,17 @@ def quantile(
     lowest = order_statistic(histogram, rank, dtype, guess)
     if near is None:
         return lowest
+    more = (count_up_to(histogram, lowest) + 1).clamp(max=size)
+    above = order_statistic(histogram, more, dtype, guess).to(near)
     lowest = lowest.to(near)
-    above = order_statistic(histogram, (rank + 1).clamp(max=size), dtype, guess).to(near)
     return near.minimum(above.nextafter(torch.zeros_like(above))).maximum(lowest)
 
 
 def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list[Tensor]]:
     """Chooses the groups of weights with the smallest thresholds, together a share of all weights.
 
-    Among equal thresholds the later ones go. Where groups do not add up to the share, the last one
-    to go goes whole.
+    Where weights differ in cost, it is a share of that. Among equal thresholds the later ones go.
+    Where groups do not add up to the share, the last one to go goes whole.
 
     Args:
         groups: All duals.
@@ -99,7 +106,7 @@ def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list
     """
     duals, dtype = _tensors(groups), _dtype(groups)
     shards = Shards(duals)
-    zeros = zeros_wanted(_size(duals), sparsity)
+    zeros = zeros_wanted(_size(groups), sparsity)
     thresholds, counters = _thresholds(groups, shards)
     own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
     histogram = threshold_histogram(own, dtype)
@@ -112,15 +119,15 @@ def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list
     below = torch.zeros_like(rank)
     for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
         if counter == shards.rank:
-            ties[row, shards.rank] = same.sum() * each.size
-            below += (each.values.to(dtype) < lam).sum() * each.size
+            ties[row, shards.rank] = (same * each.size).sum()
+            below += ((each.values.to(dtype) < lam) * each.size).sum()
     shards.sum(ties)
     staying = ties.sum() - (zeros - shards.sum(below))
     before = (ties.flatten().cumsum(0) - ties.flatten()).view_as(ties)
 
     masks = []
     for row, (each, same, counter) in enumerate(zip(thresholds, equal, counters, strict=True)):
-        ends = before[row, counter] + same.flatten().cumsum(0).view_as(same) * each.size
+        ends = before[row, counter] + (same * each.size).flatten().cumsum(0).view_as(same)
         masks.append((each.values.to(dtype) > lam) | (same & (ends <= staying)))
     return torch.where(staying > 0, torch.nextafter(lam, torch.zeros_like(lam)), lam), masks
 
@@ -131,10 +138,21 @@ def _thresholds(groups: Sequence[Duals], shards: Shards) -> tuple[list[Threshold
     for group in groups:
         for dual in group.tensors:
             values = reduced_like(dual, group.regularizer.thresholds(dual))
-            size = dual.numel() // max(values.numel(), 1)
+            size = _size_of_groups(dual, values, group.cost)
             found.append(Thresholds(scaled(local(values), group.scale), size))
             counters.append(shards.counter(values))
     return found, counters
+
+
+def _size_of_groups(dual: Tensor, thresholds: Tensor, cost: Cost) -> Cost:
+    """What the weights of each group count for."""
+    if isinstance(cost, int):
+        return cost * (dual.numel() // max(thresholds.numel(), 1))
+    return cost.sum_to_size(thresholds.shape)
+
+
+def _times(factor: int, histogram: Histogram) -> Histogram:
+    return lambda bins: factor * histogram(bins)
 
 
 def _tensors(groups: Sequence[Duals]) -> list[Tensor]:
@@ -147,5 +165,6 @@ def _dtype(groups: Sequence[Duals]) -> torch.dtype:
     return torch.float64 if precise else torch.float32
 
 
-def _size(duals: Sequence[Tensor]) -> int:
-    return sum(dual.numel() for dual in duals)
+def _size(groups: Sequence[Duals]) -> int:
+    """What all weights count for."""
+    return sum(total_cost(group.tensors, [group.cost] * len(group.tensors)) for group in groups)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsify.optim.selection import Thresholds, order_statistic, threshold_histogram
+from sparsify.sparsity.costs import Cost, total_cost
+
 _RISE = 2.0
 _FALL = 10.0
 _NARROW = 1.001
@@ -31,7 +34,7 @@ class LambdaSearch:
     forgotten, and a λ that once left too many nonzeros also where the order statistic lies below.
 
     Attributes:
-        nonzero: The prescribed number.
+        nonzero: The prescribed number, or what the nonzeros may cost.
         tolerance: By how much it may be missed.
         lower: The last λ with too many nonzeros, unless forgotten.
         upper: The last λ with too few nonzeros, unless forgotten.
@@ -44,13 +47,14 @@ class LambdaSearch:
     upper: float = math.inf
     before: int = 0
 
-    def next(self, lam: float, gradients: Tensor, nonzero: int) -> float:
+    def next(self, lam: float, gradients: Tensor, nonzero: int, costs: Cost = 1) -> float:
         """λ for the next minimisation, or the same one where the prescribed number is met.
 
         Args:
             lam: λ of the last minimisation.
             gradients: `∂L` of all weights at its solution.
-            nonzero: How many of them are nonzero there.
+            nonzero: How many of them are nonzero there, or what these cost.
+            costs: Of the weights.
         """
         falling, self.before = nonzero < _SETTLED * self.before, nonzero
         if abs(nonzero - self.nonzero) <= self.tolerance:
@@ -61,15 +65,18 @@ class LambdaSearch:
             self.lower, self.upper = lam, self.upper if self.upper > lam * _NARROW else math.inf
             return math.sqrt(lam * self.upper) if math.isfinite(self.upper) else lam * _RISE
         self.upper = lam
-        wanted = max(lambda_leaving(gradients, self.nonzero), lam / _FALL)
+        wanted = max(lambda_leaving(gradients, self.nonzero, costs), lam / _FALL)
         if wanted <= self.lower or self.lower * _NARROW >= lam:
             self.lower = 0.0
         return wanted if wanted < lam else math.sqrt(max(self.lower, lam / _FALL) * lam)
 
 
-def lambda_leaving(gradients: Tensor, free: int) -> float:
-    """The smallest positive λ that only `free` entries of `|gradients|` exceed."""
-    sizes = gradients.detach().abs().flatten()
-    if free >= sizes.numel():
+def lambda_leaving(gradients: Tensor, free: int, costs: Cost = 1) -> float:
+    """The smallest positive λ that only `free` entries of `|gradients|` exceed, or so much cost."""
+    sizes = gradients.detach().abs()
+    held = total_cost([sizes], [costs]) - free
+    if held <= 0:
         return _SMALLEST
-    return max(float(sizes.kthvalue(sizes.numel() - free).values), _SMALLEST)
+    histogram = threshold_histogram([Thresholds(sizes, costs)], sizes.dtype)
+    rank = torch.tensor(held, device=sizes.device)
+    return max(float(order_statistic(histogram, rank, sizes.dtype)), _SMALLEST)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsify.sparsity.costs import Cost, spread
+
 BITS = {torch.float32: 31, torch.float64: 63}
 """Bits of a nonnegative float."""
 
@@ -32,11 +34,11 @@ class Thresholds:
 
     Attributes:
         values: One for each group, nonnegative.
-        size: Weights in a group.
+        size: Weights in a group, or what they cost: for all groups, or of the shape of `values`.
     """
 
     values: Tensor
-    size: int
+    size: Cost
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ def order_statistic(
     return start.to(_INTEGERS[dtype]).view(dtype)
 
 
+def count_up_to(histogram: Histogram, value: Tensor) -> Tensor:
+    """How many entries do not exceed a value, 0-dim."""
+    return histogram(Bins(_pattern(value) + 1, 0, 0))[0]
+
+
 def scaled(thresholds: Tensor, scale: float) -> Tensor:
     """Thresholds of λ for weights whose λ is multiplied by `scale`.
 
@@ -94,7 +101,7 @@ def threshold_histogram(thresholds: Sequence[Thresholds], dtype: torch.dtype) ->
         for each in thresholds:
             offset = _pattern(each.values.flatten().to(dtype)) - bins.start
             position = (offset >> bins.width_log2).clamp_(-1, last).add_(1)
-            counts.scatter_add_(0, position, torch.full_like(position, each.size))
+            counts.scatter_add_(0, position, spread([each.size], [each.values]))
         return counts
 
     return histogram

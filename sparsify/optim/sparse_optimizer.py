@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from sparsify.optim.lambda_rules import FixedLambda, LambdaRule, Start
 from sparsify.optim.regularizers import Regularizer
-from sparsify.optim.sharding import Shards, is_flattened, local, reduced_like
+from sparsify.optim.sharding import Shards, is_dtensor, is_flattened, local, reduced_like
 from sparsify.optim.state import precise, restore
+from sparsify.sparsity.costs import Cost, total_cost
 
 Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -29,7 +30,7 @@ class SparseOptimizer(Optimizer):
         lambda_rule: Chooses λ.
     """
 
-    _CONTROL: ClassVar[tuple[str, ...]] = ("lambda_rule", "_lam", "_sparsity", "_steps")
+    _CONTROL: ClassVar[tuple[str, ...]] = ("lambda_rule", "_lam", "_sparsity", "_steps", "_costs")
 
     def __init__(self, params: Groups, defaults: dict[str, Any], rule: LambdaRule | None) -> None:
         super().__init__(params, {"regularizer": None, "lambda_scale": 1.0, **defaults})
@@ -44,6 +45,7 @@ class SparseOptimizer(Optimizer):
         self._lam = torch.tensor(self.lambda_rule.initial, dtype=torch.float64, device=device)
         self._sparsity = torch.full_like(self._lam, float("nan"))
         self._steps = 0
+        self._costs: dict[Tensor, Cost] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters, with hyperparameters of their own where given.
@@ -71,6 +73,8 @@ class SparseOptimizer(Optimizer):
     @property
     def sparsity(self) -> float:
         """Share of exact zeros among the regularised weights, as last measured by the rule.
+
+        A share of the weights' cost where they are weighed.
 
         NaN before the first measurement; 0 where no weights are regularised.
         """
@@ -109,15 +113,35 @@ class SparseOptimizer(Optimizer):
         self._advance()
         return loss
 
+    def weigh(self, costs: Mapping[Tensor, Cost]) -> None:
+        """Lets weights count for what they cost: every sparsity is then a share of that.
+
+        With the multiply-adds of each weight as its cost, a sparsity of 0.9 leaves a tenth of them.
+        The state does not hold the costs: give them again before it is loaded.
+
+        Args:
+            costs: By parameter; a whole number for all weights of it, or int64 of its shape, where
+                it lies. The weights of other parameters count for one each.
+
+        Raises:
+            ValueError: Costs differ within a parameter that several processes hold in parts.
+        """
+        for parameter, cost in costs.items():
+            if not isinstance(cost, int) and is_dtensor(parameter):
+                raise ValueError("weights of a sharded parameter must all cost the same")
+        self._costs = {
+            parameter: cost
+            for parameter, cost in costs.items()
+            if not (isinstance(cost, int) and cost == 1)
+        }
+
     @torch.no_grad()
     def measure_sparsity(self) -> Tensor:
         """Counts the exact zeros of the regularised weights now; 0-dim, without a device sync."""
         weights = [parameter for _, parameter in self._regularised()]
         shards = Shards(weights)
-        nonzero = self._count_nonzero(
-            [local(w) for w in weights if shards.counter(w) == shards.rank]
-        )
-        size = sum(weight.numel() for weight in weights)
+        nonzero = self._nonzero([w for w in weights if shards.counter(w) == shards.rank])
+        size = self._total(weights)
         share = shards.sum(nonzero).double() / max(size, 1)
         self._sparsity = 1 - share if size else share
         return self._sparsity
@@ -192,8 +216,9 @@ class SparseOptimizer(Optimizer):
         for group, parameter in weights:
             if shards.counter(parameter) == shards.rank:
                 scale = group.get("delta", 1.0) * group["lambda_scale"]
-                total += local(parameter).abs().sum(dtype=torch.float64) / scale
-        count, sparsity = sum(p.numel() for _, p in weights), self.measure_sparsity()
+                sizes = local(parameter).abs() * self._cost(parameter)
+                total += sizes.sum(dtype=torch.float64) / scale
+        count, sparsity = self._total([p for _, p in weights]), self.measure_sparsity()
         nonzero = ((1 - sparsity) * count).round().clamp(min=1)
         return Start(sparsity, shards.sum(total) / nonzero, count)
 
@@ -204,6 +229,24 @@ class SparseOptimizer(Optimizer):
         # Sums of sizes, because squares can underflow.
         sums = [reduced_like(g, torch.linalg.vector_norm(g, 1)) for g in gradients]
         return all(float(local(total)) == 0 for total in sums)
+
+    def _cost(self, parameter: Tensor) -> Cost:
+        return self._costs.get(parameter, 1)
+
+    def _total(self, weights: Sequence[Tensor]) -> int:
+        return total_cost(weights, [self._cost(weight) for weight in weights])
+
+    def _nonzero(self, weights: Sequence[Tensor]) -> Tensor:
+        """What those parts of weights cost that this process holds and that are not zero, 0-dim."""
+        equal: dict[int, list[Tensor]] = {}
+        total = torch.zeros((), dtype=torch.int64, device=self._lam.device)
+        for weight in weights:
+            cost = self._cost(weight)
+            if isinstance(cost, int):
+                equal.setdefault(cost, []).append(local(weight))
+            else:
+                total = total + (cost * (weight != 0)).sum()
+        return sum((cost * self._count_nonzero(own) for cost, own in equal.items()), total)
 
     def _count_nonzero(self, weights: Sequence[Tensor]) -> Tensor:
         none = torch.zeros((), dtype=torch.int64, device=self._lam.device)

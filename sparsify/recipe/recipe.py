@@ -33,12 +33,15 @@ class Recipe(Section):
         method: Registered name of the way to get sparse.
         methods: Options by method name; those of other methods are ignored, so that one recipe
             serves them all.
-        target_sparsity: Share of exact zeros among the prunable parameters.
+        target_sparsity: Share of exact zeros among the prunable parameters; 0.9 where no target is
+            given, and `null` where the other is.
+        target_macs: In its place, the share of the dense network's multiply-adds that is left.
     """
 
     name: str = "custom"
     method: str = "adabreg"
-    target_sparsity: OpenFraction = 0.9
+    target_sparsity: OpenFraction | None = 0.9
+    target_macs: OpenFraction | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     front_end: FrontEnd = FrontEnd()
     model: ModelSection = ModelSection()
@@ -48,6 +51,25 @@ class Recipe(Section):
     distillation: DistillationSection = DistillationSection()
     training: TrainingSection = TrainingSection()
     methods: dict[str, Options] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_target_takes_the_place_of_the_default(cls, content: Any) -> Any:
+        if isinstance(content, Mapping) and content.get("target_macs") is not None:
+            return {"target_sparsity": None, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _there_is_one_target(self) -> Self:
+        sparsity, macs = self.target_sparsity, self.target_macs
+        if sparsity is not None and macs is not None:
+            raise ValueError(
+                f"target_sparsity {sparsity:g} and target_macs {macs:g} exclude each other: set one"
+                " to null, or give --target-sparsity or --target-macs, which does"
+            )
+        if sparsity is None and macs is None:
+            raise ValueError("there is no target: give target_sparsity or target_macs")
+        return self
 
     @model_validator(mode="after")
     def _large_margin_has_a_speed(self) -> Self:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import target_of
 from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.rows import Row
@@ -57,15 +58,15 @@ def accuracy_panel(
     """
     known = [entry for entry in means if metric in entry["metrics"]]
     bounds = _bounds(metric, means)
-    sparse = [entry for entry in known if entry["target_sparsity"] is not None]
-    targets = [entry["target_sparsity"] for entry in sparse]
+    sparse = [entry for entry in known if target_of(entry) is not None]
     y_axis = log_axis(bounds) if logarithmic else linear_axis(bounds)
-    reached = [entry["metrics"]["sparsity"]["mean"] for entry in sparse]
+    reached = [_sparsity(entry) for entry in sparse]
+    targets = [entry["target_sparsity"] or _sparsity(entry) for entry in sparse]
     frame = Frame(560, 350, 46, 26, 26, 44, sparsity_axis(reached, {*targets}), y_axis)
     unit = "EER %, logarithmic" if logarithmic else "EER %"
     drawing = frame.draw(f"EER against sparsity, {title}", "sparsity %", unit)
     for entry in known:
-        if entry["target_sparsity"] is None:
+        if target_of(entry) is None:
             append(drawing, _reference(entry, metric, frame, styles))
     methods = list(dict.fromkeys(entry["method"] for entry in sparse))
     places = sorted(frame.at_x(target) for target in {*targets})
@@ -75,7 +76,7 @@ def accuracy_panel(
         shift = dodge * (number - (len(methods) - 1) / 2)
         own = sorted(
             (entry for entry in sparse if entry["method"] == method),
-            key=lambda entry: entry["target_sparsity"],
+            key=_sparsity,
         )
         parts = _line(own, metric, frame, shift, styles[method])
         parts += [
@@ -92,6 +93,11 @@ def accuracy_panel(
         parts += [_mean(entry, metric, frame, shift, styles[method]) for entry in own]
         append(drawing, method_group(method, styles[method], *parts))
     return element("div", element("h4", title), drawing, class_="cell")
+
+
+def _sparsity(entry: Row) -> float:
+    """What was reached, mean over seeds."""
+    return float(entry["metrics"]["sparsity"]["mean"])
 
 
 def _bounds(metric: str, means: Sequence[Row]) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import Target, target_of
 from sparsify.comparison.curves import Curves
 from sparsify.comparison.rows import Row
 from sparsify.report.axes import Axis, linear_axis, log_axis, sparsity_axis, step_axis
@@ -45,6 +46,14 @@ QUANTITIES = (
         "Equal distances are equal factors in the number of weights left; dashed is the target.",
         "% zeros",
         sparsity_axis,
+        sparse_only=True,
+    ),
+    Quantity(
+        "macs",
+        "Multiply-adds left",
+        "Share of those of the dense network; logarithmic; dashed is the target.",
+        "share",
+        log_axis,
         sparse_only=True,
     ),
     Quantity(
@@ -96,29 +105,29 @@ def curve_panels(
     """
     shown = [row for row in rows if quantity.column in row["curves"]]
     if quantity.sparse_only:
-        shown = [row for row in shown if row["target_sparsity"] is not None]
+        shown = [row for row in shown if target_of(row) is not None]
     if not shown:
         return []
     values = [v for row in shown for v in row["curves"][quantity.column] if v is not None]
     last = max(row["steps"] for row in shown)
     x, y = step_axis(last), quantity.axis(values)
-    targets = sorted({row["target_sparsity"] for row in shown} - {None})
+    targets: list[Target | None] = [*sorted({t for row in shown if (t := target_of(row))})]
     panels = []
     for target in targets or [None]:
         frame = Frame(_WIDTH, _HEIGHT, 46, 12, 22, 36, x, y)
-        here = [row for row in shown if row["target_sparsity"] in (None, target)]
+        here = [row for row in shown if target_of(row) in (None, target)]
         panels.append(_panel(quantity, target, here, styles, frame))
     return panels
 
 
 def _panel(
     quantity: Quantity,
-    target: float | None,
+    target: Target | None,
     rows: Sequence[Row],
     styles: Mapping[str, Style],
     frame: Frame,
 ) -> Element:
-    title = "" if target is None else f"{100 * target:g} %"
+    title = "" if target is None else target.text
     drawing = frame.draw(
         f"{quantity.title} over training{title and f', target {title}'}",
         "step",
@@ -130,8 +139,8 @@ def _panel(
         data_right=frame.width - frame.right,
         data_last=frame.x.high,
     )
-    if quantity.column == "sparsity" and target is not None:
-        y = frame.at_y(target)
+    if target is not None and quantity.column == ("macs" if target.of_macs else "sparsity"):
+        y = frame.at_y(target.share)
         append(drawing, line(frame.left, y, frame.width - frame.right, y, "target"))
     methods = dict.fromkeys(row["method"] for row in rows)
     for method in sorted(methods, key=lambda each: each != "dense"):  # the reference lies below

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import target_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.wording import (
@@ -12,7 +13,6 @@ from sparsify.comparison.wording import (
     difference_text,
     is_clear,
     left_out,
-    percent,
     references,
     signed,
 )
@@ -67,8 +67,8 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
 
 def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis: Axis) -> Element:
     """A line per method under a heading per target."""
-    targets = dict.fromkeys(row["target_sparsity"] for row in entries)
-    groups = {target: [r for r in entries if r["target_sparsity"] == target] for target in targets}
+    targets = dict.fromkeys(target_of(row) for row in entries)
+    groups = {target: [r for r in entries if target_of(r) == target] for target in targets}
     bottom = _TOP + _HEAD * len(groups) + _ROW * len(entries) + 4
     left = room_for((row["method"] for row in entries), _NAMES)
     right = room_for((difference_text(row) for row in entries), _VALUES)
@@ -83,9 +83,9 @@ def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis
         append(drawing, label(text, at(value), bottom + 9, "tick", "middle"))
     append(drawing, label("points of EER", left + _PLOT, 8, "title", "end"))
     y = _TOP
-    for target, group in sorted(groups.items(), key=lambda item: item[0] or 0.0):
+    for target, group in sorted(groups.items(), key=lambda item: item[0] or ()):
         if target is not None:
-            append(drawing, label(percent(target), 2, y + _HEAD / 2 + 2, "head", "start"))
+            append(drawing, label(target.text, 2, y + _HEAD / 2 + 2, "head", "start"))
         y += _HEAD
         for row in group:
             append(drawing, _line(row, y + _ROW / 2, left, at, styles[row["method"]]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import target_of, target_text
 from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.wording import evaluation_sets, percent
+from sparsify.comparison.wording import evaluation_sets
 from sparsify.report.markup import element
 
 
@@ -44,11 +47,13 @@ def megabytes(size: float) -> str:
 
 
 def _of_one(row: Row, results: Results) -> list[tuple[str, str, str]]:
-    target = row["target_sparsity"]
-    asked = "no target" if target is None else f"target {percent(target)}"
+    target = target_of(row)
+    asked = "no target" if target is None else f"target {target.text}"
+    macs = row.get("macs")
+    work = f", {macs:.3%} of the multiply-adds" if macs is not None else ""
     return [
         ("EER", f"{row['eer_percent']:.2f} %", f"on {results['standing']} speech"),
-        ("Sparsity", f"{row['sparsity']:.3%}", f"of the prunable weights; {asked}"),
+        ("Sparsity", f"{row['sparsity']:.3%}", f"of the prunable weights{work}; {asked}"),
         ("Weights left", f"{row['nonzero']:,}", f"of {row['parameters']:,} parameters"),
         (
             "File",
@@ -63,7 +68,7 @@ def _of_one(row: Row, results: Results) -> list[tuple[str, str, str]]:
 def _of_many(results: Results) -> list[tuple[str, str, str]]:
     means = results["means"]
     dense = next((entry for entry in means if entry["method"] == REFERENCE), None)
-    sparse = [entry for entry in means if entry["target_sparsity"] is not None]
+    sparse = [entry for entry in means if target_of(entry) is not None]
     tiles = []
     if sparse:
         best = min(sparse, key=_eer)
@@ -84,7 +89,7 @@ def _of_many(results: Results) -> list[tuple[str, str, str]]:
             if all(n in entry["metrics"] and _mean(entry, n) <= _mean(dense, n) for n in sets)
         ]
         if as_good:
-            top = max(as_good, key=lambda e: (e["target_sparsity"], -_eer(e)))
+            top = max(as_good, key=lambda e: (_zeros(e), -_eer(e)))
             figures = (
                 f"{_mean(top, n):.2f} % against {_mean(dense, n):.2f} % on {title}"
                 for n, title in sets.items()
@@ -92,17 +97,17 @@ def _of_many(results: Results) -> list[tuple[str, str, str]]:
             tiles.append(
                 (
                     "Sparsest as good as dense",
-                    percent(top["target_sparsity"]),
+                    f"{100 * _zeros(top):.4g} %",
                     f"{top['method']}, by the means: {', '.join(figures)}",
                 )
             )
     if sparse:
-        sparsest = max(entry["target_sparsity"] for entry in sparse)
-        top = min((e for e in sparse if e["target_sparsity"] == sparsest), key=_eer)
+        sparsest = target_of(max(sparse, key=_zeros))
+        top = min((e for e in sparse if target_of(e) == sparsest), key=_eer)
         factor = _mean(top, "bytes") / _mean(top, "bitmask_bytes")
         tiles.append(
             (
-                f"Best at {percent(sparsest)}",
+                f"Best at {target_text(top)}",
                 f"{_eer(top):.2f} %",
                 f"{top['method']}: {megabytes(_mean(top, 'bitmask_bytes'))} in the bitmask layout,"
                 f" {factor:.1f}× smaller than dense",
@@ -120,7 +125,12 @@ def _of_many(results: Results) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _mean(entry: Row, metric: str) -> float:
+def _zeros(entry: Mapping[str, Any]) -> float:
+    """The target sparsity, or the sparsity that a target in multiply-adds has led to."""
+    return float(entry["target_sparsity"] or _mean(entry, "sparsity"))
+
+
+def _mean(entry: Mapping[str, Any], metric: str) -> float:
     return float(entry["metrics"][metric]["mean"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.cells import cell_label
+from sparsify.comparison.cells import Target, cell_label, target_of
 from sparsify.comparison.rows import Row
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
@@ -30,7 +30,7 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     wide = min(max(_FULL / len(models), 40.0), 100.0)
     left, top = _NAMES, 40.0
-    order = sorted(models, key=lambda each: (methods.index(each[0]), each[1] or 0))
+    order = sorted(models, key=lambda each: (methods.index(each[0]), each[1] or ()))
     x, places, gap = left, {}, 10.0
     for number, model in enumerate(order):
         if number and model[0] != order[number - 1][0]:
@@ -44,7 +44,7 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
         append(drawing, label(method, centre, 9, "head", "middle"))
         append(drawing, line(own[0] + 1, 19, own[-1] + wide - 2, 19, "axis"))
     for model, place in places.items():
-        text = "–" if model[1] is None else f"{100 * model[1]:g} %"
+        text = "–" if model[1] is None else model[1].text
         append(drawing, label(text, place + wide / 2, 29, "tick", "middle"))
     for number, name in enumerate(names):
         y = top + number * _ROW
@@ -120,10 +120,10 @@ def short_name(name: str) -> str:
     return name.removesuffix(".weight")
 
 
-def _models(rows: Sequence[Row]) -> dict[tuple[str, float | None], list[Row]]:
-    models: dict[tuple[str, float | None], list[Row]] = {}
+def _models(rows: Sequence[Row]) -> dict[tuple[str, Target | None], list[Row]]:
+    models: dict[tuple[str, Target | None], list[Row]] = {}
     for row in rows:
-        models.setdefault((row["method"], row["target_sparsity"]), []).append(row)
+        models.setdefault((row["method"], target_of(row)), []).append(row)
     return models
 
 

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
+from sparsify.comparison.cells import target_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.text_tables import to_csv
@@ -64,11 +65,14 @@ def _title(rows: Sequence[Row]) -> str:
     if len(rows) == 1:
         return str(rows[0]["run"])
     methods = len({row["method"] for row in rows})
-    targets = sorted({row["target_sparsity"] for row in rows} - {None})
+    targets = sorted({target for row in rows if (target := target_of(row))})
     title = f"{methods} method{'s' if methods != 1 else ''}"
     if not targets:
         return title
-    *others, last = (f"{100 * target:g}" for target in targets)
+    if any(target.of_macs for target in targets):
+        *others, last = (target.text for target in targets)
+        return f"{title} at {', '.join(others)}{' and ' if others else ''}{last}"
+    *others, last = (f"{100 * target.share:g}" for target in targets)
     return f"{title} at {', '.join(others)}{' and ' if others else ''}{last} % sparsity"
 
 
@@ -102,7 +106,7 @@ def _legend(styles: Mapping[str, Style], means: Sequence[Row]) -> Element | None
 def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
     """EER against sparsity, if there is more than one point."""
     rows, means = results["runs"], results["means"]
-    if len(means) < 2 or all(entry["target_sparsity"] is None for entry in means):
+    if len(means) < 2 or not any(target_of(entry) for entry in means):
         return None
     sets = evaluation_sets(results)
     logarithmic = any(spans_widely(metric, means) for metric in sets)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from sparsify.comparison.cells import cell_label
+from sparsify.comparison.cells import label_of, target_of
 from sparsify.comparison.rows import Row
-from sparsify.comparison.wording import percent
 from sparsify.report.costs import Bar, cost_bars
 from sparsify.report.curve_panels import QUANTITIES, curve_panels
 from sparsify.report.document import choice, figure, section
@@ -37,12 +36,12 @@ def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Elemen
 
 def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
     """Where the zeros of the sparse models are; `None` if no layers can be compared."""
-    sparse = [row for row in rows if row["target_sparsity"] is not None]
+    sparse = [row for row in rows if target_of(row) is not None]
     names = [[layer["name"] for layer in row["layers"]] for row in rows]
     if not sparse or not names[0] or any(each != names[0] for each in names):
         return None  # models of several architectures have no layers in common
     heat = None
-    if len({(row["method"], row["target_sparsity"]) for row in rows}) > 1:
+    if len({label_of(row) for row in rows}) > 1:
         heat = figure(
             "Layer-wise sparsity",
             "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
@@ -50,11 +49,11 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
             heat_legend(),
             element("div", layer_heatmap(sparse), class_="scroll"),
         )
-    targets = sorted({row["target_sparsity"] for row in sparse})
+    targets = sorted({target for row in sparse if (target := target_of(row))})
     charts = {
-        percent(target): element(
+        target.text: element(
             "div",
-            layer_bars([row for row in sparse if row["target_sparsity"] == target], styles),
+            layer_bars([row for row in sparse if target_of(row) == target], styles),
             class_="scroll",
         )
         for target in targets
@@ -62,7 +61,7 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
     bars = figure(
         "Weights left, layer by layer",
         "Share of each layer's weights that are not zero, mean over seeds.",
-        *choice("Target sparsity", charts),
+        *choice("Target", charts),
     )
     return section("Layers", heat, bars)
 
@@ -144,7 +143,7 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
     measured: dict[str, Row] = {}
     for row in rows:
         if row["latency"]:
-            cell = cell_label(row["method"], row["target_sparsity"])
+            cell = label_of(row)
             measured.setdefault(cell, row | {"cell": cell})
     kinds: dict[tuple[str, int], list[Row]] = {}
     for entry in measured.values():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import target_of, target_text
 from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text, percent
+from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import Style, swatch
@@ -104,8 +105,8 @@ def _method(row: Row, styles: Mapping[str, Style]) -> TableCell:
 
 
 def _target(row: Row) -> TableCell:
-    target = row["target_sparsity"]
-    return (0.0, "–") if target is None else (target, percent(target))
+    target = target_of(row)
+    return (target.share if target else 0.0, target_text(row))
 
 
 def _spread(figures: Mapping[str, float] | None, form: str, interval: str = "") -> TableCell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import floor, prod
 from typing import Literal
 
@@ -21,6 +21,7 @@ def layer_counts(
     kept: int,
     allocation: LayerwiseAllocation,
     available: Sequence[int] | None = None,
+    cost: Callable[[int, int], int] = lambda _, count: count,
 ) -> list[int]:
     """The number of weights that each layer keeps.
 
@@ -29,22 +30,29 @@ def layer_counts(
 
     Args:
         shapes: Shapes of the weights: `(out, in)`, `(out, in, *kernel)`.
-        kept: Weights to keep in all layers together.
+        kept: Weights to keep in all layers together, or what they may cost.
         allocation: What the shares are.
         available: Most weights that each layer may keep; all of them when not given.
+        cost: Of a layer, by its place, if it keeps that many; their number by default.
 
     Raises:
         ValueError: More are to be kept than there are.
     """
     limits = [prod(shape) for shape in shapes] if available is None else list(available)
-    if not 0 <= kept <= sum(limits):
-        raise ValueError(f"{kept} weights cannot be kept of {sum(limits)}")
+
+    def spent(counts: Sequence[int]) -> int:
+        return sum(cost(layer, count) for layer, count in enumerate(counts) if count)
+
+    if not 0 <= kept <= spent(limits):
+        raise ValueError(f"{kept} weights cannot be kept of {spent(limits)}")
     # A density of ε·Σdims/Πdims leaves ε·Σdims weights.
     shares = [prod(shape) if allocation == "uniform" else sum(shape) for shape in shapes]
     layers = [layer for layer, limit in enumerate(limits) if limit]
-    if kept < len(layers):
-        chosen = sorted(layers, key=lambda layer: -shares[layer])[:kept]
-        return [int(layer in chosen) for layer in range(len(shapes))]
+    if kept < spent([int(limit > 0) for limit in limits]):
+        chosen = [0] * len(limits)
+        for layer in sorted(layers, key=lambda layer: -shares[layer]):
+            chosen[layer] = int(spent(chosen) + cost(layer, 1) <= kept)
+        return chosen
 
     def counts(scale: float) -> list[int]:
         return [
@@ -54,9 +62,10 @@ def layer_counts(
 
     low, high = 0.0, sum(limits) + 1.0
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if sum(counts(middle)) <= kept else (low, middle)
+        low, high = (middle, high) if spent(counts(middle)) <= kept else (low, middle)
     result, more = counts(low), counts(high)
     for layer in layers:
-        if sum(result) < kept:
-            result[layer] = more[layer]
+        grown = [*result[:layer], more[layer], *result[layer + 1 :]]
+        if spent(grown) <= kept:
+            result = grown
     return result

@@ -7,25 +7,50 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparsify.sparsity.allocation import LayerwiseAllocation, layer_counts
+from sparsify.sparsity.allocation import Allocation, LayerwiseAllocation, layer_counts
+from sparsify.sparsity.costs import Cost, spread, total_cost, zeros_wanted
 
 
-def zeros_wanted(parameters: int, sparsity: float) -> int:
-    """The number of zeros that comes nearest to a sparsity."""
-    return round(sparsity * parameters)
+def largest_masks(
+    scores: Sequence[Tensor],
+    sparsity: float,
+    costs: Sequence[Cost] | None = None,
+    allocation: Allocation = "global",
+) -> list[Tensor]:
+    """Boolean masks that keep the largest scores over all tensors together, or in each of them.
 
-
-def largest_masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
-    """Boolean masks that keep the largest scores over all tensors together.
-
-    Exactly `zeros_wanted` entries are masked out: among equal scores the later entry goes.
+    What is masked out costs exactly `zeros_wanted` or, where weights of different costs do not add
+    up to that, more by less than one weight. Among equal scores the later entry goes.
 
     Args:
-        scores: Nonnegative importance per weight, one tensor per parameter, on one device.
-        sparsity: Share of entries to mask out, in [0, 1].
+        scores: Importance per weight, one tensor per parameter, on one device; `-inf` never stays.
+        sparsity: Share of the cost to mask out, in [0, 1].
+        costs: Of each tensor; 1 by default, so that weights are counted.
+        allocation: Which scores are compared.
     """
-    size = sum(score.numel() for score in scores)
-    return _largest(scores, size - zeros_wanted(size, sparsity))
+    costs = [1] * len(scores) if costs is None else costs
+    total = total_cost(scores, costs)
+    kept = total - zeros_wanted(total, sparsity)
+    if allocation == "global":
+        order = _order(scores)
+        together = spread(costs, scores)[order].cumsum(0)
+        return _first(scores, order, int(torch.searchsorted(together, kept, right=True)))
+    orders = [_order([score]) for score in scores]
+    sums = [
+        spread([cost], [score])[order].cumsum(0)
+        for cost, score, order in zip(costs, scores, orders, strict=True)
+    ]
+    # What was masked before may have left less, by a part of a weight.
+    there = sum(int(each[-1]) for each in sums if len(each))
+    counts = layer_counts(
+        [score.shape for score in scores],
+        min(kept, there),
+        allocation,
+        [len(order) for order in orders],
+        lambda layer, count: int(sums[layer][count - 1]),
+    )
+    triples = zip(scores, orders, counts, strict=True)
+    return [_first([score], order, count)[0] for score, order, count in triples]
 
 
 def largest_in_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
@@ -35,7 +60,8 @@ def largest_in_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Ten
         scores: Importance per weight, one tensor per parameter.
         counts: How many each keeps; among equal scores the earlier entry stays.
     """
-    return [_largest([score], count)[0] for score, count in zip(scores, counts, strict=True)]
+    pairs = zip(scores, counts, strict=True)
+    return [_first([score], _order([score]), count)[0] for score, count in pairs]
 
 
 @torch.no_grad()
@@ -69,10 +95,17 @@ def initialise_sparse(
         parameter.copy_(torch.where(mask.view_as(parameter), scaled, torch.zeros_like(scaled)))
 
 
-def _largest(scores: Sequence[Tensor], kept: int) -> list[Tensor]:
+def _order(scores: Sequence[Tensor]) -> Tensor:
+    """The places of scores in all tensors together, the largest first, without those of `-inf`."""
     flat = torch.cat([score.flatten() for score in scores])
     order = torch.sort(flat, descending=True, stable=True).indices
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[order[:kept]] = True
-    parts = torch.split(mask, [score.numel() for score in scores])
+    return order[: int((flat > -torch.inf).sum())]
+
+
+def _first(scores: Sequence[Tensor], order: Tensor, count: int) -> list[Tensor]:
+    """Masks of the first places of an order."""
+    sizes = [score.numel() for score in scores]
+    mask = torch.zeros(sum(sizes), dtype=torch.bool, device=order.device)
+    mask[order[:count]] = True
+    parts = torch.split(mask, sizes)
     return [part.view_as(score) for part, score in zip(parts, scores, strict=True)]

@@ -40,6 +40,8 @@ class Work(NamedTuple):
 
 
 NO_WORK = Work(0, 0)
+SPEECH_SECONDS = 2
+"""The length of the utterance that multiply-adds are counted for."""
 
 
 def total_work(parts: Iterable[Work]) -> Work:
@@ -51,13 +53,9 @@ def total_work(parts: Iterable[Work]) -> Work:
 def work_of(model: nn.Module, feats: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Work]:
     """The multiply-adds of one forward pass, by the parameter that multiplies.
 
-    A weight of a convolution counts once for every position of the output, padding included, one of
-    a matrix once for every row it is applied to: the convention of `torch.utils.flop_counter`,
-    which counts each as two operations. Biases, norms and what has no weight do not count.
-
     Args:
-        model: Any network in eval mode; on the device `meta` nothing is computed.
-        feats: Features `(B, T, bins)` on the same device.
+        model: As for `uses_of`.
+        feats: As for `uses_of`.
         weights: The values of its parameters by name, on the CPU.
 
     Returns:
@@ -66,9 +64,42 @@ def work_of(model: nn.Module, feats: Tensor, weights: Mapping[str, Tensor]) -> d
     Raises:
         SparsifyError: A prunable weight is used by something that is not counted.
     """
-    with torch.no_grad(), _in_single_steps(), _Counting(model, weights) as counting:
+    return work_with(uses_of(model, feats), weights)
+
+
+def work_with(uses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Work]:
+    """The multiply-adds of parameters with some values.
+
+    Args:
+        uses: How often each weight multiplies, see `uses_of`.
+        weights: The values by name, on the same device.
+    """
+    return {
+        name: Work(int(counts.sum()), int(counts[weights[name] == 0].sum()))
+        for name, counts in uses.items()
+    }
+
+
+def uses_of(model: nn.Module, feats: Tensor) -> dict[str, Tensor]:
+    """How often each weight multiplies in one forward pass, by the parameter that it belongs to.
+
+    A weight of a convolution counts once for every position of the output, padding included, one of
+    a matrix once for every row it is applied to: the convention of `torch.utils.flop_counter`,
+    which counts each as two operations. Biases, norms and what has no weight do not count.
+
+    Args:
+        model: Any network in eval mode; on the device `meta` nothing is computed.
+        feats: Features `(B, T, bins)` on the same device.
+
+    Returns:
+        For every parameter that multiplies a tensor of its shape, int64, on the CPU.
+
+    Raises:
+        SparsifyError: A prunable weight is used by something that is not counted.
+    """
+    with torch.no_grad(), _in_single_steps(), _Counting(model) as counting:
         model(feats)
-    return counting.work
+    return counting.uses
 
 
 @contextmanager
@@ -87,14 +118,14 @@ def _in_single_steps() -> Iterator[None]:
 class _Counting(TorchDispatchMode):
     """Sees every operation, and which parameter a factor is a view of."""
 
-    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         prunable = {id(parameter) for parameter in prunable_parameters(model).values()}
         named = dict(model.named_parameters())
-        self.work: dict[str, Work] = {}
+        self.uses: dict[str, Tensor] = {}
+        self._parameters = named
         self._names = {_storage(parameter): name for name, parameter in named.items()}
         self._prunable = {_storage(p) for p in named.values() if id(p) in prunable}
-        self._weights = weights
 
     def __torch_dispatch__(
         self,
@@ -123,12 +154,16 @@ class _Counting(TorchDispatchMode):
         name = self._names.get(_storage(factor))
         if name is None:
             return
-        values = self._weights[name].contiguous()
-        used = values.as_strided(
-            factor.size(), factor.stride(), values.storage_offset() + factor.storage_offset()
+        if name not in self.uses:
+            shape = self._parameters[name].shape
+            self.uses[name] = torch.zeros(shape, dtype=torch.int64, device="cpu")
+        # Where the entries of the factor lie in the parameter: several may lie in one place.
+        places = torch.arange(self.uses[name].numel(), device="cpu").as_strided(
+            factor.size(), factor.stride(), factor.storage_offset()
         )
-        by_zeros = count * (used.numel() - int(used.count_nonzero())) // used.numel()
-        self.work[name] = total_work([self.work.get(name, NO_WORK), Work(count, by_zeros)])
+        each = torch.full((), count // factor.numel(), dtype=torch.int64, device="cpu")
+        flat = self.uses[name].view(-1)
+        flat.index_add_(0, places.flatten(), each.expand(places.numel()))
 
     def _check(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Refuses to overlook a weight: whatever takes one must count, or be a view of it."""

@@ -46,6 +46,7 @@ class Learner:
         network: The embedding network.
         forward: The same, compiled if the recipe says so.
         method: Makes it sparse.
+        multiply_adds: Those of the network, where they are the target.
         learning_rate: Shape of the learning rate.
         speakers: Number of training speakers, without virtual ones.
         places: This process's part of every batch.
@@ -77,6 +78,7 @@ class Learner:
         classifier = None
         if distillation.labels:
             classifier = AAMSoftmax(size, speakers * len(recipe.speeds), recipe.objective.scale)
+        self.multiply_adds = start.multiply_adds
         self.network = start.network.to(compute.device)
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
@@ -87,11 +89,12 @@ class Learner:
         task = Task(
             self.network,
             self.objective,
-            recipe.target_sparsity,
+            start.target_sparsity,
             recipe.model.ignore,
             training.steps,
             recipe.seed,
             pretrained=start.weights is not None,
+            costs=self.multiply_adds.costs if self.multiply_adds else {},
         )
         self.method: Method[Any] = build_method(recipe, task)
         self.learning_rate = LearningRate(training)

@@ -9,7 +9,7 @@ from statistics import mean
 import torch
 from torch import nn
 
-from sparsify.sparsity.table import SparsityTable
+from sparsify.sparsity.costs import PricedWeights
 from sparsify.training.data import SpeechData
 from sparsify.verification.embedding import Features
 from sparsify.verification.evaluate import Evaluation, evaluate_features
@@ -46,9 +46,10 @@ class Best:
         return True
 
 
-def on_target(table: SparsityTable, target: float) -> bool:
+def on_target(priced: PricedWeights, target: float) -> bool:
     """Whether a model has the sparsity asked for: not a weight less, and hardly more."""
-    return table.at_least(target) and table.sparsity <= target + MOST_ABOVE_TARGET
+    missing = priced.kept(target) - priced.nonzero
+    return 0 <= missing <= max(MOST_ABOVE_TARGET * priced.total, priced.dearest)
 
 
 def validation_figures(network: nn.Module, data: SpeechData, device: torch.device) -> Figures:

@@ -52,10 +52,11 @@ def preview(
         track: Shows the progress of reading.
 
     Returns:
-        `parameters` (counts), `data` (what was found) and `estimate`, all of it for one process:
-        seconds of a step and of all steps without loading, validation, compilation and exchange of
-        gradients; bytes of weights, gradients, optimizer state and activations kept for the
-        backward pass, and the most memory in all (on a GPU as measured, else the sum).
+        `parameters` (counts), `multiply_adds` where they are the target, `data` (what was found)
+        and `estimate`, all of it for one process: seconds of a step and of all steps without
+        loading, validation, compilation and exchange of gradients; bytes of weights, gradients,
+        optimizer state and activations kept for the backward pass, and the most memory in all (on a
+        GPU as measured, else the sum).
 
     Raises:
         SparsifyError: The recipe or the data are unusable.
@@ -72,6 +73,7 @@ def preview(
     learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
+        **_multiply_adds(learner),
         "data": {
             "path": recipe.data.path,
             "speakers": len(train.speakers),
@@ -132,6 +134,14 @@ def _parameters(network: nn.Module, objective: nn.Module, recipe: Recipe) -> dic
         "free": total - all_prunable,
         "training_only": sum(p.numel() for p in objective.parameters()),
     }
+
+
+def _multiply_adds(learner: Learner) -> dict[str, Any]:
+    """Those of the dense network and how many are wanted, where they are the target."""
+    work, share = learner.multiply_adds, learner.recipe.target_macs
+    if work is None or share is None:
+        return {}
+    return {"multiply_adds": {"dense": work.total, "wanted": int(share * work.total)}}
 
 
 def _estimate(learner: Learner, track: Track) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def header(learner: Learner, data: SpeechData) -> Record:
         "parameters": table.parameters,
         "prunable": sum(layer.parameters for layer in table.prunable),
         "method": recipe.method,
-        "target_sparsity": learner.method.target_sparsity,
+        **_target(learner),
         "data": recipe.data.path,
         "speakers": len(data.train.speakers),
         "utterances": len(data.train.utterances),
@@ -40,6 +40,23 @@ def header(learner: Learner, data: SpeechData) -> Record:
         "skipped": len(data.skipped),
         "steps": recipe.training.steps,
     }
+
+
+def _target(learner: Learner) -> Record:
+    """What the method pursues: a sparsity or, where they are the target, a share of multiply-adds.
+
+    A method that pursues nothing has a target of no sparsity.
+    """
+    if learner.multiply_adds is None or not learner.method.pursues_target:
+        return {"target_sparsity": learner.method.target_sparsity}
+    return {"target_sparsity": None, "target_macs": learner.recipe.target_macs}
+
+
+def _macs(learner: Learner) -> Record:
+    """The share of the multiply-adds that is left, where they are the target."""
+    if learner.multiply_adds is None:
+        return {}
+    return {"macs": learner.multiply_adds.left(learner.network)}
 
 
 def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: float) -> Record:
@@ -66,7 +83,8 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         "accuracy": means.get("accuracy"),
         **distillation,
         "sparsity": learner.sparsity().sparsity,
-        "sparsity_target": learner.method.sparsity_target(step),
+        **_macs(learner),
+        "sparsity_target": None if learner.multiply_adds else learner.method.sparsity_target(step),
         "lambda": learner.method.lam,
         "weight_norm": float(nn.utils.get_total_norm([weight.detach() for weight in weights])),
         "gradient_norm": gradient if math.isfinite(gradient) else None,
@@ -96,9 +114,10 @@ def run_summary(
     recipe = learner.recipe
     return {
         "method": recipe.method,
-        "target_sparsity": learner.method.target_sparsity,
+        **_target(learner),
         "sparsity": table.sparsity,
         "global_sparsity": table.global_sparsity,
+        **_macs(learner),
         **figures,
         "steps": recipe.training.steps,
         "rounds": learner.method.rounds,

@@ -17,6 +17,7 @@ from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.checkpoints import fitting
 from sparsify.training.distributed import Processes
+from sparsify.training.multiply_adds import MultiplyAdds, multiply_adds_of
 from sparsify.training.run_directory import RunDirectory
 
 
@@ -103,12 +104,17 @@ class StartingNetwork:
         embedding_dim: Size of its embeddings.
         weights: Copies of its weights where another model gave them; `None` if they are random.
         random_state: Torch's when the network had drawn its weights, for what is drawn next.
+        target_sparsity: What the recipe's target asks of the prunable weights: a share of them or,
+            where multiply-adds are the target, of theirs.
+        multiply_adds: Those of the network, where they are the target.
     """
 
     network: nn.Module
     embedding_dim: int
     weights: Mapping[str, Tensor] | None
     random_state: Tensor
+    target_sparsity: float
+    multiply_adds: MultiplyAdds | None = None
 
 
 def _start_with(
@@ -122,12 +128,18 @@ def _start_with(
         weights: State dict to start from; `None` keeps the random weights.
 
     Raises:
-        SparsifyError: The network does not map features `(B, T, F)` to embeddings `(B, D)`.
+        SparsifyError: The network does not map features `(B, T, F)` to embeddings `(B, D)`, or the
+            target in multiply-adds cannot be reached.
     """
     if weights is not None:
         network.load_state_dict(weights)
-    size = _embedding_dim(network, recipe)
-    return StartingNetwork(network, size, weights, torch.get_rng_state())
+    size, state = _embedding_dim(network, recipe), torch.get_rng_state()
+    if recipe.target_macs is None:
+        assert recipe.target_sparsity is not None  # one of both is given
+        return StartingNetwork(network, size, weights, state, recipe.target_sparsity)
+    counted = multiply_adds_of(recipe, network)
+    target = counted.sparsity_for(recipe.target_macs, network, recipe.model.ignore)
+    return StartingNetwork(network, size, weights, state, target, counted)
 
 
 def start_of(recipe: Recipe) -> StartingNetwork:

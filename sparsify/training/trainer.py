@@ -219,9 +219,9 @@ class Trainer:
         if self.processes.main:
             if last and not self._on_target():
                 logger.warning(
-                    "the sparsity is %.4f instead of %.4f",
-                    self.learner.sparsity().sparsity,
-                    method.target_sparsity,
+                    "the sparsity is %s instead of %s",
+                    method.task.in_words(method.priced.sparsity),
+                    method.task.in_words(method.target_sparsity),
                 )
             if selected:
                 save_model(self.learner.network, self.run.model_file, self.recipe)
@@ -247,7 +247,7 @@ class Trainer:
             raise diverged(self.recipe, step, str(error)) from error
 
     def _on_target(self) -> bool:
-        return on_target(self.learner.sparsity(), self.learner.method.target_sparsity)
+        return on_target(self.learner.method.priced, self.learner.method.target_sparsity)
 
     def _average(self) -> Record | None:
         """Averages the finalists and delivers that if it is no worse than the best of all."""

@@ -189,6 +189,18 @@ def test_gates_decide_the_exit_code(rounded, gates, code):
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_the_gate_on_multiply_adds(artifacts, rounded, refused):
+    share = 1 - json.loads(inspect(artifacts["run"], "--json").stdout)["mac_sparsity"]
+    assert 0.1 < share < 0.3
+    for threshold, code in ((0.3, 0), (0.1, 1)):
+        result = inspect(artifacts["run"], "--json", "--max-macs", threshold)
+        assert result.exit_code == code
+        gate = {"name": "max_macs", "threshold": threshold, "value": share, "passed": not code}
+        assert json.loads(result.stdout)["gates"] == [gate]
+    assert f"{share:.4%} is above --max-macs 10.0000%" in result.stderr
+    refused(inspect(rounded, "--max-macs", 0.5), "--max-macs: the multiply-adds of", "not known")
+
+
 def test_a_model_without_prunable_weights_does_not_pass_as_sparse(tmp_path):
     torch.save({"bias": torch.zeros(100)}, tmp_path / "m.pt")
     assert inspect(tmp_path / "m.pt", "--min-sparsity", 0.1).exit_code == 1

@@ -86,7 +86,7 @@ def test_an_option_of_several_commands_is_declared_once():
         declared.update(re.findall(r'click\.option\(\s*"(--[a-z-]+)"', file.read_text("utf-8")))
     again = {name for name, count in declared.items() if count > 1}
     # Of a corpus and of a file's tensors; one number and several.
-    assert again == {"--layout", "--threads"}
+    assert again == {"--layout", "--threads", "--frames"}
 
 
 def test_the_overview_says_what_the_command_says():

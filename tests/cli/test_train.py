@@ -58,6 +58,18 @@ def test_json_is_all_there_is_on_stdout(tmp_path):
     assert " thread" in result.stderr
 
 
+def test_a_target_in_multiply_adds(tmp_path, refused):
+    result = run("--output", tmp_path / "run", "--target-macs", 0.2)
+    assert result.exit_code == 0, result.output
+    assert "adabreg to 20.00% of the multiply-adds" in result.stderr
+    assert "of the multiply-adds, validation" in result.stdout
+    assert "target 20 % of MACs" in (tmp_path / "run" / "report.html").read_text()
+    assert run("--output", tmp_path / "run", "--target-macs", 0.2, "--resume").exit_code == 0
+    both = ("--target-macs", 0.2, "--target-sparsity", 0.9)
+    refused(run("--output", tmp_path / "both", *both), "exclude each other")
+    refused(run("--output", tmp_path / "none", "--target-macs", 10), "10 % is 0.1")
+
+
 def test_quiet_says_nothing_but_the_result(tmp_path):
     result = run("--output", tmp_path / "run", "-q")
     assert result.exit_code == 0, result.output

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_names, resolve
+from sparsify.methods.registry import build_method, method_names, option_names, resolve
 from sparsify.optim.sparse_optimizer import SparseOptimizer
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -23,7 +23,7 @@ OPTIONS = {
 SPARSE = [name for name in method_names() if name != "dense"]
 
 
-def _setup(method, target=0.8, options=None, steps=STEPS, network=None):
+def _setup(method, target=0.8, options=None, steps=STEPS, network=None, costs=None):
     torch.manual_seed(0)
     network = network or nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 12))
     head = nn.Linear(12, 5)
@@ -31,7 +31,7 @@ def _setup(method, target=0.8, options=None, steps=STEPS, network=None):
     options = OPTIONS.get(method, {}) | (options or {})
     changes |= {f"methods.{method}.{key}": value for key, value in options.items()}
     recipe = load_recipe("quickstart", changes=changes)
-    task = Task(network, head, target, (), steps, recipe.seed)
+    task = Task(network, head, target, (), steps, recipe.seed, costs=costs or {})
     return network, head, build_method(resolve(recipe), task)
 
 
@@ -55,6 +55,28 @@ def test_finishes_at_exactly_the_target(name, target):
     size = sum(p.numel() for p in prunable_parameters(network).values())
     assert sparsity_table(network).sparsity == pytest.approx(round(target * size) / size)
     assert sparsity_table(head).sparsity == 0
+
+
+LAYERWISE = [name for name in SPARSE if "allocation" in option_names(name)]
+WAYS = [(name, {}) for name in SPARSE]
+WAYS += [(name, {"allocation": each}) for name in LAYERWISE for each in ("erk", "uniform")]
+
+
+@pytest.mark.parametrize(("name", "options"), WAYS)
+def test_a_target_in_multiply_adds_is_met_from_below(name, options):
+    """With costs that differ between layers and within one."""
+    target = 0.9
+    mixed = torch.ones(12, 40, dtype=torch.int64)
+    mixed[:, :10] = 50
+    costs = {"0.weight": 50, "2.weight": mixed}
+    network, head, method = _setup(name, target, options, costs=costs)
+    _run(network, head, method, 0, STEPS)
+    method.finish()
+    kept = 50 * int(network[0].weight.count_nonzero()) + int(mixed[network[2].weight != 0].sum())
+    budget = (1 - target) * (50 * 480 + int(mixed.sum()))
+    assert budget - 50 < kept <= budget + 0.5
+    assert method.sparsity_target(STEPS) == target
+    assert method.priced.nonzero == kept
 
 
 class _Idle(nn.Sequential):

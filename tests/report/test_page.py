@@ -246,7 +246,7 @@ def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, t
     write_report(failed, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "no such folder" in text
-    assert to_csv(failed) == "run,method,target_sparsity,seed\n"
+    assert to_csv(failed) == "run,method,target_sparsity,target_macs,seed\n"
 
 
 @pytest.fixture

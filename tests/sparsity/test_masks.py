@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from sparsify.sparsity.masks import initialise_sparse, largest_in_each, largest_masks, zeros_wanted
+from sparsify.sparsity.costs import zeros_wanted
+from sparsify.sparsity.masks import initialise_sparse, largest_in_each, largest_masks
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.75, 0.99, 1.0])

@@ -1,0 +1,181 @@
+"""`sparsify plan`: which sparsity fits a budget of milliseconds, bytes or multiply-adds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import torch
+
+from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.formats import STORE, Format, format_named, written
+from sparsify.artifact.saving import save_model
+from sparsify.benchmarks.inference.budget import (
+    MAX_BYTES,
+    MAX_MACS,
+    MAX_MS,
+    Budget,
+    sparsity_for,
+)
+from sparsify.cli.benchmark import MIN_FRAMES
+from sparsify.cli.display import GateError, emit_json, track
+from sparsify.cli.options import (
+    common_options,
+    format_option,
+    max_macs_option,
+    precision_option,
+    trust_option,
+)
+from sparsify.cli.plan_display import exceeded, gates_of, plan_json, show_plan
+from sparsify.cli.recipe_options import described_recipe, set_option
+from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.networks import PYTORCH
+from sparsify.models.registry import build_model, model_names, names_code
+
+_MODEL_FILE = f"model{STORE.suffixes[0]}"
+
+
+@click.command(
+    "plan",
+    epilog="""\b
+    Examples:
+      sparsify plan ecapa-tdnn-512 --format native --max-ms 5 --max-bytes 3e6
+      sparsify plan run --format mnn --max-ms 8 --threads 2
+      sparsify plan resnet34 --format native --max-macs 0.1 --set model.ignore=[linear.weight]
+    """,
+)
+@click.argument("model", metavar="MODEL")
+@format_option()
+@click.option(
+    "--max-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="F",
+    help="The most milliseconds that an utterance may take, in the median.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The most bytes of the file in that format, such as 1e6.",
+)
+@max_macs_option
+@precision_option()
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads per call.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=MIN_FRAMES),
+    default=200,
+    show_default=True,
+    help="Frames of an utterance, of 10 ms.",
+)
+@set_option
+@trust_option
+@common_options
+def plan_command(
+    *,
+    model: str,
+    format_name: str,
+    max_ms: float | None,
+    max_bytes: float | None,
+    max_macs: float | None,
+    precision: str,
+    threads: int,
+    frames: int,
+    assignments: Sequence[str],
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Find the sparsity at which a model fits a budget.
+
+    MODEL is a run directory, an artifact, the name of an architecture (see train --model) or
+    module:factory. A few random masks, the same share of every layer, are exported in the format
+    and take turns on this machine; the sparsity that comes out has itself been exported and
+    measured. When nothing fits, the exit code is 1.
+    """
+    given = {MAX_MS: max_ms, MAX_BYTES: max_bytes, MAX_MACS: max_macs}
+    limits = {name: most for name, most in given.items() if most is not None}
+    if not limits:
+        raise click.UsageError("give a budget: --max-ms, --max-bytes or --max-macs.")
+    format_ = format_named(format_name)
+    _check_engine(format_)
+    format_.check_precision(precision)
+    with TemporaryDirectory() as folder:
+        artifact = _artifact(model, assignments, Path(folder), trust=trust)
+        budget = sparsity_for(
+            artifact,
+            format_,
+            limits,
+            precision=precision,
+            threads=threads,
+            frames=frames,
+            track=track,
+        )
+    command = _command(model, assignments, budget, limits)
+    if as_json:
+        emit_json(plan_json(model, format_name, budget, limits, command))
+    else:
+        show_plan(model, format_name, budget, limits, command)
+    for gate in gates_of(budget, limits):
+        if not gate["passed"]:
+            raise GateError(f"at {budget.best.sparsity:.1%} zeros, {exceeded(gate)}")
+
+
+def _check_engine(format_: Format) -> None:
+    """Refuses a format whose files run in PyTorch, which gains nothing from zeros."""
+    if exporter_of(format_).engine == PYTORCH:
+        others = [each.name for each in written() if exporter_of(each).engine != PYTORCH]
+        raise SparsifyError(
+            f"--format {format_.name} has no engine of its own to measure: give"
+            f" {', '.join(others[:-1])} or {others[-1]}"
+        )
+
+
+def _artifact(model: str, assignments: Sequence[str], folder: Path, *, trust: bool) -> Artifact:
+    """The model at a path, or one of that name with random weights.
+
+    Raises:
+        SparsifyError: It is neither, or cannot be read or built.
+    """
+    if Path(model).exists():
+        if assignments:
+            raise SparsifyError(f"--set goes with the name of a model: '{model}' is a file")
+        return load_artifact(model, trust=trust)
+    if not names_code(model) and model not in model_names():
+        raise SparsifyError(
+            f"there is no file '{model}', and no model of that name:"
+            f" {did_you_mean(model, model_names())}"
+        )
+    described: Mapping[str, Any] = {"model": model, "assignments": assignments}
+    recipe = described_recipe(
+        {"data": None, "recipe": None, "init_from": None, **described}, trust=True
+    )
+    torch.manual_seed(recipe.seed)
+    network = build_model(recipe.model.name, **recipe.model.options)
+    save_model(network, folder / _MODEL_FILE, recipe)
+    return load_artifact(folder / _MODEL_FILE, trust=True)
+
+
+def _command(
+    model: str, assignments: Sequence[str], budget: Budget, limits: Mapping[str, float]
+) -> str | None:
+    """What trains a model that fits; multiply-adds alone are a target by themselves."""
+    if budget.answer is None or not budget.answer.sparsity:
+        return None
+    start = ["--init-from"] if Path(model).exists() else ["--model"]
+    sets = [word for each in assignments for word in ("--set", each)]
+    target = ["--target-sparsity", f"{budget.answer.sparsity:.4f}".rstrip("0")]
+    if limits.keys() == {MAX_MACS}:
+        target = ["--target-macs", f"{limits[MAX_MACS]:g}"]
+    words = ["sparsify", "train", *start, model, *sets, *target]
+    return shlex.join([*words, "--data", "DIR", "--output", "run"])

@@ -1,0 +1,159 @@
+"""What `sparsify plan` has measured, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
+from sparsify.cli.display import human_bytes, out
+from sparsify.cli.tables import Column, fitted
+
+_CONSTANT = 0.9  # of the dense file, from which on the size of a file does not fall
+_FASTER = 1.2  # times as fast as without zeros
+_BUSY = 1.5  # ratio of the ninth decile to the median that an idle machine does not have
+_NAMES = {MAX_MS: "--max-ms", MAX_BYTES: "--max-bytes", MAX_MACS: "--max-macs"}
+
+
+def gates_of(budget: Budget, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """How the answer stands to every limit; where there is none, the sparsest mask."""
+    return [
+        {
+            "name": name,
+            "threshold": most,
+            "value": budget.best.value(name),
+            "passed": budget.best.value(name) <= most,
+        }
+        for name, most in limits.items()
+    ]
+
+
+def exceeded(gate: Mapping[str, Any]) -> str:
+    """A limit that is not kept, in words."""
+    name = gate["name"]
+    value, most = (_amount(name, gate[key]) for key in ("value", "threshold"))
+    return f"{value} is more than {_NAMES[name]} {most}"
+
+
+def plan_json(
+    model: str, format_name: str, budget: Budget, limits: Mapping[str, float], command: str | None
+) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    return {
+        "model": model,
+        "format": format_name,
+        "sparsity": None if budget.answer is None else budget.answer.sparsity,
+        "machine": asdict(budget.machine),
+        "rows": [asdict(each.latency) | {"macs": each.macs} for each in budget.fits],
+        "notes": _notes(format_name, budget),
+        "command": command,
+        "gates": gates_of(budget, limits),
+    }
+
+
+def show_plan(
+    model: str, format_name: str, budget: Budget, limits: Mapping[str, float], command: str | None
+) -> None:
+    """Prints the masks, which of them fits, and how to train it."""
+    rows = budget.fits
+    first = rows[0].latency
+    out.print(
+        f"\n{model} as {format_name}, {first.threads} thread{'s' if first.threads > 1 else ''},"
+        f" {first.frames} frames",
+        style="bold",
+        markup=False,
+    )
+    out.print(
+        fitted(
+            [
+                Column("Zeros", [_zeros(each) for each in rows]),
+                Column("Median ms", [f"{each.latency.median_ms:.2f}" for each in rows]),
+                Column("90 % ms", [f"{each.latency.p90_ms:.2f}" for each in rows], rank=3),
+                Column("Speed-up", [_speedup(each) for each in rows], rank=2),
+                Column("File", [human_bytes(each.latency.bytes) for each in rows]),
+                Column("Zipped", [human_bytes(each.latency.zipped_bytes) for each in rows], rank=1),
+                Column("MACs left", [_macs(each) for each in rows], rank=4),
+                Column("Memory", [human_bytes(each.latency.peak_bytes) for each in rows], rank=5),
+                Column("Fits", ["yes" if each.fits(limits) else "no" for each in rows]),
+            ]
+        )
+    )
+    for sentence in (_verdict(budget, limits), *_notes(format_name, budget)):
+        _say(f"\n{sentence}")
+    if command:
+        _say(f"\n{command}")
+    machine = budget.machine
+    _say(f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores). Speed-up: over no zeros.")
+
+
+def _verdict(budget: Budget, limits: Mapping[str, float]) -> str:
+    asked = " and ".join(f"{_NAMES[name]} {_amount(name, most)}" for name, most in limits.items())
+    if budget.answer is None:
+        best = budget.best
+        return (
+            f"No sparsity fits {asked}: with {best.sparsity:.1%} zeros it is"
+            f" {_figures(best, limits)}."
+        )
+    if not budget.answer.sparsity:
+        return f"The dense network fits {asked} as it is: {_figures(budget.answer, limits)}."
+    return (
+        f"{_zeros(budget.answer)} zeros fit {asked}, as measured:"
+        f" {_figures(budget.answer, limits)}."
+    )
+
+
+def _notes(format_name: str, budget: Budget) -> list[str]:
+    """What a reader of the numbers should know."""
+    notes = []
+    dense, sparsest = budget.fits[0].latency, budget.fits[-1].latency
+    if sparsest.bytes > _CONSTANT * dense.bytes:
+        notes.append(
+            f"A file of format {format_name} does not get smaller by zeros: only where it is"
+            f" zipped, from {human_bytes(dense.zipped_bytes)} to"
+            f" {human_bytes(sparsest.zipped_bytes)} at {sparsest.sparsity:.1%}."
+        )
+    if sparsest.speedup < _FASTER:
+        notes.append(f"{sparsest.engine} does not get faster by zeros.")
+    if budget.answer is not None and budget.answer.sparsity and budget.answer.macs is not None:
+        notes.append(
+            "These masks leave the same share of every layer; training chooses its own. Give"
+            f" --target-macs {budget.answer.macs:.3g} in place of --target-sparsity to hold the"
+            " multiply-adds, which take the time."
+        )
+    if any(each.latency.p90_ms > _BUSY * each.latency.median_ms for each in budget.fits):
+        notes.append(
+            "The machine was busy: some times vary by more than half. Measure again when it is not."
+        )
+    return notes
+
+
+def _figures(fit: Fit, limits: Mapping[str, float]) -> str:
+    return " and ".join(_amount(name, fit.value(name)) for name in limits)
+
+
+def _amount(limit: str, value: float) -> str:
+    if limit == MAX_MS:
+        return f"{value:.3g} ms"
+    return human_bytes(round(value)) if limit == MAX_BYTES else f"{value:.2%} of the multiply-adds"
+
+
+def _zeros(fit: Fit) -> str:
+    if not fit.sparsity:
+        return "dense"
+    return f"{100 * fit.sparsity:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def _speedup(fit: Fit) -> str:
+    row = fit.latency
+    if row.baseline:
+        return ""
+    return "level" if row.level else f"×{row.speedup:.2f}"
+
+
+def _macs(fit: Fit) -> str:
+    return "" if fit.macs is None else f"{fit.macs:.2%}"
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False, soft_wrap=not out.is_terminal)
