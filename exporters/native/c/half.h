@@ -5,7 +5,7 @@
  */
 #include <arm_neon.h>
 
-enum { HALF_PRODUCTS = 8, MOST_GROUPS = PANEL / GROUP, MOST_BLOCK_GROUPS = 2 };
+enum { HALF_PRODUCTS = 32, MOST_GROUPS = PANEL / GROUP, MOST_BLOCK_GROUPS = 2 };
 
 __extension__ typedef _Float16 half;
 typedef half vh __attribute__((vector_size(2 * GROUP)));
@@ -16,6 +16,23 @@ INLINE vh load_group(const half *p) { return *(const vh_of_memory *)p; }
 /* Four values, to be taken one by one. */
 INLINE vh half_factors_at(const half *p) {
   return (vh)vcombine_f16(vld1_f16((const float16_t *)p), vdup_n_f16(0));
+}
+
+/* sum + factors[u] * x, u being known when this is compiled. GCC would copy the factor into all lanes. */
+INLINE vh multiply_add(vh sum, vh x, vh factors, int u) {
+#if defined(__clang__)
+  return sum + factors[u] * x;
+#else
+#define MULTIPLY_ADD(lane) \
+  case lane: __asm__("fmla %0.8h, %1.8h, %2.h[" #lane "]" : "+w"(sum) : "w"(x), "x"(factors)); break
+  switch (u) {
+    MULTIPLY_ADD(0);
+    MULTIPLY_ADD(1);
+    MULTIPLY_ADD(2);
+    MULTIPLY_ADD(3);
+  }
+  return sum;
+#endif
 }
 
 /* Adds to the sums of a group, which are two vectors. */
@@ -47,7 +64,7 @@ INLINE void half_sparse_rows(const int V, const struct pass *p) {
             const half *from = held(x + group_at(four, u));
             UNROLL for (int v = 0; v < V; v++) {
               if (v % 4 == 0) LOAD_NO_EARLIER(value);
-              part[v] += value[u] * load_group(from + v * GROUP);
+              part[v] = multiply_add(part[v], load_group(from + v * GROUP), value, u);
             }
           }
           offsets += 4;
@@ -56,8 +73,12 @@ INLINE void half_sparse_rows(const int V, const struct pass *p) {
         const int left = end - j;
         UNROLL for (int u = 0; u < 3; u++) {
           if (u == left) break;
-          const half *from = x + (size_t)offsets[u] * GROUP;
-          UNROLL for (int v = 0; v < V; v++) part[v] += values[u] * load_group(from + v * GROUP);
+          const half *from = held(x + (size_t)offsets[u] * GROUP);
+          vh value = (vh)vdupq_n_f16(values[u]);
+          UNROLL for (int v = 0; v < V; v++) {
+            if (v % 4 == 0) LOAD_NO_EARLIER(value);
+            part[v] += value * load_group(from + v * GROUP);
+          }
         }
         offsets += left;
         values += left;
@@ -89,7 +110,8 @@ INLINE void half_block_rows(const int V, const struct pass *p) {
           const vh value = half_factors_at(values);
           UNROLL for (int v = 0; v < V; v++) {
             const vh column = load_group(from + v * GROUP);
-            UNROLL for (int b = 0; b < BLOCK; b++) part[b][v] += value[b] * column;
+            UNROLL for (int b = 0; b < BLOCK; b++)
+              part[b][v] = multiply_add(part[b][v], column, value, b);
           }
         }
         UNROLL for (int b = 0; b < BLOCK; b++)

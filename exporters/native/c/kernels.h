@@ -86,15 +86,17 @@ INLINE void sparse_rows(const int V, const struct pass *p) {
       const int left = nonzeros % 4;
       UNROLL for (int u = 0; u < 3; u++) {
         if (u == left) break;
-        const float *from = x + (size_t)offsets[u] * GROUP;
-        const float value = values[u];
-        UNROLL for (int v = 0; v < V; v++) sum[u % sums][v] += value * load(from + v * LANES);
+        const float *from = held(x + (size_t)offsets[u] * GROUP);
+        float value = values[u];
+        UNROLL for (int v = 0; v < V; v++) {
+          if (v % 4 == 0) LOAD_NO_EARLIER(value);
+          sum[u % sums][v] += value * load(from + v * LANES);
+        }
       }
       offsets += left;
       values += left;
-      UNROLL for (int half = sums / 2; half > 0; half /= 2)
-        UNROLL for (int s = 0; s < half; s++)
-          UNROLL for (int v = 0; v < V; v++) sum[s][v] += sum[s + half][v];
+      UNROLL for (int s = sums - 1; s > 0; s--)
+        UNROLL for (int v = 0; v < V; v++) sum[s / 2][v] += sum[s][v];
       store_sums(V, p, row, y, sum[0]);
     }
   }
