@@ -18,23 +18,6 @@ INLINE vh half_factors_at(const half *p) {
   return (vh)vcombine_f16(vld1_f16((const float16_t *)p), vdup_n_f16(0));
 }
 
-/* sum + factors[u] * x, u being known when this is compiled. GCC would copy the factor into all lanes. */
-INLINE vh multiply_add(vh sum, vh x, vh factors, int u) {
-#if defined(__clang__)
-  return sum + factors[u] * x;
-#else
-#define MULTIPLY_ADD(lane) \
-  case lane: __asm__("fmla %0.8h, %1.8h, %2.h[" #lane "]" : "+w"(sum) : "w"(x), "x"(factors)); break
-  switch (u) {
-    MULTIPLY_ADD(0);
-    MULTIPLY_ADD(1);
-    MULTIPLY_ADD(2);
-    MULTIPLY_ADD(3);
-  }
-  return sum;
-#endif
-}
-
 /* Adds to the sums of a group, which are two vectors. */
 INLINE void add_group(vf *sums, vh group) {
   sums[0] += (vf)vcvt_f32_f16(vget_low_f16((float16x8_t)group));
@@ -64,7 +47,7 @@ INLINE void half_sparse_rows(const int V, const struct pass *p) {
             const half *from = held(x + group_at(four, u));
             UNROLL for (int v = 0; v < V; v++) {
               if (v % 4 == 0) LOAD_NO_EARLIER(value);
-              part[v] = multiply_add(part[v], load_group(from + v * GROUP), value, u);
+              part[v] += value[u] * load_group(from + v * GROUP);
             }
           }
           offsets += 4;
@@ -110,8 +93,7 @@ INLINE void half_block_rows(const int V, const struct pass *p) {
           const vh value = half_factors_at(values);
           UNROLL for (int v = 0; v < V; v++) {
             const vh column = load_group(from + v * GROUP);
-            UNROLL for (int b = 0; b < BLOCK; b++)
-              part[b][v] = multiply_add(part[b][v], column, value, b);
+            UNROLL for (int b = 0; b < BLOCK; b++) part[b][v] += value[b] * column;
           }
         }
         UNROLL for (int b = 0; b < BLOCK; b++)

@@ -58,14 +58,30 @@ def compile_c(c_sources):
     """Compiles C code into a program or library, or skips where there is no compiler."""
     if shutil.which(COMPILER[0]) is None:
         pytest.skip("there is no C compiler")
+    return _compiling(*COMPILER, f"-I{c_sources}")
 
+
+def _compiling(*compiler):
     def run(source, output, *options):
-        command = [*COMPILER, "-std=gnu11", "-ffp-contract=fast", *WARNINGS, f"-I{c_sources}"]
+        command = [*compiler, "-std=gnu11", "-ffp-contract=fast", *WARNINGS]
         command += [*options, "-x", "c", "-", "-o", output, "-lm"]
         subprocess.run(command, input=source, text=True, check=True)
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def arm64_tools():
+    """A cross compiler and an emulator for arm64, or skips where there are none."""
+    _need(ARM64)
+    return ARM64
+
+
+@pytest.fixture(scope="session")
+def compile_arm64(arm64_tools, c_sources):
+    """Compiles C code into a program for arm64."""
+    return _compiling(arm64_tools[0], "-static", f"-I{c_sources}")
 
 
 @pytest.fixture(scope="session")
@@ -80,20 +96,16 @@ def sanitizers(compile_c, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def arm64(c_sources, tmp_path_factory):
-    """Starts C code on an arm64 processor; skips where there is no cross compiler or emulator."""
-    _need(ARM64)
-    compiler, emulator = ARM64
+def arm64(arm64_tools, compile_arm64, tmp_path_factory):
+    """Starts C code on an arm64 processor, whose functions can then be called."""
     with ExitStack() as machines:
 
         def start(source, functions, *options, cpu="cortex-a72"):
             program = tmp_path_factory.mktemp("arm64") / "program"
             table = "-DFUNCTIONS=" + " ".join(f"F({each})" for each in functions)
-            command = [compiler, "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-static"]
-            command += [*WARNINGS, f"-I{c_sources}", "-O1", table, *options]
-            command += [Path(__file__).with_name("remote.c"), "-x", "c", "-"]
-            subprocess.run([*command, "-o", program, "-lm"], input=source, text=True, check=True)
-            machine = Remote([emulator, "-cpu", cpu, program], flushes=True)
+            sources = Path(__file__).with_name("remote.c"), *options
+            compile_arm64(source, program, "-O1", "-fno-math-errno", table, *sources)
+            machine = Remote([arm64_tools[1], "-cpu", cpu, program], flushes=True)
             machines.callback(machine.close)
             return machine
 

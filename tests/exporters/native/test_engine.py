@@ -131,12 +131,11 @@ def test_nothing_else_is_touched(c_sources, sanitizers, blob, blobs, tmp_path, w
 
 
 @pytest.mark.parametrize("instructions", ARM64_ENGINES)
-def test_nothing_else_is_touched_on_arm64(c_sources, blob, blobs, tmp_path, instructions):
-    for tool in ARM64:
-        if shutil.which(tool) is None:
-            pytest.skip(f"there is no {tool}")
+def test_nothing_else_is_touched_on_arm64(
+    c_sources, arm64_tools, blob, blobs, tmp_path, instructions
+):
+    compiler, emulator = arm64_tools
     options, cpu, _ = ARM64_ENGINES[instructions]
-    compiler, emulator = ARM64
     driver = _driver(c_sources, compiler, tmp_path, blob, "-O1", "-static", *options)
     _run(emulator, "-cpu", cpu, driver, "guards", *blobs)
     _run(emulator, "-cpu", cpu, driver, "threads", "9", "64", "130", "450")

@@ -75,16 +75,21 @@ int main(int argc, char **argv) {
 """
 
 
-@pytest.fixture(scope="module")
-def program(compile_c, sanitizers, tmp_path_factory):
+@pytest.fixture(scope="module", params=["here", "arm64"])
+def program(request, tmp_path_factory):
+    """The command that starts it."""
     output = tmp_path_factory.mktemp("example") / "example"
-    return compile_c('#include "example.c"\n' + MODEL, output, *sanitizers)
+    source = '#include "example.c"\n' + MODEL
+    if request.param == "arm64":
+        return ["qemu-aarch64", request.getfixturevalue("compile_arm64")(source, output)]
+    sanitizers = request.getfixturevalue("sanitizers")
+    return [request.getfixturevalue("compile_c")(source, output, *sanitizers)]
 
 
 @pytest.fixture
 def example(program):
     return lambda *arguments: subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False
+        [*program, *arguments], capture_output=True, text=True, check=False
     )
 
 
@@ -147,7 +152,7 @@ def test_other_chunks_pipes_and_unknown_sizes(example, program, tmp_path):
         assert len(read_audio(path, RATE)) >= 800
     with path.open("rb") as file:
         pipe = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)
-        command = [program, "/dev/stdin"]
+        command = [*program, "/dev/stdin"]
         assert subprocess.check_output(command, stdin=pipe.stdout, text=True) == expected
         pipe.communicate()
 
@@ -215,7 +220,7 @@ def test_what_cannot_be_written_is_an_error(program, tmp_path):
     path = tmp_path / "a.wav"
     content(path)
     with Path("/dev/full").open("wb") as full:
-        assert subprocess.run([program, path], stdout=full, check=False).returncode == 1
+        assert subprocess.run([*program, path], stdout=full, check=False).returncode == 1
 
 
 def test_mutated_files(compile_c, sanitizers, tmp_path):

@@ -7,11 +7,13 @@ import subprocess
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from sparsify.artifact.artifact import load_artifact, load_model
 from sparsify.artifact.formats import HALF
 from sparsify.artifact.rounding import rounded
+from sparsify.audio.features import Filterbank
 from sparsify.compiled_code import is_remembered
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native import library
@@ -145,7 +147,6 @@ def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
     assert loaded.sparsify_frames(16000) == 100
     assert loaded.sparsify_frames(100) == 0
     made = NativeExporter().network(load_artifact(copy, trust=True))(_feats(120))
-    soundfile = pytest.importorskip("soundfile")
     samples = np.random.default_rng(0).normal(scale=0.1, size=16000).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     output = subprocess.run(
@@ -155,3 +156,24 @@ def test_its_makefile_makes_the_same_and_an_example_that_embeds(copy, tmp_path):
     subprocess.run(["make", "-s", "-C", copy, "CFLAGS=-O1", "THREADS=0"], check=True)
     code = (copy / LIBRARY).read_bytes()
     assert b"sparsify_embed_threads" not in code
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_its_makefile_makes_the_example_for_arm64(copy, arm64_tools, tmp_path):
+    """One that computes in half precision where the processor does, and weights are stored so."""
+    compiler, emulator = arm64_tools
+    options = f"CC={compiler}", "CFLAGS=-O1", "LDFLAGS=-static", "HALF=1"
+    subprocess.run(["make", "-s", "-C", copy, *options, "example"], check=True)
+    samples = np.random.default_rng(0).normal(scale=0.1, size=16000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+
+    def output(cpu, *arguments):
+        command = [emulator, "-cpu", cpu, copy / "example", *arguments, tmp_path / "a.wav"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    artifact = load_artifact(copy)
+    feats = Filterbank(artifact.front_end).features(samples)[None]
+    (expected,) = NativeExporter().network(artifact)(feats)
+    for cpu, instructions in (("cortex-a72", "neon"), ("max", "neon-fp16")):
+        np.testing.assert_allclose(np.float32(output(cpu).split()), expected, atol=1e-4)
+        assert output(cpu, "--repeat", "2").startswith(f"{instructions}: ")
