@@ -192,7 +192,7 @@ def _show_page(report: ExportReport, target: str | None) -> None:
 
 def _verdict(report: ExportReport) -> str:
     if report.parity is None:
-        return "not compared with the model, as it cannot be run here"
+        return f"not compared with the model, since {report.obstacle}"
     error = f"largest error {report.parity.max_abs_error:.1e}"
     cosine = f"smallest cosine {report.parity.cosine_min:.6f}"
     if report.rounding is None:

@@ -40,6 +40,7 @@ class ExportReport:
         sparsity: Share of exact zeros among the prunable parameters, read back from the file.
         parity: How its embeddings compare with those of the PyTorch model; `None` where it cannot
             be run here.
+        obstacle: Why it cannot.
         rounding: How the embeddings of the model in that precision compare with the original's.
     """
 
@@ -53,6 +54,7 @@ class ExportReport:
     dense_zipped_bytes: int
     sparsity: float
     parity: Parity | None
+    obstacle: str | None = None
     rounding: Parity | None = None
 
 
@@ -125,7 +127,8 @@ def export_artifact(
             exporter.write(artifact, temporary, layout)
             written = load_artifact(temporary, trust=artifact.trusted)
         with phase(track, "Comparing it with the model"):
-            parity = _parity(artifact, written, exporter, tolerance)
+            obstacle = exporter.obstacle(written)
+            parity = None if obstacle else _parity(artifact, written, exporter, tolerance)
         file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
             twin = Path(folder) / output.name
@@ -143,6 +146,7 @@ def export_artifact(
                 dense_zipped_bytes=zipped_bytes(dense),
                 sparsity=weights_table(written).sparsity,
                 parity=parity,
+                obstacle=obstacle,
                 rounding=None if artifact is original else _rounding(original, artifact),
             )
         if parity is not None and not parity.passed:
@@ -170,12 +174,7 @@ def _decision(
     return read_decision(file, digest, operating_point or "eer")
 
 
-def _parity(
-    artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float
-) -> Parity | None:
-    if not exporter.runs(written):
-        logger.warning("the file cannot be run here, so it is not compared with the model")
-        return None
+def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float) -> Parity:
     return check_parity(
         torch_network(artifact.build()),
         exporter.network(written),

@@ -91,13 +91,13 @@ class Exporter(ABC):
         """
         return network_work(artifact, frames)
 
-    def runs(self, artifact: Artifact) -> bool:
-        """Whether a file can be run on this machine; a library is not where no compiler is.
+    def obstacle(self, artifact: Artifact) -> str | None:
+        """Why a file cannot be run on this machine, if it cannot: there is no compiler, say.
 
         Args:
             artifact: What was read from it.
         """
-        return True
+        return None
 
     def emulated(self, artifact: Artifact) -> bool:
         """Whether a file is for another kind of machine, so that its speed here means nothing.

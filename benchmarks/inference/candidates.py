@@ -197,8 +197,8 @@ class Gathering:
         exporter = exporter_of(format_)
         exporter.write(artifact, path, DENSE)
         file = load_artifact(path, trust=artifact.trusted)
-        if not exporter.runs(file):
-            raise SparsifyError(f"the {format_.name} export of '{artifact.path}' does not run here")
+        if obstacle := exporter.obstacle(file):
+            raise SparsifyError(f"its export of '{artifact.path}' does not run here: {obstacle}")
         return _File(file, artifact.path)
 
     def _twin(self, file: _File) -> _File:

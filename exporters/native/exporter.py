@@ -24,7 +24,7 @@ from sparsify.exporters.native.library import (
 )
 from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.page import write_page
-from sparsify.exporters.native.process import emulator
+from sparsify.exporters.native.process import emulator, emulator_wanted
 from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network, target_of
 from sparsify.exporters.native.targets import WEB, own_target, target_named
@@ -109,11 +109,14 @@ class NativeExporter(Exporter):
         """Ours: the engine is a part of sparsify."""
         return version("sparsify-speaker")
 
-    def runs(self, artifact: Artifact) -> bool:
-        """Whether it was compiled, and something here runs what it was compiled for."""
+    def obstacle(self, artifact: Artifact) -> str | None:
+        """That it is not compiled, or that nothing here runs what it is compiled for."""
         target = target_of(artifact.path)
-        there = (artifact.path / target.library).is_file()
-        return there and (target.is_own or emulator(target) is not None)
+        if not (artifact.path / target.library).is_file():
+            return "it is not compiled"
+        if not target.is_own and emulator(target) is None:
+            return f"{emulator_wanted(target)} is not installed"
+        return None
 
     def emulated(self, artifact: Artifact) -> bool:
         """Whether it was compiled for another target than this machine."""

@@ -78,6 +78,8 @@ def run_compiler(command: Sequence[str], folder: Path) -> None:
         subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=True, timeout=_PATIENCE
         )
+    except FileNotFoundError as error:
+        raise OSError("there is no such command") from error
     except subprocess.SubprocessError as error:
         words = (getattr(error, "stderr", None) or str(error)).split()
         raise OSError(" ".join(words)[:300]) from error

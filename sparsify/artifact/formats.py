@@ -165,7 +165,7 @@ FORMATS: tuple[Format, ...] = (
         "is a C library that gains from zeros",
         precisions=(SINGLE, HALF),
         marker="native.json",
-        deployed=("libmodel.so", "web"),
+        deployed=("libmodel.so", "web", "weights.bin"),
         targets=("x86", "arm64", "wasm"),
         deciding=("wasm",),
     ),

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.exporters import export
+from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.parity import Parity
 
 KEYS = {
@@ -143,6 +144,17 @@ def test_models_of_others_are_refused_with_the_remedy(artifacts, tmp_path):
 
 def test_help_shows_an_example():
     assert "sparsify export run --format onnx" in run("--help").stdout
+
+
+def test_it_says_why_nothing_was_compared(artifacts, tmp_path, monkeypatch):
+    monkeypatch.setattr(Exporter, "obstacle", lambda *_: "it is not compiled")
+    command = ["export", str(artifacts["run"]), "--format", "safetensors", "--output"]
+    shown = CliRunner().invoke(main, [*command, str(tmp_path / "a.safetensors")])
+    assert shown.exit_code == 0, shown.stderr
+    assert "not compared with the model, since it is not compiled" in shown.stdout
+    printed = CliRunner().invoke(main, [*command, str(tmp_path / "b.safetensors"), "--json"])
+    report = json.loads(printed.stdout)
+    assert (report["parity"], report["obstacle"]) == (None, "it is not compiled")
 
 
 def test_what_is_for_another_machine_is_not_timed_here(artifacts, tmp_path):

@@ -133,9 +133,15 @@ def test_it_says_what_it_does_not_embed(exported):
 def test_without_a_compiler_the_code_is_still_written(artifacts, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("CC", "no-such-compiler")
     NativeExporter().write(load_artifact(artifacts["dense"]), tmp_path / "model", "dense")
-    assert "not compiled (run make there)" in caplog.text
+    assert (
+        "not compiled (run make there): no-such-compiler: there is no such command" in caplog.text
+    )
     artifact = load_artifact(tmp_path / "model")
-    assert not NativeExporter().runs(artifact)
+    assert NativeExporter().obstacle(artifact) == "it is not compiled"
+    deployed = artifact.format.deployed_file(artifact.path)
+    assert (
+        deployed == tmp_path / "model" / library.BLOB
+    )  # what the library would hold, beside the code
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")

@@ -49,7 +49,7 @@ def exported(artifacts, once):
 @pytest.mark.parametrize("target", ["arm64", "wasm"])
 def test_it_computes_what_the_model_does(exported, artifacts, target):
     artifact = load_artifact(exported(target))
-    assert NativeExporter().runs(artifact)
+    assert NativeExporter().obstacle(artifact) is None
     network = NativeExporter().network(artifact)
     assert check_parity(torch_network(load_model(artifacts["dense"])), network).passed
     with pytest.raises(SparsifyError, match="80 features a frame, not 40"):
