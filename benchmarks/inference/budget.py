@@ -237,8 +237,8 @@ class _Series:
         exporter = exporter_of(self._format)
         exporter.write(rounded(self._masked(sparsity), self._precision), path, DENSE)
         written = load_artifact(path, trust=self._artifact.trusted)
-        if not exporter.runs(written):
-            raise SparsifyError(f"the {self._format.name} export does not run here")
+        if obstacle := exporter.obstacle(written):
+            raise SparsifyError(f"the {self._format.name} export does not run here: {obstacle}")
         return candidate_of(written, self._artifact.path)
 
 
