@@ -103,7 +103,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     results: Queue[dict[str, Any]]
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         """Takes what the page has measured."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(204)
