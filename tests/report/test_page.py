@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -23,7 +22,7 @@ from sparsify.report.page import write_report
 from sparsify.report.plot import styles_of
 from sparsify.training.run_directory import RunDirectory
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from ..browser import QUIET, installed_browser
 
 # Does what a reader does, and leaves what it found in the page's title.
 PROBE = """
@@ -249,26 +248,14 @@ def test_when_everything_failed_the_page_says_why(comparison_plan, comparison, t
     assert to_csv(failed) == "run,method,target_sparsity,target_macs,seed\n"
 
 
-@pytest.fixture
-def browser():
-    found = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    return found
-
-
 @pytest.mark.parametrize("width", [1280, 800])
-def test_works_in_a_browser(page, browser, tmp_path, width):
+def test_works_in_a_browser(page, tmp_path, width):
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", f"<script>{PROBE}</script></body>"))
     result = subprocess.run(
         [
-            browser,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--disable-component-update",
+            installed_browser(),
+            *QUIET,
             f"--user-data-dir={tmp_path / 'profile'}",
             f"--window-size={width},900",
             "--enable-logging=stderr",

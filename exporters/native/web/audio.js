@@ -84,19 +84,21 @@ export function play(samples, rate, ended) {
  * Records from the microphone, without the filters that browsers have for calls.
  * @param {number} rate samples a second that are wanted
  * @param {(samples: Float32Array, seconds: number) => void} heard is told what comes in
+ * @param {() => void} ended is told when the microphone is taken away
  * @returns what stops it and gives the samples
  */
-export async function record(rate, heard) {
+export async function record(rate, heard, ended) {
   if (!window.isSecureContext) {
     throw new Error('Browsers give the microphone to https and localhost only: choose a file.');
   }
   if (!navigator.mediaDevices?.getUserMedia) throw new Error(REFUSALS.NotFoundError);
   const context = new AudioContext(); // before anything is awaited, as Safari asks
   try {
+    await context.audioWorklet.addModule(new URL('recorder.js', import.meta.url));
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: {channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false},
     });
-    await context.audioWorklet.addModule(new URL('recorder.js', import.meta.url));
+    stream.getAudioTracks()[0].onended = ended;
     return listen(context, stream, rate, heard);
   } catch (error) {
     context.close();

@@ -23,19 +23,24 @@ function judge(added) {
     found.set(each, each.judge(value, threshold));
   }
   const length = enrolled.recordings.reduce((sum, each) => sum + each.length, 0);
-  const voices = `${voice.length} recording${voice.length > 1 ? 's' : ''}, ${seconds(length)}, enrolled`;
-  element('announcement').textContent = found.get(added) ?? (voice.length ? voices : 'No voice is enrolled');
+  const count = `${voice.length} recording${voice.length > 1 ? 's' : ''}`;
+  const state = voice.length ? `${count}, ${seconds(length)}, enrolled.` : 'No voice is enrolled.';
+  const all = [state, ...found.values()];
+  element('announcement').textContent = found.get(added) ?? all.join(' ');
 }
 
 function describe() {
   const {decision} = facts;
+  const decided = decision
+    ? `${decision.threshold.toFixed(4)} (${decision.operating_point})`
+    : 'none: the page tells the cosine';
   tell([
     ['Network', facts.architecture],
     ['Weights', `${number(facts.nonzero)} of ${number(facts.parameters)} are not zero`],
     ['Sparsity', percent(facts.sparsity)],
     ['Download', `${megabytes(facts.bytes)}, ${facts.precision}`],
     ['Embedding', `${facts.embedding_dim} values, from speech at ${facts.sample_rate / 1000} kHz`],
-    ['Threshold', decision ? `${decision.threshold.toFixed(4)} (${decision.operating_point})` : 'none: the page tells the cosine'],
+    ['Threshold', decided],
     ['Made by', facts.made_by],
     ['Digest', facts.digest.slice(0, 16)],
   ]);
@@ -55,6 +60,9 @@ async function read(name) {
   if (!response.ok) throw new Error(`${name} cannot be read: the server answers ${response.status}`);
   return response.json();
 }
+
+// A file that is dropped beside the page's places would take its place.
+for (const kind of ['dragover', 'drop']) document.addEventListener(kind, (event) => event.preventDefault());
 
 async function open() {
   const state = element('state');

@@ -56,7 +56,8 @@ export class Recording {
     this.element = copy('recording');
     this.#part('.name').textContent = name;
     this.#part('.name').title = name;
-    this.#part('.took').textContent = `${seconds(this.length)}, embedded in ${milliseconds(found.milliseconds)}`;
+    const took = milliseconds(found.milliseconds);
+    this.#part('.took').textContent = `${seconds(this.length)}, embedded in ${took}`;
     const drawing = bars(levels(samples, BARS));
     for (const path of this.element.querySelectorAll('.wave path')) path.setAttribute('d', drawing);
     this.#part('.play').onclick = () => this.#toggle();

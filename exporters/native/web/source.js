@@ -24,7 +24,6 @@ export class Source {
     this.#section = section;
     this.#changed = changed;
     section.append(document.getElementById('source').content.cloneNode(true));
-    this.#part('.recordings').setAttribute('aria-label', section.querySelector('h2').innerText);
     this.#part('.record').onclick = () => (this.#stopNow ? this.#stopNow() : this.#record());
     this.#part('input').onchange = ({target}) => {
       const files = [...target.files];
@@ -35,7 +34,9 @@ export class Source {
       event.preventDefault();
       section.classList.add('over');
     };
-    section.ondragleave = () => section.classList.remove('over');
+    section.ondragleave = ({relatedTarget}) => {
+      if (!section.contains(relatedTarget)) section.classList.remove('over');
+    };
     section.ondrop = (event) => {
       event.preventDefault();
       section.classList.remove('over');
@@ -98,24 +99,28 @@ export class Source {
     const heights = new Array(SHOWN).fill(0);
     let stop;
     try {
-      stop = await record(this.#rate, (samples, length) => {
+      const heard = (samples, length) => {
         heights.push(Math.min(1, 5 * loudness(samples)));
         heights.shift();
         this.#part('.live path').setAttribute('d', bars(heights));
         this.#part('.clock').textContent = seconds(length);
         if (length >= LONGEST) this.#stopNow?.();
-      });
+      };
+      stop = await record(this.#rate, heard, () => this.#stopNow?.());
     } catch ({message}) {
       this.#say(message);
       return;
     } finally {
       button.disabled = false;
     }
-    this.#stopNow = stopOther = () => {
-      this.#stopNow = stopOther = null;
+    const stopNow = () => {
+      if (stopOther === stopNow) stopOther = null;
+      this.#stopNow = null;
       this.#show(false);
       this.#add(`Recording ${++recorded}`, stop);
     };
+    stopOther?.(); // which may have started meanwhile
+    this.#stopNow = stopOther = stopNow;
     this.#show(true);
   }
 

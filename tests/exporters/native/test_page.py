@@ -24,7 +24,8 @@ from sparsify.models.registry import build_model
 from sparsify.verification.decision import Decision
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring, average
-from tests.browser import started
+
+from ...browser import started
 
 RATE = 16000
 EMBED = """
