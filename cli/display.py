@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TextIO, TypeVar
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import IO, Any, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -25,6 +28,7 @@ _CONTROLS = re.compile(
 )
 PIPE_WIDTH = 160  # columns where no terminal limits them
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
+_json_stream: ContextVar[IO[str] | None] = ContextVar("_json_stream", default=None)
 
 
 class _Console(Console):
@@ -40,6 +44,14 @@ def _console(stream: TextIO, *, stderr: bool) -> Console:
     return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
+def _open_closed_streams() -> None:
+    """What is said to a closed stream (`>&-`) is lost; no file that is opened later gets it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+_open_closed_streams()
 console = _console(sys.stderr, stderr=True)
 out = _console(sys.stdout, stderr=False)
 
@@ -61,11 +73,22 @@ class GateError(click.ClickException):
         click.echo(f"Failed: {self.format_message()}", err=True)
 
 
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """In the block stdout has what `emit_json` prints alone; what others print is on stderr."""
+    token = _json_stream.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_stream.reset(token)
+
+
 def emit_json(result: Mapping[str, Any]) -> None:
     """Prints one JSON object to stdout."""
     from sparsify.documents import to_json  # noqa: PLC0415 - keeps `sparsify --help` fast
 
-    click.echo(to_json(result, indent=2))
+    click.echo(to_json(result, indent=2), file=_json_stream.get())
 
 
 def human_bytes(size: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from sparsify.artifact.formats import (
     precisions,
     written,
 )
-from sparsify.cli.display import configure_logging, console
+from sparsify.cli.display import configure_logging, console, json_alone
 from sparsify.training.devices import Device
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -193,6 +194,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("--quiet and --verbose exclude each other.")
         console.quiet = quiet
         configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
-        return command(*args, **kwargs)
+        with json_alone() if kwargs["as_json"] else nullcontext():
+            return command(*args, **kwargs)
 
     return wrapper

@@ -224,6 +224,24 @@ def test_a_bar_gives_the_cursor_back_when_its_loop_fails(probe, monkeypatch, err
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
 
 
+@pytest.mark.parametrize(("closed", "shown"), [(">&-", False), ("<&- 2>&-", True)])
+def test_closed_streams_lose_what_is_said_and_nothing_else(closed, shown):
+    command = ["sh", "-c", f'"$0" -m sparsify --version {closed}', sys.executable]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (version("sparsify-speaker") in result.stdout) == shown
+
+
+def test_what_a_network_prints_is_not_in_the_json(probe):
+    def prints():
+        click.echo("built")
+        display.emit_json({"a": 1})
+
+    result = probe(prints, "probe", "--json")
+    assert json.loads(result.stdout) == {"a": 1}
+    assert result.stderr == "built\n"
+
+
 def test_json_has_no_number_that_is_none(capsys):
     display.emit_json({"loss": float("nan"), "rates": [1.5, float("inf")]})
     assert json.loads(capsys.readouterr().out) == {"loss": None, "rates": [1.5, None]}
