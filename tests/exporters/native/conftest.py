@@ -191,7 +191,7 @@ def engine(request):
     return Here(made)
 
 
-@pytest.fixture(scope="session", params=["here", "neon", "wasm"])
+@pytest.fixture(params=["here", "neon", "wasm"])
 def widest_engine(request):
     """The engine with the instructions of this processor, and of other processors."""
     if request.param == "here":
@@ -201,6 +201,7 @@ def widest_engine(request):
     return request.getfixturevalue("arm64_engine")(request.param)
 
 
+@functools.cache
 def _library(*flags):
     try:
         return Engine((*flags, "-O1"))._library

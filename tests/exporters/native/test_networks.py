@@ -299,7 +299,7 @@ NETWORKS = {
     ),
     "resnet50": lambda: _registered("resnet50", channels=4, pooling="attentive"),
 }
-traced, translated = {}, {}
+traced = {}
 
 
 def _trained(model, seed=0):
@@ -315,29 +315,28 @@ def _trained(model, seed=0):
     return model.eval()
 
 
-def _translated(name):
-    """A network and its blob; tracing takes longer than what is done with them."""
-    if name not in translated:
-        model = _trained(NETWORKS[name]())
-        graph = trace(model, BINS, name)
-        traced[name] = {node.target for node in graph.graph.nodes if node.op == "call_function"}
-        rng = np.random.default_rng(0)
-        program = write_program(
-            lower(graph, name),
-            feature_dim=BINS,
-            sample_rate=16000,
-            front_end=b"",
-            choose=lambda step: int(rng.choice([1, BLOCK])),
-            least_frames=getattr(model, "min_frames", 1),
-        )
-        translated[name] = model, program.blob
-    return translated[name]
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    """A network and its blob, for all engines: tracing takes longer than what is done with them."""
+    name = request.param
+    model = _trained(NETWORKS[name]())
+    graph = trace(model, BINS, name)
+    traced[name] = {node.target for node in graph.graph.nodes if node.op == "call_function"}
+    rng = np.random.default_rng(0)
+    program = write_program(
+        lower(graph, name),
+        feature_dim=BINS,
+        sample_rate=16000,
+        front_end=b"",
+        choose=lambda step: int(rng.choice([1, BLOCK])),
+        least_frames=getattr(model, "min_frames", 1),
+    )
+    return model, program.blob
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom")
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_compute_what_pytorch_does(widest_engine, name):
-    model, blob = _translated(name)
+def test_networks_compute_what_pytorch_does(widest_engine, network):
+    model, blob = network
     rng = np.random.default_rng(0)
     compared = 0
     for frames in LENGTHS:
