@@ -46,9 +46,7 @@ from sparsify.exporters.parity import Parity
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
       sparsify export run --format mnn --output model.mnn
       sparsify export run --format native --precision fp16 --output model-c
-      sparsify export run --format native --target wasm --output model-web
-      sparsify export run --format native --target wasm --calibration calibration.json \\
-          --output model-web
+      sparsify export run --format native --target wasm --calibration c.json --output model-web
     """,
 )
 @path_argument

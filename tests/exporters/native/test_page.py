@@ -3,10 +3,12 @@
 import base64
 import io
 import json
+import re
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import combinations
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import nn
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
+from sparsify.audio.features import Filterbank
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.models import registry
@@ -227,6 +230,32 @@ def test_nothing_is_sent_anywhere(page, serve, site, tmp_path):
     for address in (elsewhere, f"{own}/model.json"):
         assert page.evaluate(ELSEWHERE % address) == "refused"
         assert page.evaluate(ELSEWHERE % address, page.worker) == "refused"
+
+
+def test_another_site_needs_the_lines_that_the_docs_give(
+    browser, serve, site, model_file, tmp_path
+):
+    shutil.copytree(site, tmp_path / "model")
+    docs = (Path(__file__).parents[3] / "docs" / "web.md").read_text("utf-8")
+    (lines,), (worker,) = (
+        re.findall(f"```{kind}\n(.*?)```", docs, re.S) for kind in ("html", "js")
+    )
+    first, second = voice(120, 0.1), voice(190, 0.1)
+    samples = f"const [first, second] = {json.dumps([first.tolist(), second.tolist()])};"
+    shown = lines.replace("</script>", "globalThis.found = score;</script>")
+    (tmp_path / "index.html").write_text(f"<script>{samples}</script>{shown}")
+    (tmp_path / "worker.js").write_text(worker)
+    page = browser.open(serve(tmp_path))
+    page.until("globalThis.found !== undefined")
+    found = page.evaluate(
+        "new Promise((done) => { const worker = new Worker('worker.js', {type: 'module'});"
+        " worker.onmessage = ({data}) => done([...data]); worker.postMessage(first); })"
+    )
+    model = load_speaker_model(model_file)
+    bank = Filterbank(model.front_end)
+    expected = [model.embedder(bank.features(each)) for each in (first, second)]
+    assert page.evaluate("found") == pytest.approx(Scoring().pair_score(*expected), abs=1e-4)
+    assert np.allclose(found, expected[0], atol=1e-4 * np.abs(expected[0]).max())
 
 
 def test_weights_of_another_export_are_refused(browser, serve, site, tmp_path):
