@@ -49,6 +49,7 @@ def write_page(folder: Path, artifact: Artifact, digest: str, decision: Decision
     table = weights_table(artifact)
     facts = {
         "architecture": artifact.architecture.name if artifact.architecture else "",
+        "method": artifact.recipe.method if artifact.recipe else None,
         "parameters": table.parameters,
         "nonzero": table.nonzero,
         "sparsity": table.sparsity,

@@ -36,6 +36,7 @@ function describe() {
     : 'none: the page tells the cosine';
   tell([
     ['Network', facts.architecture],
+    ...(facts.method ? [['Trained by', facts.method]] : []),
     ['Weights', `${number(facts.nonzero)} of ${number(facts.parameters)} are not zero`],
     ['Sparsity', percent(facts.sparsity)],
     ['Download', `${megabytes(facts.bytes)}, ${facts.precision}`],

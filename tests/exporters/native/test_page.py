@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from itertools import combinations
 from pathlib import Path
 from threading import Thread
@@ -14,8 +14,6 @@ from threading import Thread
 import numpy as np
 import pytest
 import soundfile
-import torch
-from torch import nn
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
@@ -29,8 +27,8 @@ from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring, average
 
 from ...browser import started
+from .trying import RATE, Quiet, Spectrum, deciding, opened, shown, voice
 
-RATE = 16000
 EMBED = """
 (async () => {
   const bytes = Uint8Array.from(atob('%s'), (each) => each.charCodeAt());
@@ -40,27 +38,6 @@ EMBED = """
 })()
 """
 ELSEWHERE = "fetch('%s').then(() => 'answered', () => 'refused')"
-
-
-class Spectrum(nn.Module):
-    """The loudness of each frequency, weighted by itself: what silence and gaps hardly change."""
-
-    min_frames = 1
-
-    def __init__(self, feature_dim=80):
-        super().__init__()
-        self.linear = nn.Linear(feature_dim, 32)
-        with torch.no_grad():
-            self.linear.weight[:, ::2] = 0
-
-    def forward(self, feats):
-        loudness = torch.relu(feats - 5)
-        return self.linear((loudness**2).sum(1) / loudness.sum(1).clamp(min=1e-3))
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -98,37 +75,6 @@ def site(model_file):
     if not (folder / "web" / "engine.wasm").is_file():
         pytest.skip("no compiler makes WebAssembly")
     return folder / "web"
-
-
-def deciding(site, folder, decision):
-    """The same site with a threshold."""
-    shutil.copytree(site, folder)
-    facts = json.loads((folder / "model.json").read_text())
-    mean = None if decision.mean is None else list(decision.mean)
-    facts["decision"] = {"operating_point": "eer", "threshold": decision.threshold, "mean": mean}
-    (folder / "model.json").write_text(json.dumps(facts))
-    return folder
-
-
-def voice(pitch, seconds=1.0):
-    """A vowel of some pitch, with a little noise."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    tones = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 20))
-    noise = np.random.default_rng(int(pitch)).normal(scale=0.01, size=len(time))
-    return (0.1 * tones + noise).astype(np.float32)
-
-
-def opened(browser, address):
-    page = browser.open(address)
-    page.until("document.querySelector('#state')?.className.match(/ready|failed/)")
-    assert page.text("#state") == [
-        "The model is loaded. Nothing that you record leaves this device."
-    ]
-    return page
-
-
-def shown(page, section, count):
-    page.until(f"document.querySelectorAll('#{section} .recording').length === {count}")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from sparsify.exporters import export
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.native.page import write_page
 from sparsify.exporters.speaker_model import load_speaker_model
+from sparsify.recipe.recipe import Recipe
 from sparsify.verification.calibration import Calibration, write_calibration
 from sparsify.verification.decision import Decision
 from sparsify.verification.scoring import Scoring
@@ -65,6 +66,7 @@ def test_the_model(artifacts, tmp_path, digest):
     told = json.loads((tmp_path / "web" / "model.json").read_text())
     table = weights_table(artifact)
     assert (told["nonzero"], told["parameters"]) == (table.nonzero, table.parameters)
+    assert (told["architecture"], told["method"]) == ("ecapa-tdnn", Recipe().method)
     assert (told["sparsity"], told["digest"]) == (table.sparsity, digest)
     assert (told["bytes"], told["embedding_dim"], told["sample_rate"]) == (16, 24, 16000)
     assert told["decision"] == {"operating_point": "eer", "threshold": 0.25, "mean": list(MEAN)}
