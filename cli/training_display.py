@@ -144,7 +144,7 @@ def record_text(record: Record, *, live: bool = False) -> str:
         parts.append(f"distillation {record['distillation']:.3f}")
     parts.append(f"sparsity {record['sparsity']:.2%}")
     if "macs" in record:
-        parts.append(f"multiply-adds {record['macs']:.2%}")
+        parts.append(f"MACs {record['macs']:.2%}")
     if record["lambda"] is not None:
         parts.append(f"λ {record['lambda']:.4g}")
     if "eer_percent" in record:

@@ -54,8 +54,9 @@ class MaskedMethod(Method[O], Generic[O]):
         elif not self._REVIVES:
             raise SparsifyError(
                 f"the method revives no weights, so it cannot start from a network that is"
-                f" {task.in_words(self.initial_sparsity)} sparse and end at"
-                f" {task.in_words(task.target_sparsity)}: ask for fewer weights or take adabreg"
+                f" {self.initial_sparsity:.2%} sparse and end at {task.target_sparsity:.2%}"
+                f"{' (by multiply-adds)' if task.costs else ''}: ask for more sparsity or take"
+                " adabreg"
             )
 
     def state_dict(self) -> dict[str, Any]:
