@@ -185,6 +185,7 @@ class _Series:
         track: Track,
     ) -> None:
         self._artifact, self._format, self._precision = artifact, format_, precision
+        self._exporter = exporter_of(format_)  # the same for all, so that it may know the network
         self._threads, self._frames = threads, frames
         self._folder, self._track = folder, track
         dense = artifact.state | dense_weights(artifact)
@@ -234,7 +235,7 @@ class _Series:
         place.mkdir()
         suffixes = self._format.suffixes
         path = place / f"model{suffixes[0] if suffixes else ''}"
-        exporter = exporter_of(self._format)
+        exporter = self._exporter
         exporter.write(rounded(self._masked(sparsity), self._precision), path, DENSE)
         written = load_artifact(path, trust=self._artifact.trusted)
         if obstacle := exporter.obstacle(written):

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import BITMASK, HALF
 from sparsify.artifact.saving import write_artifact
@@ -28,7 +30,7 @@ from sparsify.exporters.native.process import emulator, emulator_wanted
 from sparsify.exporters.native.program import Program, write_program
 from sparsify.exporters.native.session import native_network, target_of
 from sparsify.exporters.native.targets import WEB, own_target, target_named
-from sparsify.exporters.native.tracing import trace
+from sparsify.exporters.native.tracing import Trace, trace
 from sparsify.exporters.networks import Network
 from sparsify.files import content_digest
 from sparsify.verification.decision import Decision
@@ -36,12 +38,15 @@ from sparsify.verification.decision import Decision
 _WEIGHTS = "model.safetensors"
 
 
-def program_of(artifact: Artifact, *, measured: bool = True) -> Program:
+def program_of(
+    artifact: Artifact, *, measured: bool = True, traced: Trace | None = None
+) -> Program:
     """A model as the engine runs it.
 
     Args:
         artifact: A model of ours, from any format.
         measured: Choose kernels by what is faster on this machine, not by density alone.
+        traced: The network, where that is known.
 
     Raises:
         SparsifyError: The network has an operator that the engine has not.
@@ -49,7 +54,7 @@ def program_of(artifact: Artifact, *, measured: bool = True) -> Program:
     model = artifact.build()
     bins = artifact.front_end.num_mel_bins
     name = str(artifact.path)
-    steps = lower(trace(model, bins, name), name)
+    steps = lower(traced or trace(model, bins, name), name)
     chosen = measured_choice(steps, bins) if measured else {}
     return write_program(
         steps,
@@ -75,6 +80,7 @@ class NativeExporter(Exporter):
     def __init__(self, target: str | None = None, decision: Decision | None = None) -> None:
         self._target = target_named(target or own_target())
         self._decision = decision
+        self._traced: tuple[object, Trace] | None = None  # the last network, which takes seconds
 
     def read(self, path: Path) -> Weights:
         """The weights that the library was made of, which lie beside it."""
@@ -92,7 +98,8 @@ class NativeExporter(Exporter):
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """C code, compiled where there is a compiler."""
         model = artifact.build()
-        program = program_of(artifact, measured=self._target.is_own)
+        traced = self._trace(artifact, model)
+        program = program_of(artifact, measured=self._target.is_own, traced=traced)
         write_sources(output, program.blob)
         weights = output / _WEIGHTS
         write_artifact(
@@ -104,6 +111,14 @@ class NativeExporter(Exporter):
             write_page(output, artifact, digest, self._decision)
         layers = [asdict(layer) for layer in program.layers]
         write_marker(output, self._target, {"source_digest": digest, "layers": layers})
+
+    def _trace(self, artifact: Artifact, model: nn.Module) -> Trace:
+        """The network of an artifact; of the last one written it is known, but for its weights."""
+        bins = artifact.front_end.num_mel_bins
+        network = (artifact.architecture, bins)
+        if self._traced is None or self._traced[0] != network:
+            self._traced = network, trace(model, bins, str(artifact.path))
+        return self._traced[1].of(model)
 
     def version(self) -> str:
         """Ours: the engine is a part of sparsify."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ class Trace:
     Attributes:
         graph: Its operators; one input is the features `(1, T, bins)`.
         constants: Weights and other tensors, by the names of their placeholders.
+        sources: What each of them is called in the network, as far as it is a part of that.
         feats: The placeholder of the features.
         output: What the network returns.
         differs: What in the network does something else with another number of frames, in words;
@@ -37,9 +39,19 @@ class Trace:
 
     graph: fx.Graph
     constants: dict[str, Tensor]
+    sources: Mapping[str, str]
     feats: fx.Node
     output: fx.Node
     differs: str | None = None
+
+    def of(self, model: nn.Module) -> Trace:
+        """The same for another network of this architecture, which only its weights tell apart."""
+        tensors = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+        }
+        own = {name: tensors[source].detach() for name, source in self.sources.items()}
+        return replace(self, constants=self.constants | own)
 
 
 def trace(model: nn.Module, bins: int, name: str) -> Trace:
@@ -84,9 +96,9 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
             f"the native engine cannot run '{name}': it writes into its buffer '{written[0]}'"
         )
     constants: dict[str, Tensor] = {}
+    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     for placeholder, target in {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
+        **sources,
         **signature.inputs_to_lifted_tensor_constants,
     }.items():
         stored = program.state_dict.get(target, program.constants.get(target))
@@ -100,6 +112,7 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     return Trace(
         program.graph,
         constants,
+        sources,
         inputs[str(signature.user_inputs[0])],
         returned[0],
         difference(model, program.graph_module, constants, bins, _EXAMPLE_FRAMES),
