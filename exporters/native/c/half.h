@@ -1,7 +1,7 @@
 /* Convolutions in half precision, where their values are stored in it: a group of frames is one vector.
  *
- * A few products are summed in it, and such sums in single precision, as is all that has one value an
- * utterance.
+ * Up to HALF_PRODUCTS products are summed in it, and such sums in single precision, as is all that has
+ * one value an utterance.
  */
 #include <arm_neon.h>
 

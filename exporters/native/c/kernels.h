@@ -110,9 +110,8 @@ INLINE void block_rows(const int V, const struct pass *p) {
     const int nonzeros = p->runs[2 * r], count = p->runs[2 * r + 1];
     for (int i = 0; i < count; i++, rows += BLOCK) {
       vf sum[BLOCK][MOST_BLOCK_VECTORS];
-      UNROLL for (int b = 0; b < BLOCK; b++) {
+      UNROLL for (int b = 0; b < BLOCK; b++)
         start_sums(V, p, rows[b], p->y + (size_t)rows[b] * p->stride, sum[b]);
-      }
       for (int j = 0; j < nonzeros; j++) {
         const float *from = x + (size_t)offsets[j] * GROUP;
         vf column[MOST_BLOCK_VECTORS];
