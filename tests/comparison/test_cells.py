@@ -2,7 +2,7 @@
 
 import pytest
 
-from sparsify.comparison.cells import grid
+from sparsify.comparison.cells import grid, label_of, target_keys, target_of, target_text
 from sparsify.errors import SparsifyError
 
 
@@ -30,3 +30,14 @@ def test_dense_is_trained_once_per_seed():
 def test_a_wrong_grid_is_refused(methods, targets, seeds, words):
     with pytest.raises(SparsifyError, match=words):
         grid(methods, targets, seeds)
+
+
+def test_targets_in_multiply_adds_have_names_of_their_own():
+    row = {"method": "gmp", "target_sparsity": None, "target_macs": 0.1}
+    assert (label_of(row), target_text(row)) == ("gmp@macs0.1", "10 % of MACs")
+    assert target_keys(target_of(row)) == {"target_sparsity": None, "target_macs": 0.1}
+    older = {"method": "gmp", "target_sparsity": 0.9}
+    assert (label_of(older), target_text(older)) == ("gmp@0.9", "90 %")
+    assert target_of(row) != target_of(older | {"target_sparsity": 0.1})
+    dense = {"method": "dense", "target_sparsity": None}
+    assert (label_of(dense), target_text(dense)) == ("dense", "–")

@@ -143,3 +143,8 @@ def test_huge_numbers_are_refused_or_compared():
     assert not parse_gate("1e999 < 1").holds({})
     with pytest.raises(SparsifyError):
         parse_gate(f"1{'0' * 400} / 3 > 1").holds({})
+
+
+def test_a_gate_on_a_target_in_multiply_adds():
+    metrics = {"gmp@macs0.1": {"eer_percent": 5.0}, "gmp@0.1": {"eer_percent": 1.0}}
+    assert parse_gate("gmp@macs0.10.eer_percent > gmp@0.1.eer_percent + 3").holds(metrics)
