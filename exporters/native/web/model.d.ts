@@ -43,5 +43,5 @@ export declare function build(files: Files): Promise<Model>;
 /** Reads a model and makes it. */
 export declare function load(folder?: string | URL, options?: Options): Promise<Model>;
 
-/** The cosine of two embeddings: 1 for the same direction. */
+/** The cosine of two embeddings: 1 for the same direction, 0 where one is zero and has none. */
 export declare function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number;

@@ -134,7 +134,7 @@ export async function load(folder, options) {
   return build(await read(folder, options));
 }
 
-/** The cosine of two embeddings: 1 for the same direction. */
+/** The cosine of two embeddings: 1 for the same direction, 0 where one is zero and has none. */
 export function cosine(a, b) {
   let product = 0;
   let one = 0;
@@ -144,5 +144,5 @@ export function cosine(a, b) {
     one += a[i] * a[i];
     other += b[i] * b[i];
   }
-  return product / Math.sqrt(one * other);
+  return product / (Math.sqrt(one * other) || 1);
 }
