@@ -196,7 +196,9 @@ def _check(output: Path, format_: Format, layout: str, force: bool) -> None:
     format_.check_layout(layout)
     format_.check_name(output)
     for each in format_.files(output):
-        if not (each.is_dir() and format_.matches(each)):  # only what an export made is replaced
+        if format_.marker and each.exists():
+            format_.check_replaceable(each)
+        else:
             check_writable(each)
         if each.exists() and not force:
             raise SparsifyError(f"'{each}' exists: give --force to replace it")

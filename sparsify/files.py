@@ -29,10 +29,13 @@ def check_writable(path: Path) -> None:
     """Checks that a file can be written at `path`, before work is spent on its content.
 
     Raises:
-        SparsifyError: The folder is missing or not writable, or `path` is a folder.
+        SparsifyError: The folder is missing or not writable, or `path` is a folder or a device,
+            which a file would replace.
     """
     if path.is_dir():
         raise SparsifyError(f"cannot write '{path}': it is a folder, give a file name")
+    if path.exists() and not path.is_file():
+        raise SparsifyError(f"cannot write '{path}': it is no file, and would be replaced by one")
     _check_folder_of(path)
 
 

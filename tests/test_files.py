@@ -139,6 +139,9 @@ def test_an_error_of_the_system_becomes_a_sentence(tmp_path):
 def test_paths_that_cannot_be_written_are_found_beforehand(tmp_path):
     with pytest.raises(SparsifyError, match="create the folder"):
         check_writable(tmp_path / "missing" / "file")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SparsifyError, match="it is no file"):
+        check_writable(tmp_path / "pipe")
     with pytest.raises(SparsifyError, match="it is a folder"):
         check_writable(tmp_path)
 

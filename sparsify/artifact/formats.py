@@ -79,12 +79,26 @@ class Format:
         files = (path / each for each in self.deployed)
         return next((each for each in files if each.exists()), path)
 
+    def check_replaceable(self, path: Path) -> None:
+        """Refuses to replace by a folder what no export has made.
+
+        Raises:
+            SparsifyError: Another folder, or no folder, is there.
+        """
+        if not (path.is_dir() and self.matches(path)):
+            raise SparsifyError(
+                f"cannot write '{path}': no {self.name} export has made what is there, name a new"
+                " folder"
+            )
+
     def check_name(self, path: Path) -> None:
-        """Refuses to write a file whose name says something else.
+        """Refuses to write a file whose name says something else, or nothing.
 
         Raises:
             SparsifyError: It does.
         """
+        if path.name in ("", ".."):
+            raise SparsifyError(f"cannot write '{path}': give what is written a name")
         if self.suffixes and path.suffix != self.suffixes[0]:
             raise SparsifyError(f"cannot write '{path}': the name must end in {self.suffixes[0]}")
 

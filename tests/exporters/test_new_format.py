@@ -120,7 +120,7 @@ def test_a_format_may_be_a_folder(sparsify, artifacts, tmp_path):
     export = ("export", artifacts["run"], "--format", "toy", "--output", output, "--json")
     output.mkdir()
     (output / "precious").touch()
-    assert "it is a folder" in sparsify(line, *export, "--force").stderr
+    assert "export has made what is there" in sparsify(line, *export, "--force").stderr
     (output / "precious").unlink()
     output.rmdir()
     for options in ((), ("--force",)):

@@ -1,7 +1,7 @@
 /* Prints the embedding of a WAV, one value a line, or the cosine of those of two; with --repeat N how
  * long the embedding of one takes, the median of N times.
  *
- * The WAV holds PCM of 16, 24 or 32 bits or floats of 32, at the sample rate of the model. Channels
+ * The WAV holds PCM of 8, 16, 24 or 32 bits or floats of 32, at the sample rate of the model. Channels
  * are averaged, and samples beyond full scale brought back by dividing by the peak.
  */
 #include "model.h"
@@ -64,15 +64,17 @@ static const char *read_format(FILE *file, uint32_t size, struct recording *r) {
   r->channels = number(bytes + 2, 2);
   r->rate = number(bytes + 4, 4);
   r->bits = number(bytes + 14, 2);
-  const int pcm = r->format == PCM && (r->bits == 16 || r->bits == 24 || r->bits == 32);
+  const int whole = r->bits == 8 || r->bits == 16 || r->bits == 24 || r->bits == 32;
+  const int pcm = r->format == PCM && whole;
   if (!pcm && !(r->format == FLOATS && r->bits == 32))
-    return "it holds neither PCM of 16, 24 or 32 bits nor floats of 32 bits";
+    return "it holds neither PCM of 8, 16, 24 or 32 bits nor floats of 32 bits";
   if (r->channels < 1 || r->channels > MOST_CHANNELS) return "its number of channels is impossible";
   if (number(bytes + 12, 2) != r->channels * r->bits / 8) return "its header is damaged";
   return NULL;
 }
 
 static float sample(const struct recording *r, const unsigned char *bytes) {
+  if (r->format == PCM && r->bits == 8) return ((float)bytes[0] - 128.0f) / 128.0f;
   if (r->format == PCM)
     return (float)(int32_t)(number(bytes, (int)r->bits / 8) << (32 - r->bits)) / 2147483648.0f;
   const uint32_t word = number(bytes, 4);

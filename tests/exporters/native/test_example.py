@@ -103,7 +103,7 @@ def content(path, **kwargs):
     return bytearray(path.read_bytes())
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"])
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
 def test_reads_what_sparsify_reads(example, tmp_path, subtype, kind):
     for channels in (1, 2, 6):
@@ -180,7 +180,7 @@ BAD = {
     "no channels": (patched(22, "<H", 0), "its number of channels is impossible"),
     "65,535 channels": (patched(22, "<H", 65535), "its number of channels is impossible"),
     "two channels": (patched(22, "<H", 2), "its header is damaged"),
-    "8 bits": (patched(34, "<H", 8), "it holds neither PCM"),
+    "12 bits": (patched(34, "<H", 12), "it holds neither PCM"),
     "mu-law": (patched(20, "<H", 7), "it holds neither PCM"),
     "another rate": (patched(24, "<I", 8000), "it is at 8000 Hz, and the model at 16000 Hz"),
     "rate of 4 GHz": (patched(24, "<I", 0xFFFFFFFF), "it is at 4294967295 Hz"),

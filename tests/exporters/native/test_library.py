@@ -2,8 +2,10 @@
 
 import ctypes
 import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sparsify.artifact.rounding import rounded
 from sparsify.audio.features import Filterbank
 from sparsify.compiled_code import is_remembered
 from sparsify.errors import SparsifyError
+from sparsify.exporters.export import export_artifact
 from sparsify.exporters.native import library
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.native.targets import LIBRARY
@@ -128,6 +131,21 @@ def test_it_says_what_it_does_not_embed(exported):
     network = NativeExporter().network(load_artifact(exported))
     with pytest.raises(SparsifyError, match="80 features a frame, not 40"):
         network(_feats(50, bins=40))
+
+
+def test_only_what_an_export_made_is_replaced(artifacts, tmp_path, monkeypatch):
+    artifact = load_artifact(artifacts["dense"])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("precious")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path / "folder")
+    for name in ("folder", "file", "pipe"):
+        with pytest.raises(SparsifyError, match="no native export has made what is there"):
+            export_artifact(artifact, tmp_path / name, "native", force=True)
+    for name in (".", ".."):
+        with pytest.raises(SparsifyError, match="give what is written a name"):
+            export_artifact(artifact, Path(name), "native", force=True)
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 def test_without_a_compiler_the_code_is_still_written(artifacts, tmp_path, monkeypatch, caplog):
