@@ -208,9 +208,7 @@ class _Writer:
             + _RELU_AFTER * step.relu_after
             + _HALF * half
         )
-        parameters = [step.bias]
-        if step.scale is not None:
-            parameters += [step.scale, step.shift_after]
+        affine = [each for each in (step.scale, step.shift_after) if each is not None]
         residual = (0, 0, 0)
         if step.residual is not None:
             stride = step.residual.buffer.stride
@@ -225,7 +223,7 @@ class _Writer:
             target.stride,
             *residual,
             flags,
-            self.blob.add(parameters, np.float32),
+            self.blob.add([step.bias, *affine], np.float32),
             len(chunks),
             self.blob.add(chunks, np.int32),
             *self._halo_operands(target),

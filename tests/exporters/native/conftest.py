@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import sparsify.exporters.native
+from sparsify.artifact.artifact import load_artifact
 from sparsify.exporters.native.engine import ENGINE_SOURCES, Engine
+from sparsify.exporters.native.exporter import NativeExporter
+from sparsify.exporters.native.targets import own_target
 
 from .machines import EXACT, Here, Remote
 
@@ -45,6 +48,29 @@ int flush_denormals(int on) {
 }
 #endif
 """
+
+
+def need_target(target):
+    """Skips where an export for another machine is not compiled, or not run."""
+    if target == own_target():
+        pytest.skip(f"this machine is {target}")
+    _need({"arm64": ARM64, "wasm": WASM}[target])
+
+
+@pytest.fixture(scope="session")
+def exported_for(artifacts, once):
+    """The folder of `sparse_model` for another machine, by its name."""
+
+    def of(target):
+        need_target(target)
+
+        def make(folder):
+            artifact = load_artifact(artifacts["dense"])
+            NativeExporter(target).write(artifact, folder / "model", "dense")
+
+        return once(f"native-{target}", make) / "model"
+
+    return of
 
 
 @pytest.fixture(scope="session")
