@@ -24,10 +24,11 @@ from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
 from sparsify.cli.options import (
-    PATH,
     benchmark_option,
+    calibration_option,
     common_options,
     format_option,
+    operating_point_option,
     output_option,
     path_argument,
     precision_option,
@@ -63,19 +64,11 @@ from sparsify.exporters.parity import Parity
 @click.option(
     "--target",
     type=click.Choice(targets()),
-    help="What native code is compiled for.  [default: this machine]",
+    help="What native code is compiled for; for wasm with a page, which --calibration gives a"
+    " threshold.  [default: this machine]",
 )
-@click.option(
-    "--calibration",
-    type=PATH,
-    help="Thresholds by `sparsify evaluate --calibrate` for the page of --target wasm;"
-    " calibration.json beside the model if any.",
-)
-@click.option(
-    "--at",
-    "operating_point",
-    help="Which of them: eer or min-dcf-P, P being a p_target.  [default: eer]",
-)
+@calibration_option
+@operating_point_option
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),

@@ -52,6 +52,17 @@ max_macs_option = click.option(
     help="Fail (exit code 1) when more than this share of the dense network's multiply-adds is"
     " left.",
 )
+calibration_option = click.option(
+    "--calibration",
+    type=PATH,
+    help="Thresholds by `sparsify evaluate --calibrate`; calibration.json beside the model if any.",
+)
+operating_point_option = click.option(
+    "--at",
+    "operating_point",
+    help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target."
+    "  [default: eer]",
+)
 benchmark_option = click.option(
     "--benchmark", "measure_latency", is_flag=True, help="Measure the latency, too (see benchmark)."
 )

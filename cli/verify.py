@@ -11,8 +11,10 @@ import click
 from sparsify.cli.display import GateError, emit_json, out
 from sparsify.cli.options import (
     PATH,
+    calibration_option,
     common_options,
     model_argument,
+    operating_point_option,
     threads_option,
     trust_option,
 )
@@ -41,17 +43,8 @@ from sparsify.verification.scoring import Scoring
 @click.argument("enrolment", type=PATH)
 @click.argument("test", type=PATH)
 @click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
-@click.option(
-    "--calibration",
-    type=PATH,
-    help="Thresholds by `sparsify evaluate --calibrate`; calibration.json beside the model if any.",
-)
-@click.option(
-    "--at",
-    "operating_point",
-    help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target."
-    "  [default: eer]",
-)
+@calibration_option
+@operating_point_option
 @click.option(
     "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
 )
