@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sparsify.exporters.native.targets import LIBRARY, Target, own_target, targe
 from sparsify.exporters.networks import Network
 
 _MOST_BYTES = 1 << 31
+_ELF_HEADER = 64  # bytes
 _LOADED: dict[str, ctypes.CDLL] = {}
 """Libraries by the digest of their code: what was loaded stays in memory, so once is enough."""
 
@@ -120,6 +122,8 @@ def _code(folder: Path, target: Target, *, trust: bool) -> bytes:
 def _library(path: Path, code: bytes) -> ctypes.CDLL:
     digest = hashlib.sha256(code).hexdigest()
     if digest not in _LOADED:
+        if _is_cut(code):
+            raise SparsifyError(f"'{path}' cannot be loaded: its end is missing, make it again")
         try:
             library = loaded(code)
             library.sparsify_threads_workspace_bytes.restype = ctypes.c_size_t
@@ -127,3 +131,15 @@ def _library(path: Path, code: bytes) -> ctypes.CDLL:
             raise SparsifyError(f"'{path}' cannot be loaded: {error}") from error
         _LOADED[digest] = library
     return _LOADED[digest]
+
+
+def _is_cut(code: bytes) -> bool:
+    """Whether a 64-bit ELF file ends before its table of sections, which compilers write last.
+
+    The loader of the system would read what is not there, and crash.
+    """
+    if not code.startswith(b"\x7fELF\2") or len(code) < _ELF_HEADER:
+        return False
+    (begin,) = struct.unpack_from("=Q", code, 0x28)
+    size, count = struct.unpack_from("=2H", code, 0x3A)
+    return begin + size * count > len(code)

@@ -107,6 +107,16 @@ def test_a_library_that_is_none_is_one_sentence(copy, content):
         NativeExporter().network(load_artifact(copy, trust=True))
 
 
+def test_a_library_that_was_cut_is_not_loaded(copy):
+    """The loader of the system would end this process."""
+    code = (copy / LIBRARY).read_bytes()
+    (copy / LIBRARY).unlink()
+    for size in (len(code) // 2, len(code) - 1):
+        (copy / LIBRARY).write_bytes(code[:size])
+        with pytest.raises(SparsifyError, match="its end is missing"):
+            NativeExporter().network(load_artifact(copy, trust=True))
+
+
 def test_weights_of_another_model_are_noticed(copy):
     marker = json.loads((copy / library.MARKER).read_text())
     (copy / library.MARKER).write_text(json.dumps(marker | {"source_digest": "0"}))
