@@ -113,7 +113,7 @@ TARGETS = {
             (0, b"\0asm\1\0\0\0"),
             _WASM,
             (("clang", "--target=wasm32-wasi", "-nostdlib"),),
-            ("-target", "wasm32-wasi", "-mexec-model=reactor"),
+            ("-target", "wasm32-wasi", "-mexec-model=reactor", "-O3"),
             "Debian's clang, lld and wasi-libc, or pip install ziglang",
         ),
     )
