@@ -83,7 +83,7 @@ def test_without_a_compiler_for_it_the_code_is_still_written(
     NativeExporter("arm64").write(load_artifact(artifacts["dense"]), output, "dense")
     assert "arm64 needs Debian's gcc-aarch64-linux-gnu" in caplog.text
     assert (output / "model.c").is_file()
-    assert not NativeExporter().runs(load_artifact(output))
+    assert NativeExporter().obstacle(load_artifact(output)) == "it is not compiled"
     with pytest.raises(SparsifyError, match="is not there"):
         NativeExporter().network(load_artifact(output))
 
