@@ -147,7 +147,8 @@ def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield item
     elapsed = time.monotonic() - start
     if elapsed >= 1:
-        console.print(f"{description}: {total} in {elapsed:.0f} s", markup=False)
+        parts = f"{total} in " if total > 1 else ""
+        console.print(f"{description}: {parts}{elapsed:.0f} s", markup=False)
 
 
 class _StderrHandler(logging.Handler):

@@ -13,8 +13,10 @@ from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, STORE
 from sparsify.artifact.provenance import MEAN, provenance
 from sparsify.artifact.tensor_file import write_tensors
+from sparsify.models.registry import architecture_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.validation import validate
 from sparsify.sparsity.prunable import prunable_parameters
 
 
@@ -31,20 +33,28 @@ def save_model(
     Args:
         model: A network made by `build_model`, without its training head.
         path: The `.safetensors` file; replaced if it exists.
-        recipe: What made the model; its front end travels with the artifact.
+        recipe: What made the model; its front end travels with the artifact. Without one that is the
+            default, with as many bins as the network has features.
         layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
         embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
 
     Raises:
-        SparsifyError: The model cannot be rebuilt from a file, or the file cannot be written.
+        SparsifyError: The model cannot be rebuilt from a file, or takes features that there are not,
+            or the file cannot be written.
     """
-    front_end = recipe.front_end if recipe else FrontEnd()
+    front_end = recipe.front_end if recipe else _default_front_end(model)
     extra = {}
     if embedding_mean is not None:
         # The shortest decimals that read back as the same float32.
         values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
         extra[MEAN] = f"[{values}]"
     write_artifact(model, Path(path), front_end, recipe, layout, extra)
+
+
+def _default_front_end(model: nn.Module) -> FrontEnd:
+    options = architecture_of(model).options
+    bins = {"num_mel_bins": options["feature_dim"]} if "feature_dim" in options else {}
+    return validate(FrontEnd, bins, "the network's feature_dim")
 
 
 def write_artifact(

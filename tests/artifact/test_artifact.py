@@ -165,6 +165,17 @@ def test_front_end_recipe_and_options_travel(tmp_path):
     assert artifact.architecture == Architecture("torch.nn:Linear", options)
 
 
+def test_a_network_of_other_features_is_saved_with_them(tmp_path):
+    for bins in (40, 4):
+        model = build_model("resnet18", channels=2, feature_dim=bins)
+        if bins < 8:
+            with pytest.raises(SparsifyError, match="feature_dim"):
+                save_model(model, tmp_path / "model.safetensors")
+        else:
+            save_model(model, tmp_path / "model.safetensors")
+            assert load_artifact(tmp_path / "model.safetensors").front_end.num_mel_bins == bins
+
+
 def test_protected_parameters_do_not_count(tmp_path, sparse_model):
     recipe = Recipe(model=ModelSection(ignore=("layer1.*", "linear.*")))
     save_model(sparse_model, tmp_path / "m.safetensors", recipe)
