@@ -33,13 +33,13 @@ def save_model(
     Args:
         model: A network made by `build_model`, without its training head.
         path: The `.safetensors` file; replaced if it exists.
-        recipe: What made the model; its front end travels with the artifact. Without one that is the
-            default, with as many bins as the network has features.
+        recipe: What made the model; its front end travels with the artifact. Without one that is
+            the default, with as many bins as the network has features.
         layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
         embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
 
     Raises:
-        SparsifyError: The model cannot be rebuilt from a file, or takes features that there are not,
+        SparsifyError: The model cannot be rebuilt from a file or takes features that there are not,
             or the file cannot be written.
     """
     front_end = recipe.front_end if recipe else _default_front_end(model)
