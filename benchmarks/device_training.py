@@ -23,10 +23,10 @@ from sparsify.benchmarks.device_part import Row, Setting, attempt, failed, skipp
 from sparsify.methods.bregman import AdaBregMethod
 from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe
+from sparsify.recipe.sections import SYNTHETIC
 from sparsify.sparsity.costs import zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute
-from sparsify.training.data import SYNTHETIC
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.starting_network import start_of

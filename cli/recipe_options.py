@@ -11,7 +11,7 @@ import click
 from sparsify.models import toolkits
 from sparsify.models.registry import model_names
 from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
-from sparsify.training.data import SYNTHETIC
+from sparsify.recipe.sections import SYNTHETIC
 from sparsify.training.starting_network import network_assignments
 
 set_option = click.option(

@@ -7,6 +7,8 @@ embedding of the training utterances, float32). Of a network that is not ours `p
 tells what its parameters are (JSON: type and prunability by name), so that reading the file takes
 no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what.
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
+
+No path, time or machine is among them, so that the same training gives the same file everywhere.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def provenance(
     }
     if architecture.is_code:
         metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
-    return metadata | ({"recipe": recipe.to_yaml()} if recipe else {})
+    return metadata | ({"recipe": recipe.without_paths().to_yaml()} if recipe else {})
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:

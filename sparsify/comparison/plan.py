@@ -27,8 +27,8 @@ from sparsify.methods.registry import (
     resolve,
 )
 from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import SYNTHETIC
 from sparsify.recipe.validation import Section, validate
-from sparsify.training.data import SYNTHETIC
 from sparsify.training.starting_network import start_of
 
 PLAN_FILE = "comparison.yaml"

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.recipe.sections import (
+    SYNTHETIC,
     AugmentSection,
     DataSection,
     DistillationSection,
@@ -24,6 +25,14 @@ from sparsify.recipe.sections import (
 from sparsify.recipe.validation import OpenFraction, Options, Section, shown, validate
 
 _MOST_GENERATIONS = 16  # of recipes that extend each other
+LEFT_OUT = "(left out)"
+"""What a recipe that is shipped has in place of a path."""
+_PATHS = {
+    "model": ("init_from",),
+    "data": ("path",),
+    "augment": ("noise", "reverb"),
+    "distillation": ("teacher",),
+}
 
 
 class Recipe(Section):
@@ -92,6 +101,15 @@ class Recipe(Section):
         pieces = max(self.training.micro_batches, processes)
         training = self.training.model_copy(update={"micro_batches": pieces})
         return self.model_copy(update={"training": training})
+
+    def without_paths(self) -> Self:
+        """The recipe as it is shipped: it says that files were read, and not where they are."""
+        sections = {}
+        for name, keys in _PATHS.items():
+            section = getattr(self, name)
+            named = [key for key in keys if getattr(section, key) not in (None, SYNTHETIC)]
+            sections[name] = section.model_copy(update=dict.fromkeys(named, LEFT_OUT))
+        return self.model_copy(update=sections)
 
     def to_yaml(self) -> str:
         """The resolved recipe, readable by `load_recipe`."""

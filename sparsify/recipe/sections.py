@@ -18,6 +18,8 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+SYNTHETIC = "synthetic"
+"""The built-in speakers, as a path of data."""
 CorpusLayout = Literal[
     "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
 ]
@@ -67,7 +69,7 @@ class DataSection(Section):
         synthetic_utterances: Utterances per synthetic speaker.
     """
 
-    path: str = "synthetic"
+    path: str = SYNTHETIC
     layout: CorpusLayout = "auto"
     crop_seconds: float = Field(default=1.5, gt=0.1, le=3600)
     validation_speakers: int = Field(default=10, ge=2)

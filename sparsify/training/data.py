@@ -18,12 +18,12 @@ from sparsify.corpus.utterances import Utterance
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import SYNTHETIC
 from sparsify.verification.embedding import Features
 from sparsify.verification.trials import Trials, make_trials
 
 logger = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic"
 _NEARLY_ALL = 0.9
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sparsify import SparsifyError
 from sparsify.methods.registry import resolve
-from sparsify.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from sparsify.recipe.recipe import LEFT_OUT, Recipe, load_recipe, parse_recipe, recipe_names
 from sparsify.recipe.validation import Section
 
 
@@ -30,6 +30,19 @@ def test_options_survive_yaml(tmp_path):
     copy = load_recipe(tmp_path / "copy.yaml")
     assert copy == recipe
     assert resolve(copy).options.lambda_value == {0.9: 2, 0.95: 4}
+
+
+def test_a_recipe_without_paths_tells_what_was_read():
+    paths = ("data.path", "model.init_from", "augment.noise", "augment.reverb")
+    paths = dict.fromkeys([*paths, "distillation.teacher"], "/home/ann/speech")
+    recipe = load_recipe("quickstart", ["seed=5"], paths)
+    shipped = recipe.without_paths()
+    assert "ann" not in shipped.to_yaml()
+    assert shipped.to_yaml().count(LEFT_OUT) == len(paths)
+    assert load_recipe("quickstart", ["seed=5"], dict.fromkeys(paths, LEFT_OUT)) == shipped
+    # That nothing was read is still said.
+    for nothing in (load_recipe("quickstart"), resolve(load_recipe("quickstart"))):
+        assert nothing.without_paths() == nothing
 
 
 def test_assignments_and_changes_apply_in_order():
