@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.table import Table
 
-from sparsify.cli.display import GateError, emit_json, out, track
+from sparsify.cli.display import emit_json, out, track
+from sparsify.cli.evaluation_display import Baseline, Outcome, confidence_json, table_of
+from sparsify.cli.gates import Gate, at_most, fail_if_any
 from sparsify.cli.options import (
     PATH,
     Decorator,
@@ -26,9 +26,9 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
 from sparsify.verification.cohort import load_cohort
-from sparsify.verification.confidence import Confidence, bootstrap
+from sparsify.verification.confidence import LEVEL, bootstrap
 from sparsify.verification.det import check_det, write_det
-from sparsify.verification.evaluate import Evaluation, summarise, trial_embeddings
+from sparsify.verification.evaluate import summarise, trial_embeddings
 from sparsify.verification.metrics import DetectionCost, OperatingPoints, operating_points
 from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
 from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
@@ -51,6 +51,8 @@ def _cost_option(flag: str, error: str) -> Decorator:
       sparsify evaluate run --trials trials.txt --audio-root test
       sparsify evaluate model.onnx --trials trials.txt --audio-root test --max-eer 5
       sparsify evaluate run --trials trials.txt --audio-root test --confidence 95
+      sparsify evaluate model.onnx --trials trials.txt --audio-root test --baseline dense-run \\
+          --max-eer-loss 0.5
       sparsify evaluate run --trials trials.txt --audio-root test --subtract-mean \\
           --score-norm as-norm --cohort train
     """,
@@ -124,6 +126,19 @@ def _cost_option(flag: str, error: str) -> Decorator:
     type=click.FloatRange(0, 100),
     help="Exit with code 1 when the EER in percent is higher.",
 )
+@click.option(
+    "--baseline",
+    type=PATH,
+    metavar="ARTIFACT",
+    help="A model to compare with on the same trials, such as the dense one; the interval of the"
+    f" difference is of level --confidence, {LEVEL:g} if not given.",
+)
+@click.option(
+    "--max-eer-loss",
+    type=click.FloatRange(-100, 100),
+    metavar="POINTS",
+    help="For --baseline: exit with code 1 when the EER in percent is higher by more than that.",
+)
 @trust_option
 @common_options
 def evaluate_command(
@@ -147,21 +162,27 @@ def evaluate_command(
     calibrate: Path | None,
     threads: int | None,
     max_eer: float | None,
+    baseline: Path | None,
+    max_eer_loss: float | None,
     trust: bool,
     as_json: bool,
 ) -> None:
     """Measure EER and minDCF on a trial list.
 
     PATH is {models}. Every utterance is embedded once, whole;
-    scores are cosines, after mean subtraction and with AS-norm on request.
+    scores are cosines, after mean subtraction and with AS-norm on request. A baseline is scored in
+    the same way.
     """
     if cohort is None and score_norm:
         raise click.UsageError("--score-norm needs --cohort.")
     if cohort is not None and not (score_norm or subtract_mean):
         raise click.UsageError("--cohort serves --subtract-mean or --score-norm: give one of them.")
-    if confidence is None and speakers is not None:
+    if max_eer_loss is not None and baseline is None:
+        raise click.UsageError("--max-eer-loss needs --baseline.")
+    percent = LEVEL if confidence is None and baseline else confidence
+    if percent is None and speakers is not None:
         raise click.UsageError("--speakers serves --confidence: give that, too.")
-    if resampled and not (confidence and as_json):
+    if resampled and not (percent and as_json):
         raise click.UsageError("--resampled serves --confidence with --json: give both.")
     if det:
         check_det(det)
@@ -170,32 +191,40 @@ def evaluate_command(
     costs = [DetectionCost(p_target, c_miss, c_fa) for p_target in dict.fromkeys(p_targets)]
     trials = read_trials(trial_list, enroll)
     known = read_speakers(speakers) if speakers else None
-    sides = None if confidence is None else speaker_numbers(trials, known)
+    sides = None if percent is None else speaker_numbers(trials, known)
 
-    model = load_speaker_model(path, threads, trust=trust)
-    start = time.perf_counter()
-    embeddings = trial_embeddings(
-        model.embedder,
-        trials,
-        audio_root,
-        model.front_end,
-        corruption_seed=corruption_seed,
-        track=track,
-    )
-    scoring = _scoring(model, cohort, top_n, subtract_mean, as_norm=score_norm is not None)
-    scores = scoring.scores(embeddings, trials, track=track)
-    points = operating_points(scores, trials.targets)
-    result = summarise(points, trials, costs[0], time.perf_counter() - start)
-    intervals = None
-    if confidence is not None and sides is not None:
-        intervals = bootstrap(
-            scores, trials.targets, *sides, costs, percent=confidence, track=track
+    def outcome_of(model: SpeakerModel) -> Outcome:
+        start = time.perf_counter()
+        embeddings = trial_embeddings(
+            model.embedder,
+            trials,
+            audio_root,
+            model.front_end,
+            corruption_seed=corruption_seed,
+            track=track,
         )
+        scoring = _scoring(model, cohort, top_n, subtract_mean, as_norm=score_norm is not None)
+        scores = scoring.scores(embeddings, trials, track=track)
+        points = operating_points(scores, trials.targets)
+        result = summarise(points, trials, costs[0], time.perf_counter() - start)
+        intervals = None
+        if percent is not None and sides is not None:
+            intervals = bootstrap(
+                scores, trials.targets, *sides, costs, percent=percent, track=track
+            )
+        return Outcome(scoring, points, result, intervals)
+
+    models = [load_speaker_model(each, threads, trust=trust) for each in (path, baseline) if each]
+    outcome, *others = map(outcome_of, models)
+    result, points = outcome.result, outcome.points
+    compared = Baseline.of(baseline, outcome, others[0]) if baseline and others else None
     if det:
         write_det(points, det)
     if calibrate:
-        write_calibration(Calibration(_thresholds(points, costs), scoring, model.digest), calibrate)
+        thresholds = _thresholds(points, costs)
+        write_calibration(Calibration(thresholds, outcome.scoring, models[0].digest), calibrate)
 
+    gates = [*_gates(outcome, compared, max_eer, max_eer_loss)]
     if as_json:
         emit_json(
             {
@@ -204,15 +233,30 @@ def evaluate_command(
                 "min_dcfs": [asdict(c) | {"min_dcf": points.min_dcf(c)} for c in costs],
                 "subtract_mean": subtract_mean,
                 "score_norm": score_norm,
-                "cohort_speakers": None if scoring.cohort is None else len(scoring.cohort),
+                "cohort_speakers": outcome.cohort_speakers,
                 "corruption_seed": corruption_seed,
-                "confidence": _confidence(intervals, resampled=resampled),
+                "confidence": confidence_json(outcome.intervals, resampled=resampled),
+                "baseline": compared.to_json() if compared else None,
+                "gates": [gate.to_json() for gate in gates],
             }
         )
     else:
-        out.print(_table(result, points, costs, intervals))
-    if max_eer is not None and result.eer_percent > max_eer:
-        raise GateError(f"the EER is {result.eer_percent:.3f} %, above --max-eer {max_eer:g} %")
+        out.print(table_of(outcome, costs, compared))
+    fail_if_any(gates)
+
+
+def _gates(
+    outcome: Outcome, compared: Baseline | None, max_eer: float | None, max_loss: float | None
+) -> Iterator[Gate]:
+    if max_eer is not None:
+        rate = outcome.result.eer_percent
+        yield at_most("max_eer", max_eer, rate, "the EER", lambda value: f"{value:.5g} %")
+    if compared and max_loss is not None:
+        low, high = compared.loss.interval
+        what = f"the EER lost ({compared.loss.percent:g} % interval {low:+.2f} to {high:+.2f})"
+        yield at_most(
+            "max_eer_loss", max_loss, compared.loss.eer, what, lambda value: f"{value:.3g} points"
+        )
 
 
 def _scoring(
@@ -239,48 +283,7 @@ def _scoring(
     return Scoring(mean)
 
 
-def _confidence(intervals: Confidence | None, *, resampled: bool) -> dict[str, Any] | None:
-    if intervals is None:
-        return None
-    content = asdict(intervals)
-    if not resampled:  # a thousand numbers
-        del content["resampled_eer_percent"]
-    return content
-
-
 def _thresholds(points: OperatingPoints, costs: Sequence[DetectionCost]) -> dict[str, float]:
     """By the names under which `sparsify verify --at` finds them."""
     named = {f"min-dcf-{cost.p_target:g}": points.min_dcf_threshold(cost) for cost in costs}
     return {"eer": points.eer_threshold(), **named}
-
-
-def _table(
-    result: Evaluation,
-    points: OperatingPoints,
-    costs: Sequence[DetectionCost],
-    intervals: Confidence | None,
-) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    if intervals is None:
-        ranges: list[tuple[Any, ...]] = [()] * (1 + len(costs))
-    else:
-        ranges = [intervals.eer_percent, *intervals.min_dcf]
-        table.add_column(justify="right")
-    table.add_row("EER", f"{result.eer_percent:.3f} %", *_interval(ranges[0], ".3f", " %"))
-    for cost, interval in zip(costs, ranges[1:], strict=True):
-        name = f"minDCF (p = {cost.p_target:g})"
-        table.add_row(name, f"{points.min_dcf(cost):.4f}", *_interval(interval, ".4f"))
-    if intervals:
-        table.add_row("speakers", f"{intervals.speakers:,}", f"{intervals.percent:g} % intervals")
-    table.add_row("trials", f"{result.trials:,}")
-    table.add_row("  target", f"{result.targets:,}")
-    table.add_row("  nontarget", f"{result.nontargets:,}")
-    table.add_row("utterances", f"{result.utterances:,}")
-    table.add_row("seconds", f"{result.seconds:.1f}")
-    return table
-
-
-def _interval(interval: Sequence[float], form: str, unit: str = "") -> list[str]:
-    return [f"{interval[0]:{form}} – {interval[1]:{form}}{unit}"] if interval else []

@@ -23,6 +23,7 @@ from sparsify.artifact.formats import (
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
+from sparsify.cli.gates import Gate, at_most
 from sparsify.cli.options import (
     benchmark_option,
     calibration_option,
@@ -34,7 +35,7 @@ from sparsify.cli.options import (
     precision_option,
     trust_option,
 )
-from sparsify.exporters.export import ExportReport, ParityError, export_artifact
+from sparsify.exporters.export import ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
 from sparsify.exporters.parity import Parity
 
@@ -45,7 +46,7 @@ from sparsify.exporters.parity import Parity
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
-      sparsify export run --format mnn --output model.mnn
+      sparsify export run --format mnn --output model.mnn --max-bytes 4e6
       sparsify export run --format native --precision fp16 --output model-c
       sparsify export run --format native --target wasm --calibration c.json --output model-web
     """,
@@ -77,6 +78,12 @@ from sparsify.exporters.parity import Parity
     metavar="F",
     help="Largest accepted difference of the embeddings, relative to their scale.",
 )
+@click.option(
+    "--max-bytes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Write nothing and fail (exit code 1) when what is deployed has more bytes, such as 4e6.",
+)
 @benchmark_option
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @trust_option
@@ -92,6 +99,7 @@ def export_command(
     calibration: Path | None,
     operating_point: str | None,
     tolerance: float,
+    max_bytes: float | None,
     measure_latency: bool,
     force: bool,
     trust: bool,
@@ -100,8 +108,8 @@ def export_command(
     """Write a deployable file and prove it equal to the model.
 
     PATH is a run directory or an artifact of ours. The embeddings of the written file are compared
-    with those of the model in PyTorch, on several lengths and batch sizes; when they differ, no
-    file is left and the exit code is 1.
+    with those of the model in PyTorch, on several lengths and batch sizes; when they differ, or the
+    file is larger than --max-bytes, no file is left and the exit code is 1.
     """
     if measure_latency and target not in (None, own_target()):
         raise click.UsageError(
@@ -119,18 +127,19 @@ def export_command(
             calibration=calibration,
             operating_point=operating_point,
             tolerance=tolerance,
+            max_bytes=max_bytes,
             force=force,
             track=track,
         )
-    except ParityError as error:
+    except RefusedExport as error:
         if as_json:
-            emit_json(_as_json(error.report, None))
+            emit_json(_as_json(error.report, None, max_bytes))
         raise GateError(str(error)) from error
     result = None
     if measure_latency:
         result = benchmark([load_artifact(output, trust=trust)], source=artifact, track=track)
     if as_json:
-        emit_json(_as_json(report, result))
+        emit_json(_as_json(report, result, max_bytes))
         return
     _show_sizes(report)
     _show_page(report, target)
@@ -138,15 +147,24 @@ def export_command(
         show_benchmark(result)
 
 
-def _as_json(report: ExportReport, result: Benchmark | None) -> dict[str, Any]:
+def _as_json(
+    report: ExportReport, result: Benchmark | None, max_bytes: float | None
+) -> dict[str, Any]:
     return {
         **asdict(report),
         "path": str(report.path),
         "parity": _finite(report.parity),
         "rounding": _finite(report.rounding),
         "benchmark": rows_json(result) if result else [],
+        "gates": [gate.to_json() for gate in _gates(report, max_bytes)],
         **({"machine": machine_json(result)} if result else {}),
     }
+
+
+def _gates(report: ExportReport, max_bytes: float | None) -> list[Gate]:
+    if max_bytes is None:
+        return []
+    return [at_most("max_bytes", max_bytes, report.bytes, "the size", human_bytes)]
 
 
 def _finite(parity: Parity | None) -> dict[str, Any] | None:

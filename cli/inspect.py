@@ -12,8 +12,9 @@ from click.core import ParameterSource
 from rich.bar import Bar
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.cli.display import emit_json, human_bytes, out, track
-from sparsify.cli.inspect_gates import fail_if_any, macs_gate, sparsity_gates
+from sparsify.cli.display import console, emit_json, human_bytes, out, track
+from sparsify.cli.gates import fail_if_any, show_passed
+from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
 from sparsify.cli.options import (
     PATH,
     common_options,
@@ -131,7 +132,8 @@ def inspect_command(
     PATH is {models}. Prunable are the weights of
     convolutions and linear layers; in a file that is not ours, all float tensors of two or more
     dimensions and more than 64 elements. Multiply-adds are those with a weight, for two seconds of
-    speech: a weight of a convolution counts once for every position of its output.
+    speech: a weight of a convolution counts once for every position of its output. With gates and
+    --quiet one line tells the verdict.
     """
     context = click.get_current_context()
     for name, flag in FOR_SENSITIVITY.items():
@@ -164,8 +166,11 @@ def inspect_command(
     if counted and max_macs is not None:
         gates.append(macs_gate(path, table, counted, max_macs))
     if as_json and counted:
-        content = _as_json(artifact, table, layers, counted) | {"gates": gates}
+        content = _as_json(artifact, table, layers, counted)
+        content["gates"] = [gate.to_json() for gate in gates]
         emit_json(content | ({"sensitivity": asdict(sensitivity)} if sensitivity else {}))
+    elif gates and console.quiet and not sensitivity:
+        show_passed(gates)
     elif sensitivity:
         show_sensitivity(sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
     elif counted:

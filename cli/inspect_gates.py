@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-from sparsify.cli.display import GateError
+from sparsify.cli.gates import Gate
 from sparsify.errors import SparsifyError
 from sparsify.exporters.counting import Counted
 from sparsify.sparsity.table import SparsityTable
-
-Gate = Mapping[str, Any]
-
-MIN_SPARSITY, MAX_SPARSITY, MAX_MACS = "min_sparsity", "max_sparsity", "max_macs"
-_GATES = {
-    MIN_SPARSITY: ("the prunable sparsity", "below"),
-    MAX_SPARSITY: ("the prunable sparsity", "above"),
-    MAX_MACS: ("the share of multiply-adds", "above"),
-}
 
 
 def sparsity_gates(
@@ -27,11 +17,14 @@ def sparsity_gates(
 ) -> Iterator[Gate]:
     """Whether the prunable sparsity lies within its bounds, as far as there are any."""
     for name, threshold, passes in (
-        (MIN_SPARSITY, minimum, table.at_least),
-        (MAX_SPARSITY, maximum, table.at_most),
+        ("min_sparsity", minimum, table.at_least),
+        ("max_sparsity", maximum, table.at_most),
     ):
         if threshold is not None:
-            yield _gate(name, threshold, table.sparsity, passes(threshold))
+            passed = passes(threshold)
+            yield Gate(
+                name, threshold, table.sparsity, passed, "the prunable sparsity", _share_shown
+            )
 
 
 def macs_gate(path: Path, table: SparsityTable, counted: Counted, threshold: float) -> Gate:
@@ -47,25 +40,9 @@ def macs_gate(path: Path, table: SparsityTable, counted: Counted, threshold: flo
         )
     left = work.multiply_adds - work.by_zeros
     passed = left <= Fraction(str(threshold)) * work.multiply_adds
-    return _gate(MAX_MACS, threshold, 1 - work.sparsity, passed)
+    what = "the share of multiply-adds"
+    return Gate("max_macs", threshold, 1 - work.sparsity, passed, what, _share_shown)
 
 
-def _gate(name: str, threshold: float, value: float, passed: bool) -> Gate:
-    return {"name": name, "threshold": threshold, "value": value, "passed": passed}
-
-
-def fail_if_any(gates: Iterable[Gate]) -> None:
-    """Fails with the sentence of the first gate that was not passed.
-
-    Raises:
-        GateError: There is one.
-    """
-    for gate in gates:
-        if not gate["passed"]:
-            raise GateError(_failed(gate))
-
-
-def _failed(gate: Gate) -> str:
-    what, side = _GATES[gate["name"]]
-    option = f"--{gate['name'].replace('_', '-')}"
-    return f"{what} {gate['value']:.4%} is {side} {option} {gate['threshold']:.4%}"
+def _share_shown(share: float) -> str:
+    return f"{share:.4%}"

@@ -96,6 +96,9 @@ def verify_command(
     embeddings = embed(model.embedder, recordings, model.front_end)
     score = scoring.pair_score(embeddings[0], embeddings[1])
     same = None if threshold is None else score >= threshold
+    gates = []
+    if require_match and threshold is not None:
+        gates = [{"name": "require_match", "threshold": threshold, "value": score, "passed": same}]
     if as_json:
         emit_json(
             {
@@ -106,6 +109,7 @@ def verify_command(
                 "threshold": threshold,
                 "same_speaker": same,
                 "seconds": time.perf_counter() - start,
+                "gates": gates,
             }
         )
     else:

@@ -58,21 +58,29 @@ class ExportReport:
     rounding: Parity | None = None
 
 
-class ParityError(SparsifyError):
-    """The written network does not compute what the original does; nothing was left behind.
+class RefusedExport(SparsifyError):  # noqa: N818 - it is one that was refused
+    """The export is not good enough; nothing was left behind.
 
     Attributes:
         report: What would have been written.
     """
 
+    def __init__(self, report: ExportReport, reason: str) -> None:
+        super().__init__(f"'{report.path}' was not written: {reason}")
+        self.report = report
+
+
+class ParityError(RefusedExport):
+    """The written network does not compute what the original does."""
+
     def __init__(self, report: ExportReport) -> None:
         assert report.parity is not None
         super().__init__(
-            f"'{report.path}' was not written: the exported network differs from the model"
+            report,
+            "the exported network differs from the model"
             f" (largest error {report.parity.max_abs_error:.2g},"
-            f" smallest cosine {report.parity.cosine_min:.6f}), see --tolerance"
+            f" smallest cosine {report.parity.cosine_min:.6f}), see --tolerance",
         )
-        self.report = report
 
 
 def export_artifact(
@@ -86,6 +94,7 @@ def export_artifact(
     calibration: Path | None = None,
     operating_point: str | None = None,
     tolerance: float = 1e-4,
+    max_bytes: float | None = None,
     force: bool = False,
     track: Track = silent,
 ) -> ExportReport:
@@ -102,11 +111,13 @@ def export_artifact(
             there is one, if not given.
         operating_point: Which of its thresholds; `eer` if not given.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
+        max_bytes: Largest accepted size of what is deployed, `ExportReport.bytes`.
         force: Replace the output if it exists.
         track: Reports progress.
 
     Raises:
         ParityError: The embeddings differ by more than that.
+        RefusedExport: The file is larger than that.
         SparsifyError: The format or layout does not exist, the output has the wrong suffix, exists
             already or cannot be written, the calibration is another model's, or the model cannot
             be exported.
@@ -151,6 +162,9 @@ def export_artifact(
             )
         if parity is not None and not parity.passed:
             raise ParityError(report)
+        if max_bytes is not None and report.bytes > max_bytes:
+            reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
+            raise RefusedExport(report, reason)
     return report
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sparsify.comparison.cells import target_keys, target_of
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.rows import Row
+from sparsify.verification.confidence import LEVEL, paired_interval
 
 REFERENCE = "dense"  # what the others are compared with, where it was trained
-LEVEL = 95.0  # percent, of the intervals
 OVERALL = "mean of all"  # test sets; no name of a test set has spaces
 
 
@@ -129,15 +129,14 @@ def _difference(one: _Resampled, two: _Resampled) -> Row:
     if common:
         one, two = _with_seeds(one, common), _with_seeds(two, common)
     paired = one.seeds == two.seeds
-    samples = _drawn(one.rates, 0) - _drawn(two.rates, 0 if paired else 1)
-    tail = (100 - LEVEL) / 2
-    low, high = np.percentile(samples, [tail, 100 - tail])
+    drawn = _drawn(one.rates, 0), _drawn(two.rates, 0 if paired else 1)
+    low, high = paired_interval(*drawn, LEVEL)
     return {
         "seeds": common or None,
         "by_seed": (one.eer_percents - two.eer_percents).tolist() if common else None,
         "eer_percent": float(one.eer_percents.mean() - two.eer_percents.mean()),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
     }
 
 

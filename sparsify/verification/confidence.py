@@ -19,6 +19,7 @@ from sparsify.verification.metrics import (
 )
 
 REPLICATES = 1000
+LEVEL = 95.0  # percent, where no other is asked for
 _DECIMALS = 4  # of a percentage
 
 Interval = tuple[float, float]
@@ -46,6 +47,50 @@ class Confidence:
     resampled_eer_percent: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What a model loses against another on the same trials; what it gains is negative.
+
+    Attributes:
+        eer: Its EER minus the other's, in points.
+        interval: Of that difference, over speakers drawn anew for both at once.
+        percent: Confidence level.
+    """
+
+    eer: float
+    interval: Interval
+    percent: float
+
+
+def paired_interval(rates: ArrayLike, others: ArrayLike, percent: float) -> Interval:
+    """Percentile interval of a difference between rates of the same samples.
+
+    Speakers that are hard for one model are mostly hard for the other, too: drawn for both at once
+    they cancel, so that this interval is much narrower than those of the rates.
+
+    Args:
+        rates: One for each sample, `(N,)`.
+        others: What is subtracted, `(N,)`.
+        percent: Confidence level, in (0, 100).
+    """
+    tail = (100 - percent) / 2
+    low, high = np.percentile(np.subtract(rates, others), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def loss_of(eer: float, intervals: Confidence, others: Confidence) -> Loss:
+    """What a model loses against another, from `bootstrap` of both on the same trials and seed.
+
+    Args:
+        eer: Its EER minus the other's, in points.
+        intervals: Of the model.
+        others: Of the other.
+    """
+    rates, other_rates = intervals.resampled_eer_percent, others.resampled_eer_percent
+    interval = paired_interval(rates, other_rates, intervals.percent)
+    return Loss(eer, interval, intervals.percent)
+
+
 def bootstrap(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -53,7 +98,7 @@ def bootstrap(
     test_speakers: ArrayLike,
     costs: Sequence[DetectionCost] = (),
     *,
-    percent: float = 95.0,
+    percent: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
     track: Track = silent,

@@ -18,6 +18,7 @@ from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.exporters.speaker_model import load_speaker_model
+from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.trials import make_trials, write_trials
 
@@ -37,6 +38,8 @@ KEYS = [
     "cohort_speakers",
     "corruption_seed",
     "confidence",
+    "baseline",
+    "gates",
 ]
 
 
@@ -119,8 +122,61 @@ def test_the_gate_decides_the_exit_code(folder):
     assert run(folder, "run", "--max-eer", rate + 0.01).exit_code == 0
     failed = run(folder, "run", "--max-eer", rate - 0.01, "--json")
     assert failed.exit_code == 1
-    assert json.loads(failed.stdout)["eer_percent"] == rate
+    printed = json.loads(failed.stdout)
+    assert printed["eer_percent"] == rate
+    gate = {"name": "max_eer", "threshold": rate - 0.01, "value": rate, "passed": False}
+    assert printed["gates"] == [gate]
     assert "above --max-eer" in failed.stderr
+
+
+@pytest.fixture(scope="module")
+def worse(folder):
+    """The network with weights that say less, and its rates."""
+    model = load_artifact(folder / "dense.safetensors").build()
+    generator = torch.Generator().manual_seed(1)
+    for weight in prunable_parameters(model).values():
+        weight.data += 0.4 * torch.randn(weight.shape, generator=generator)
+    save_model(model, folder / "worse.safetensors")
+    return evaluated(folder, "worse.safetensors", "--confidence", 90, "--resampled")
+
+
+def test_a_loss_against_a_baseline_has_a_paired_interval(folder, worse):
+    baseline = evaluated(folder, "run", "--confidence", 90, "--resampled")
+    against = ("--baseline", folder / "run", "--confidence", 90)
+    found = evaluated(folder, "worse.safetensors", *against)
+    loss = worse["eer_percent"] - baseline["eer_percent"]
+    assert loss != 0
+    samples = (result["confidence"]["resampled_eer_percent"] for result in (worse, baseline))
+    interval = np.percentile(np.subtract(*samples), [5, 95])
+    assert {**found["baseline"], "eer_loss_interval": None} == {
+        "path": str(folder / "run"),
+        "eer_percent": baseline["eer_percent"],
+        "min_dcf": baseline["min_dcf"],
+        "eer_loss": pytest.approx(loss, abs=1e-9),
+        "eer_loss_interval": None,
+        "percent": 90,
+    }
+    assert found["baseline"]["eer_loss_interval"] == pytest.approx(interval, abs=1e-9)
+    table = run(folder, "worse.safetensors", *against).stdout
+    assert "baseline's" in table
+    assert f"{loss:+.3f}" in table
+
+
+def test_the_loss_is_a_gate(folder, worse):
+    against = ("--baseline", folder / "run", "--json", "--max-eer-loss")
+    rates = evaluated(folder, "worse.safetensors", *against, 100)
+    loss = rates["baseline"]["eer_loss"]
+    assert rates["baseline"]["percent"] == rates["confidence"]["percent"] == 95
+    failed = run(folder, "worse.safetensors", *against, loss - 0.01)
+    assert failed.exit_code == 1
+    gate = {"name": "max_eer_loss", "threshold": loss - 0.01, "value": loss, "passed": False}
+    assert json.loads(failed.stdout)["gates"] == [gate]
+    assert "above --max-eer-loss" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+    # Against itself nothing is lost, in any sample.
+    same = evaluated(folder, "model.onnx", *against, 0.001)
+    assert same["baseline"]["eer_loss"] == pytest.approx(0, abs=1e-9)
+    assert same["baseline"]["eer_loss_interval"] == pytest.approx([0, 0], abs=1e-3)
 
 
 def test_a_foreign_file_is_evaluated_with_a_note(folder):
@@ -297,6 +353,8 @@ def test_the_model_is_read_once(folder, monkeypatch):
         ("run", ("--cohort", "."), "--cohort serves"),
         ("run", ("--speakers", "x"), "--speakers serves --confidence"),
         ("run", ("--confidence", "95", "--resampled"), "with --json"),
+        ("run", ("--max-eer-loss", "0.5"), "--max-eer-loss needs --baseline"),
+        ("run", ("--baseline", "absent.onnx"), "no such file"),
         ("run", ("--confidence", "95", "--speakers", "absent"), "no list of speakers 'absent'"),
         ("run", ("--enroll", "absent"), "no enrolment list 'absent'"),
         ("run", ("--det", "det.txt"), "must end in .csv"),

@@ -19,6 +19,7 @@ KEYS = {
     "sparsity",
     "parity",
     "benchmark",
+    "gates",
 }
 ROW_KEYS = {
     "engine",
@@ -98,6 +99,31 @@ def test_a_network_that_differs_is_exit_code_1(artifacts, tmp_path, monkeypatch,
     expected = None if error != error else error
     assert json.loads(result.stdout)["parity"]["max_abs_error"] == expected
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("existing", [None, "old"])
+def test_what_is_too_large_is_not_written(artifacts, tmp_path, existing):
+    output = tmp_path / "m.safetensors"
+    if existing:
+        output.write_text(existing)
+    size = artifacts["dense"].stat().st_size
+    arguments = (artifacts["run"], "--format", "safetensors", "--output", output, "--force")
+    failed = run(*arguments, "--max-bytes", size - 1, "--json")
+    assert failed.exit_code == 1
+    assert failed.stderr == (
+        f"Failed: '{output}' was not written: it has {size:,} bytes, more than --max-bytes"
+        f" {size - 1:,}\n"
+    )
+    printed = json.loads(failed.stdout)
+    assert (printed["bytes"], printed["parity"]["passed"]) == (size, True)
+    gate = {"name": "max_bytes", "threshold": size - 1, "value": size, "passed": False}
+    assert printed["gates"] == [gate]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ([existing] if existing else [])
+
+    passed = run(*arguments, "--max-bytes", size, "--json")
+    assert passed.exit_code == 0, passed.stderr
+    assert json.loads(passed.stdout)["gates"] == [gate | {"threshold": size, "passed": True}]
+    assert output.stat().st_size == size
 
 
 def test_tolerance_reaches_the_comparison(artifacts, tmp_path, monkeypatch):

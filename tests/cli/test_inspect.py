@@ -189,6 +189,21 @@ def test_gates_decide_the_exit_code(rounded, gates, code):
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_quiet_gate_says_its_verdict_in_one_line(rounded):
+    bounds = ("--min-sparsity", 0.9, "--max-sparsity", 0.95)
+    passed = inspect(rounded, "--quiet", *bounds)
+    assert passed.stdout == (
+        "Passed: the prunable sparsity 92.3077% is at least --min-sparsity 90.0000%;"
+        " the prunable sparsity 92.3077% is at most --max-sparsity 95.0000%\n"
+    )
+    failed = inspect(rounded, "--quiet", "--min-sparsity", 0.98, "--max-sparsity", 0.95)
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr == (
+        "Failed: the prunable sparsity 92.3077% is below --min-sparsity 98.0000%\n"
+    )
+    assert "Prunable" in inspect(rounded, "--quiet").stdout
+
+
 def test_the_gate_on_multiply_adds(artifacts, rounded, refused):
     share = 1 - json.loads(inspect(artifacts["run"], "--json").stdout)["mac_sparsity"]
     assert 0.1 < share < 0.3

@@ -69,6 +69,7 @@ def test_the_score_is_the_cosine_of_the_embeddings(folder, artifacts):
     found, code = verified(folder, "run", first, second)
     assert code == 0
     keys = ["path", "enrolment", "test", "score", "threshold", "same_speaker", "seconds"]
+    keys += ["gates"]
     assert list(found) == keys
     assert found["score"] == pytest.approx(cosine, abs=1e-5)
     assert (found["threshold"], found["same_speaker"]) == (None, None)

@@ -1,0 +1,71 @@
+"""Gates: the bounds that a result has to keep, in JSON, in words and as an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sparsify.cli.display import GateError, out
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A bound, and what was found.
+
+    Attributes:
+        name: Of the option without its dashes; `min_sparsity` bounds from below, `max_bytes` from
+            above.
+        threshold: The bound.
+        value: What was found.
+        passed: Whether it keeps the bound.
+        what: Names the value in a sentence, such as "the prunable sparsity".
+        shown: Writes a value.
+    """
+
+    name: str
+    threshold: float
+    value: float
+    passed: bool
+    what: str
+    shown: Callable[[float], str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As all commands print it."""
+        keys = ("name", "threshold", "value", "passed")
+        return {key: getattr(self, key) for key in keys}
+
+    def __str__(self) -> str:
+        least = self.name.startswith("min_")
+        good, bad = ("at least", "below") if least else ("at most", "above")
+        option = f"--{self.name.replace('_', '-')}"
+        value, threshold = self.shown(self.value), self.shown(self.threshold)
+        return f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
+
+
+def at_most(
+    name: str, threshold: float, value: float, what: str, shown: Callable[[float], str]
+) -> Gate:
+    """A gate for a value that must not exceed a threshold; one that is not a number does."""
+    return Gate(name, threshold, value, value <= threshold, what, shown)
+
+
+def show_passed(gates: Iterable[Gate]) -> None:
+    """One line that says what was kept, if everything was."""
+    gates = list(gates)
+    if all(gate.passed for gate in gates):
+        out.print(f"Passed: {_joined(gates)}", markup=False, soft_wrap=True)
+
+
+def fail_if_any(gates: Iterable[Gate]) -> None:
+    """Fails with a sentence about the gates that were not passed.
+
+    Raises:
+        GateError: There are such.
+    """
+    if failed := [gate for gate in gates if not gate.passed]:
+        raise GateError(_joined(failed))
+
+
+def _joined(gates: Iterable[Gate]) -> str:
+    return "; ".join(map(str, gates))
