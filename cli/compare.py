@@ -15,7 +15,7 @@ import click
 
 from sparsify.audio.parallel import available_cores
 from sparsify.cli.comparison_display import comparison_display, show_results
-from sparsify.cli.comparison_gates import check_results, fail_if_option
+from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
 from sparsify.cli.comparison_plan import METHODS, SEEDS, TARGETS, plan_of
 from sparsify.cli.display import console, emit_json, out, track
 from sparsify.cli.options import (
@@ -161,7 +161,7 @@ def compare_command(
             raise
     write_report(results, output / REPORT_FILE)
     if as_json:
-        emit_json(results)
+        emit_json(results | {"gates": gates_json(results, gates)})
     else:
         show_results(results)
         out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)

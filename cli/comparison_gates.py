@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -20,6 +21,25 @@ fail_if_option = click.option(
     help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
     " repeated.",
 )
+
+
+def gates_json(results: Results, gates: Sequence[Gate]) -> list[dict[str, Any]]:
+    """The conditions with their verdicts; those on half a comparison are not decided.
+
+    Value and threshold are the sides of a condition that is one comparison.
+
+    Raises:
+        SparsifyError: A gate refers to what there is not, or cannot be computed.
+    """
+    metrics = gate_metrics(results["runs"])
+    decided = []
+    for gate in gates:
+        passed = None if results["failures"] else not gate.holds(metrics)
+        value, threshold = (None if passed is None else gate.sides(metrics)) or (None, None)
+        decided.append(
+            {"name": gate.text, "threshold": threshold, "value": value, "passed": passed}
+        )
+    return decided
 
 
 def check_results(results: Results, gates: Sequence[Gate]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sparsify.cli.comparison_gates import check_results, fail_if_option
+from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
 from sparsify.cli.display import emit_json, out
 from sparsify.cli.options import common_options, output_option
 from sparsify.comparison.gates import Gate
@@ -67,7 +67,8 @@ def report_command(
     else:
         write_report(results, output)
     if as_json:
-        emit_json({"path": str(output), "runs": len(results["runs"])})
+        decided = gates_json(results, gates)
+        emit_json({"path": str(output), "runs": len(results["runs"]), "gates": decided})
     else:
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
     if gates:

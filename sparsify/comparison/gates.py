@@ -101,6 +101,14 @@ class Gate:
                 f"a gate cannot be computed ({error}): {self.with_numbers(metrics)}"
             ) from error
 
+    def sides(self, metrics: Mapping[str, Mapping[str, float]]) -> tuple[float, float] | None:
+        """What is compared with what, where the condition is one comparison."""
+        match self.condition:
+            case ast.Compare(left=left, comparators=[right]):
+                values = self._values(metrics)
+                return _value(left, values), _value(right, values)
+        return None
+
     def with_numbers(self, metrics: Mapping[str, Mapping[str, float]]) -> str:
         """The condition with every figure replaced by its number."""
         values = self._values(metrics)

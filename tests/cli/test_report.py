@@ -18,7 +18,7 @@ def test_a_page_of_runs(comparison, tmp_path, refused):
     runs = [comparison / "runs" / name for name in ("dense-seed0", "linbreg-0.9-seed1")]
     result = report(*runs, "--output", page, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"path": str(page), "runs": 2}
+    assert json.loads(result.stdout) == {"path": str(page), "runs": 2, "gates": []}
     assert "linbreg" in page.read_text()
     refused(report(tmp_path, "--output", page), tmp_path)
 
@@ -48,6 +48,14 @@ def test_gates_are_decided_without_runs_and_data(comparison, tmp_path, refused):
     failed = gated("linbreg@0.5.nonzero > 0")
     assert failed.exit_code == 1
     assert "linbreg@0.5.nonzero > 0 holds" in failed.stderr
+    conditions = ("linbreg@0.5.sparsity < 0.5", "linbreg@0.5.nonzero > 1 + 1 or 1 > 2")
+    options = [option for each in conditions for option in ("--fail-if", each)]
+    both = report(results, "--output", tmp_path / "page.html", "--json", *options)
+    assert both.exit_code == 1
+    assert json.loads(both.stdout)["gates"] == [
+        {"name": conditions[0], "threshold": 0.5, "value": 0.5, "passed": True},
+        {"name": conditions[1], "threshold": None, "value": None, "passed": False},
+    ]
     refused(gated("linbreg@0.6.nonzero > 0"), "nothing was compared as 'linbreg@0.6'")
     content = json.loads(results.read_text())
     results.write_text(json.dumps(content | {"failures": {"a": "b"}}))
