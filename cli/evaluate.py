@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
 
 from sparsify.cli.display import emit_json, out, track
-from sparsify.cli.evaluation_display import Baseline, Outcome, confidence_json, table_of
+from sparsify.cli.evaluation_display import Baseline, confidence_json, table_of
 from sparsify.cli.gates import Gate, at_most, fail_if_any
 from sparsify.cli.options import (
     PATH,
@@ -26,10 +26,10 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
 from sparsify.verification.cohort import load_cohort
-from sparsify.verification.confidence import LEVEL, bootstrap
+from sparsify.verification.confidence import LEVEL
 from sparsify.verification.det import check_det, write_det
-from sparsify.verification.evaluate import summarise, trial_embeddings
-from sparsify.verification.metrics import DetectionCost, OperatingPoints, operating_points
+from sparsify.verification.metrics import DetectionCost, OperatingPoints
+from sparsify.verification.protocol import EvaluationProtocol, Outcome
 from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
 from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
 
@@ -191,38 +191,33 @@ def evaluate_command(
     costs = [DetectionCost(p_target, c_miss, c_fa) for p_target in dict.fromkeys(p_targets)]
     trials = read_trials(trial_list, enroll)
     known = read_speakers(speakers) if speakers else None
-    sides = None if percent is None else speaker_numbers(trials, known)
-
-    def outcome_of(model: SpeakerModel) -> Outcome:
-        start = time.perf_counter()
-        embeddings = trial_embeddings(
+    protocol = EvaluationProtocol(
+        trials,
+        audio_root,
+        costs,
+        corruption_seed,
+        percent,
+        None if percent is None else speaker_numbers(trials, known),
+    )
+    models = [load_speaker_model(each, threads, trust=trust) for each in (path, baseline) if each]
+    outcome, *others = (
+        protocol.outcome(
             model.embedder,
-            trials,
-            audio_root,
             model.front_end,
-            corruption_seed=corruption_seed,
+            partial(_scoring, model, cohort, top_n, subtract_mean, as_norm=score_norm is not None),
             track=track,
         )
-        scoring = _scoring(model, cohort, top_n, subtract_mean, as_norm=score_norm is not None)
-        scores = scoring.scores(embeddings, trials, track=track)
-        points = operating_points(scores, trials.targets)
-        result = summarise(points, trials, costs[0], time.perf_counter() - start)
-        intervals = None
-        if percent is not None and sides is not None:
-            intervals = bootstrap(
-                scores, trials.targets, *sides, costs, percent=percent, track=track
-            )
-        return Outcome(scoring, points, result, intervals)
-
-    models = [load_speaker_model(each, threads, trust=trust) for each in (path, baseline) if each]
-    outcome, *others = map(outcome_of, models)
-    result, points = outcome.result, outcome.points
-    compared = Baseline.of(baseline, outcome, others[0]) if baseline and others else None
+        for model in models
+    )
+    result, points, scoring = outcome.result, outcome.points, outcome.scoring
+    compared = None
+    if baseline and others:
+        compared = Baseline(baseline, others[0].result, outcome.loss_against(others[0]))
     if det:
         write_det(points, det)
     if calibrate:
         thresholds = _thresholds(points, costs)
-        write_calibration(Calibration(thresholds, outcome.scoring, models[0].digest), calibrate)
+        write_calibration(Calibration(thresholds, scoring, models[0].digest), calibrate)
 
     gates = [*_gates(outcome, compared, max_eer, max_eer_loss)]
     if as_json:
@@ -233,7 +228,7 @@ def evaluate_command(
                 "min_dcfs": [asdict(c) | {"min_dcf": points.min_dcf(c)} for c in costs],
                 "subtract_mean": subtract_mean,
                 "score_norm": score_norm,
-                "cohort_speakers": outcome.cohort_speakers,
+                "cohort_speakers": None if scoring.cohort is None else len(scoring.cohort),
                 "corruption_seed": corruption_seed,
                 "confidence": confidence_json(outcome.intervals, resampled=resampled),
                 "baseline": compared.to_json() if compared else None,

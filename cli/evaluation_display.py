@@ -9,32 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from sparsify.verification.confidence import Confidence, Loss, loss_of
+from sparsify.verification.confidence import Confidence
 from sparsify.verification.evaluate import Evaluation
-from sparsify.verification.metrics import DetectionCost, OperatingPoints
-from sparsify.verification.scoring import Scoring
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a model scores on a trial list.
-
-    Attributes:
-        scoring: How it was scored.
-        points: Its operating points.
-        result: Its figures.
-        intervals: Of its error rates, if they were asked for.
-    """
-
-    scoring: Scoring
-    points: OperatingPoints
-    result: Evaluation
-    intervals: Confidence | None
-
-    @property
-    def cohort_speakers(self) -> int | None:
-        """Speakers of the cohort, if there is one."""
-        return None if self.scoring.cohort is None else len(self.scoring.cohort)
+from sparsify.verification.metrics import DetectionCost
+from sparsify.verification.protocol import Loss, Outcome
 
 
 @dataclass(frozen=True)
@@ -50,27 +28,6 @@ class Baseline:
     path: Path
     result: Evaluation
     loss: Loss
-
-    @classmethod
-    def of(cls, path: Path, outcome: Outcome, other: Outcome) -> Baseline:
-        """The comparison of two outcomes on the same trials, both with intervals.
-
-        Args:
-            path: Of the baseline.
-            outcome: Of the model.
-            other: Of the baseline.
-        """
-        assert outcome.intervals is not None
-        assert other.intervals is not None
-        return cls(
-            path,
-            other.result,
-            loss_of(
-                outcome.result.eer_percent - other.result.eer_percent,
-                outcome.intervals,
-                other.intervals,
-            ),
-        )
 
     def to_json(self) -> dict[str, Any]:
         """As the command prints it."""

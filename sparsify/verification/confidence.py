@@ -47,21 +47,6 @@ class Confidence:
     resampled_eer_percent: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What a model loses against another on the same trials; what it gains is negative.
-
-    Attributes:
-        eer: Its EER minus the other's, in points.
-        interval: Of that difference, over speakers drawn anew for both at once.
-        percent: Confidence level.
-    """
-
-    eer: float
-    interval: Interval
-    percent: float
-
-
 def paired_interval(rates: ArrayLike, others: ArrayLike, percent: float) -> Interval:
     """Percentile interval of a difference between rates of the same samples.
 
@@ -76,19 +61,6 @@ def paired_interval(rates: ArrayLike, others: ArrayLike, percent: float) -> Inte
     tail = (100 - percent) / 2
     low, high = np.percentile(np.subtract(rates, others), [tail, 100 - tail])
     return float(low), float(high)
-
-
-def loss_of(eer: float, intervals: Confidence, others: Confidence) -> Loss:
-    """What a model loses against another, from `bootstrap` of both on the same trials and seed.
-
-    Args:
-        eer: Its EER minus the other's, in points.
-        intervals: Of the model.
-        others: Of the other.
-    """
-    rates, other_rates = intervals.resampled_eer_percent, others.resampled_eer_percent
-    interval = paired_interval(rates, other_rates, intervals.percent)
-    return Loss(eer, interval, intervals.percent)
 
 
 def bootstrap(
