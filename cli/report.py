@@ -1,16 +1,26 @@
-"""`sparsify report`: a report of runs and comparisons, wherever they were made."""
+"""`sparsify report`: of runs and comparisons wherever they were made, or against a baseline."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
 from sparsify.cli.display import emit_json, out
-from sparsify.cli.options import common_options, output_option
+from sparsify.cli.options import (
+    PATH,
+    benchmark_option,
+    common_options,
+    output_option,
+    speakers_option,
+    trial_options,
+    trust_option,
+)
+from sparsify.cli.report_summary import Summary, measure
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.gathering import Part, gather
 from sparsify.comparison.means import gate_metrics
@@ -32,6 +42,8 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
       sparsify report comparison results.json --output both.html
       sparsify report monday tuesday --output results.json
       sparsify report scratch from-dense=other --output both.html   # gmp, gmp-from-dense …
+      sparsify report sparse.onnx --baseline dense.onnx --trials trials.txt --audio-root test \\
+          --benchmark --output summary.md
       sparsify report results.json --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
     """,
 )
@@ -41,10 +53,30 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
     "report.html",
     "FILE",
 )
+@click.option(
+    "--baseline",
+    type=PATH,
+    metavar="ARTIFACT",
+    help="Measure each PATH, a model in any format, beside this one, and write a summary (.md).",
+)
+@trial_options(about="For --baseline: ")
+@speakers_option
+@benchmark_option
+@trust_option
 @fail_if_option
 @common_options
 def report_command(
-    *, paths: tuple[str, ...], output: Path, gates: Sequence[Gate], as_json: bool
+    *,
+    paths: tuple[str, ...],
+    output: Path,
+    baseline: Path | None,
+    trial_list: Path | None,
+    audio_root: Path | None,
+    speakers: Path | None,
+    measure_latency: bool,
+    trust: bool,
+    gates: Sequence[Gate],
+    as_json: bool,
 ) -> None:
     """Write one page, or one table, about finished runs.
 
@@ -52,7 +84,29 @@ def report_command(
     with NAME, which is added to its methods, they stay apart from others of the same name. The page
     is one file that opens offline: accuracy, sparsity and λ over training, layer-wise sparsity,
     sizes and training time.
+
+    With --baseline every PATH is a model, in any format. The summary for a pull request begins with
+    what it has lost and gained: EER with a paired interval, size and, with --benchmark, latency.
     """
+    of_baseline = {
+        "--trials": trial_list,
+        "--speakers": speakers,
+        "--benchmark": measure_latency,
+        "--trust": trust,
+    }
+    _check_usage(baseline, of_baseline, gates)
+    if baseline and trial_list and audio_root:
+        measured = partial(
+            measure,
+            [baseline, *map(Path, paths)],
+            trial_list,
+            audio_root,
+            speakers,
+            latency=measure_latency,
+            trust=trust,
+        )
+        _write_summary(output, measured, as_json=as_json)
+        return
     if output.suffix not in (".html", *TEXTS):
         raise SparsifyError(
             f"'{output}' tells no format: let --output end in .html, .json, .csv or .md"
@@ -73,6 +127,32 @@ def report_command(
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
     if gates:
         check_results(results, gates)
+
+
+def _check_usage(
+    baseline: Path | None, of_baseline: Mapping[str, object], gates: Sequence[Gate]
+) -> None:
+    """Refuses options that belong to the other kind of report."""
+    if baseline is None:
+        if flag := next((flag for flag, given in of_baseline.items() if given), None):
+            raise click.UsageError(f"{flag} has a meaning only with --baseline.")
+    elif of_baseline["--trials"] is None:
+        raise click.UsageError("--baseline needs --trials and --audio-root.")
+    elif gates:
+        raise click.UsageError("--fail-if is for runs: sparsify evaluate has --max-eer-loss.")
+
+
+def _write_summary(output: Path, measured: Callable[[], Summary], *, as_json: bool) -> None:
+    """Writes what models have lost and gained, once it is clear that the file can be written."""
+    if output.suffix != ".md":
+        raise SparsifyError(f"a summary cannot be '{output}': let --output end in .md")
+    check_writable(output)
+    found = measured()
+    write_text(output, found.text())
+    if as_json:
+        emit_json({"path": str(output), **found.to_json()})
+    else:
+        out.print(f"Wrote {output}", markup=False, soft_wrap=True)
 
 
 def _part(text: str) -> Part:

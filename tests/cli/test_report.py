@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
+from sparsify.corpus.synthetic import write_synthetic
+from sparsify.verification.trials import make_trials, write_trials
 
 
 def report(*arguments):
@@ -81,3 +83,44 @@ def test_what_is_no_result_is_said_to_be_none(name, words, tmp_path, refused):
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "comparison.yaml").write_text("{}")
     refused(report(tmp_path / name, "--output", tmp_path / "report.html"), words)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """Four voices and a trial list of them."""
+    root = tmp_path_factory.mktemp("spoken")
+    corpus = write_synthetic(root / "audio", 4, 3, seed=5)
+    keys = [utterance.key for utterance in corpus.utterances]
+    trials = make_trials(keys, [utterance.speaker for utterance in corpus.utterances], seed=0)
+    write_trials(trials, root / "trials.txt")
+    return ["--trials", root / "trials.txt", "--audio-root", root / "audio"]
+
+
+@pytest.mark.usefixtures("short_benchmark")
+def test_a_summary_against_a_baseline(artifacts, spoken, tmp_path):
+    output = tmp_path / "summary.md"
+    against = ["--baseline", artifacts["run"], *spoken, "--output", output, "--benchmark"]
+    result = report(artifacts["onnx"], *against, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    (model,) = printed["artifacts"]
+    assert model["path"] == str(artifacts["onnx"])
+    assert model["bytes"] == artifacts["onnx"].stat().st_size
+    assert model["eer_percent"] == pytest.approx(printed["baseline"]["eer_percent"], abs=1e-9)
+    assert model["eer_loss_interval"] == pytest.approx([0, 0], abs=1e-3)
+    assert model["engine"]
+    assert model["median_ms"] > 0
+    first, *_ = output.read_text().splitlines()
+    assert first.startswith(f"**`{artifacts['onnx']}`**, against `{artifacts['run']}`: **")
+    assert f"{printed['baseline']['eer_percent']:.2f} (" in output.read_text()
+
+
+def test_usage_of_a_baseline(artifacts, spoken, tmp_path, refused):
+    against = [artifacts["onnx"], "--baseline", artifacts["run"]]
+    output = ["--output", tmp_path / "summary.md"]
+    refused(report(*against, *output), "--baseline needs --trials")
+    refused(report(*against, *spoken), "end in .md")
+    refused(report(*against, *spoken, *output, "--fail-if", "a.b > 1"), "--max-eer-loss")
+    refused(report(artifacts["run"], *spoken), "--trials has a meaning only with --baseline")
+    refused(report("absent.onnx", *against[1:], *spoken, *output), "no such file")
+    assert list(tmp_path.iterdir()) == []
