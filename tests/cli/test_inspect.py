@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -202,6 +203,38 @@ def test_a_quiet_gate_says_its_verdict_in_one_line(rounded):
         "Failed: the prunable sparsity 92.3077% is below --min-sparsity 98.0000%\n"
     )
     assert "Prunable" in inspect(rounded, "--quiet").stdout
+
+
+def test_comparison_with_another_model(artifacts, sparse_model, tmp_path, refused, monkeypatch):
+    model = copy.deepcopy(sparse_model)
+    weight = model.layer1.conv.weight.data
+    weight.view(-1)[:100] = 0  # some are zero already
+    weight.view(-1)[100:200] = 1.0
+    save_model(model, tmp_path / "other.safetensors")
+    printed = inspect_json(tmp_path / "other.safetensors", "--compare", artifacts["onnx"])
+    found = printed["compare"]
+    assert found["path"] == str(artifacts["onnx"])
+    assert found["left_out"] == []
+    changed, *others = found["layers"]
+    assert changed["name"] == "layer1.conv.weight"
+    assert all(each["overlap"] == 1 and each["distance"] == 0 for each in others)
+    new, old = weight.numpy(), sparse_model.layer1.conv.weight.detach().numpy()
+    overlap = ((new != 0) & (old != 0)).sum() / ((new != 0) | (old != 0)).sum()
+    assert changed["overlap"] == pytest.approx(overlap)
+    assert changed["sparsity"] == pytest.approx(1 - np.count_nonzero(new) / new.size)
+    assert changed["other_sparsity"] == pytest.approx(1 - np.count_nonzero(old) / old.size)
+    distance = np.linalg.norm(new - old) / np.linalg.norm(old)
+    assert changed["distance"] == pytest.approx(distance)
+    assert 0.9 < found["overlap"] < 1
+
+    for width in (60, 120):
+        monkeypatch.setattr(display.out, "width", width)
+        shown = inspect(tmp_path / "other.safetensors", "--compare", artifacts["run"]).stdout
+        assert f"{overlap:.2%}" in shown
+        assert max(map(len, shown.partition("\n\n")[0].splitlines())) <= width
+    torch.save({"w": torch.ones(9, 9)}, tmp_path / "w.pt")
+    refused(inspect(artifacts["run"], "--compare", tmp_path / "w.pt"), "no weight of the same name")
+    refused(inspect(artifacts["run"], "--compare", "x.pt", "--sort", "name"), "--compare shows no")
 
 
 def test_the_gate_on_multiply_adds(artifacts, rounded, refused):

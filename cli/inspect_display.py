@@ -1,0 +1,95 @@
+"""The table of `sparsify inspect`: where a model is sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.bar import Bar
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.cli.display import human_bytes, out
+from sparsify.cli.tables import Column, fitted
+from sparsify.exporters.counting import Counted
+from sparsify.files import size_bytes, zipped_bytes
+from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
+from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS
+
+
+def show_table(
+    artifact: Artifact,
+    table: SparsityTable,
+    layers: Sequence[LayerSparsity],
+    counted: Counted,
+    show_all: bool,
+) -> None:
+    """Prints a row for every layer, totals, the size of the file and what the zeros save."""
+    shown = [layer for layer in layers if layer.prunable or show_all]
+    rows: list[tuple[str, str, str, Sequence[LayerSparsity]]] = [
+        (layer.name, layer.type, "×".join(str(size) for size in layer.shape), [layer])
+        for layer in shown
+    ]
+    others = [layer for layer in layers if not layer.prunable]
+    if others and not show_all:
+        rows.append((f"{len(others)} others", "not prunable", "", others))
+    totals = [("Prunable", "", "", table.prunable), ("Whole model", "", "", table.layers)]
+    view = fitted(
+        [
+            Column("Parameter", [name for name, *_ in (*rows, *totals)], left=True),
+            Column("Type", [type_ for _, type_, *_ in (*rows, *totals)], left=True, rank=3),
+            Column("Shape", [shape for _, _, shape, _ in (*rows, *totals)], rank=5),
+            *_numbers([each for *_, each in (*rows, *totals)], counted),
+        ],
+        sections=[len(rows)],
+    )
+    out.print(view)
+    if table.emptied:
+        text = no_weight_left(table.emptied)
+        out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
+    file = artifact.format.deployed_file(artifact.path)
+    size, zipped = size_bytes(file), zipped_bytes(file)
+    out.print(
+        f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
+        f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _numbers(groups: Sequence[Sequence[LayerSparsity]], counted: Counted) -> list[Column]:
+    """The columns of numbers for groups of layers."""
+    sums = [SparsityTable(tuple(layers)) for layers in groups]
+    columns = [
+        Column("Size", [f"{each.parameters:,}" for each in sums], rank=1),
+        Column("Nonzero", [f"{each.nonzero:,}" for each in sums], rank=4),
+        Column("Sparsity", [f"{each.global_sparsity:.2%}" for each in sums]),
+        Column(
+            "",
+            [Bar(size=1, begin=0, end=each.global_sparsity, width=16) for each in sums],
+            rank=7,
+            left=True,
+        ),
+    ]
+    total = counted.of(layer for layers in groups for layer in layers)
+    if total is None:
+        return columns
+    work = [counted.of(layers) or NO_WORK for layers in groups]
+    whole = work[-1].multiply_adds or 1
+    counts = [f"{each.multiply_adds / 1e6:,.2f} M" if each.multiply_adds else "" for each in work]
+    shares = [f"{each.multiply_adds / whole:.1%}" if each.multiply_adds else "" for each in work]
+    columns[-1:-1] = [
+        Column("Multiply-adds", counts, rank=2),
+        Column("of all", shares, rank=6),
+    ]
+    return columns
+
+
+def _zeros(table: SparsityTable, counted: Counted) -> str:
+    """How much of the weights, and of the work, the zeros are."""
+    work = counted.of(table.layers)
+    if work is None:
+        return f"Multiply-adds are not known: {counted.why_not}"
+    return (
+        f"Zero are {table.sparsity:.2%} of the prunable weights, which take {work.sparsity:.2%} of"
+        f" the {work.multiply_adds / 1e6:,.1f} million multiply-adds for {SPEECH_SECONDS} s of"
+        f" speech ({counted.frames} frames)."
+    )

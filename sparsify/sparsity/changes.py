@@ -1,0 +1,88 @@
+"""What differs between the weights of two models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsify.sparsity.table import LayerSparsity
+
+
+@dataclass(frozen=True)
+class Change:
+    """Parameters that two models have, and how they differ.
+
+    Attributes:
+        parameters: Number of elements.
+        nonzero: Of them in the first model.
+        other_nonzero: In the second.
+        shared: Nonzero in both.
+        squares: Sum of the squares of the second's values.
+        square_error: Sum of the squares of the differences.
+    """
+
+    parameters: int = 0
+    nonzero: int = 0
+    other_nonzero: int = 0
+    shared: int = 0
+    squares: float = 0.0
+    square_error: float = 0.0
+
+    def __add__(self, other: Change) -> Change:
+        return Change(**{name: value + vars(other)[name] for name, value in vars(self).items()})
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros in the first model."""
+        return 1 - self.nonzero / self.parameters if self.parameters else 0.0
+
+    @property
+    def other_sparsity(self) -> float:
+        """Share of zeros in the second."""
+        return 1 - self.other_nonzero / self.parameters if self.parameters else 0.0
+
+    @property
+    def overlap(self) -> float:
+        """Nonzeros of both over nonzeros of either (Jaccard index); 1 for equal masks."""
+        either = self.nonzero + self.other_nonzero - self.shared
+        return self.shared / either if either else 1.0
+
+    @property
+    def distance(self) -> float:
+        """Norm of the difference over the norm of the second; infinite where that is zero."""
+        if not self.square_error:
+            return 0.0
+        return math.sqrt(self.square_error / self.squares) if self.squares else math.inf
+
+
+def changes(
+    layers: Iterable[LayerSparsity], tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]
+) -> dict[str, Change]:
+    """The changes of those parameters that both models have in the same shape, by name.
+
+    Args:
+        layers: What to compare.
+        tensors: Of the first model.
+        others: Of the second.
+    """
+    return {
+        layer.name: _change(tensors[layer.name], others[layer.name])
+        for layer in layers
+        if layer.name in others and others[layer.name].shape == tensors[layer.name].shape
+    }
+
+
+def _change(tensor: Tensor, other: Tensor) -> Change:
+    first, second = tensor.detach().double(), other.detach().double()
+    return Change(
+        parameters=first.numel(),
+        nonzero=int(first.count_nonzero()),
+        other_nonzero=int(second.count_nonzero()),
+        shared=int(torch.count_nonzero((first != 0) & (second != 0))),
+        squares=float(second.square().sum()),
+        square_error=float((first - second).square().sum()),
+    )
