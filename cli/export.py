@@ -84,6 +84,12 @@ from sparsify.exporters.parity import Parity
     metavar="N",
     help="Write nothing and fail (exit code 1) when what is deployed has more bytes, such as 4e6.",
 )
+@click.option(
+    "--masks",
+    is_flag=True,
+    help="Also write which weights are kept: boolean tensors in NAME.masks.safetensors, beside the"
+    " output.",
+)
 @benchmark_option
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @trust_option
@@ -100,6 +106,7 @@ def export_command(
     operating_point: str | None,
     tolerance: float,
     max_bytes: float | None,
+    masks: bool,
     measure_latency: bool,
     force: bool,
     trust: bool,
@@ -128,6 +135,7 @@ def export_command(
             operating_point=operating_point,
             tolerance=tolerance,
             max_bytes=max_bytes,
+            masks=masks,
             force=force,
             track=track,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
 from sparsify.artifact.rounding import rounded
-from sparsify.artifact.saving import canonical_state
+from sparsify.artifact.saving import canonical_state, masks_file, write_masks
 from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter, exporter_of
@@ -95,6 +96,7 @@ def export_artifact(
     operating_point: str | None = None,
     tolerance: float = 1e-4,
     max_bytes: float | None = None,
+    masks: bool = False,
     force: bool = False,
     track: Track = silent,
 ) -> ExportReport:
@@ -112,6 +114,7 @@ def export_artifact(
         operating_point: Which of its thresholds; `eer` if not given.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
         max_bytes: Largest accepted size of what is deployed, `ExportReport.bytes`.
+        masks: Write the masks beside the file, too (see `write_masks`).
         force: Replace the output if it exists.
         track: Reports progress.
 
@@ -127,7 +130,7 @@ def export_artifact(
     format_.check_target(target)
     if calibration or operating_point:
         format_.check_decision(target)
-    _check(output, format_, layout, force)
+    _check(output, format_, layout, [masks_file(output)] if masks else [], force)
     original, artifact = artifact, rounded(artifact, precision)
     decision = None
     if target in format_.deciding:
@@ -137,6 +140,8 @@ def export_artifact(
         with phase(track, f"Writing {output.name}"):
             exporter.write(artifact, temporary, layout)
             written = load_artifact(temporary, trust=artifact.trusted)
+            if masks:
+                write_masks(written, masks_file(temporary))
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
             parity = None if obstacle else _parity(artifact, written, exporter, tolerance)
@@ -205,12 +210,12 @@ def _rounding(original: Artifact, artifact: Artifact) -> Parity:
     )
 
 
-def _check(output: Path, format_: Format, layout: str, force: bool) -> None:
+def _check(output: Path, format_: Format, layout: str, beside: Sequence[Path], force: bool) -> None:
     """Finds what would make an export fail before any work is done."""
     format_.check_layout(layout)
     format_.check_name(output)
-    for each in format_.files(output):
-        if format_.marker and each.exists():
+    for each in (*format_.files(output), *beside):
+        if each == output and format_.marker and each.exists():
             format_.check_replaceable(each)
         else:
             check_writable(each)

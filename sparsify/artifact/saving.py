@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, STORE
 from sparsify.artifact.provenance import MEAN, provenance
-from sparsify.artifact.tensor_file import write_tensors
+from sparsify.artifact.tensor_file import file_content, write_tensors
 from sparsify.models.registry import architecture_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
@@ -86,6 +86,27 @@ def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:
     state = {name: _canonical(tensor) for name, tensor in artifact.state.items()}
     prunable = [layer.name for layer in weights_table(artifact).prunable]
     write_tensors(path, state, artifact.metadata, layout, prunable)
+
+
+def masks_file(path: Path) -> Path:
+    """Where the masks of an export to a path are."""
+    return path.with_name(f"{path.stem}.masks{STORE.suffixes[0]}")
+
+
+def write_masks(artifact: Artifact, path: Path) -> None:
+    """Writes which weights of a model are kept, for other tools.
+
+    A `.safetensors` file of a boolean tensor for each prunable weight, under its name; the metadata
+    have the model's `source_digest`.
+
+    Raises:
+        SparsifyError: The tensors do not fit the architecture.
+        OSError: The file cannot be written.
+    """
+    names = [layer.name for layer in weights_table(artifact).prunable]
+    masks = {name: artifact.state[name] != 0 for name in names}
+    digest = {"source_digest": artifact.metadata["source_digest"]}
+    path.write_bytes(file_content(masks, digest))
 
 
 def canonical_state(model: nn.Module) -> dict[str, Tensor]:

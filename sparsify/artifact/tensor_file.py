@@ -73,7 +73,7 @@ def write_tensors(
                 packed = packing.pack(stored.pop(name))
                 stored |= {f"{name}.{part}": tensor for part, tensor in vars(packed).items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(_reproducible(safetensors.torch.save(stored, described)))
+        temporary.write_bytes(file_content(stored, described))
 
 
 def read_tensors(path: Path) -> Weights:
@@ -123,8 +123,14 @@ def _packing(base: str, part: str, stored: Mapping[str, Tensor]) -> Packing | No
     return None
 
 
-def _reproducible(content: bytes) -> bytes:
-    """The same file with its metadata sorted; safetensors writes them in random order."""
+def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A file of the format, the same for the same content.
+
+    Args:
+        tensors: Contiguous tensors on the CPU, by name.
+        metadata: Strings by key; safetensors alone writes them in random order.
+    """
+    content = safetensors.torch.save(dict(tensors), dict(metadata))
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters.export import ParityError, export_artifact
@@ -115,3 +115,21 @@ def test_the_mean_embedding_survives_every_format_exactly(sparse_model, tmp_path
     for name in ("model.safetensors", "out.onnx", "out.safetensors"):
         text = load_artifact(tmp_path / name).metadata["embedding_mean"]
         assert torch.equal(torch.tensor(json.loads(text)), mean)
+
+
+@pytest.mark.usefixtures("known_graph")
+@pytest.mark.parametrize("format_name", ["safetensors", "onnx"])
+def test_masks_beside_an_export(artifact, tmp_path, format_name):
+    output = tmp_path / f"out.{format_name}"
+    masks = tmp_path / "out.masks.safetensors"
+    export_artifact(artifact, output, format_name, masks=True)
+    found = safetensors.torch.load_file(masks)
+    assert found.keys() == {layer.name for layer in weights_table(artifact).prunable}
+    assert all(torch.equal(mask, artifact.state[name] != 0) for name, mask in found.items())
+    with safetensors.safe_open(masks, "pt") as file:
+        digest = file.metadata()["source_digest"]
+    assert digest == artifact.metadata["source_digest"]
+    output.unlink()
+    with pytest.raises(SparsifyError, match=r"out\.masks\.safetensors' exists"):
+        export_artifact(artifact, output, format_name, masks=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [masks.name]
