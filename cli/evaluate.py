@@ -250,7 +250,7 @@ def _gates(
         low, high = compared.loss.interval
         what = f"the EER lost ({compared.loss.percent:g} % interval {low:+.2f} to {high:+.2f})"
         yield at_most(
-            "max_eer_loss", max_loss, compared.loss.eer, what, lambda value: f"{value:.3g} points"
+            "max_eer_loss", max_loss, compared.loss.eer, what, lambda value: f"{value:.4g} points"
         )
 
 

@@ -172,7 +172,11 @@ def _as_json(
 def _gates(report: ExportReport, max_bytes: float | None) -> list[Gate]:
     if max_bytes is None:
         return []
-    return [at_most("max_bytes", max_bytes, report.bytes, "the size", human_bytes)]
+    return [at_most("max_bytes", max_bytes, report.bytes, "the size", _bytes_shown)]
+
+
+def _bytes_shown(size: float) -> str:
+    return human_bytes(round(size))
 
 
 def _finite(parity: Parity | None) -> dict[str, Any] | None:

@@ -53,12 +53,13 @@ class Outcome:
 
     def loss_against(self, other: Outcome) -> Loss:
         """What it loses against another of the same protocol, both with intervals."""
-        assert self.intervals is not None
-        assert other.intervals is not None
-        rates, others = (each.intervals.resampled_eer_percent for each in (self, other))
-        percent = self.intervals.percent
+        mine, others = self.intervals, other.intervals
+        assert mine is not None
+        assert others is not None
+        rates, other_rates = mine.resampled_eer_percent, others.resampled_eer_percent
+        interval = paired_interval(rates, other_rates, mine.percent)
         loss = self.result.eer_percent - other.result.eer_percent
-        return Loss(loss, paired_interval(rates, others, percent), percent)
+        return Loss(loss, interval, mine.percent)
 
 
 @dataclass(frozen=True)
