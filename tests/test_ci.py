@@ -74,7 +74,3 @@ def test_from_training_to_a_gated_artifact(settings):
     refused = CliRunner().invoke(main, [*gate, "--max-eer-loss", "-100"])
     assert refused.exit_code == 1
     assert "above --max-eer-loss" in refused.stderr
-    export = next(command for command in before if command[0] == "export")
-    Path("model.onnx").unlink()
-    assert CliRunner().invoke(main, [*export, "--max-bytes", "1000"]).exit_code == 1
-    assert not Path("model.onnx").exists()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn.graph import derive_uuid
 
 MAKER = "sparsify"
 """What files of ours say about who made them."""
@@ -40,6 +41,7 @@ def _convert(kind: str, source: Path, output: Path, *options: str) -> None:
     command = [sys.executable, "-P", "-c", _PROGRAM, "-f", kind, *files, *_COMMON, *options]
     result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if result.returncode == 0 and output.is_file():
+        derive_uuid(output)
         return
     said = (result.stdout + result.stderr).decode("utf-8", "replace").strip().splitlines()
     reason = said[-1] if said else f"exit code {result.returncode}"

@@ -6,10 +6,12 @@ which a number never changes its meaning.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from sparsify.exporters.mnn.tables import TABLE_ERRORS, Tables
 from sparsify.exporters.twin import without_zeros
 
 _MOST_BYTES = (1 << 31) - 1  # of any FlatBuffers file
-_NET_MAKER, _NET_OPERATORS = 0, 3
+_NET_MAKER, _NET_OPERATORS, _NET_UUID = 0, 3, 11
 _INPUTS, _KIND, _CONTENT, _NAME, _OUTPUTS, _TYPE = range(6)  # of an operator
 _BLOB, _CONVOLUTION, _INPUT, _SCALE = 7, 9, 21, 58  # kinds of content
 _DEPTHWISE = 13  # a type of operator
@@ -107,6 +109,20 @@ def fill_zeros(path: Path, output: Path) -> None:
     except TABLE_ERRORS as error:
         raise damaged(path, error) from error
     output.write_bytes(tables.data)
+
+
+def derive_uuid(path: Path) -> None:
+    """Replaces the UUID that MNN's converter draws by one that the rest of the file determines.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    tables = _tables(path)
+    uuid = tables.vector(tables.root, _NET_UUID, "<u1")
+    uuid[:] = 0
+    derived = str(UUID(bytes=hashlib.sha256(tables.data).digest()[:16])).encode()
+    uuid[:] = np.frombuffer(derived, np.uint8)[: uuid.size]
+    path.write_bytes(tables.data)
 
 
 @dataclass(frozen=True)

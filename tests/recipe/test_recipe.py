@@ -37,7 +37,7 @@ def test_a_recipe_without_paths_tells_what_was_read():
     paths = dict.fromkeys([*paths, "distillation.teacher"], "/home/ann/speech")
     recipe = load_recipe("quickstart", ["seed=5"], paths)
     shipped = recipe.without_paths()
-    assert "ann" not in shipped.to_yaml()
+    assert "/home" not in shipped.to_yaml()
     assert shipped.to_yaml().count(LEFT_OUT) == len(paths)
     assert load_recipe("quickstart", ["seed=5"], dict.fromkeys(paths, LEFT_OUT)) == shipped
     # That nothing was read is still said.
