@@ -15,7 +15,8 @@ from sparsify.recipe.recipe import load_recipe
 from sparsify.training.trainer import train
 
 TINY = [
-    "model.options={channels: 16, aggregation_channels: 32, embedding_dim: 16}",
+    "model.name=resnet18",
+    "model.options={channels: 4, embedding_dim: 16}",
     "data.validation_speakers=2",
     "data.crop_seconds=0.4",
     "training.steps=4",
