@@ -15,6 +15,7 @@ from sparsify.cli.gates import Gate, at_most, fail_if_any
 from sparsify.cli.options import (
     PATH,
     Decorator,
+    baseline_option,
     common_options,
     model_argument,
     speakers_option,
@@ -126,12 +127,9 @@ def _cost_option(flag: str, error: str) -> Decorator:
     type=click.FloatRange(0, 100),
     help="Exit with code 1 when the EER in percent is higher.",
 )
-@click.option(
-    "--baseline",
-    type=PATH,
-    metavar="ARTIFACT",
-    help="A model to compare with on the same trials, such as the dense one; the interval of the"
-    f" difference is of level --confidence, {LEVEL:g} if not given.",
+@baseline_option(
+    "A model to compare with on the same trials, such as the dense one; the interval of the"
+    f" difference is of level --confidence, {LEVEL:g} if not given."
 )
 @click.option(
     "--max-eer-loss",

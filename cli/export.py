@@ -29,6 +29,7 @@ from sparsify.cli.options import (
     calibration_option,
     common_options,
     format_option,
+    max_bytes_option,
     operating_point_option,
     output_option,
     path_argument,
@@ -78,12 +79,7 @@ from sparsify.exporters.parity import Parity
     metavar="F",
     help="Largest accepted difference of the embeddings, relative to their scale.",
 )
-@click.option(
-    "--max-bytes",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="Write nothing and fail (exit code 1) when what is deployed has more bytes, such as 4e6.",
-)
+@max_bytes_option("Write nothing and fail (exit code 1) when what is deployed has more bytes")
 @click.option(
     "--masks",
     is_flag=True,

@@ -115,6 +115,29 @@ def precision_option() -> Decorator:
     )
 
 
+def max_bytes_option(about: str) -> Decorator:
+    """`--max-bytes`, a budget of what is deployed.
+
+    Args:
+        about: Its help, without an example of a number.
+    """
+    return click.option(
+        "--max-bytes",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help=f"{about}, such as 4e6.",
+    )
+
+
+def baseline_option(about: str) -> Decorator:
+    """`--baseline`, a model that others are compared with.
+
+    Args:
+        about: Its help.
+    """
+    return click.option("--baseline", type=PATH, metavar="ARTIFACT", help=about)
+
+
 def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:
     """`--output`, where a command writes; required if it has no default.
 

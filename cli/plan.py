@@ -26,6 +26,7 @@ from sparsify.cli.display import GateError, emit_json, track
 from sparsify.cli.options import (
     common_options,
     format_option,
+    max_bytes_option,
     max_macs_option,
     precision_option,
     trust_option,
@@ -57,12 +58,7 @@ _MODEL_FILE = f"model{STORE.suffixes[0]}"
     metavar="F",
     help="The most milliseconds that an utterance may take, in the median.",
 )
-@click.option(
-    "--max-bytes",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The most bytes of the file in that format, such as 1e6.",
-)
+@max_bytes_option("The most bytes of the file in that format")
 @max_macs_option
 @precision_option()
 @click.option(

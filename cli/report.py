@@ -12,7 +12,7 @@ import click
 from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
 from sparsify.cli.display import emit_json, out
 from sparsify.cli.options import (
-    PATH,
+    baseline_option,
     benchmark_option,
     common_options,
     output_option,
@@ -53,11 +53,8 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
     "report.html",
     "FILE",
 )
-@click.option(
-    "--baseline",
-    type=PATH,
-    metavar="ARTIFACT",
-    help="Measure each PATH, a model in any format, beside this one, and write a summary (.md).",
+@baseline_option(
+    "Measure each PATH, a model in any format, beside this one, and write a summary (.md)."
 )
 @trial_options(about="For --baseline: ")
 @speakers_option
