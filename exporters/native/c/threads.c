@@ -9,18 +9,34 @@
 
 #include "runtime.h"
 
-enum { MOST_THREADS = 64, SPINS = 4000 };
+enum { MOST_THREADS = 64, SPINS = 30000 };
 
 extern const struct header sparsify_blob;
 
-/* All wait until the last arrives. Operations take microseconds, so a lock would cost too much. */
+/* All wait until the last arrives. Operations take microseconds, so a thread that waits looks again
+ * and again before it sleeps. It must sleep in the end: where other programs are busy, the last thread
+ * may need its processor. */
 struct barrier {
-  atomic_int arrived, round, begun; /* begun: 0 not yet, 1 go, -1 give up */
-  int threads;
+  atomic_int arrived, round;
+  int threads, started; /* whether all threads are there: 0 not yet, 1 yes, -1 never */
+  pthread_mutex_t lock;
+  pthread_cond_t moved;
 };
 
-static void pause_for(int spins) {
-  if (spins > SPINS) sched_yield();
+static void next_round(struct barrier *b) {
+  pthread_mutex_lock(&b->lock);
+  atomic_fetch_add_explicit(&b->round, 1, memory_order_release);
+  pthread_cond_broadcast(&b->moved);
+  pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_for_round(struct barrier *b, int round) {
+  for (int i = 0; i < SPINS; i++)
+    if (atomic_load_explicit(&b->round, memory_order_acquire) != round) return;
+  pthread_mutex_lock(&b->lock);
+  while (atomic_load_explicit(&b->round, memory_order_relaxed) == round)
+    pthread_cond_wait(&b->moved, &b->lock);
+  pthread_mutex_unlock(&b->lock);
 }
 
 static void barrier_wait(void *opaque) {
@@ -28,10 +44,10 @@ static void barrier_wait(void *opaque) {
   const int round = atomic_load_explicit(&b->round, memory_order_relaxed);
   if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == b->threads - 1) {
     atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&b->round, round + 1, memory_order_release);
-    return;
+    next_round(b);
+  } else {
+    wait_for_round(b, round);
   }
-  for (int i = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; i++) pause_for(i);
 }
 
 struct worker {
@@ -43,9 +59,8 @@ struct worker {
 static void *work(void *opaque) {
   struct worker *w = opaque;
   struct barrier *b = w->task.barrier;
-  int begun;
-  for (int i = 0; !(begun = atomic_load_explicit(&b->begun, memory_order_acquire)); i++) pause_for(i);
-  if (begun > 0) sparsify_run(&w->task, w->workspace);
+  wait_for_round(b, 0);
+  if (b->started > 0) sparsify_run(&w->task, w->workspace);
   return NULL;
 }
 
@@ -72,7 +87,8 @@ int sparsify_embed_threads(const float *feats, int frames, void *workspace, size
   if (threads > MOST_THREADS) return SPARSIFY_ERROR_THREADS;
   const int error = sparsify_prepare(&sparsify_blob, frames, workspace, workspace_bytes, threads);
   if (error) return error;
-  struct barrier barrier = {.threads = threads};
+  struct barrier barrier = {
+      .threads = threads, .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
   struct worker workers[MOST_THREADS];
   int started = 1;
   for (int i = 0; i < threads; i++) {
@@ -93,7 +109,8 @@ int sparsify_embed_threads(const float *feats, int frames, void *workspace, size
          !pthread_create(&workers[started].thread, &attributes, work, workers + started))
     started++;
   pthread_attr_destroy(&attributes);
-  atomic_store_explicit(&barrier.begun, started == threads ? 1 : -1, memory_order_release);
+  barrier.started = started == threads ? 1 : -1;
+  next_round(&barrier);
   if (started == threads) sparsify_run(&workers[0].task, workspace);
   for (int i = 1; i < started; i++) pthread_join(workers[i].thread, NULL);
   return started == threads ? 0 : SPARSIFY_ERROR_THREADS;
