@@ -36,7 +36,7 @@ from sparsify.cli.options import (
     precision_option,
     trust_option,
 )
-from sparsify.exporters.export import ExportReport, RefusedExport, export_artifact
+from sparsify.exporters.export import TOLERANCE, ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
 from sparsify.exporters.parity import Parity
 
@@ -47,6 +47,8 @@ from sparsify.exporters.parity import Parity
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
+      sparsify export run --format safetensors --layout coded --precision int8 \\
+        --output small.safetensors
       sparsify export run --format mnn --output model.mnn --max-bytes 4e6
       sparsify export run --format native --precision fp16 --output model-c
       sparsify export run --format native --target wasm --calibration c.json --output model-web
@@ -74,10 +76,9 @@ from sparsify.exporters.parity import Parity
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    default=1e-4,
-    show_default=True,
     metavar="F",
-    help="Largest accepted difference of the embeddings, relative to their scale.",
+    help="Largest accepted difference of the embeddings, relative to their scale; given with a"
+    f" --precision, also between the model and the rounded one.  [default: {TOLERANCE:g}]",
 )
 @max_bytes_option("Write nothing and fail (exit code 1) when what is deployed has more bytes")
 @click.option(
@@ -100,7 +101,7 @@ def export_command(
     target: str | None,
     calibration: Path | None,
     operating_point: str | None,
-    tolerance: float,
+    tolerance: float | None,
     max_bytes: float | None,
     masks: bool,
     measure_latency: bool,
@@ -186,9 +187,10 @@ def _show_sizes(report: ExportReport) -> None:
     view.add_column("", no_wrap=True)
     for heading in ("Size", "Zipped", "Share of dense, zipped"):
         view.add_column(heading, justify="right")
-    kind = report.layout if report.precision == SINGLE else report.precision
+    kind = [report.layout] if report.layout != DENSE or report.precision == SINGLE else []
+    kind += [report.precision] if report.precision != SINGLE else []
     rows = (
-        (f"{report.sparsity:.2%} sparse, {kind}", report.bytes, report.zipped_bytes),
+        (f"{report.sparsity:.2%} sparse, {' '.join(kind)}", report.bytes, report.zipped_bytes),
         ("dense twin", report.dense_bytes, report.dense_zipped_bytes),
     )
     for name, size, zipped in rows:

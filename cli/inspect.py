@@ -14,7 +14,7 @@ from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.cli.display import console, emit_json, track
 from sparsify.cli.gates import fail_if_any, show_passed
 from sparsify.cli.inspect_compare import compare_weights, show_comparison
-from sparsify.cli.inspect_display import show_table
+from sparsify.cli.inspect_display import entropy_of, show_table
 from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
 from sparsify.cli.options import (
     PATH,
@@ -218,5 +218,6 @@ def _as_json(
         "why_no_multiply_adds": counted.why_not,
         "bytes": size_bytes(artifact.format.deployed_file(artifact.path)),
         "zipped_bytes": zipped_bytes(artifact.path),
+        "entropy_bytes": entropy_of(artifact),
         "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],
     }

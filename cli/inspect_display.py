@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.bar import Bar
 
 from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.coded import entropy_bytes
 from sparsify.cli.display import human_bytes, out
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.counting import Counted
@@ -49,7 +50,8 @@ def show_table(
     size, zipped = size_bytes(file), zipped_bytes(file)
     out.print(
         f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
-        f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}",
+        f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}"
+        f"{_nearness(artifact, size)}",
         markup=False,
         soft_wrap=True,
     )
@@ -81,6 +83,23 @@ def _numbers(groups: Sequence[Sequence[LayerSparsity]], counted: Counted) -> lis
         Column("of all", shares, rank=6),
     ]
     return columns
+
+
+def entropy_of(artifact: Artifact) -> int | None:
+    """The entropy of what a file holds in bytes, where the tensors are all there."""
+    return entropy_bytes(artifact.state) if artifact.table is None else None
+
+
+def _nearness(artifact: Artifact, size: int) -> str:
+    """How near to its entropy a file is."""
+    entropy = entropy_of(artifact)
+    if not entropy:
+        return ""
+    more = size / entropy - 1
+    return (
+        f"\nThe entropy of its tensors, each value drawn for itself, is {human_bytes(entropy)}; the"
+        f" file is {abs(more):.1%} {'larger' if more >= 0 else 'smaller'}."
+    )
 
 
 def _zeros(table: SparsityTable, counted: Counted) -> str:

@@ -24,6 +24,9 @@ from sparsify.verification.decision import Decision, read_decision
 
 logger = logging.getLogger(__name__)
 
+TOLERANCE = 1e-4
+"""The largest difference between a file and its model, relative to the embeddings' scale."""
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -72,15 +75,13 @@ class RefusedExport(SparsifyError):  # noqa: N818 - it is one that was refused
 
 
 class ParityError(RefusedExport):
-    """The written network does not compute what the original does."""
+    """The embeddings differ too much from the original's."""
 
-    def __init__(self, report: ExportReport) -> None:
-        assert report.parity is not None
+    def __init__(self, report: ExportReport, difference: Parity, what: str) -> None:
         super().__init__(
             report,
-            "the exported network differs from the model"
-            f" (largest error {report.parity.max_abs_error:.2g},"
-            f" smallest cosine {report.parity.cosine_min:.6f}), see --tolerance",
+            f"{what} (largest error {difference.max_abs_error:.2g},"
+            f" smallest cosine {difference.cosine_min:.6f}), see --tolerance",
         )
 
 
@@ -94,7 +95,7 @@ def export_artifact(
     target: str | None = None,
     calibration: Path | None = None,
     operating_point: str | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     max_bytes: float | None = None,
     masks: bool = False,
     force: bool = False,
@@ -112,7 +113,9 @@ def export_artifact(
         calibration: Of the exported model, for a target that decides; the one beside the model, if
             there is one, if not given.
         operating_point: Which of its thresholds; `eer` if not given.
-        tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`).
+        tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`);
+            `TOLERANCE` if not given. Of a model that is rounded, what the rounding may do, where it
+            is given: the file is held to `TOLERANCE` in any case.
         max_bytes: Largest accepted size of what is deployed, `ExportReport.bytes`.
         masks: Write the masks beside the file, too (see `write_masks`).
         force: Replace the output if it exists.
@@ -126,12 +129,14 @@ def export_artifact(
             be exported.
     """
     format_ = format_named(format_name)
-    format_.check_precision(precision)
+    format_.check_precision(precision, layout)
     format_.check_target(target)
     if calibration or operating_point:
         format_.check_decision(target)
     _check(output, format_, layout, [masks_file(output)] if masks else [], force)
     original, artifact = artifact, rounded(artifact, precision)
+    given = TOLERANCE if tolerance is None else tolerance
+    exact = given if artifact is original else min(given, TOLERANCE)
     decision = None
     if target in format_.deciding:
         decision = _decision(original, artifact, calibration, operating_point)
@@ -144,7 +149,7 @@ def export_artifact(
                 write_masks(written, masks_file(temporary))
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
-            parity = None if obstacle else _parity(artifact, written, exporter, tolerance)
+            parity = None if obstacle else _parity(artifact, written, exporter, exact)
         file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
             twin = Path(folder) / output.name
@@ -163,10 +168,13 @@ def export_artifact(
                 sparsity=weights_table(written).sparsity,
                 parity=parity,
                 obstacle=obstacle,
-                rounding=None if artifact is original else _rounding(original, artifact),
+                rounding=None if artifact is original else _rounding(original, artifact, given),
             )
         if parity is not None and not parity.passed:
-            raise ParityError(report)
+            raise ParityError(report, parity, "the exported network differs from the model")
+        if tolerance is not None and report.rounding and not report.rounding.passed:
+            what = f"{report.precision} weights move the embeddings too far"
+            raise ParityError(report, report.rounding, what)
         if max_bytes is not None and report.bytes > max_bytes:
             reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
             raise RefusedExport(report, reason)
@@ -202,11 +210,12 @@ def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance
     )
 
 
-def _rounding(original: Artifact, artifact: Artifact) -> Parity:
+def _rounding(original: Artifact, artifact: Artifact, tolerance: float) -> Parity:
     return check_parity(
         torch_network(original.build()),
         torch_network(artifact.build()),
         bins=artifact.front_end.num_mel_bins,
+        tolerance=tolerance,
     )
 
 

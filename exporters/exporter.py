@@ -6,18 +6,15 @@ A new format is a module here with a subclass of `Exporter`, and a line in
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
-from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
 from sparsify.exporters.twin import dense_weights
 from sparsify.sparsity.work import Work
@@ -133,21 +130,3 @@ def exporter_of(
     """
     exporter: Exporter = format_.exporter(target=target, decision=decision)
     return exporter
-
-
-def import_runtime(module: str, extra: str) -> ModuleType:
-    """A runtime that only some formats need, which is not installed with sparsify.
-
-    Args:
-        module: What to import.
-        extra: The extra of our package that installs it.
-
-    Raises:
-        SparsifyError: It is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise SparsifyError(
-            f"{module} is not installed: pip install 'sparsify-speaker[{extra}]'"
-        ) from error

@@ -1,4 +1,4 @@
-"""The format safetensors: loads in anything, with its zeros or with one bit for each."""
+"""The format safetensors: with its zeros, which loads in anything, or without, which is small."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class SafetensorsExporter(Exporter):
     """With front end, recipe and mean embedding; run by PyTorch."""
 
     def read(self, path: Path) -> Weights:
-        """The tensors, in either layout."""
+        """The tensors, in any layout."""
         return read_tensors(path)
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
-        """A file in either layout."""
+        """A file in any layout."""
         write_artifact(
             artifact.build(), output, artifact.front_end, artifact.recipe, layout, artifact.measured
         )

@@ -163,14 +163,15 @@ def sparse_model() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def artifacts(sparse_model: nn.Module, once: Callable[..., Path]) -> dict[str, Path]:
-    """`sparse_model` on disk in all formats, by `dense`, `bitmask`, `run`, `pt` and `onnx`."""
-    names = {"dense": "dense.safetensors", "bitmask": "bitmask.safetensors"}
+    """`sparse_model` on disk in all formats, by `dense`, `bitmask`, `coded` and so on."""
+    names = {name: f"{name}.safetensors" for name in ("dense", "bitmask", "coded")}
     names |= {"run": "run", "pt": "model.pt", "onnx": "model.onnx"}
 
     def make(folder: Path) -> None:
         (folder / "run").mkdir()
         save_model(sparse_model, folder / names["dense"], Recipe(seed=7))
-        save_model(sparse_model, folder / names["bitmask"], Recipe(seed=7), layout="bitmask")
+        for layout in ("bitmask", "coded"):
+            save_model(sparse_model, folder / names[layout], Recipe(seed=7), layout=layout)
         save_model(sparse_model, folder / "run" / "model.safetensors", Recipe(seed=7))
         torch.save(sparse_model.state_dict(), folder / names["pt"])
         writing.export_onnx(load_artifact(folder / names["dense"]), folder / names["onnx"])

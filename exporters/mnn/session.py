@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from sparsify.audio.parallel import available_cores
 from sparsify.errors import SparsifyError
-from sparsify.exporters.exporter import import_runtime
 from sparsify.exporters.mnn.graph import read_graph
 from sparsify.exporters.networks import Network, first_line, refused
+from sparsify.runtimes import import_runtime
 
 _STDOUT = 1
 _MOST_PRINTED = 1 << 16  # bytes

@@ -15,12 +15,16 @@ from sparsify.errors import SparsifyError, did_you_mean
 
 DENSE = "dense"
 """The layout that stores zeros like all other weights; every format that is written has it."""
-BITMASK = "bitmask"
-"""The layout of safetensors in which a zero takes one bit."""
+BITMASK, CODED = "bitmask", "coded"
+"""Layouts of safetensors: a zero takes one bit, or the tensors are entropy-coded."""
 SINGLE = "fp32"
 """The precision of weights as they were trained; every format has it."""
-HALF = "fp16"
-_ABOUT_LAYOUTS = {DENSE: "stores the zeros", BITMASK: "stores one bit for each"}
+HALF, EIGHT_BITS, FOUR_BITS = "fp16", "int8", "int4"
+_ABOUT_LAYOUTS = {
+    DENSE: "stores the zeros",
+    BITMASK: "stores one bit for each",
+    CODED: "is the smallest",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Format:
         about: What it is for, in a few words.
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
+        rounding_layouts: Layouts in which rounded weights take less; all if not given.
         companions: How the names of files that belong to one go on.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
         deployed: Where it is a folder: what in it is copied to where the model runs, whichever of
@@ -48,6 +53,7 @@ class Format:
     about: str = ""
     layouts: tuple[str, ...] = (DENSE,)
     precisions: tuple[str, ...] = (SINGLE,)
+    rounding_layouts: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     marker: str | None = None
     deployed: tuple[str, ...] = ()
@@ -115,8 +121,8 @@ class Format:
                 f" {others or 'another format'}"
             )
 
-    def check_precision(self, precision: str) -> None:
-        """Refuses a type of weights that the format cannot store.
+    def check_precision(self, precision: str, layout: str = DENSE) -> None:
+        """Refuses a type of weights that the format cannot store, or not in a layout.
 
         Raises:
             SparsifyError: It cannot.
@@ -126,6 +132,11 @@ class Format:
             raise SparsifyError(
                 f"the format {self.name} has no {precision} weights: leave out --precision or"
                 f" export {others or 'another format'}"
+            )
+        if precision != SINGLE and layout not in (self.rounding_layouts or self.layouts):
+            raise SparsifyError(
+                f"{precision} weights take less only in the {' or '.join(self.rounding_layouts)}"
+                f" layout of {self.name}: add --layout {self.rounding_layouts[0]}"
             )
 
     def check_target(self, target: str | None) -> None:
@@ -162,7 +173,9 @@ FORMATS: tuple[Format, ...] = (
         (".safetensors",),
         "sparsify.exporters.safetensors:SafetensorsExporter",
         "loads in anything",
-        layouts=(DENSE, BITMASK),
+        layouts=(DENSE, BITMASK, CODED),
+        precisions=(SINGLE, HALF, EIGHT_BITS, FOUR_BITS),
+        rounding_layouts=(CODED,),
     ),
     Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
     Format(
@@ -246,9 +259,10 @@ def about_precisions() -> str:
     """A sentence about all precisions, for `--precision`."""
     parts = []
     for precision in precisions():
-        having = [each.name for each in written() if precision in each.precisions]
-        only = "" if len(having) == len(written()) else f" ({', '.join(having)} only)"
-        parts.append(f"{precision}{only}")
+        having = [each for each in written() if precision in each.precisions]
+        every = len(having) == len(written())
+        names = [" --layout ".join((each.name, *each.rounding_layouts)) for each in having]
+        parts.append(precision if every else f"{precision} ({', '.join(names)} only)")
     return f"Type that weights are stored in: {', '.join(parts)}."
 
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.formats import HALF, SINGLE
+from sparsify.artifact.formats import EIGHT_BITS, FOUR_BITS, HALF, SINGLE
+from sparsify.artifact.levels import LEVELS, from_levels, to_levels
 from sparsify.artifact.provenance import PRECISION, ROUNDED_FROM
 from sparsify.errors import SparsifyError
 
 _TYPES = {HALF: torch.float16}
+_BITS = {EIGHT_BITS: 8, FOUR_BITS: 4}
 
 
 def rounded(artifact: Artifact, precision: str) -> Artifact:
@@ -22,15 +24,16 @@ def rounded(artifact: Artifact, precision: str) -> Artifact:
 
     Args:
         artifact: A model of ours.
-        precision: `fp32`, which changes nothing, or `fp16`.
+        precision: `fp32`, which changes nothing, `fp16`, `int8` or `int4`; the last two are
+            symmetric levels with a scale for each output channel (`sparsify.artifact.levels`).
 
     Raises:
-        SparsifyError: A weight is too large for the type, or the model was rounded otherwise.
+        SparsifyError: A weight is too large for the type.
     """
     if precision in (SINGLE, artifact.precision):
         return artifact
     state = {
-        name: _rounded(name, tensor, _TYPES[precision]) if _is_weight(tensor) else tensor
+        name: _rounded(name, tensor, precision) if _is_weight(tensor) else tensor
         for name, tensor in artifact.state.items()
     }
     metadata = {
@@ -42,10 +45,19 @@ def rounded(artifact: Artifact, precision: str) -> Artifact:
 
 
 def _is_weight(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim > 1
+    return tensor.is_floating_point() and tensor.ndim > 1 and tensor.numel() > 0
 
 
-def _rounded(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _rounded(name: str, tensor: Tensor, precision: str) -> Tensor:
+    if precision in _BITS:
+        if not tensor.isfinite().all():
+            raise SparsifyError(
+                f"weight '{name}' has values that are no finite numbers: leave out --precision"
+            )
+        weight = tensor.float()
+        levels = to_levels(weight, LEVELS[_BITS[precision]])
+        return from_levels(*levels).reshape(tensor.shape).to(tensor.dtype)
+    dtype = _TYPES[precision]
     values = tensor.to(dtype).to(tensor.dtype)
     if not values.isfinite().all() and tensor.isfinite().all():
         raise SparsifyError(

@@ -35,7 +35,8 @@ def save_model(
         path: The `.safetensors` file; replaced if it exists.
         recipe: What made the model; its front end travels with the artifact. Without one that is
             the default, with as many bins as the network has features.
-        layout: `dense` (exact zeros, loads in anything) or `bitmask` (zeros take one bit).
+        layout: `dense` (exact zeros, loads in anything), `bitmask` (zeros take one bit) or `coded`
+            (the smallest).
         embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
 
     Raises:

@@ -12,13 +12,14 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sparsify.artifact import bitmask
-from sparsify.artifact.formats import BITMASK
-from sparsify.artifact.plain import damaged, plain
+from sparsify.artifact import bitmask, coded
+from sparsify.artifact.formats import BITMASK, CODED
+from sparsify.artifact.plain import Room, damaged, plain
 from sparsify.artifact.seals import is_intact, seal, tensor_entries
 from sparsify.artifact.weights import Weights
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.runtimes import NotInstalledError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Packing:
 
 
 PACKINGS = {BITMASK: Packing(bitmask.Packed, bitmask.pack, bitmask.unpack)}
-"""The layouts besides the dense one."""
+"""The layouts that store some tensors as several; `CODED` stores all of them as one stream."""
 
 
 def write_tensors(
@@ -58,15 +59,15 @@ def write_tensors(
         path: The file; replaced if it exists.
         state: Contiguous tensors on the CPU, by name.
         metadata: Strings by key; the layout and a seal are added.
-        layout: `dense` or one of `PACKINGS`.
+        layout: One that the format has.
         prunable: The tensors that the layout is for, those with zeros in them.
 
     Raises:
-        SparsifyError: The file cannot be written.
+        SparsifyError: The file cannot be written, or the coder is not installed.
     """
     described = {**metadata, "layout": layout}
     described |= seal(tensor_entries(described, state))
-    stored = dict(state)
+    stored = coded.encode(state) if layout == CODED else dict(state)
     if packing := PACKINGS.get(layout):
         for name in prunable:
             if bool((stored[name] == 0).any()):
@@ -80,16 +81,21 @@ def read_tensors(path: Path) -> Weights:
     """Reads a file in any layout, whoever wrote it.
 
     Raises:
-        SparsifyError: It is damaged.
+        SparsifyError: It is damaged, or coded and the coder is not installed.
         OSError: It cannot be read.
     """
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        tensors = _unpacked(stored)
+        if coded.is_coded(stored):
+            tensors = coded.decode(stored, Room(path.stat().st_size))
+        else:
+            tensors = _unpacked(stored)
     except (SafetensorError, RuntimeError, MemoryError) as error:
         raise damaged(path, error) from error
+    except NotInstalledError:
+        raise
     except SparsifyError as error:
         raise SparsifyError(f"'{path}' is damaged: {error}") from error
     intact = is_intact(metadata, tensor_entries(metadata, tensors), path)

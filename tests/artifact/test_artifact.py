@@ -20,7 +20,7 @@ from sparsify.recipe.sections import FrontEnd, ModelSection
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
 
-OURS = ("dense", "bitmask", "run", "onnx")
+OURS = ("dense", "bitmask", "run", "onnx", "coded")
 
 
 def raw(path):
@@ -63,7 +63,7 @@ def test_artifacts_describe_their_model(artifacts, sparse_model, name):
     assert artifact.architecture == sparse_model.architecture
     assert artifact.recipe == Recipe(seed=7)
     assert artifact.front_end == FrontEnd()
-    assert artifact.layout == ("bitmask" if name == "bitmask" else "dense")
+    assert artifact.layout == (name if name in ("bitmask", "coded") else "dense")
     assert float(artifact.metadata["sparsity"]) == table.sparsity
     assert float(artifact.metadata["global_sparsity"]) == table.global_sparsity
     assert weights_table(artifact) == table
@@ -135,7 +135,7 @@ def test_tensors_without_zeros_stay_dense(tmp_path):
     assert raw(tmp_path / "m.safetensors")[0].keys() == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("layout", ["dense", "bitmask"])
+@pytest.mark.parametrize("layout", ["dense", "bitmask", "coded"])
 def test_negative_zeros_are_stored_as_zeros(tmp_path, layout):
     model = linear()
     model.weight.data[:, ::2] = -0.0
@@ -146,7 +146,7 @@ def test_negative_zeros_are_stored_as_zeros(tmp_path, layout):
     assert float(artifact.metadata["sparsity"]) == 0.5
 
 
-@pytest.mark.parametrize("layout", ["dense", "bitmask"])
+@pytest.mark.parametrize("layout", ["dense", "bitmask", "coded"])
 def test_nan_and_infinities_survive(tmp_path, layout):
     model = linear()
     model.weight.data[0, :4] = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0])
@@ -339,7 +339,7 @@ def test_tied_weights_and_strided_tensors_are_stored(tmp_path):
 
 
 def test_the_same_model_gives_the_same_file(artifacts, tmp_path):
-    for layout in ("dense", "bitmask"):
+    for layout in ("dense", "bitmask", "coded"):
         recipe = load_artifact(artifacts["run"]).recipe
         save_model(load_model(artifacts["run"]), tmp_path / "m.safetensors", recipe, layout=layout)
         assert (tmp_path / "m.safetensors").read_bytes() == artifacts[layout].read_bytes()

@@ -33,7 +33,7 @@ def values_of(path):
     return range(start, start + len(raw))
 
 
-@pytest.mark.parametrize("name", ["dense", "bitmask", "onnx"])
+@pytest.mark.parametrize("name", ["dense", "bitmask", "coded", "onnx"])
 def test_a_flipped_bit_in_the_values_is_damage(artifacts, tmp_path, name):
     source, rng = artifacts[name], random.Random(0)
     damaged, places = tmp_path / f"model{source.suffix}", values_of(source)
@@ -54,7 +54,7 @@ def test_flipped_statistics_are_damage(artifacts, tmp_path):
         load_artifact(tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("name", ["dense", "bitmask", "onnx"])
+@pytest.mark.parametrize("name", ["dense", "bitmask", "coded", "onnx"])
 def test_no_flipped_bit_anywhere_changes_what_is_computed(artifacts, tmp_path, name):
     """It is refused, or the file is another's, or it makes no difference."""
     source, rng = artifacts[name], random.Random(1)

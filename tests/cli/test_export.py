@@ -78,6 +78,23 @@ def test_safetensors_as_tables(artifacts, tmp_path):
     assert output.read_bytes() == artifacts["bitmask"].read_bytes()
 
 
+def test_coded_with_levels_as_tables_and_json(artifacts, tmp_path):
+    output = tmp_path / "m.safetensors"
+    options = ("--format", "safetensors", "--layout", "coded", "--precision", "int8")
+    result = run(artifacts["dense"], *options, "--output", output)
+    assert result.exit_code == 0, result.stderr
+    assert "% sparse, coded int8" in result.stdout
+    assert "equal to the model in int8" in result.stdout
+    strict = ("--output", tmp_path / "n.safetensors", "--tolerance", "1e-6", "--json")
+    result = run(artifacts["dense"], *options, *strict)
+    assert result.exit_code == 1
+    assert "too far" in result.stderr
+    printed = json.loads(result.stdout)
+    assert printed["parity"]["passed"]
+    assert not printed["rounding"]["passed"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
 @pytest.mark.usefixtures("known_graph")
 def test_latencies_as_a_table(artifacts, tmp_path):
     output = tmp_path / "m.onnx"
@@ -146,6 +163,10 @@ def test_tolerance_reaches_the_comparison(artifacts, tmp_path, monkeypatch):
     [
         (["--format", "onnx", "--layout", "bitmask", "--output", "m.onnx"], "no bitmask layout"),
         (["--format", "onnx", "--output", "m.safetensors"], "must end in .onnx"),
+        (
+            ["--format", "safetensors", "--precision", "int4", "--output", "m.safetensors"],
+            "add --layout coded",
+        ),
         (["--format", "onnx", "--output", "missing/m.onnx"], "create the folder"),
         (["--format", "onnx", "--output", "old.onnx"], "--force"),
         (["--format", "tflite", "--output", "m.tflite"], "tflite"),

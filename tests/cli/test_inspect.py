@@ -340,3 +340,27 @@ def test_names_of_tensors_are_shown_as_they_are(tmp_path):
     assert "\x1b" not in shown
     layers = inspect_json(tmp_path / "m.pt")["layers"]
     assert [layer["name"] for layer in layers] == names
+
+
+def test_the_entropy_is_shown_and_how_near_the_file_is(artifacts, sparse_model):
+    """Independent of our code for masks, signs and exponents; mantissas count as they are."""
+    bits = 0.0
+    for tensor in sparse_model.state_dict().values():
+        values = tensor.numpy().ravel()
+        if values.dtype == np.float32:
+            nonzeros = values[values != 0]
+            mantissas = 23 if (np.frexp(nonzeros)[0] % 0.5).any() else 0
+            bits += mantissas * nonzeros.size
+            parts = (values != 0, np.signbit(nonzeros), np.frexp(nonzeros)[1])
+        else:
+            parts = (values,)
+        for part in parts:
+            counts = np.unique(part, return_counts=True)[1]
+            bits -= (counts * np.log2(counts / max(1, part.size))).sum()
+    for name in ("coded", "dense", "onnx"):
+        entropy = inspect_json(artifacts[name])["entropy_bytes"]
+        assert entropy == pytest.approx(bits / 8, rel=1e-3)
+    printed = inspect_json(artifacts["coded"])
+    more = printed["bytes"] / printed["entropy_bytes"] - 1
+    shown = " ".join(inspect(artifacts["coded"]).stdout.split())
+    assert f"the file is {more:.1%} larger" in shown

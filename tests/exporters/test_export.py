@@ -19,8 +19,8 @@ def artifact(artifacts):
     return load_artifact(artifacts["run"])
 
 
-@pytest.mark.parametrize("layout", ["dense", "bitmask"])
-@pytest.mark.parametrize("source", ["dense", "bitmask", "onnx"])
+@pytest.mark.parametrize("layout", ["dense", "bitmask", "coded"])
+@pytest.mark.parametrize("source", ["dense", "bitmask", "coded", "onnx"])
 def test_safetensors_from_any_format(artifacts, tmp_path, source, layout):
     output = tmp_path / "out.safetensors"
     report = export_artifact(load_artifact(artifacts[source]), output, "safetensors", layout)
@@ -35,6 +35,45 @@ def test_safetensors_from_any_format(artifacts, tmp_path, source, layout):
     assert weights < report.dense_bytes < weights + 40_000  # and a header
     assert report.dense_zipped_bytes > 2 * report.zipped_bytes
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_rounded_weights_are_compared_with_the_rounded_network(artifact, tmp_path, precision):
+    output = tmp_path / "out.safetensors"
+    report = export_artifact(artifact, output, "safetensors", "coded", precision=precision)
+    assert (report.layout, report.precision) == ("coded", precision)
+    assert report.parity.passed
+    assert report.parity.max_abs_error == 0
+    assert report.rounding.max_abs_error > 0
+    written = load_artifact(output)
+    assert written.precision == precision
+    assert written.metadata["rounded_from"] == artifact.metadata["source_digest"]
+    assert written.metadata["source_digest"] != artifact.metadata["source_digest"]
+    again = tmp_path / "again.safetensors"
+    report = export_artifact(written, again, "safetensors", "coded", precision=precision)
+    assert report.rounding is None
+    assert again.read_bytes() == output.read_bytes()
+    export_artifact(written, tmp_path / "dense.safetensors", "safetensors")
+    dense = load_artifact(tmp_path / "dense.safetensors")
+    assert all(torch.equal(dense.state[name], t) for name, t in written.state.items())
+
+
+def test_a_given_tolerance_holds_for_rounding(artifact, tmp_path):
+    output = tmp_path / "out.safetensors"
+    with pytest.raises(ParityError, match=r"int4 weights move .* far .*--tolerance") as caught:
+        export_artifact(artifact, output, "safetensors", "coded", precision="int4", tolerance=1e-3)
+    assert caught.value.report.parity.passed
+    assert not caught.value.report.rounding.passed
+    assert list(tmp_path.iterdir()) == []
+    report = export_artifact(
+        artifact, output, "safetensors", "coded", precision="int8", tolerance=0.5
+    )
+    assert report.rounding.passed
+
+
+def test_rounding_that_saves_nothing_is_refused(artifact, tmp_path):
+    with pytest.raises(SparsifyError, match="add --layout coded"):
+        export_artifact(artifact, tmp_path / "m.safetensors", "safetensors", precision="int8")
 
 
 @pytest.mark.usefixtures("known_graph")

@@ -118,7 +118,7 @@ def safetensors_files(folder):
     for parameter in model.parameters():
         parameter.data[torch.rand(parameter.shape) > 0.5] = 0
     mean = torch.zeros(4)
-    for layout in ("dense", "bitmask"):
+    for layout in ("dense", "bitmask", "coded"):
         recipe = Recipe(front_end={"num_mel_bins": 8})
         save_model(
             model, folder / f"{layout}.safetensors", recipe, layout=layout, embedding_mean=mean
