@@ -246,7 +246,8 @@ def _gates(
         yield at_most("max_eer", max_eer, rate, "the EER", lambda value: f"{value:.5g} %")
     if compared and max_loss is not None:
         low, high = compared.loss.interval
-        what = f"the EER lost ({compared.loss.percent:g} % interval {low:+.2f} to {high:+.2f})"
+        level = f"{compared.loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
+        what = f"the loss in EER ({level}) of"
         yield at_most(
             "max_eer_loss", max_loss, compared.loss.eer, what, lambda value: f"{value:.4g} points"
         )
