@@ -80,8 +80,10 @@ def test_onnx_exports_are_the_same(graphs):
     same(*graphs)
 
 
-def test_safetensors_exports_are_the_same(folders):
-    same(*(exported(f, "safetensors", "packed.safetensors", layout="bitmask") for f in folders))
+@pytest.mark.parametrize(("layout", "precision"), [("bitmask", "fp32"), ("coded", "int8")])
+def test_safetensors_exports_are_the_same(folders, layout, precision):
+    options = {"layout": layout, "precision": precision}
+    same(*(exported(each, "safetensors", f"{layout}.safetensors", **options) for each in folders))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("MNN") is None, reason="MNN is not installed")
