@@ -8,7 +8,7 @@ from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 
 
-@pytest.mark.parametrize("name", ["dense", "bitmask", "run", "onnx"])
+@pytest.mark.parametrize("name", ["dense", "bitmask", "coded", "run", "onnx"])
 @pytest.mark.parametrize("threads", [None, 1, 2])
 def test_embedders_agree_with_the_model(artifacts, sparse_model, name, threads):
     feats = np.random.default_rng(0).normal(size=(57, 80)).astype(np.float32)
