@@ -175,7 +175,7 @@ def export_artifact(
         if tolerance is not None and report.rounding and not report.rounding.passed:
             what = f"{report.precision} weights move the embeddings too far"
             raise ParityError(report, report.rounding, what)
-        if max_bytes is not None and report.bytes > max_bytes:
+        if max_bytes is not None and not report.bytes <= max_bytes:  # no size is within NaN
             reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
             raise RefusedExport(report, reason)
     return report
