@@ -9,7 +9,7 @@
 
 #include "runtime.h"
 
-enum { MOST_THREADS = 64, SPINS = 30000 };
+enum { MOST_THREADS = 64, SPINS = 100000 };
 
 extern const struct header sparsify_blob;
 
