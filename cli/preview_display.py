@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sparsify.cli.display import human_bytes
+from sparsify.cli.training_display import start_in_words
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.work import SPEECH_SECONDS
 
@@ -45,6 +46,8 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
             f"multiply-adds: {work['dense'] / 1e6:,.1f} M for {SPEECH_SECONDS} s of speech, of"
             f" which {work['wanted'] / 1e6:,.1f} M are wanted",
         )
+    if start := preview.get("start"):
+        lines.insert(0, start_in_words(start))
     console.print(recipe.to_yaml(), markup=False, end="")
     for line in lines:
         console.print(f"# {line}", markup=False, soft_wrap=True)

@@ -31,6 +31,7 @@ from sparsify.training.devices import Device
 from sparsify.training.distributed import Joined
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
+from sparsify.training.starting_network import with_target_of_start
 from sparsify.training.trainer import train
 
 LOGGER = logging.getLogger("sparsify")
@@ -43,6 +44,7 @@ Examples:
   sparsify train --data speech/train --target-macs 0.1 --output run
   sparsify train --data speech/train --method gmp --set training.steps=2000 --output run
   sparsify train --data speech/train --init-from dense-run --output sparse-run
+  sparsify train --data speech/train --init-from sparse.onnx --output fine-tuned    # its zeros held
   torchrun --nproc-per-node=4 -m sparsify train --data speech/train --output run
 """
 
@@ -51,7 +53,9 @@ Examples:
 @recipe_options
 @click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
 @click.option(
-    "--target-sparsity", type=float, help="Share of exact zeros among the prunable weights."
+    "--target-sparsity",
+    type=float,
+    help="Share of exact zeros among the prunable weights; that of a sparse --init-from, else 0.9.",
 )
 @click.option(
     "--target-macs",
@@ -146,7 +150,7 @@ def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
         raise click.UsageError("--target-sparsity and --target-macs exclude each other: give one.")
     if any(target in changes for target in _TARGETS):
         changes = dict.fromkeys(_TARGETS) | changes
-    recipe = described_recipe(given, changes, trust=trust)
+    recipe = with_target_of_start(described_recipe(given, changes, trust=trust))
     if given["lambda_rule"] is not None:
         method = recipe.method
         _check_lambda_rule(method)

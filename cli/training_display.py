@@ -120,12 +120,27 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
         f" {header['hours']:.2f} h; validation on {header['validation_speakers']} others,"
         f" {header['validation_trials']:,} trials",
     ]
+    if start := header.get("start"):
+        lines.insert(1, start_in_words(start))
     if header["skipped"]:
         lines.append(f"{header['skipped']} files skipped (-v lists them, --strict refuses them)")
     if first_step:
         lines.append(f"resumed after step {first_step}")
     for line in lines:
         console.print(line, markup=False)
+
+
+def start_in_words(start: Record) -> str:
+    """The trained model that a run starts from, and what becomes of its zeros."""
+    path, zeros = start["path"], f"{start['sparsity']:.2%} zeros"
+    if not start["sparsity"]:
+        return f"from '{path}', which is dense"
+    fates = {
+        "held": f"its {zeros} are held to the end",
+        "kept": f"its {zeros} stay, and others join them",
+        "revived": f"of its {zeros}, more than are wanted, some come back",
+    }
+    return f"from '{path}': {fates[start['zeros']]}"
 
 
 def _target(header: Record) -> str:

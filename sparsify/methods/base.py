@@ -5,16 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sparsify.errors import SparsifyError
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.costs import Cost, PricedWeights, beside
 from sparsify.sparsity.prunable import prunable_parameters
 
 O = TypeVar("O", bound=Section)  # noqa: E741
+
+Fate = Literal["held", "kept", "revived"]
+"""What becomes of the zeros of a trained network.
+
+Where it is as sparse as is wanted they are `held`, and no others join them. Where it is less sparse
+they are `kept`, and others join them. Where it is sparser some are `revived`.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,15 @@ class Task:
         costs = [beside(self.costs.get(name, default), w) for name, w in weights.items()]
         return PricedWeights(list(weights.values()), costs)
 
+    def fate_of_zeros(self) -> Fate | None:
+        """What becomes of the zeros that the network has now; `None` if it is not trained."""
+        if not self.pretrained:
+            return None
+        priced, target = self.priced(), self.target_sparsity
+        if priced.on_target(target):
+            return "held"
+        return "kept" if priced.nonzero > priced.kept(target) else "revived"
+
     def in_words(self, sparsity: float) -> str:
         """A sparsity, and what it is a share of."""
         return f"{sparsity:.2%}{' of the multiply-adds' if self.costs else ''}"
@@ -65,20 +83,32 @@ class Method(ABC, Generic[O]):
     Attributes:
         Options: The method's section of a recipe.
         pursues_target: Whether the recipe's target sparsity makes any difference.
+        revives: Whether it can start from a network that is sparser than the target.
         of_one_target: Options whose right value depends on the target more than on anything else.
         optimizer: Holds the parameters of network and head.
         priced: The prunable weights, and what they count for.
+        initial_sparsity: Share of zeros in the network that the method was given.
+        fate_of_zeros: What becomes of those of a trained network.
+        kept_zeros: Where each prunable weight was zero in a trained network, if it stays so; `None`
+            where nothing has to stay.
     """
 
     Options: ClassVar[type[Section]]
     pursues_target: ClassVar[bool] = True
+    revives: ClassVar[bool] = True
     of_one_target: ClassVar[frozenset[str]] = frozenset()
     optimizer: Optimizer
 
     def __init__(self, task: Task, options: O) -> None:
+        self.check_start(task)
         self.task = task
         self.options = options
         self.priced = task.priced()
+        self.initial_sparsity = self.priced.sparsity
+        self.fate_of_zeros = task.fate_of_zeros()
+        self.kept_zeros: list[Tensor] | None = None
+        if self.fate_of_zeros in ("held", "kept"):
+            self._keep_zeros()
         self.steps_done = 0
 
     @classmethod
@@ -89,6 +119,17 @@ class Method(ABC, Generic[O]):
             options: Of the method.
             target_sparsity: `None` where the target is one of multiply-adds.
         """
+
+    @classmethod
+    def check_start(cls, task: Task) -> None:
+        """Refuses, with `SparsifyError`, a trained network that is too sparse for the target."""
+        if task.fate_of_zeros() == "revived" and not cls.revives:
+            raise SparsifyError(
+                "the method revives no weights, so it cannot start from a network that is"
+                f" {task.priced().sparsity:.2%} sparse and end at {task.target_sparsity:.2%}"
+                f"{' (by multiply-adds)' if task.costs else ''}: ask for more sparsity, ask for"
+                " none to keep its zeros, or take adabreg, which revives some"
+            )
 
     @property
     def target_sparsity(self) -> float:
@@ -114,13 +155,25 @@ class Method(ABC, Generic[O]):
         """Zeroes the gradients of weights that the next step holds at zero.
 
         Before clipping: of a very sparse network they are the largest by orders of magnitude, and
-        would leave nothing of the others.
+        would leave nothing of the others. Without a gradient, zeros of a trained network stay
+        zeros: there is no momentum, no dual and nothing to decay.
         """
+        for weight, zero in zip(self.priced.weights, self.kept_zeros or [], strict=False):
+            if weight.grad is not None:
+                weight.grad.masked_fill_(zero, 0.0)
 
     def step(self) -> None:
         """Updates the weights from the gradients of the batch just seen."""
         self.steps_done += 1
         self._update()
+
+    @torch.no_grad()
+    def _keep_zeros(self) -> None:
+        zeros = [weight == 0 for weight in self.priced.weights]
+        if any(zero.any() for zero in zeros):
+            self.kept_zeros = zeros
+            for weight, zero in zip(self.priced.weights, zeros, strict=True):
+                weight.masked_fill_(zero, 0.0)  # other tools leave −0.0, too
 
     @abstractmethod
     def sparsity_target(self, step: int) -> float:

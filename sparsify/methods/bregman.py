@@ -141,7 +141,10 @@ S = TypeVar("S", bound=SteeredOptions)
 
 
 class BregmanMethod(Method[B], Generic[B]):
-    """Sparse initialisation and a Bregman optimizer, which lands at the target."""
+    """Sparse initialisation and a Bregman optimizer, which lands at the target.
+
+    A trained network starts as it is; one that is on target has landed.
+    """
 
     optimizer: BregmanOptimizer
 
@@ -154,12 +157,14 @@ class BregmanMethod(Method[B], Generic[B]):
                 task.seed,
                 options.initial_allocation,
             )
-        self.initial_sparsity = self.priced.sparsity
+            self.initial_sparsity = self.priced.sparsity
         groups = parameter_groups(task.network, ignore=task.ignore)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
         self.optimizer = options.optimizer(decay_groups(groups), self._rule())
         self.optimizer.weigh(self.priced.by_weight)
         self.landing_step = max(round(options.landing * task.steps), 1)
+        if self.fate_of_zeros == "held":
+            self.optimizer.hold()
 
     @property
     def lam(self) -> float:
@@ -172,7 +177,8 @@ class BregmanMethod(Method[B], Generic[B]):
         return self.optimizer.landed
 
     def mask_gradients(self) -> None:
-        """Zeroes those of the zeros that landing holds."""
+        """Zeroes those of a trained network's zeros, and of all zeros that landing holds."""
+        super().mask_gradients()
         self.optimizer.mask_gradients()
 
     def finish(self) -> None:
@@ -186,7 +192,7 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def _update(self) -> None:
         self.optimizer.step()
-        if self.steps_done == self.landing_step:
+        if self.steps_done == self.landing_step and not self.optimizer.landed:
             self._land()
 
     def _land(self) -> None:

@@ -1,7 +1,8 @@
-"""No sparsity: the same training without any zeros, to compare with."""
+"""The same training without pruning, to compare with; zeros of a trained start stay."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -37,23 +38,19 @@ class DenseOptions(Section):
 
 
 class Dense(Method[DenseOptions]):
-    """AdamW without pruning."""
+    """AdamW without pruning; whatever the recipe's target, that of a trained network is its own."""
 
     Options = DenseOptions
     pursues_target = False
 
     def __init__(self, task: Task, options: DenseOptions) -> None:
-        super().__init__(task, options)
+        target = task.priced().sparsity if task.pretrained else 0.0
+        super().__init__(replace(task, target_sparsity=target), options)
         self.optimizer = options.optimizer(task)
 
-    @property
-    def target_sparsity(self) -> float:
-        """Zero, whatever the recipe's target."""
-        return 0.0
-
     def sparsity_target(self, step: int) -> float:
-        """Always zero."""
-        return 0.0
+        """That of the start."""
+        return self.target_sparsity
 
     def finish(self) -> None:
         """Nothing to do."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method, Task
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.allocation import Allocation
@@ -32,13 +31,10 @@ class MaskedMethod(Method[O], Generic[O]):
     Attributes:
         weights: The prunable weights.
         masks: Which of them may differ from zero.
-        initial_sparsity: Share of zeros at the start.
 
-    Raises:
-        SparsifyError: The network is sparser than the target, and the method revives nothing.
     """
 
-    _REVIVES: ClassVar[bool] = False
+    revives = False
 
     def __init__(self, task: Task, options: O, optimizer: Optimizer) -> None:
         super().__init__(task, options)
@@ -46,18 +42,8 @@ class MaskedMethod(Method[O], Generic[O]):
         self.weights = self.priced.weights
         self.size = sum(weight.numel() for weight in self.weights)
         self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
-        self.initial_sparsity = self.priced.sparsity
-        if not task.pretrained:
-            return
-        if self.priced.nonzero >= self.priced.kept(task.target_sparsity):
-            self.masks = [weight.detach() != 0 for weight in self.weights]
-        elif not self._REVIVES:
-            raise SparsifyError(
-                f"the method revives no weights, so it cannot start from a network that is"
-                f" {self.initial_sparsity:.2%} sparse and end at {task.target_sparsity:.2%}"
-                f"{' (by multiply-adds)' if task.costs else ''}: ask for more sparsity or take"
-                " adabreg"
-            )
+        if self.kept_zeros is not None:
+            self.masks = [~zero for zero in self.kept_zeros]
 
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizer, and the masks."""
@@ -123,6 +109,8 @@ class MaskedMethod(Method[O], Generic[O]):
 class PrunedOnce(MaskedMethod[O], Generic[O]):
     """Pruned to the target in one go after a number of steps, then trained on under the masks.
 
+    A trained network that is on target has been pruned.
+
     Args:
         task: What to train.
         options: The method's.
@@ -132,9 +120,9 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
 
     def __init__(self, task: Task, options: O, optimizer: Optimizer, pruning_step: int) -> None:
         super().__init__(task, options, optimizer)
-        self.pruning_step = pruning_step
+        self.pruning_step = 0 if self.fate_of_zeros == "held" else pruning_step
         self.pruned = False
-        if pruning_step == 0:
+        if self.pruning_step == 0:
             self._prune_once()
 
     @property
@@ -147,8 +135,10 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
         return self.target_sparsity if step >= self.pruning_step else self.initial_sparsity
 
     def finish(self) -> None:
-        """Prunes if the time for it has not come."""
-        if not self.pruned:
+        """Prunes if the time for it has not come; what has become zero since is too much."""
+        if self.pruned:
+            self._revive()
+        else:
             self._prune_once()
 
     def state_dict(self) -> dict[str, Any]:

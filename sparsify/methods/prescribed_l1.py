@@ -67,8 +67,8 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
 
     @property
     def rounds(self) -> int:
-        """The trainings with a λ, and the one without."""
-        return self.options.rounds + 1
+        """The trainings with a λ, unless the start is on target, and the one without."""
+        return self.options.rounds + 1 if self.pruning_step else 1
 
     @property
     def lam(self) -> float:

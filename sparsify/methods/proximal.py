@@ -45,7 +45,7 @@ class ProximalMethod(PrunedOnce[P], Generic[P]):
     If too few weights are nonzero by then, those where the gradient is largest join them.
     """
 
-    _REVIVES = True
+    revives = True
     optimizer: ProxSGD
 
     def __init__(self, task: Task, options: P, groups: list[dict[str, Any]], rule: LambdaRule):

@@ -114,6 +114,15 @@ def resolve(recipe: Recipe) -> ResolvedRecipe:
     )
 
 
+def check_start(recipe: ResolvedRecipe, task: Task) -> None:
+    """Refuses, before anything takes long, a network that the recipe's method cannot start from.
+
+    Raises:
+        SparsifyError: It is sparser than the target, and the method revives nothing.
+    """
+    _METHODS[recipe.method].check_start(task)
+
+
 def build_method(recipe: ResolvedRecipe, task: Task) -> Method[Any]:
     """Sets up the recipe's method for a network.
 

@@ -62,7 +62,8 @@ class ReWA(PrunedOnce[ReWAOptions]):
             gradient_power=options.gradient_power,
             smoothing=options.smoothing,
         )
-        super().__init__(task, options, optimizer, max(round(options.landing * task.steps), 1))
+        landing_step = max(round(options.landing * task.steps), 1)
+        super().__init__(task, options, optimizer, landing_step)
 
     def _choose_support(self) -> None:
         self._prune(self.target_sparsity, "global")

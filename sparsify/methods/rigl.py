@@ -42,7 +42,8 @@ class RigL(MaskedMethod[RigLOptions]):
     a step that moves connections does not move weights, and a connection that is dropped and grown
     in the same step keeps its weight. Steps t count from 0, and the first moves nothing, so that
     what is logged and validated after a multiple of ΔT steps has not just lost weights. From a
-    trained network it starts with the largest weights.
+    trained network it starts with the largest weights, and its zeros stay: connections move among
+    the others, and where the network is on target they stay, too.
     """
 
     Options = RigLOptions
@@ -50,7 +51,7 @@ class RigL(MaskedMethod[RigLOptions]):
     def __init__(self, task: Task, options: RigLOptions) -> None:
         optimizer = options.optimizer(task)
         super().__init__(task, options, optimizer)
-        self.last_move = options.end * task.steps
+        self.last_move = 0.0 if self.fate_of_zeros == "held" else options.end * task.steps
         self.dense_gradients: list[Tensor | None] = []
         if task.pretrained:
             self._prune(task.target_sparsity, options.allocation)
@@ -97,19 +98,27 @@ class RigL(MaskedMethod[RigLOptions]):
     def _move_connections(self, t: int) -> None:
         cosine = math.cos(math.pi * t / self.last_move)
         share = self.options.moved / 2 * (1 + cosine)
+        never = self.kept_zeros or [torch.zeros_like(mask) for mask in self.masks]
         self.masks = [
-            mask if gradient is None else _moved(weight, gradient, mask, cost, share)
-            for weight, gradient, mask, cost in zip(
-                self.weights, self.dense_gradients, self.masks, self.priced.costs, strict=True
+            mask if gradient is None else _moved(weight, gradient, mask, zero, cost, share)
+            for weight, gradient, mask, zero, cost in zip(
+                self.weights,
+                self.dense_gradients,
+                self.masks,
+                never,
+                self.priced.costs,
+                strict=True,
             )
         ]
         self._apply_masks()
 
 
-def _moved(weight: Tensor, gradient: Tensor, mask: Tensor, cost: Cost, share: float) -> Tensor:
+def _moved(
+    weight: Tensor, gradient: Tensor, mask: Tensor, never: Tensor, cost: Cost, share: float
+) -> Tensor:
     """The mask without its smallest weights, and with as many others of large gradient.
 
-    Weights give way to others of the same cost alone.
+    Weights give way to others of the same cost alone, and to none that is `never` to be there.
     """
     moved = torch.zeros_like(mask)
     for each in torch.as_tensor(cost).unique():
@@ -118,7 +127,7 @@ def _moved(weight: Tensor, gradient: Tensor, mask: Tensor, cost: Cost, share: fl
         dropped = round(share * connections)
         sizes = torch.where(mask & alike, weight.abs(), -1.0)
         (remaining,) = largest_in_each([sizes], [connections - dropped])
-        slopes = torch.where(alike & ~remaining, gradient.abs(), -1.0)
+        slopes = torch.where(alike & ~remaining & ~never, gradient.abs(), -1.0)
         (grown,) = largest_in_each([slopes], [dropped])
         moved |= remaining | grown
     return moved

@@ -82,11 +82,7 @@ class DualOptimizer(SparseOptimizer):
         """
         if not 0 <= sparsity <= 1:
             raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
-        # The whole state exists from now on: a distributed checkpoint is read into what exists.
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.requires_grad:
-                    self._prepare(group, parameter)
+        self._prepare_all()
         if super()._steers():  # also when it lands again
             lam, keeps = choose_zeros(self._duals(), sparsity)
             for (group, parameter), keep in zip(self._regularised(), keeps, strict=True):
@@ -94,6 +90,15 @@ class DualOptimizer(SparseOptimizer):
             if self._lambda_change != "rescale":
                 self._lam = lam.to(self._lam)
         self._landed = True
+        self.measure_sparsity()
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Holds the zeros that the weights have now, as `land` does, and moves none of them."""
+        self._landed = True
+        self._prepare_all()
+        if self._lambda_change != "rescale":
+            self._lam = torch.zeros_like(self._lam)
         self.measure_sparsity()
 
     @torch.no_grad()
@@ -179,10 +184,17 @@ class DualOptimizer(SparseOptimizer):
     def _steers(self) -> bool:
         return not self._landed and super()._steers()
 
+    def _prepare_all(self) -> None:
+        """Makes the whole state: a distributed checkpoint is read into what exists."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.requires_grad:
+                    self._prepare(group, parameter)
+
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:
         state = super()._prepare(group, parameter)
         if group["regularizer"] is not None and "mask" not in state:
-            if self._landed:  # it was frozen at the landing
+            if self._landed:  # its zeros are held, or it was frozen at the landing
                 state["mask"] = local_like(parameter, local(parameter) != 0)
                 self._follow_weight(group, parameter)
             else:

@@ -9,6 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+MOST_ABOVE_TARGET = 0.001
+"""By how much a sparsity may exceed what was asked for."""
+
 Cost = int | Tensor
 """What each weight of a tensor counts for: a whole number, or int64 of the tensor's shape."""
 
@@ -54,6 +57,11 @@ class PricedWeights:
     def kept(self, sparsity: float) -> int:
         """What may stay at a sparsity."""
         return self.total - zeros_wanted(self.total, sparsity)
+
+    def on_target(self, sparsity: float) -> bool:
+        """Whether they have a sparsity now: not a weight less, and hardly more."""
+        missing = self.kept(sparsity) - self.nonzero
+        return 0 <= missing <= max(MOST_ABOVE_TARGET * self.total, self.dearest)
 
 
 def compact(counts: Tensor) -> Cost:

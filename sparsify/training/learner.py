@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sparsify.audio.features import Filterbank
 from sparsify.augment.spec_augment import spec_augment
 from sparsify.errors import SparsifyError
-from sparsify.methods.base import Method, Task
+from sparsify.methods.base import Method
 from sparsify.methods.registry import ResolvedRecipe, build_method
 from sparsify.sparsity.table import SparsityTable, sparsity_table
 from sparsify.training.batches import Batch
@@ -86,17 +86,7 @@ class Learner:
         self.model = processes.parallel(
             _Model(self.forward, self.objective, compute), compute.device
         )
-        task = Task(
-            self.network,
-            self.objective,
-            start.target_sparsity,
-            recipe.model.ignore,
-            training.steps,
-            recipe.seed,
-            pretrained=start.weights is not None,
-            costs=self.multiply_adds.costs if self.multiply_adds else {},
-        )
-        self.method: Method[Any] = build_method(recipe, task)
+        self.method: Method[Any] = build_method(recipe, start.task(recipe, self.objective))
         self.learning_rate = LearningRate(training)
         self.scaler = compute.scaler()
         self.overflows = 0

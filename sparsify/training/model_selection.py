@@ -9,12 +9,9 @@ from statistics import mean
 import torch
 from torch import nn
 
-from sparsify.sparsity.costs import PricedWeights
 from sparsify.training.data import SpeechData
 from sparsify.verification.embedding import Features
 from sparsify.verification.evaluate import Evaluation, evaluate_features
-
-MOST_ABOVE_TARGET = 0.001
 
 Figures = dict[str, float]
 
@@ -44,12 +41,6 @@ class Best:
             return False
         self.step, self.figures = step, figures
         return True
-
-
-def on_target(priced: PricedWeights, target: float) -> bool:
-    """Whether a model has the sparsity asked for: not a weight less, and hardly more."""
-    missing = priced.kept(target) - priced.nonzero
-    return 0 <= missing <= max(MOST_ABOVE_TARGET * priced.total, priced.dearest)
 
 
 def validation_figures(network: nn.Module, data: SpeechData, device: torch.device) -> Figures:

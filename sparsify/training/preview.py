@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparsify.audio.parallel import in_threads
 from sparsify.corpus.corpus import Corpus, Skipped, split_speakers, usable_corpus
-from sparsify.methods.registry import ResolvedRecipe
+from sparsify.methods.registry import ResolvedRecipe, check_start
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -23,6 +23,7 @@ from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.devices import Device
 from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
+from sparsify.training.records import start_record
 from sparsify.training.starting_network import start_of
 
 _MOST_SECONDS = 8.0
@@ -52,28 +53,30 @@ def preview(
         track: Shows the progress of reading.
 
     Returns:
-        `parameters` (counts), `multiply_adds` where they are the target, `data` (what was found)
-        and `estimate`, all of it for one process: seconds of a step and of all steps without
-        loading, validation, compilation and exchange of gradients; bytes of weights, gradients,
-        optimizer state and activations kept for the backward pass, and the most memory in all (on a
-        GPU as measured, else the sum).
+        `parameters` (counts), `multiply_adds` where they are the target, `start` (the trained model
+        that it starts from, if any), `data` (what was found) and `estimate`, all of it for one
+        process: seconds of a step and of all steps without loading, validation, compilation and
+        exchange of gradients; bytes of weights, gradients, optimizer state and activations kept for
+        the backward pass, and the most memory in all (on a GPU as measured, else the sum).
 
     Raises:
         SparsifyError: The recipe or the data are unusable.
     """
     compute, together = choose_compute(device, recipe.training.precision), processes()
+    share = _share(recipe, together)
+    start = start_of(share)
+    check_start(share, start.task(share, nn.Identity()))
     corpus, audio = find_corpus(recipe, strict=strict, track=track)
     looked_at = missing = 0
     if audio is None:
         corpus, looked_at, missing = _without_missing(corpus, recipe.seed, strict, track)
     train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
     warn_of_long_crops(recipe, train)
-    share = _share(recipe, together)
-    start = start_of(share)
     learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
         **_multiply_adds(learner),
+        **start_record(learner),
         "data": {
             "path": recipe.data.path,
             "speakers": len(train.speakers),

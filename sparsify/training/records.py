@@ -31,6 +31,7 @@ def header(learner: Learner, data: SpeechData) -> Record:
         "prunable": sum(layer.parameters for layer in table.prunable),
         "method": recipe.method,
         **_target(learner),
+        **start_record(learner),
         "data": recipe.data.path,
         "speakers": len(data.train.speakers),
         "utterances": len(data.train.utterances),
@@ -50,6 +51,20 @@ def _target(learner: Learner) -> Record:
     if learner.multiply_adds is None or not learner.method.pursues_target:
         return {"target_sparsity": learner.method.target_sparsity}
     return {"target_sparsity": None, "target_macs": learner.recipe.target_macs}
+
+
+def start_record(learner: Learner) -> Record:
+    """The trained model that it starts from: where, how sparse, and what becomes of its zeros."""
+    method = learner.method
+    if method.fate_of_zeros is None:
+        return {}
+    return {
+        "start": {
+            "path": learner.recipe.model.init_from,
+            "sparsity": method.initial_sparsity,
+            "zeros": method.fate_of_zeros,
+        }
+    }
 
 
 def _macs(learner: Learner) -> Record:
@@ -115,6 +130,7 @@ def run_summary(
     return {
         "method": recipe.method,
         **_target(learner),
+        **start_record(learner),
         "sparsity": table.sparsity,
         "global_sparsity": table.global_sparsity,
         **_macs(learner),

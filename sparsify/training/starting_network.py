@@ -12,13 +12,17 @@ from torch import Tensor, nn
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
+from sparsify.methods.base import Task
 from sparsify.models.registry import build_model, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import sparsity_table
 from sparsify.training.checkpoints import fitting
 from sparsify.training.distributed import Processes
 from sparsify.training.multiply_adds import MultiplyAdds, multiply_adds_of
 from sparsify.training.run_directory import RunDirectory
+
+_SPARSE = 0.01  # a dense network may have a zero by chance
 
 
 def network_assignments(
@@ -51,6 +55,23 @@ def network_assignments(
         if model in (None, known.name):
             changes |= {"model.name": known.name, "model.options": dict(known.options)}
     return _assignments(changes)
+
+
+def with_target_of_start(recipe: Recipe) -> Recipe:
+    """The recipe, to end as sparse as the model that it starts from if it says no target.
+
+    Raises:
+        SparsifyError: See `start_of`.
+    """
+    said = recipe.model_fields_set & {"target_sparsity", "target_macs"}
+    if said or recipe.model.init_from is None:
+        return recipe
+    network = _build_network(recipe)
+    _starting_weights(recipe, network)
+    sparsity = sparsity_table(network, recipe.model.ignore).sparsity
+    if not _SPARSE <= sparsity < 1:
+        return recipe
+    return recipe.model_copy(update={"target_sparsity": sparsity})
 
 
 def _assignments(changes: Mapping[str, Any]) -> list[str]:
@@ -115,6 +136,19 @@ class StartingNetwork:
     random_state: Tensor
     target_sparsity: float
     multiply_adds: MultiplyAdds | None = None
+
+    def task(self, recipe: Recipe, head: nn.Module) -> Task:
+        """What the method of a recipe is told; `head` is the training-only classifier."""
+        return Task(
+            self.network,
+            head,
+            self.target_sparsity,
+            recipe.model.ignore,
+            recipe.training.steps,
+            recipe.seed,
+            pretrained=self.weights is not None,
+            costs=self.multiply_adds.costs if self.multiply_adds else {},
+        )
 
 
 def _start_with(

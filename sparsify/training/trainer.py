@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsify.artifact.saving import save_model
-from sparsify.methods.registry import resolve
+from sparsify.methods.registry import check_start, resolve
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -33,7 +33,6 @@ from sparsify.training.model_selection import (
     Figures,
     NotFiniteError,
     error_rate,
-    on_target,
     validation_figures,
 )
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
@@ -115,6 +114,7 @@ def train(
         together.from_main(lambda: origin.take("settings", settings_of(recipe)))
         together.from_main(lambda: origin.take_compute(compute, together.count))
         start = start_of_run(recipe, run, together, resume=resume)
+        check_start(recipe, start.task(recipe, nn.Identity()))
         data = load_data(recipe, strict=strict, neighbours=together.local_count, track=track)
         if together.main:
             warn_of_long_crops(recipe, data.train)
@@ -247,7 +247,7 @@ class Trainer:
             raise diverged(self.recipe, step, str(error)) from error
 
     def _on_target(self) -> bool:
-        return on_target(self.learner.method.priced, self.learner.method.target_sparsity)
+        return self.learner.method.priced.on_target(self.learner.method.target_sparsity)
 
     def _average(self) -> Record | None:
         """Averages the finalists and delivers that if it is no worse than the best of all."""

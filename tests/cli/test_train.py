@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 import yaml
 from click.testing import CliRunner
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import sparsity_table
 from sparsify.training.distributed import Processes
 
 TINY = {
@@ -359,6 +362,64 @@ def test_starts_from_another_model(tmp_path, refused, made):
     refused(
         CliRunner().invoke(main, [*start, "nowhere", "--output", str(tmp_path / "x")]), "nowhere"
     )
+
+
+FEW = ["training.steps=4", "data.synthetic_speakers=6", "training.workers=0"]
+FEW += ["data.synthetic_utterances=3", "data.validation_speakers=2", "training.batch_size=4"]
+
+
+def go_on(start, *arguments):
+    few = [f"--set={assignment}" for assignment in FEW]
+    arguments = ["train", "--init-from", start, *few, *arguments]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_a_sparse_start_without_a_target_keeps_its_zeros(artifacts, sparse_model, tmp_path):
+    """From a graph, and from what that has become."""
+    sparsity = sparsity_table(sparse_model).sparsity
+    first, second = tmp_path / "first", tmp_path / "second"
+    result = go_on(artifacts["onnx"], "--output", first)
+    assert result.exit_code == 0, result.output
+    assert f"its {sparsity:.2%} zeros are held to the end" in result.stderr
+    result = go_on(first, "--method", "dense", "--output", second, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["start"] == {"path": str(first), "sparsity": sparsity, "zeros": "held"}
+    assert summary["target_sparsity"] == summary["sparsity"] == sparsity
+    prunable = prunable_parameters(sparse_model)
+    for path in (first, second):
+        trained = load_artifact(path).build()
+        for name, weight in prunable.items():
+            assert torch.equal(trained.get_parameter(name) == 0, weight == 0)
+        same = [torch.equal(trained.get_parameter(n), weight) for n, weight in prunable.items()]
+        assert not all(same)
+
+
+@pytest.mark.parametrize("kind", ["dense", "bitmask", "coded", "onnx", "run"])
+def test_the_target_is_that_of_a_sparse_start(kind, artifacts, sparse_model, monkeypatch):
+    monkeypatch.setattr("sparsify.cli.train.preview", lambda *_, **__: {})
+
+    def target(*arguments):
+        result = go_on(artifacts[kind], "--dry-run", "--json", *arguments)
+        return json.loads(result.stdout)["recipe"]["target_sparsity"]
+
+    assert target() == sparsity_table(sparse_model).sparsity
+    assert target("--target-sparsity", 0.9) == target("--set", "target_sparsity=0.9") == 0.9
+    assert target("--target-macs", 0.1) is None
+
+
+def test_dry_run_says_what_becomes_of_the_zeros(artifacts, sparse_model, refused):
+    def shown(*arguments):
+        return go_on(artifacts["coded"], "--dry-run", "--method", "gmp", *arguments)
+
+    zeros = f"{sparsity_table(sparse_model).sparsity:.2%} zeros"
+    start = f"# from '{artifacts['coded']}': its {zeros}"
+    for arguments, fate in (((), "are held to"), (("--target-sparsity", 0.9), "stay, and others")):
+        (line,) = (each for each in shown(*arguments).stdout.splitlines() if start in each)
+        assert fate in line
+    refused(shown("--target-sparsity", 0.5), "revives no weights", "ask for none to keep")
+    grown = shown("--target-sparsity", 0.5, "--method", "adabreg", "--json")
+    assert json.loads(grown.stdout)["start"]["zeros"] == "revived"
 
 
 def test_learns_from_a_teacher_without_labels(tmp_path):

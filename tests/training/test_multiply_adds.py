@@ -83,6 +83,6 @@ def test_there_is_one_target():
     assert load_recipe("quickstart").target_sparsity == 0.9
     assert tiny().target_sparsity is None
     with pytest.raises(SparsifyError, match="exclude each other"):
-        load_recipe("quickstart", ["target_macs=0.1"])
+        load_recipe("quickstart", ["target_sparsity=0.9", "target_macs=0.1"])
     with pytest.raises(SparsifyError, match="no target: give"):
         load_recipe("quickstart", ["target_sparsity=null"])
