@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     IdentityEliminationPass,
+    LiftConstantsToInitializersPass,
     RemoveUnusedNodesPass,
 )
 from onnxscript.optimizer import fold_constants
@@ -24,6 +25,7 @@ from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
 from sparsify.exporters.quiet import quiet
+from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 
@@ -53,7 +55,7 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
             exported, or a prunable weight did not survive bit by bit.
         OSError: The file cannot be written.
     """
-    model = artifact.build()
+    model = whole_weights(artifact.build())
     state = canonical_state(model)
     model.load_state_dict(state)
     proto = _graph(model, artifact)
@@ -126,6 +128,8 @@ def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
     for each in (
         IdentityEliminationPass(),
         RemoveUnusedNodesPass(),
+        # Other tools look for axes among the initializers, and fail over constants that are lists.
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         ClearMetadataAndDocStringPass(),
     ):
         each(graph_model)

@@ -113,6 +113,9 @@ class AttentiveStatisticsPooling(nn.Module):
         context: Whether attention also sees mean and deviation over the whole utterance: `linear1`
             is then defined over the channels of `[x, mean(x), std(x)]`.
         variant: Whose pooling.
+
+    Attributes:
+        whole: Whether `linear1` is applied to all its channels in every frame, see `whole_weights`.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class AttentiveStatisticsPooling(nn.Module):
         super().__init__()
         self.channels = channels
         self.context = context
+        self.whole = False
         self.floor = _VARIANCE_FLOORS[variant]
         self.correction = 1 if variant == "wespeaker" else 0
         self.linear1 = nn.Conv1d((3 if context else 1) * channels, bottleneck, kernel_size=1)
@@ -148,9 +152,22 @@ class AttentiveStatisticsPooling(nn.Module):
             return self.linear1(x)
         mean, variance = _moments(precise, self.correction)
         context = torch.cat([mean, torch.sqrt(variance + self.floor)], dim=1)
+        if self.whole:
+            return self.linear1(torch.cat([x, context.unsqueeze(2).expand(-1, -1, x.shape[2])], 1))
         weight = self.linear1.weight
         hidden = F.conv1d(x, weight[:, : self.channels], self.linear1.bias)
         return hidden + F.linear(context, weight[:, self.channels :, 0]).unsqueeze(2)
+
+
+def whole_weights(model: nn.Module) -> nn.Module:
+    """Makes every layer of a network use its weight in one piece; the embeddings are the same.
+
+    That takes more multiply-adds, but is what tools expect that quantise layers.
+    """
+    for module in model.modules():
+        if isinstance(module, AttentiveStatisticsPooling):
+            module.whole = True
+    return model
 
 
 def _precise(x: Tensor) -> Tensor:
