@@ -11,7 +11,7 @@ import click
 
 from sparsify.cli.display import emit_json, out, track
 from sparsify.cli.evaluation_display import Baseline, confidence_json, table_of
-from sparsify.cli.gates import Gate, at_most, fail_if_any
+from sparsify.cli.gates import Gate, at_most, eer_loss_gate, fail_if_any
 from sparsify.cli.options import (
     PATH,
     Decorator,
@@ -245,12 +245,7 @@ def _gates(
         rate = outcome.result.eer_percent
         yield at_most("max_eer", max_eer, rate, "the EER", lambda value: f"{value:.5g} %")
     if compared and max_loss is not None:
-        low, high = compared.loss.interval
-        level = f"{compared.loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
-        what = f"the loss in EER ({level}) of"
-        yield at_most(
-            "max_eer_loss", max_loss, compared.loss.eer, what, lambda value: f"{value:.4g} points"
-        )
+        yield eer_loss_gate(max_loss, compared.loss)
 
 
 def _scoring(

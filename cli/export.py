@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from sparsify.artifact.artifact import load_artifact
-from sparsify.artifact.formats import (
-    DENSE,
-    SINGLE,
-    about_layouts,
-    format_named,
-    layouts,
-    targets,
-)
+from sparsify.artifact.formats import DENSE, about_layouts, format_named, layouts, targets
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
-from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
+from sparsify.cli.benchmark_display import machine_json, rows_json
 from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
-from sparsify.cli.gates import Gate, at_most
+from sparsify.cli.export_display import show_export
+from sparsify.cli.gates import Gate, at_most, eer_loss_gate
 from sparsify.cli.options import (
+    PATH,
     benchmark_option,
     calibration_option,
     common_options,
@@ -34,8 +29,10 @@ from sparsify.cli.options import (
     output_option,
     path_argument,
     precision_option,
+    trial_options,
     trust_option,
 )
+from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import TOLERANCE, ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
 from sparsify.exporters.parity import Parity
@@ -50,6 +47,8 @@ from sparsify.exporters.parity import Parity
       sparsify export run --format safetensors --layout coded --precision int8 \\
         --output small.safetensors
       sparsify export run --format mnn --output model.mnn --max-bytes 4e6
+      sparsify export run --format onnx --precision int8 --quantize-audio train \\
+        --output small.onnx --trials trials.txt --audio-root test --max-eer-loss 0.5
       sparsify export run --format native --precision fp16 --output model-c
       sparsify export run --format native --target wasm --calibration c.json --output model-web
     """,
@@ -74,11 +73,33 @@ from sparsify.exporters.parity import Parity
 @calibration_option
 @operating_point_option
 @click.option(
+    "--quantize-audio",
+    "quantise_audio",
+    type=PATH,
+    metavar="DATA",
+    help="For --format onnx --precision int8: speech that tells the ranges of activations, whatever"
+    " `sparsify train --data` reads; a few utterances of it are read.",
+)
+@click.option(
+    "--reduce-range",
+    is_flag=True,
+    help="For --quantize-audio: weights of seven bits, as x86 without VNNI needs them; for a file"
+    " that also goes to other machines than this one.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="F",
     help="Largest accepted difference of the embeddings, relative to their scale; given with a"
     f" --precision, also between the model and the rounded one.  [default: {TOLERANCE:g}]",
+)
+@trial_options(about="Evaluate the model and the file, too. ")
+@click.option(
+    "--max-eer-loss",
+    type=click.FloatRange(-100, 100),
+    metavar="POINTS",
+    help="For --trials: write nothing and fail (exit code 1) when the file loses more points of EER"
+    " in percent.",
 )
 @max_bytes_option("Write nothing and fail (exit code 1) when what is deployed has more bytes")
 @click.option(
@@ -101,7 +122,12 @@ def export_command(
     target: str | None,
     calibration: Path | None,
     operating_point: str | None,
+    quantise_audio: Path | None,
+    reduce_range: bool,
     tolerance: float | None,
+    trial_list: Path | None,
+    audio_root: Path | None,
+    max_eer_loss: float | None,
     max_bytes: float | None,
     masks: bool,
     measure_latency: bool,
@@ -112,14 +138,23 @@ def export_command(
     """Write a deployable file and prove it equal to the model.
 
     PATH is a run directory or an artifact of ours. The embeddings of the written file are compared
-    with those of the model in PyTorch, on several lengths and batch sizes; when they differ, or the
-    file is larger than --max-bytes, no file is left and the exit code is 1.
+    with those of the model in PyTorch, on several lengths and batch sizes; of int8 layers, with
+    those that onnx's own reference computes. When they differ, or the file is larger than
+    --max-bytes or loses more than --max-eer-loss, no file is left and the exit code is 1.
     """
+    if max_eer_loss is not None and trial_list is None:
+        raise click.UsageError("--max-eer-loss needs --trials and --audio-root.")
+    if reduce_range and quantise_audio is None:
+        raise click.UsageError("--reduce-range serves --quantize-audio: give that, too.")
     if measure_latency and target not in (None, own_target()):
         raise click.UsageError(
             f"--benchmark measures on this machine: leave out --target {target}."
         )
+    limits = {"max_bytes": max_bytes, "max_eer_loss": max_eer_loss}
     artifact = load_artifact(path, trust=trust)
+    protocol = None
+    if trial_list is not None and audio_root is not None:
+        protocol = accuracy_protocol(trial_list, audio_root)
     try:
         report = export_artifact(
             artifact,
@@ -130,30 +165,32 @@ def export_command(
             target=target,
             calibration=calibration,
             operating_point=operating_point,
+            quantise_audio=quantise_audio,
+            reduce_range=reduce_range,
             tolerance=tolerance,
             max_bytes=max_bytes,
+            protocol=protocol,
+            max_eer_loss=max_eer_loss,
             masks=masks,
             force=force,
             track=track,
         )
     except RefusedExport as error:
         if as_json:
-            emit_json(_as_json(error.report, None, max_bytes))
+            emit_json(_as_json(error.report, None, limits))
         raise GateError(str(error)) from error
     result = None
     if measure_latency:
         result = benchmark([load_artifact(output, trust=trust)], source=artifact, track=track)
     if as_json:
-        emit_json(_as_json(report, result, max_bytes))
+        emit_json(_as_json(report, result, limits))
         return
-    _show_sizes(report)
+    show_export(report, result)
     _show_page(report, target)
-    if result:
-        show_benchmark(result)
 
 
 def _as_json(
-    report: ExportReport, result: Benchmark | None, max_bytes: float | None
+    report: ExportReport, result: Benchmark | None, limits: Mapping[str, float | None]
 ) -> dict[str, Any]:
     return {
         **asdict(report),
@@ -161,15 +198,16 @@ def _as_json(
         "parity": _finite(report.parity),
         "rounding": _finite(report.rounding),
         "benchmark": rows_json(result) if result else [],
-        "gates": [gate.to_json() for gate in _gates(report, max_bytes)],
+        "gates": [gate.to_json() for gate in _gates(report, limits)],
         **({"machine": machine_json(result)} if result else {}),
     }
 
 
-def _gates(report: ExportReport, max_bytes: float | None) -> list[Gate]:
-    if max_bytes is None:
-        return []
-    return [at_most("max_bytes", max_bytes, report.bytes, "the size", _bytes_shown)]
+def _gates(report: ExportReport, limits: Mapping[str, float | None]) -> Iterator[Gate]:
+    if (most := limits["max_bytes"]) is not None:
+        yield at_most("max_bytes", most, report.bytes, "the size", _bytes_shown)
+    if (most := limits["max_eer_loss"]) is not None and report.accuracy:
+        yield eer_loss_gate(most, report.accuracy.loss)
 
 
 def _bytes_shown(size: float) -> str:
@@ -182,24 +220,6 @@ def _finite(parity: Parity | None) -> dict[str, Any] | None:
     return {key: value if math.isfinite(value) else None for key, value in asdict(parity).items()}
 
 
-def _show_sizes(report: ExportReport) -> None:
-    view = Table(box=None, pad_edge=False)
-    view.add_column("", no_wrap=True)
-    for heading in ("Size", "Zipped", "Share of dense, zipped"):
-        view.add_column(heading, justify="right")
-    kind = [report.layout] if report.layout != DENSE or report.precision == SINGLE else []
-    kind += [report.precision] if report.precision != SINGLE else []
-    rows = (
-        (f"{report.sparsity:.2%} sparse, {' '.join(kind)}", report.bytes, report.zipped_bytes),
-        ("dense twin", report.dense_bytes, report.dense_zipped_bytes),
-    )
-    for name, size, zipped in rows:
-        share = f"{zipped / report.dense_zipped_bytes:.1%}"
-        view.add_row(name, human_bytes(size), human_bytes(zipped), share)
-    out.print(view)
-    out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
-
-
 def _show_page(report: ExportReport, target: str | None) -> None:
     format_ = format_named(report.format)
     if target in format_.deciding:
@@ -207,17 +227,3 @@ def _show_page(report: ExportReport, target: str | None) -> None:
         out.print(
             f"Its page: python -m http.server --directory {folder}", markup=False, soft_wrap=True
         )
-
-
-def _verdict(report: ExportReport) -> str:
-    if report.parity is None:
-        return f"not compared with the model, since {report.obstacle}"
-    error = f"largest error {report.parity.max_abs_error:.1e}"
-    cosine = f"smallest cosine {report.parity.cosine_min:.6f}"
-    if report.rounding is None:
-        return f"equal to the model ({error}, {cosine})"
-    return (
-        f"equal to the model in {report.precision} ({error}, {cosine}); rounding moves embeddings"
-        f" by up to {report.rounding.max_abs_error:.1e} (smallest cosine"
-        f" {report.rounding.cosine_min:.6f})"
-    )

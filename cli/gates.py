@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsify.cli.display import GateError, out
+from sparsify.verification.protocol import Loss
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Gate:
         passed: Whether it keeps the bound.
         what: Names the value in a sentence, such as "the prunable sparsity".
         shown: Writes a value.
+        doubt: Why the value tells nothing of the bound, if it does not; it is then not passed.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Gate:
     passed: bool
     what: str
     shown: Callable[[float], str]
+    doubt: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As all commands print it."""
@@ -40,6 +43,8 @@ class Gate:
         good, bad = ("at least", "below") if least else ("at most", "above")
         option = f"--{self.name.replace('_', '-')}"
         value, threshold = self.shown(self.value), self.shown(self.threshold)
+        if self.doubt:
+            return f"{self.what} {value} does not count for {option} {threshold}: {self.doubt}"
         return f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
 
 
@@ -48,6 +53,14 @@ def at_most(
 ) -> Gate:
     """A gate for a value that must not exceed a threshold; one that is not a number does."""
     return Gate(name, threshold, value, value <= threshold, what, shown)
+
+
+def eer_loss_gate(threshold: float, loss: Loss) -> Gate:
+    """A gate for what a model may lose in EER against another on the same trials."""
+    low, high = loss.interval
+    level = f"{loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
+    what = f"the loss in EER ({level}) of"
+    return at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")
 
 
 def show_passed(gates: Iterable[Gate]) -> None:

@@ -15,7 +15,7 @@ from sparsify.cli.display import console, emit_json, track
 from sparsify.cli.gates import fail_if_any, show_passed
 from sparsify.cli.inspect_compare import compare_weights, show_comparison
 from sparsify.cli.inspect_display import entropy_of, show_table
-from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
+from sparsify.cli.inspect_gates import doubt_of, macs_gate, sparsity_gates
 from sparsify.cli.options import (
     PATH,
     common_options,
@@ -138,10 +138,11 @@ def inspect_command(
     """Show where a model is sparse, layer by layer.
 
     PATH is {models}. Prunable are the weights of
-    convolutions and linear layers; in a file that is not ours, all float tensors of two or more
-    dimensions and more than 64 elements. Multiply-adds are those with a weight, for two seconds of
-    speech: a weight of a convolution counts once for every position of its output. With gates and
-    --quiet one line tells the verdict.
+    convolutions and linear layers; in a file that is not ours, all tensors of two or more
+    dimensions and more than 64 elements, integers against their zero point. No gate passes on a
+    file of which something could not be counted. Multiply-adds are those with a weight, for two
+    seconds of speech: a weight of a convolution counts once for every position of its output. With
+    gates and --quiet one line tells the verdict.
     """
     _check_usage(sort, other, sensitive=sensitive)
     if report:
@@ -168,9 +169,9 @@ def inspect_command(
     comparison = None
     if other:
         comparison = compare_weights(artifact, load_artifact(other), prunable=not show_all)
-    gates = [*sparsity_gates(table, min_sparsity, max_sparsity)]
+    gates = [*sparsity_gates(table, min_sparsity, max_sparsity, doubt_of(artifact))]
     if counted and max_macs is not None:
-        gates.append(macs_gate(path, table, counted, max_macs))
+        gates.append(macs_gate(artifact, table, counted, max_macs))
     if as_json and counted:
         content = _as_json(artifact, table, layers, counted)
         content["gates"] = [gate.to_json() for gate in gates]
@@ -219,5 +220,6 @@ def _as_json(
         "bytes": size_bytes(artifact.format.deployed_file(artifact.path)),
         "zipped_bytes": zipped_bytes(artifact.path),
         "entropy_bytes": entropy_of(artifact),
+        "left_out": list(artifact.left_out),
         "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],
     }

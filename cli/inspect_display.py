@@ -51,10 +51,20 @@ def show_table(
     out.print(
         f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout,"
         f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}"
-        f"{_nearness(artifact, size)}",
+        f"{_nearness(artifact, size)}{_left_out(artifact)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _left_out(artifact: Artifact, most: int = 4) -> str:
+    """What was not counted."""
+    if not artifact.left_out:
+        return ""
+    shown = artifact.left_out[:most]
+    more = len(artifact.left_out) - len(shown)
+    rest = f"; and so on, {more} more" if more else ""
+    return f"\nLeft out: {'; '.join(shown)}{rest}. No gate passes on this file."
 
 
 def _numbers(groups: Sequence[Sequence[LayerSparsity]], counted: Counted) -> list[Column]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
@@ -14,18 +15,24 @@ from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import canonical_state, masks_file, write_masks
 from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
+from sparsify.exporters.accuracy import Accuracy, measure_accuracy
 from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import torch_network
-from sparsify.exporters.parity import Parity, check_parity
+from sparsify.exporters.parity import Parity, check_parity, made_up_batches
+from sparsify.exporters.quantise import Quantisation, quantisation
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
 from sparsify.verification.calibration import calibration_of, needs_calibration
 from sparsify.verification.decision import Decision, read_decision
+from sparsify.verification.protocol import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """The largest difference between a file and its model, relative to the embeddings' scale."""
+QUANTISED_TOLERANCE = 5e-2
+"""The same where a value that lies between two levels may fall to either."""
+_QUANTISED_SHAPES = (20, 50), (2,)  # lengths and sizes of batches that a slow reference computes
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ class ExportReport:
             be run here.
         obstacle: Why it cannot.
         rounding: How the embeddings of the model in that precision compare with the original's.
+        quantised: Of a file that computes in integers, which layers do not, and how far embeddings
+            moved.
+        accuracy: Error rates of the model and of the file, where they were asked for.
     """
 
     path: Path
@@ -60,6 +70,8 @@ class ExportReport:
     parity: Parity | None
     obstacle: str | None = None
     rounding: Parity | None = None
+    quantised: Mapping[str, Any] | None = None
+    accuracy: Accuracy | None = None
 
 
 class RefusedExport(SparsifyError):  # noqa: N818 - it is one that was refused
@@ -95,8 +107,12 @@ def export_artifact(
     target: str | None = None,
     calibration: Path | None = None,
     operating_point: str | None = None,
+    quantise_audio: Path | None = None,
+    reduce_range: bool = False,
     tolerance: float | None = None,
     max_bytes: float | None = None,
+    protocol: EvaluationProtocol | None = None,
+    max_eer_loss: float | None = None,
     masks: bool = False,
     force: bool = False,
     track: Track = silent,
@@ -113,17 +129,22 @@ def export_artifact(
         calibration: Of the exported model, for a target that decides; the one beside the model, if
             there is one, if not given.
         operating_point: Which of its thresholds; `eer` if not given.
+        quantise_audio: Speech that tells the ranges of int8 activations, where they are rounded.
+        reduce_range: Whether int8 weights take seven bits even if this processor needs no such
+            thing: for others that do, see `sparsify.exporters.quantise.overflows`.
         tolerance: Largest accepted error relative to the embeddings' scale (see `Parity`);
             `TOLERANCE` if not given. Of a model that is rounded, what the rounding may do, where it
-            is given: the file is held to `TOLERANCE` in any case.
+            is given: the file is held to `TOLERANCE` in any case, or to `QUANTISED_TOLERANCE`.
         max_bytes: Largest accepted size of what is deployed, `ExportReport.bytes`.
+        protocol: Trials to evaluate the model and the file on, with intervals.
+        max_eer_loss: How many points of EER in percent the file may lose on these.
         masks: Write the masks beside the file, too (see `write_masks`).
         force: Replace the output if it exists.
         track: Reports progress.
 
     Raises:
         ParityError: The embeddings differ by more than that.
-        RefusedExport: The file is larger than that.
+        RefusedExport: The file is larger than that, or loses more.
         SparsifyError: The format or layout does not exist, the output has the wrong suffix, exists
             already or cannot be written, the calibration is another model's, or the model cannot
             be exported.
@@ -133,14 +154,20 @@ def export_artifact(
     format_.check_target(target)
     if calibration or operating_point:
         format_.check_decision(target)
+    format_.check_speech(precision, quantise_audio)
     _check(output, format_, layout, [masks_file(output)] if masks else [], force)
-    original, artifact = artifact, rounded(artifact, precision)
+    how = None
+    if quantise_audio is not None:
+        how = quantisation(
+            quantise_audio, artifact.front_end, reduce_range=reduce_range, track=track
+        )
+    original, artifact = artifact, artifact if how else rounded(artifact, precision)
     given = TOLERANCE if tolerance is None else tolerance
     exact = given if artifact is original else min(given, TOLERANCE)
     decision = None
     if target in format_.deciding:
         decision = _decision(original, artifact, calibration, operating_point)
-    exporter = exporter_of(format_, target, decision)
+    exporter = exporter_of(format_, target, decision, how)
     with assembling(output) as temporary:
         with phase(track, f"Writing {output.name}"):
             exporter.write(artifact, temporary, layout)
@@ -150,17 +177,24 @@ def export_artifact(
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
             parity = None if obstacle else _parity(artifact, written, exporter, exact)
+            rounding = _rounding(original, artifact, written, exporter, how, given)
+        accuracy = None
+        if protocol is not None:
+            accuracy = measure_accuracy(original, written, exporter, protocol, track)
         file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
             twin = Path(folder) / output.name
             with phase(track, "Writing its dense twin"):
-                exporter.twin(written, twin)
+                if how is None:
+                    exporter.twin(written, twin)
+                else:
+                    exporter_of(format_).twin(artifact, twin)  # in float32
             dense = format_.deployed_file(twin)
             report = ExportReport(
                 path=output,
                 format=format_.name,
                 layout=layout,
-                precision=artifact.precision,
+                precision=written.precision,
                 bytes=size_bytes(file),
                 zipped_bytes=zipped_bytes(file),
                 dense_bytes=size_bytes(dense),
@@ -168,17 +202,37 @@ def export_artifact(
                 sparsity=weights_table(written).sparsity,
                 parity=parity,
                 obstacle=obstacle,
-                rounding=None if artifact is original else _rounding(original, artifact, given),
+                rounding=rounding,
+                quantised=written.quantised_how,
+                accuracy=accuracy,
             )
-        if parity is not None and not parity.passed:
-            raise ParityError(report, parity, "the exported network differs from the model")
-        if tolerance is not None and report.rounding and not report.rounding.passed:
-            what = f"{report.precision} weights move the embeddings too far"
-            raise ParityError(report, report.rounding, what)
-        if max_bytes is not None and not report.bytes <= max_bytes:  # no size is within NaN
-            reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
-            raise RefusedExport(report, reason)
+        _refuse(report, tolerance, max_bytes, max_eer_loss)
     return report
+
+
+def _refuse(
+    report: ExportReport,
+    tolerance: float | None,
+    max_bytes: float | None,
+    max_eer_loss: float | None,
+) -> None:
+    """Refuses a file that is not what it must be.
+
+    Raises:
+        RefusedExport: It is not; a value that is no number is within no limit.
+    """
+    if report.parity is not None and not report.parity.passed:
+        raise ParityError(report, report.parity, "the exported network differs from the model")
+    if tolerance is not None and report.rounding and not report.rounding.passed:
+        what = f"{report.precision} weights move the embeddings too far"
+        raise ParityError(report, report.rounding, what)
+    loss = report.accuracy.loss.eer if report.accuracy else None
+    if loss is not None and max_eer_loss is not None and not loss <= max_eer_loss:
+        reason = f"it loses {loss:.4g} points of EER, more than --max-eer-loss {max_eer_loss:.4g}"
+        raise RefusedExport(report, reason)
+    if max_bytes is not None and not report.bytes <= max_bytes:
+        reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
+        raise RefusedExport(report, reason)
 
 
 def _decision(
@@ -202,20 +256,37 @@ def _decision(
 
 
 def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float) -> Parity:
+    """How a file compares with what it must compute."""
+    bins = artifact.front_end.num_mel_bins
     return check_parity(
-        torch_network(artifact.build()),
+        exporter.reference(artifact, written),
         exporter.network(written),
-        bins=artifact.front_end.num_mel_bins,
-        tolerance=tolerance,
+        tolerance=QUANTISED_TOLERANCE if written.quantised else tolerance,
+        batches=made_up_batches(bins, *(_QUANTISED_SHAPES if written.quantised else ())),
     )
 
 
-def _rounding(original: Artifact, artifact: Artifact, tolerance: float) -> Parity:
+def _rounding(
+    original: Artifact,
+    artifact: Artifact,
+    written: Artifact,
+    exporter: Exporter,
+    how: Quantisation | None,
+    tolerance: float,
+) -> Parity | None:
+    """What fewer digits do to embeddings, if there are fewer; of int8 activations, on speech."""
+    if how is not None:
+        network, batches = exporter.network(written), [each[None] for each in how.features]
+    elif artifact is not original:
+        network, batches = torch_network(artifact.build()), None
+    else:
+        return None
     return check_parity(
         torch_network(original.build()),
-        torch_network(artifact.build()),
+        network,
         bins=artifact.front_end.num_mel_bins,
         tolerance=tolerance,
+        batches=batches,
     )
 
 

@@ -16,6 +16,7 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
+from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.twin import dense_weights
 from sparsify.sparsity.work import Work
 from sparsify.verification.decision import Decision
@@ -66,6 +67,15 @@ class Exporter(ABC):
             SparsifyError: The file does not embed features, or names code and is not trusted.
         """
         return torch_network(artifact.build(), threads)
+
+    def reference(self, artifact: Artifact, written: Artifact) -> Network:
+        """What a file must compute: the network in PyTorch, if nothing else is meant.
+
+        Args:
+            artifact: The model that was written.
+            written: What was read from the file.
+        """
+        return torch_network(artifact.build())
 
     def version(self) -> str:
         """Version of the engine, which is imported for that.
@@ -119,7 +129,10 @@ class Exporter(ABC):
 
 
 def exporter_of(
-    format_: Format, target: str | None = None, decision: Decision | None = None
+    format_: Format,
+    target: str | None = None,
+    decision: Decision | None = None,
+    quantisation: Quantisation | None = None,
 ) -> Exporter:
     """The exporter of a format, its module imported now.
 
@@ -127,6 +140,9 @@ def exporter_of(
         format_: The format.
         target: What it compiles for, one of the format's targets; this machine if not given.
         decision: How its exports decide, for targets that do.
+        quantisation: How layers become int8, for formats whose activations are rounded, too.
     """
-    exporter: Exporter = format_.exporter(target=target, decision=decision)
+    exporter: Exporter = format_.exporter(
+        target=target, decision=decision, quantisation=quantisation
+    )
     return exporter

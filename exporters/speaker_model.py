@@ -49,12 +49,12 @@ class SpeakerModel:
 
     @property
     def embedding_mean(self) -> NDArray[np.float64] | None:
-        """The mean embedding of the training speech, `(D,)`, if the file carries it.
+        """The mean embedding of the training speech, `(D,)`, if the file carries its own.
 
         Raises:
             SparsifyError: The file carries something else in its place.
         """
-        text = self.artifact.metadata.get(MEAN)
+        text = self.artifact.metadata.get(MEAN) if self.artifact.architecture else None
         if text is None:
             return None
         values = parse_json(text, f"{MEAN} of '{self.artifact.path}'")

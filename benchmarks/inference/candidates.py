@@ -183,7 +183,11 @@ class Gathering:
 
     def _baseline(self, network: _Network) -> _File:
         """A dense file in the runtime that all are compared with; in its own if there is no way."""
-        own = [each for each in network.files if each.artifact.format == RUNTIME]
+        own = [
+            each
+            for each in network.files
+            if each.artifact.format == RUNTIME and not each.artifact.quantised
+        ]
         dense = [each for each in own if not each.sparsity]
         if dense:
             return dense[0]
@@ -239,6 +243,8 @@ def _candidate(file: _File, network: _Network) -> Candidate:
     artifact, sparsity = file.artifact, file.sparsity
     deployed = artifact.format.deployed_file(artifact.path)
     known = artifact.precision in artifact.format.precisions
+    if artifact.precision in artifact.format.quantising:
+        known = artifact.quantised
     return Candidate(
         path=artifact.path,
         given=file.given,

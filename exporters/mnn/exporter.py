@@ -111,6 +111,8 @@ def _own_weights(path: Path, graph: Graph, sidecar: Sidecar) -> Weights:
         intact=True,
         graph=True,
         table=SparsityTable(tuple(layers)),
+        obstacle=f"the network cannot be built from '{path}', which holds what the mnn"
+        " converter made of it: give the run or an export in another format",
     )
 
 
@@ -138,19 +140,13 @@ def _counted(parameters: Sequence[Parameter], weights: Mapping[str, Tensor]) -> 
 def _foreign_weights(path: Path, graph: Graph) -> Weights:
     """All that can be read of a graph, under the names of its operators."""
     tensors, types = dict(graph.others), {}
-    unread = 0
+    left_out = []
     for number, operator in enumerate(graph.operators):
         if operator.weight is None:
-            unread += 1
+            left_out.append(f"'{operator.name}' is quantised or stored elsewhere")
             continue
         name = f"{operator.name}.weight"
         if name in tensors:
             name = f"{operator.name}.{number}.weight"
         tensors[name], types[name] = operator.weight, operator.type
-    if unread:
-        logger.warning(
-            "%d weights in '%s' are quantised or stored elsewhere: they are not counted",
-            unread,
-            path,
-        )
-    return Weights(tensors, {}, types, graph=True)
+    return Weights(tensors, {}, types, graph=True, left_out=tuple(left_out))

@@ -12,19 +12,29 @@ from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import Network
+from sparsify.exporters.onnx.quantised import quantised_weights
+from sparsify.exporters.onnx.reference import reference_network
 from sparsify.exporters.onnx.sealing import graph_entries, others_metadata, own_metadata
 from sparsify.exporters.onnx.session import onnx_network
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_graph
 from sparsify.exporters.onnx.work import graph_work
 from sparsify.exporters.onnx.writing import export_onnx, replace_weights
+from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.twin import dense_weights
 from sparsify.sparsity.work import Work
 
 
 class OnnxExporter(Exporter):
-    """Graphs of ours and of others, run by onnxruntime."""
+    """Graphs of ours and of others, run by onnxruntime.
+
+    Args:
+        quantisation: How layers become int8; they are float32 if not given.
+    """
 
     engine = "onnxruntime"
+
+    def __init__(self, quantisation: Quantisation | None = None) -> None:
+        self._quantisation = quantisation
 
     def read(self, path: Path) -> Weights:
         """The constants of a graph."""
@@ -35,15 +45,29 @@ class OnnxExporter(Exporter):
         except GRAPH_ERRORS as error:
             raise damaged(path, error) from error
         metadata = {**others_metadata(graph.model), **own}
-        return Weights(graph.tensors, metadata, graph.operators, intact, graph=True)
+        tensors = {
+            name: tensor
+            for name, tensor in graph.tensors.items()
+            if name not in graph.integers.helpers
+        }
+        weights = Weights(
+            tensors, metadata, graph.operators, intact, graph=True, left_out=graph.left_out
+        )
+        return quantised_weights(weights, path)
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """A graph with its zeros."""
-        export_onnx(artifact, output)
+        export_onnx(artifact, output, self._quantisation)
 
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The file in onnxruntime; it need not be ours."""
         return onnx_network(artifact.path, artifact.front_end.num_mel_bins, threads)
+
+    def reference(self, artifact: Artifact, written: Artifact) -> Network:
+        """Of an int8 graph, the graph as onnx's reference computes it, step by step."""
+        if not written.quantised:
+            return super().reference(artifact, written)
+        return reference_network(written.path)
 
     def version(self) -> str:
         """That of onnxruntime."""
@@ -58,4 +82,8 @@ class OnnxExporter(Exporter):
 
     def twin(self, artifact: Artifact, output: Path) -> None:
         """The same graph with other weights; it need not be ours."""
-        replace_weights(artifact.path, output, dense_weights(artifact))
+        if artifact.graph:
+            ours = artifact.architecture is not None
+            replace_weights(artifact.path, output, dense_weights(artifact), ours=ours)
+        else:
+            super().twin(artifact, output)

@@ -57,18 +57,19 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
             f"'{path}' cannot embed features: its input must be [B, T, {bins}], not {described}"
         )
     name, output = inputs[0].name, outputs[0].name
+    kind = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            embeddings = session.run([output], {name: feats})[0]
+            embeddings = session.run([output], {name: feats.astype(kind, copy=False)})[0]
         except _ORT_ERRORS as error:
             raise refused(str(path), feats.shape, error) from error
-        given, kind = np.shape(embeddings), getattr(embeddings, "dtype", None)
-        if len(given) != 2 or given[0] != len(feats) or kind != np.float32:
+        given, found = np.shape(embeddings), getattr(embeddings, "dtype", None)
+        if len(given) != 2 or given[0] != len(feats) or found not in (np.float32, np.float16):
             raise SparsifyError(
-                f"'{path}' does not embed utterances: features {feats.shape} gave {kind} {given},"
+                f"'{path}' does not embed utterances: features {feats.shape} gave {found} {given},"
                 f" not float32 ({len(feats)}, D)"
             )
-        return embeddings
+        return embeddings.astype(np.float32, copy=False)
 
     return embed

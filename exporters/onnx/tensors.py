@@ -17,6 +17,8 @@ from torch import Tensor
 
 from sparsify.artifact.plain import Room, check_shape, damaged, plain
 from sparsify.errors import SparsifyError
+from sparsify.exporters.onnx.integers import Integers, centred, integers_in
+from sparsify.sparsity.prunable import looks_prunable
 
 _MOST_BYTES = (1 << 31) - 1  # of any protobuf
 # What looking at a graph that contradicts itself can end in.
@@ -38,14 +40,19 @@ class Graph:
     """What an ONNX file holds.
 
     Attributes:
-        tensors: Initializers and constants of the main graph, dense, by name.
+        tensors: Initializers and constants of the main graph, dense, by name; integer weights as
+            floats that are zero where they mean zero.
         operators: The operator that consumes each tensor.
         model: All of it.
+        integers: Which of the tensors are integer weights.
+        left_out: What may be weights and is not among the tensors, or not to be counted.
     """
 
     tensors: dict[str, Tensor]
     operators: Mapping[str, str]
     model: onnx.ModelProto
+    integers: Integers
+    left_out: tuple[str, ...]
 
 
 def read_graph(path: Path) -> Graph:
@@ -66,11 +73,20 @@ def read_graph(path: Path) -> Graph:
         reader = _Reader(path, size, model)
         tensors = dict(reader.tensors(model.graph))
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
+        integers = integers_in(model.graph, tensors)
+        left_out = (
+            *_uncountable(tensors, operators, integers),
+            *_flat(model, tensors),
+            *_unread(model),
+        )
+        tensors |= {
+            name: centred(tensors[name], zero) for name, zero in integers.zero_points.items()
+        }
     except GRAPH_ERRORS as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
-    return Graph(tensors, operators, model)
+    return Graph(tensors, operators, model, integers, left_out)
 
 
 class _Reader:
@@ -180,6 +196,41 @@ def _tensors_of_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorPr
 def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
     for each in sparse:
         yield from (each.values, each.indices)
+
+
+def _uncountable(
+    tensors: Mapping[str, Tensor], operators: Mapping[str, str], integers: Integers
+) -> Iterator[str]:
+    """Sentences about tensors of a graph that may be weights and tell no zeros."""
+    for name, tensor in tensors.items():
+        if name in integers.helpers or not looks_prunable(tensor.shape):
+            continue
+        if name not in operators:
+            yield f"'{name}' is used by no operator"
+        elif name in integers.unknown or not (
+            tensor.is_floating_point() or name in integers.zero_points
+        ):
+            yield f"'{name}' holds integers, whose zero point is not known"
+
+
+def _flat(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Sentences about lists of numbers that become matrices when the graph runs."""
+    for node in model.graph.node:
+        tensor = tensors.get(node.input[0]) if node.op_type == "Reshape" else None
+        if tensor is None or tensor.dim() > 1 or not looks_prunable((1, tensor.numel())):
+            continue
+        shape = tensors.get(node.input[1]) if len(node.input) > 1 else None
+        if shape is None or int((shape != 1).sum()) > 1:
+            yield f"'{node.input[0]}' gets its shape only when the graph runs"
+
+
+def _unread(model: onnx.ModelProto) -> Iterator[str]:
+    """Sentences about tensors that are neither initializers nor constants of the main graph."""
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    nodes += [node for function in model.functions for node in function.node]
+    for tensor in _tensors_of_nodes(nodes):
+        if looks_prunable(tensor.dims):
+            yield f"'{tensor.name}' lies in a part of the graph that is not read"
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

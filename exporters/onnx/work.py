@@ -18,7 +18,12 @@ from sparsify.exporters.onnx.shapes import inferred_shapes
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, Graph, read_graph
 from sparsify.sparsity.work import NO_WORK, Work, total_work
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Where the factors stand among the inputs.
+_PRODUCTS: Mapping[str, tuple[int, int]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (0, 1)),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger"), (0, 1)),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
+}
 # What hands a weight on, or a part of it; none of these makes anything larger.
 _PASSING: tuple[str, ...] = (
     "Identity",
@@ -75,6 +80,9 @@ class _Counting:
         for node in self._nodes:
             if node.op_type in _PRODUCTS and node.domain in ("", "ai.onnx"):
                 self._product(node)
+            elif node.op_type == "DequantizeLinear" and node.input[0] in self._constants:
+                self._sources[node.output[0]] = self._sources[node.input[0]]
+                self._constants[node.output[0]] = self._constants[node.input[0]]
             elif node.op_type in _PASSING:
                 self._hand_on(node)
         for name in (name for name, prunable in self._counted.items() if prunable):
@@ -102,10 +110,10 @@ class _Counting:
             self._sources[name] = self._sources[node.input[0]] if node.input else name
 
     def _product(self, node: onnx.NodeProto) -> None:
-        first, second = node.input[0], node.input[1]
+        first, second = (node.input[place] for place in _PRODUCTS[node.op_type])
         output = self._shapes[node.output[0]]
-        if node.op_type.startswith("Conv"):
-            image = output if node.op_type == "Conv" else self._shapes[first]
+        if "Conv" in node.op_type:
+            image = self._shapes[first] if node.op_type == "ConvTranspose" else output
             count = prod(self._shapes[second]) * image[0] * prod(image[2:])
             self._add(node, second, count)
             return
@@ -124,7 +132,9 @@ class _Counting:
                 )
             return
         if source not in self._counted:
-            raise SparsifyError(f"a {node.op_type} multiplies by '{source}', which holds no floats")
+            raise SparsifyError(
+                f"a {node.op_type} multiplies by '{source}', which is not counted itself"
+            )
         used: NDArray[Any] = self._constants[name]
         by_zeros = count * (used.size - int(np.count_nonzero(used))) // used.size
         self._work[source] = total_work([self._work.get(source, NO_WORK), Work(count, by_zeros)])

@@ -23,11 +23,18 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
+from sparsify.exporters.networks import network_work
+from sparsify.exporters.onnx.integers import as_stored
+from sparsify.exporters.onnx.quantised import quantised_metadata
+from sparsify.exporters.onnx.quantising import quantise_graph
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
+from sparsify.exporters.onnx.tensors import read_graph
+from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.quiet import quiet
 from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import parameter_kinds
 
 # What the exporter's operators are written for, so that no version conversion touches the graph.
 # The file format of the same release is all it needs, and what onnxruntime reads since 1.14;
@@ -39,7 +46,7 @@ _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)
 
 
-def export_onnx(artifact: Artifact, output: Path) -> None:
+def export_onnx(artifact: Artifact, output: Path, how: Quantisation | None = None) -> None:
     """Writes an artifact as `.onnx`.
 
     Input `feats` `(B, T, bins)`, output `embs` `(B, D)`, axes `B` and `T` dynamic (T at least 2).
@@ -49,10 +56,11 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     Args:
         artifact: A model of ours, from any format.
         output: The file.
+        how: For int8 layers; float32 if not given.
 
     Raises:
         SparsifyError: The artifact does not say which network it is, the network cannot be
-            exported, or a prunable weight did not survive bit by bit.
+            exported, or a prunable weight did not survive bit by bit (in int8: its zeros).
         OSError: The file cannot be written.
     """
     model = whole_weights(artifact.build())
@@ -61,29 +69,46 @@ def export_onnx(artifact: Artifact, output: Path) -> None:
     proto = _graph(model, artifact)
     _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
     own = artifact.exported_metadata(model, state)
-    own["nonzero"] = json.dumps(
-        {name: int(weight.count_nonzero()) for name, weight in prunable_parameters(model).items()}
-    )
-    onnx.helper.set_model_props(proto, _runtime_metadata(proto, artifact.front_end))
+    kinds = parameter_kinds(model, artifact.ignore)
+    nonzero = {name: int(state[name].count_nonzero()) for name in kinds if kinds[name].prunable}
+    own["nonzero"] = json.dumps(nonzero)
+    runtime = _runtime_metadata(proto, artifact.front_end)
+    if how is not None:
+        work = network_work(artifact, _EXAMPLE_SHAPE[1])
+        proto, found = quantise_graph(proto, how, {n: w.multiply_adds for n, w in work.items()})
+        own |= quantised_metadata(proto, kinds, own["source_digest"], found)
+    onnx.helper.set_model_props(proto, runtime)
     seal_graph(proto, own)
     onnx.checker.check_model(proto, full_check=True)
     output.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def replace_weights(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
+def replace_weights(
+    source: Path, output: Path, tensors: Mapping[str, Tensor], *, ours: bool = True
+) -> None:
     """Copies an `.onnx` file with other values in the named initializers.
+
+    Args:
+        source: The file.
+        output: The copy.
+        tensors: Values by name; of integers, those above their zero point.
+        ours: Whether the copy gets a seal, since what it is made from is as sparsify wrote it.
 
     Raises:
         OSError: The file cannot be written.
     """
     proto = onnx.load(source)
+    zero_points = read_graph(source).integers.zero_points
     for initializer in proto.graph.initializer:
-        if initializer.name in tensors:
-            values = tensors[initializer.name].numpy()
-            initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
-    own = own_metadata(proto)
-    if own:
-        seal_graph(proto, own)
+        name = initializer.name
+        if name in tensors:
+            values = tensors[name]
+            if name in zero_points:
+                dtype = torch.from_numpy(numpy_helper.to_array(initializer).copy()).dtype
+                values = as_stored(values, zero_points[name], dtype)
+            initializer.CopyFrom(numpy_helper.from_array(values.numpy(), name))
+    if ours:
+        seal_graph(proto, own_metadata(proto))
     output.write_bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_expor
 from sparsify.artifact.provenance import (
     MEAN,
     PRECISION,
+    QUANTISED,
     ROUNDED_FROM,
     is_ours,
     kinds_in,
@@ -22,13 +25,14 @@ from sparsify.artifact.provenance import (
 )
 from sparsify.artifact.seals import COUNTER, altered, source_digest
 from sparsify.artifact.weights import read_weights
-from sparsify.documents import parse_yaml
+from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
+from sparsify.sparsity.prunable import looks_prunable, prunable_parameters
 from sparsify.sparsity.table import (
     Kind,
     SparsityTable,
@@ -57,6 +61,7 @@ class Artifact:
         graph: Whether the tensors are those of a graph, which has constants beside the parameters.
         obstacle: Why the network, though known, cannot be rebuilt.
         table: The network's parameters, where the tensors are not all of them.
+        left_out: Sentences about what may be weights and was not counted.
         trusted: Whether the file may name code that building the network imports and runs.
     """
 
@@ -70,6 +75,7 @@ class Artifact:
     graph: bool = False
     obstacle: str | None = None
     table: SparsityTable | None = None
+    left_out: tuple[str, ...] = ()
     trusted: bool = False
 
     @cached_property
@@ -95,6 +101,25 @@ class Artifact:
     def precision(self) -> str:
         """The type that its weights are of, or were rounded to."""
         return self.metadata.get(PRECISION, SINGLE)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it computes in integers, and not only stores them."""
+        return self.table is not None and QUANTISED in self.metadata
+
+    @property
+    def quantised_how(self) -> dict[str, Any] | None:
+        """Which layers do not, and other details, if it does.
+
+        Raises:
+            SparsifyError: The metadata are damaged.
+        """
+        if not self.quantised:
+            return None
+        found = parse_json(self.metadata[QUANTISED], f"{QUANTISED} of '{self.path}'")
+        if not isinstance(found, dict):
+            raise SparsifyError(f"'{self.path}' has damaged metadata: {QUANTISED} is no object")
+        return found
 
     @property
     def ignore(self) -> tuple[str, ...]:
@@ -233,6 +258,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         metadata=weights.metadata,
         operators=weights.operators,
         graph=weights.graph,
+        left_out=weights.left_out,
         trusted=trust,
     )
     if not is_ours(weights.metadata):
@@ -243,9 +269,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         return replace(
             artifact,
             table=weights.table,
-            obstacle=f"the network cannot be built from '{file}', which holds what the"
-            f" {artifact.format.name} converter made of it: give the run or an export in another"
-            " format",
+            obstacle=weights.obstacle,
         )
     if _is_intact_unsealed(artifact) if weights.intact is None else weights.intact:
         return artifact
@@ -254,7 +278,8 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         " not ours",
         file,
     )
-    return replace(artifact, architecture=None)
+    left_out = (*artifact.left_out, *_lost(artifact, architecture))
+    return _read_as_foreign(replace(artifact, architecture=None, left_out=left_out))
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
@@ -292,6 +317,25 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     return table
 
 
+def _lost(artifact: Artifact, architecture: Architecture) -> Iterator[str]:
+    """Sentences about weights of the network that a file was made from and that it has no more.
+
+    They may have been renamed or transposed; what was merged or folded has another size.
+    """
+    if architecture.is_code:
+        return
+    try:
+        weights = prunable_parameters(architecture.outline())
+    except SparsifyError as error:
+        yield f"which weights sparsify wrote is not known: {error}"
+        return
+    sizes = Counter(weight.numel() for weight in weights.values())
+    sizes.subtract(tensor.numel() for tensor in artifact.state.values() if tensor.dim() > 1)
+    for name, weight in weights.items():
+        if sizes[weight.numel()] > 0 and name not in artifact.state:
+            yield f"'{name}', which sparsify wrote, is not found"
+
+
 def _model_file(folder: Path) -> Path:
     own = folder / MODEL_FILE
     file = own if own.is_file() else toolkits.model_file(folder)
@@ -308,12 +352,24 @@ def _interpreted(artifact: Artifact) -> Artifact:
     try:
         found = toolkits.interpret(artifact.path, artifact.state)
     except UnsupportedModelError as error:
-        return replace(artifact, obstacle=str(error))
+        return _read_as_foreign(replace(artifact, obstacle=str(error)))
     if found is None:
-        return artifact
+        return _read_as_foreign(artifact)
     return replace(
         artifact, state=found.state, architecture=found.architecture, front_end=found.front_end
     )
+
+
+def _read_as_foreign(artifact: Artifact) -> Artifact:
+    """A file of tensors that are not known, of which integers have no zero point."""
+    if artifact.graph:
+        return artifact
+    integers = [
+        f"'{name}' holds integers, whose zero point is not known"
+        for name, tensor in artifact.state.items()
+        if looks_prunable(tensor.shape) and not tensor.is_floating_point()
+    ]
+    return replace(artifact, left_out=(*artifact.left_out, *integers))
 
 
 def _is_intact_unsealed(artifact: Artifact) -> bool:

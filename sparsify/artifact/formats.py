@@ -39,6 +39,8 @@ class Format:
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
         rounding_layouts: Layouts in which rounded weights take less; all if not given.
+        quantising: Those of the precisions in which activations are rounded, too, to ranges that
+            take speech.
         companions: How the names of files that belong to one go on.
         marker: Where it is a folder instead of a file: the file in it by which it is known.
         deployed: Where it is a folder: what in it is copied to where the model runs, whichever of
@@ -54,6 +56,7 @@ class Format:
     layouts: tuple[str, ...] = (DENSE,)
     precisions: tuple[str, ...] = (SINGLE,)
     rounding_layouts: tuple[str, ...] = ()
+    quantising: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     marker: str | None = None
     deployed: tuple[str, ...] = ()
@@ -139,6 +142,25 @@ class Format:
                 f" layout of {self.name}: add --layout {self.rounding_layouts[0]}"
             )
 
+    def check_speech(self, precision: str, speech: Path | None) -> None:
+        """Refuses a precision that takes speech without it, and speech that nothing needs.
+
+        Raises:
+            SparsifyError: One is given without the other.
+        """
+        if precision in self.quantising and speech is None:
+            raise SparsifyError(
+                f"{precision} in {self.name} rounds activations, too, whose ranges take speech:"
+                " give --quantize-audio, such as a folder of the training data"
+            )
+        if precision not in self.quantising and speech is not None:
+            makers = " or ".join(
+                f"--format {one.name} --precision {each}"
+                for one in written()
+                for each in one.quantising
+            )
+            raise SparsifyError(f"only {makers} takes --quantize-audio and --reduce-range")
+
     def check_target(self, target: str | None) -> None:
         """Refuses to compile what is not compiled.
 
@@ -177,7 +199,14 @@ FORMATS: tuple[Format, ...] = (
         precisions=(SINGLE, HALF, EIGHT_BITS, FOUR_BITS),
         rounding_layouts=(CODED,),
     ),
-    Format("onnx", (".onnx",), "sparsify.exporters.onnx.exporter:OnnxExporter", "runs anywhere"),
+    Format(
+        "onnx",
+        (".onnx",),
+        "sparsify.exporters.onnx.exporter:OnnxExporter",
+        "runs anywhere",
+        precisions=(SINGLE, EIGHT_BITS),
+        quantising=(EIGHT_BITS,),
+    ),
     Format(
         "mnn",
         (".mnn",),

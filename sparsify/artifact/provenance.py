@@ -5,7 +5,9 @@ They are strings: `format_version`, `framework` (`sparsify`), `architecture` and
 the seal (see `sparsify.artifact.seals`) and, after a training, `embedding_mean` (JSON: mean
 embedding of the training utterances, float32). Of a network that is not ours `parameter_kinds`
 tells what its parameters are (JSON: type and prunability by name), so that reading the file takes
-no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what.
+no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what;
+where activations are rounded, too, `quantised` says which layers are not (JSON), and
+`parameter_kinds` what is left of the network's parameters.
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 
 No path, time or machine is among them, so that the same training gives the same file everywhere.
@@ -35,7 +37,9 @@ PRECISION = "precision"
 """The type that the weights were rounded to, where that is not float32."""
 ROUNDED_FROM = "rounded_from"
 """The source digest of the model that was rounded."""
-_KINDS = "parameter_kinds"
+QUANTISED = "quantised"
+"""How the activations were rounded, too, and which layers were not (JSON)."""
+KINDS = "parameter_kinds"
 
 
 def provenance(
@@ -71,7 +75,7 @@ def provenance(
         "source_digest": source_digest(state),
     }
     if architecture.is_code:
-        metadata[_KINDS] = json.dumps(parameter_kinds(model, ignore))
+        metadata[KINDS] = json.dumps(parameter_kinds(model, ignore))
     return metadata | ({"recipe": recipe.without_paths().to_yaml()} if recipe else {})
 
 
@@ -105,10 +109,10 @@ def kinds_in(metadata: Mapping[str, str], path: Path) -> dict[str, Kind] | None:
     Raises:
         SparsifyError: The metadata are damaged.
     """
-    text = metadata.get(_KINDS)
+    text = metadata.get(KINDS)
     if text is None:
         return None
-    listed = parse_json(text, f"{_KINDS} of '{path}'")
+    listed = parse_json(text, f"{KINDS} of '{path}'")
     try:
         return {str(name): Kind(str(type_), bool(may)) for name, (type_, may) in listed.items()}
     except (AttributeError, TypeError, ValueError) as error:

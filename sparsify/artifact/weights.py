@@ -28,6 +28,9 @@ class Weights:
             too, and not a state dict.
         table: Of a graph of ours from which the network cannot be built: the network's parameters,
             counted in the file as far as they are there.
+        obstacle: Of such a graph, why.
+        left_out: Sentences about what may be weights and is not among the tensors, or not to be
+            counted; no gate passes on a file of which something was left out.
     """
 
     tensors: dict[str, Tensor]
@@ -36,6 +39,8 @@ class Weights:
     intact: bool | None = None
     graph: bool = False
     table: SparsityTable | None = None
+    obstacle: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:

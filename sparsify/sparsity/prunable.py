@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from math import prod
 
 import torch
 from torch import nn
@@ -61,4 +62,9 @@ def prunable_tensor(tensor: torch.Tensor) -> bool:
 
     Without the network at hand: a float tensor of two or more dimensions and more than 64 elements.
     """
-    return tensor.is_floating_point() and tensor.dim() >= 2 and tensor.numel() > _FOREIGN_MIN_SIZE
+    return tensor.is_floating_point() and looks_prunable(tensor.shape)
+
+
+def looks_prunable(shape: Sequence[int]) -> bool:
+    """Whether a tensor of a shape, in a file that is not ours, may be a prunable weight."""
+    return len(shape) >= 2 and prod(shape) > _FOREIGN_MIN_SIZE

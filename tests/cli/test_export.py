@@ -147,7 +147,7 @@ def test_what_is_too_large_is_not_written(artifacts, tmp_path, existing):
 def test_tolerance_reaches_the_comparison(artifacts, tmp_path, monkeypatch):
     seen = []
 
-    def compare(*args, bins, tolerance):
+    def compare(*args, tolerance, **kwargs):
         seen.append(tolerance)
         return Parity(0.0, 1.0, True)
 

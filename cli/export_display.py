@@ -1,0 +1,86 @@
+"""What `sparsify export` shows: sizes, latencies and error rates before and after, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sparsify.artifact.formats import DENSE, SINGLE
+from sparsify.benchmarks.inference.benchmark import Benchmark
+from sparsify.cli.benchmark_display import show_benchmark
+from sparsify.cli.display import human_bytes, out
+from sparsify.cli.tables import Column, fitted
+from sparsify.exporters.export import ExportReport
+
+
+def show_export(report: ExportReport, result: Benchmark | None) -> None:
+    """Prints a table of the file and of what it was made from, and what is proven."""
+    kind = [report.layout] if report.layout != DENSE or report.precision == SINGLE else []
+    kind += [report.precision] if report.precision != SINGLE else []
+    sizes = [(report.bytes, report.zipped_bytes), (report.dense_bytes, report.dense_zipped_bytes)]
+    shares = [f"{zipped / report.dense_zipped_bytes:.1%}" for _, zipped in sizes]
+    columns = [
+        Column("", [f"{report.sparsity:.2%} sparse, {' '.join(kind)}", "dense twin"], left=True),
+        Column("Size", [human_bytes(size) for size, _ in sizes]),
+        Column("Zipped", [human_bytes(zipped) for _, zipped in sizes]),
+        Column("Share of dense, zipped", shares, rank=2),
+    ]
+    if result:
+        columns.append(Column("Latency", _latencies(result)))
+    if report.accuracy:
+        # The twin's zeros are noise: beside it stands the model before it was exported.
+        rates = (report.accuracy.after.eer_percent, report.accuracy.before.eer_percent)
+        columns.append(Column("EER", [f"{rates[0]:.2f} %", f"{rates[1]:.2f} % before"]))
+    out.print(fitted(columns))
+    out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
+    for sentence in _details(report):
+        out.print(sentence, markup=False, soft_wrap=True)
+    if result:
+        show_benchmark(result)
+
+
+def _latencies(result: Benchmark) -> list[str]:
+    """Of the file and of its dense twin, in the first setting."""
+    baseline = result.rows[0]
+    setting = (baseline.threads, baseline.batch, baseline.frames)
+    fastest = next(
+        each
+        for each in result.fastest(baseline.path)
+        if (each.threads, each.batch, each.frames) == setting
+    )
+    return [f"{each.median_ms:.2f} ms" for each in (fastest, baseline)]
+
+
+def _verdict(report: ExportReport) -> str:
+    if report.parity is None:
+        return f"not compared with the model, since {report.obstacle}"
+    error = f"largest error {report.parity.max_abs_error:.1e}"
+    cosine = f"smallest cosine {report.parity.cosine_min:.6f}"
+    if report.rounding is None:
+        return f"equal to the model ({error}, {cosine})"
+    moved = (
+        f"rounding moves embeddings by up to {report.rounding.max_abs_error:.1e} (smallest cosine"
+        f" {report.rounding.cosine_min:.6f})"
+    )
+    if report.quantised is not None:
+        return f"computes what its int8 graph means ({error}, {cosine}); {moved}"
+    return f"equal to the model in {report.precision} ({error}, {cosine}); {moved}"
+
+
+def _details(report: ExportReport) -> Iterator[str]:
+    """What else is to be said of int8 layers, and of error rates."""
+    if report.quantised is not None:
+        layers = report.quantised["float_layers"]
+        bits = ", weights of seven bits" if report.quantised["reduce_range"] else ""
+        kept = ", ".join(layers) or "no layers"
+        yield (
+            f"In float32 stay {kept}{bits}. Embeddings of speech move by"
+            f" {report.quantised['distance']:.1e} (one minus the cosine), with all layers in int8"
+            f" by {report.quantised['distance_of_all']:.1e}."
+        )
+    if report.accuracy:
+        loss = report.accuracy.loss
+        low, high = loss.interval
+        yield (
+            f"EER {loss.eer:+.2f} points against the model ({loss.percent:g} % interval"
+            f" {low:+.2f} to {high:+.2f}, {report.accuracy.after.trials:,} trials)."
+        )

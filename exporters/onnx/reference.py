@@ -1,0 +1,32 @@
+"""Graphs as the authors of ONNX compute them: slow, in NumPy, and one operator at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from sparsify.exporters.networks import Network
+
+_OPSET = 19  # the first in which it knows quantised values; of what we write nothing else changed
+
+
+def reference_network(path: Path) -> Network:
+    """A graph of ours in onnx's reference implementation.
+
+    Args:
+        path: The file.
+    """
+    model = onnx.load(path)
+    model.opset_import[0].version = max(model.opset_import[0].version, _OPSET)
+    evaluator = ReferenceEvaluator(model)
+    name = model.graph.input[0].name
+
+    def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
+        embeddings: NDArray[np.float32] = evaluator.run(None, {name: feats})[0]
+        return embeddings
+
+    return embed
