@@ -17,6 +17,7 @@ from sparsify.cli.options import (
     Decorator,
     baseline_option,
     common_options,
+    max_eer_loss_option,
     model_argument,
     speakers_option,
     threads_option,
@@ -131,11 +132,8 @@ def _cost_option(flag: str, error: str) -> Decorator:
     "A model to compare with on the same trials, such as the dense one; the interval of the"
     f" difference is of level --confidence, {LEVEL:g} if not given."
 )
-@click.option(
-    "--max-eer-loss",
-    type=click.FloatRange(-100, 100),
-    metavar="POINTS",
-    help="For --baseline: exit with code 1 when the EER in percent is higher by more than that.",
+@max_eer_loss_option(
+    "For --baseline: exit with code 1 when the EER in percent is higher by more than that."
 )
 @trust_option
 @common_options

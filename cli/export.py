@@ -25,6 +25,7 @@ from sparsify.cli.options import (
     common_options,
     format_option,
     max_bytes_option,
+    max_eer_loss_option,
     operating_point_option,
     output_option,
     path_argument,
@@ -94,12 +95,9 @@ from sparsify.exporters.parity import Parity
     f" --precision, also between the model and the rounded one.  [default: {TOLERANCE:g}]",
 )
 @trial_options(about="Evaluate the model and the file, too. ")
-@click.option(
-    "--max-eer-loss",
-    type=click.FloatRange(-100, 100),
-    metavar="POINTS",
-    help="For --trials: write nothing and fail (exit code 1) when the file loses more points of EER"
-    " in percent.",
+@max_eer_loss_option(
+    "For --trials: write nothing and fail (exit code 1) when the EER in percent is higher by more"
+    " than that."
 )
 @max_bytes_option("Write nothing and fail (exit code 1) when what is deployed has more bytes")
 @click.option(

@@ -138,6 +138,17 @@ def baseline_option(about: str) -> Decorator:
     return click.option("--baseline", type=PATH, metavar="ARTIFACT", help=about)
 
 
+def max_eer_loss_option(about: str) -> Decorator:
+    """`--max-eer-loss`, what a model may lose.
+
+    Args:
+        about: Its help.
+    """
+    return click.option(
+        "--max-eer-loss", type=click.FloatRange(-100, 100), metavar="POINTS", help=about
+    )
+
+
 def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:
     """`--output`, where a command writes; required if it has no default.
 
