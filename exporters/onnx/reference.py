@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,8 @@ def reference_network(path: Path) -> Network:
     name = model.graph.input[0].name
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
-        embeddings: NDArray[np.float32] = evaluator.run(None, {name: feats})[0]
+        outputs: Any = evaluator.run(None, {name: feats})
+        embeddings: NDArray[np.float32] = outputs[0]
         return embeddings
 
     return embed
