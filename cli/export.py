@@ -44,6 +44,7 @@ from sparsify.exporters.parity import Parity
     epilog="""\b
     Examples:
       sparsify export run --format onnx --output model.onnx --benchmark
+      sparsify export run --format onnx --with-frontend --output from-samples.onnx
       sparsify export run --format safetensors --layout bitmask --output model.safetensors
       sparsify export run --format safetensors --layout coded --precision int8 \\
         --output small.safetensors
@@ -106,6 +107,13 @@ from sparsify.exporters.parity import Parity
     help="Also write which weights are kept: boolean tensors in NAME.masks.safetensors, beside the"
     " output.",
 )
+@click.option(
+    "--with-frontend",
+    "with_front_end",
+    is_flag=True,
+    help="Put the filterbank into the graph (onnx only), which then takes samples [B, samples] in"
+    " [-1, 1].",
+)
 @benchmark_option
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @trust_option
@@ -128,6 +136,7 @@ def export_command(
     max_eer_loss: float | None,
     max_bytes: float | None,
     masks: bool,
+    with_front_end: bool,
     measure_latency: bool,
     force: bool,
     trust: bool,
@@ -170,6 +179,7 @@ def export_command(
             protocol=protocol,
             max_eer_loss=max_eer_loss,
             masks=masks,
+            with_front_end=with_front_end,
             force=force,
             track=track,
         )

@@ -17,8 +17,8 @@ from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
 from sparsify.exporters.accuracy import Accuracy, measure_accuracy
 from sparsify.exporters.exporter import Exporter, exporter_of
-from sparsify.exporters.networks import torch_network
-from sparsify.exporters.parity import Parity, check_parity, made_up_batches
+from sparsify.exporters.networks import from_samples, torch_network
+from sparsify.exporters.parity import Parity, check_parity, made_up_batches, waveform_batches
 from sparsify.exporters.quantise import Quantisation, quantisation
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
@@ -114,6 +114,7 @@ def export_artifact(
     protocol: EvaluationProtocol | None = None,
     max_eer_loss: float | None = None,
     masks: bool = False,
+    with_front_end: bool = False,
     force: bool = False,
     track: Track = silent,
 ) -> ExportReport:
@@ -139,6 +140,7 @@ def export_artifact(
         protocol: Trials to evaluate the model and the file on, with intervals.
         max_eer_loss: How many points of EER in percent the file may lose on these.
         masks: Write the masks beside the file, too (see `write_masks`).
+        with_front_end: Write a file that takes samples, and computes the features itself.
         force: Replace the output if it exists.
         track: Reports progress.
 
@@ -152,6 +154,8 @@ def export_artifact(
     format_ = format_named(format_name)
     format_.check_precision(precision, layout)
     format_.check_target(target)
+    if with_front_end:
+        format_.check_front_end(precision)
     if calibration or operating_point:
         format_.check_decision(target)
     format_.check_speech(precision, quantise_audio)
@@ -167,7 +171,7 @@ def export_artifact(
     decision = None
     if target in format_.deciding:
         decision = _decision(original, artifact, calibration, operating_point)
-    exporter = exporter_of(format_, target, decision, how)
+    exporter = exporter_of(format_, target, decision, how, with_front_end=with_front_end)
     with assembling(output) as temporary:
         with phase(track, f"Writing {output.name}"):
             exporter.write(artifact, temporary, layout)
@@ -257,12 +261,18 @@ def _decision(
 
 def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float) -> Parity:
     """How a file compares with what it must compute."""
-    bins = artifact.front_end.num_mel_bins
+    front_end, reference = artifact.front_end, exporter.reference(artifact, written)
+    if written.takes_samples:
+        reference = from_samples(reference, front_end)
+        batches = waveform_batches(front_end.sample_rate)
+    else:
+        shapes = _QUANTISED_SHAPES if written.quantised else ()
+        batches = made_up_batches(front_end.num_mel_bins, *shapes)
     return check_parity(
-        exporter.reference(artifact, written),
+        reference,
         exporter.network(written),
         tolerance=QUANTISED_TOLERANCE if written.quantised else tolerance,
-        batches=made_up_batches(bins, *(_QUANTISED_SHAPES if written.quantised else ())),
+        batches=batches,
     )
 
 

@@ -133,6 +133,8 @@ def exporter_of(
     target: str | None = None,
     decision: Decision | None = None,
     quantisation: Quantisation | None = None,
+    *,
+    with_front_end: bool = False,
 ) -> Exporter:
     """The exporter of a format, its module imported now.
 
@@ -141,8 +143,12 @@ def exporter_of(
         target: What it compiles for, one of the format's targets; this machine if not given.
         decision: How its exports decide, for targets that do.
         quantisation: How layers become int8, for formats whose activations are rounded, too.
+        with_front_end: Whether its exports compute their features, for formats that can.
     """
     exporter: Exporter = format_.exporter(
-        target=target, decision=decision, quantisation=quantisation
+        target=target,
+        decision=decision,
+        quantisation=quantisation,
+        with_front_end=with_front_end or None,
     )
     return exporter

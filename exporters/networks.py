@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sparsify.artifact.artifact import Artifact
+from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.work import Work, work_with
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32."""
+"""From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32.
+
+Of files with a front end of their own, from samples `(B, samples)`.
+"""
 
 PYTORCH = "pytorch"
 """The engine of formats that have none of their own."""
@@ -44,6 +49,22 @@ def torch_network(model: nn.Module, threads: int | None = None) -> Network:
                 return model(torch.from_numpy(feats)).numpy()
             except RuntimeError as error:
                 raise refused(name, feats.shape, error) from error
+
+    return embed
+
+
+def from_samples(network: Network, front_end: FrontEnd) -> Network:
+    """A network of samples `(B, samples)` in [-1, 1], whose features PyTorch computes.
+
+    Args:
+        network: Of features.
+        front_end: Which ones.
+    """
+    filterbank = Filterbank(front_end)
+
+    def embed(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network(filterbank(torch.from_numpy(waveforms)).numpy())
 
     return embed
 

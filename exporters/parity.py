@@ -46,7 +46,7 @@ def check_parity(
         bins: Filterbank bins per frame.
         tolerance: Largest accepted error, relative to the scale of the embeddings: the size of an
             embedding means nothing, so an absolute limit would be too strict or too lax.
-        batches: Features to compare them on instead.
+        batches: What to compare them on instead.
     """
     error, scale, cosine = 0.0, 0.0, 1.0
     for feats in made_up_batches(bins) if batches is None else batches:
@@ -75,6 +75,22 @@ def made_up_batches(
             noise = rng.normal(scale=3.0, size=(batch, frames + 2, bins))
             smooth = (noise[:, :-2] + 2 * noise[:, 1:-1] + noise[:, 2:]) / 2.5
             yield (smooth - smooth.mean(axis=1, keepdims=True)).astype(np.float32)
+
+
+def waveform_batches(sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """Noise as coloured as speech, louder and softer, with a hum; and silence.
+
+    The lengths, up to four seconds, are multiples of nothing.
+    """
+    rng = np.random.default_rng(0)
+    for batch, seconds in ((1, 0.21), (2, 1.003), (5, 2.0005), (1, 3.9001)):
+        samples = round(seconds * sample_rate)
+        yield np.zeros((1, samples), dtype=np.float32)
+        noise = rng.normal(size=(batch, samples + 2))
+        coloured = noise[:, 2:] + 1.5 * noise[:, 1:-1] + 0.8 * noise[:, :-2]
+        time = np.arange(samples) / sample_rate
+        loudness = 0.03 * 10 ** (np.sin(2 * np.pi * 3 * time) - 0.5)
+        yield (loudness * coloured + 0.01 * np.sin(2 * np.pi * 50 * time)).astype(np.float32)
 
 
 def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """A model file, ready to embed utterances.
 
-An `Embedder` maps the features of one utterance `(T, bins)` to its embedding `(D,)`, both float32.
+An `Embedder` maps the features of one utterance `(T, bins)`, or its samples where the file has a
+front end of its own, to its embedding `(D,)`, all float32.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
 from sparsify.files import content_digest
-from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.sections import FrontEnd, OwnFrontEnd
 from sparsify.recipe.validation import validate
 from sparsify.verification.embedding import Embedder
 
@@ -84,11 +85,14 @@ def load_speaker_model(
 
 
 def _expected_front_end(artifact: Artifact) -> FrontEnd:
-    """The features the model expects; for files that are not ours, those of sherpa-onnx."""
+    """The features the model expects, or computes: of foreign files those of sherpa-onnx."""
+    own = artifact.takes_samples
     if is_ours(artifact.metadata) or artifact.architecture is not None:
-        return artifact.front_end
+        known = artifact.front_end
+        return OwnFrontEnd(**dict(known)) if own else known
     stated = {key: text for key, text in artifact.metadata.items() if key == "sample_rate"}
-    front_end = validate(FrontEnd, stated, f"metadata of '{artifact.path}'")
+    kind = OwnFrontEnd if own else FrontEnd
+    front_end = validate(kind, stated, f"metadata of '{artifact.path}'")
     for key, ours in (("normalize_samples", "0"), ("feature_normalize_type", "global-mean")):
         if artifact.metadata.get(key, ours) != ours:
             raise SparsifyError(
@@ -96,8 +100,11 @@ def _expected_front_end(artifact: Artifact) -> FrontEnd:
                 f" which are not computed here: only '{ours}' is"
             )
     logger.warning(
-        "%s does not say which features it expects: using those of sherpa-onnx at %d Hz",
+        "%s does not say %s at %d Hz",
         artifact.path,
+        "how its samples are taken: giving it those in [-1, 1]"
+        if own
+        else "which features it expects: using those of sherpa-onnx",
         front_end.sample_rate,
     )
     return front_end

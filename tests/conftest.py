@@ -183,9 +183,13 @@ def artifacts(sparse_model: nn.Module, once: Callable[..., Path]) -> dict[str, P
 @pytest.fixture
 def known_graph(artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of `sparse_model` go on from the graph there is: torch takes seconds for one."""
-    graph = onnx.load(artifacts["onnx"])
-    del graph.metadata_props[:]
-    monkeypatch.setattr(writing, "_graph", lambda *_: graph)
+
+    def graph(*_: object) -> onnx.ModelProto:
+        known = onnx.load(artifacts["onnx"])
+        del known.metadata_props[:]
+        return known
+
+    monkeypatch.setattr(writing, "_graph", graph)
 
 
 @pytest.fixture(scope="session")

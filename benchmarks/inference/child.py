@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import format_of
+from sparsify.audio.features import input_shape
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH, Network, first_line, torch_network
+from sparsify.recipe.sections import FrontEnd, OwnFrontEnd
 
 _HIGHEST = Path("/proc/self/clear_refs")  # to forget the peak: man 5 proc
 _STATUS = Path("/proc/self/status")
@@ -65,12 +67,12 @@ def _requests() -> Iterator[dict[str, Any]]:
 def _answers(requests: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     # Denormals, which sparse training can leave behind, make some engines several times slower.
     torch.set_flush_denormal(True)
-    make, bins = _load(next(requests))
+    make, front_end = _load(next(requests))
     idle = _resident()
     yield {"ready": True}
-    feats = np.empty((0, 0, bins), dtype=np.float32)
+    feats = np.empty(0, dtype=np.float32)
     for request in requests:
-        shape = (request["batch"], request["frames"], bins)
+        shape = (request["batch"], *input_shape(front_end, request["frames"]))
         if feats.shape != shape:
             feats = np.random.default_rng(0).normal(scale=3, size=shape).astype(np.float32)
             _forget_peak()
@@ -79,13 +81,15 @@ def _answers(requests: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {"times": times, "peak_bytes": max(0, _peak() - idle)}
 
 
-def _load(spec: Mapping[str, Any]) -> tuple[Callable[[], Network], int]:
-    """What makes the network, ready to run, and its bins."""
+def _load(spec: Mapping[str, Any]) -> tuple[Callable[[], Network], FrontEnd]:
+    """What makes the network, ready to run, and its front end."""
     path, threads = Path(spec["path"]), spec["threads"]
     torch.set_num_threads(threads)
     exporter = exporter_of(format_of(path))
     exporter.version()  # imports the engine
     artifact = load_artifact(path, trust=spec["trust"])
+
+    own = artifact.takes_samples and spec["engine"] != PYTORCH
 
     def make() -> Network:
         if spec["engine"] == PYTORCH:
@@ -95,7 +99,8 @@ def _load(spec: Mapping[str, Any]) -> tuple[Callable[[], Network], int]:
     make()  # fails before anything is measured, and imports what else is needed
     gc.collect()
     _give_back()
-    return make, artifact.front_end.num_mel_bins
+    front_end = artifact.front_end
+    return make, OwnFrontEnd(**dict(front_end)) if own else front_end
 
 
 def _turn(network: Network, feats: NDArray[np.float32], calls: int) -> list[float]:

@@ -8,10 +8,12 @@ import onnxruntime
 
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.plain import damaged
+from sparsify.artifact.provenance import FEATURES, INPUT, SAMPLES
 from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import Network
+from sparsify.exporters.onnx.front_end import takes_samples
 from sparsify.exporters.onnx.quantised import quantised_weights
 from sparsify.exporters.onnx.reference import reference_network
 from sparsify.exporters.onnx.sealing import graph_entries, others_metadata, own_metadata
@@ -29,12 +31,16 @@ class OnnxExporter(Exporter):
 
     Args:
         quantisation: How layers become int8; they are float32 if not given.
+        with_front_end: Whether those that are written compute their features.
     """
 
     engine = "onnxruntime"
 
-    def __init__(self, quantisation: Quantisation | None = None) -> None:
+    def __init__(
+        self, quantisation: Quantisation | None = None, *, with_front_end: bool = False
+    ) -> None:
         self._quantisation = quantisation
+        self._with_front_end = with_front_end
 
     def read(self, path: Path) -> Weights:
         """The constants of a graph."""
@@ -45,6 +51,7 @@ class OnnxExporter(Exporter):
         except GRAPH_ERRORS as error:
             raise damaged(path, error) from error
         metadata = {**others_metadata(graph.model), **own}
+        metadata[INPUT] = SAMPLES if takes_samples(graph.model) else FEATURES  # whoever wrote it
         tensors = {
             name: tensor
             for name, tensor in graph.tensors.items()
@@ -57,7 +64,7 @@ class OnnxExporter(Exporter):
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """A graph with its zeros."""
-        export_onnx(artifact, output, self._quantisation)
+        export_onnx(artifact, output, self._quantisation, with_front_end=self._with_front_end)
 
     def network(self, artifact: Artifact, threads: int | None = None) -> Network:
         """The file in onnxruntime; it need not be ours."""

@@ -24,8 +24,8 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
     """A network in onnxruntime, on the CPU.
 
     Args:
-        path: An ONNX model with one input, features `(B, T, bins)`, whose first output is the
-            embeddings `(B, D)`.
+        path: An ONNX model with one input, features `(B, T, bins)` or samples `(B, samples)`, whose
+            first output is the embeddings `(B, D)`.
         bins: Filterbank bins per frame.
         threads: Threads per call; one per core by default.
 
@@ -51,10 +51,11 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
         raise SparsifyError(f"'{path}' cannot embed features: it has no output")
     shape = inputs[0].shape if inputs else []
     wrong_bins = len(shape) == 3 and isinstance(shape[2], int) and shape[2] != bins
-    if len(inputs) != 1 or len(shape) != 3 or wrong_bins:
+    if len(inputs) != 1 or len(shape) not in (2, 3) or wrong_bins:
         described = ", ".join(f"{each.name} {each.shape}" for each in inputs)
         raise SparsifyError(
-            f"'{path}' cannot embed features: its input must be [B, T, {bins}], not {described}"
+            f"'{path}' cannot embed speech: its input must be features [B, T, {bins}] or samples"
+            f" [B, samples], not {described}"
         )
     name, output = inputs[0].name, outputs[0].name
     kind = np.float16 if inputs[0].type == "tensor(float16)" else np.float32

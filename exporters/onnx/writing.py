@@ -21,9 +21,11 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.provenance import FEATURES, INPUT, SAMPLES
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import network_work
+from sparsify.exporters.onnx.front_end import prepend_front_end
 from sparsify.exporters.onnx.integers import as_stored
 from sparsify.exporters.onnx.quantised import quantised_metadata
 from sparsify.exporters.onnx.quantising import quantise_graph
@@ -46,7 +48,13 @@ _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)
 
 
-def export_onnx(artifact: Artifact, output: Path, how: Quantisation | None = None) -> None:
+def export_onnx(
+    artifact: Artifact,
+    output: Path,
+    how: Quantisation | None = None,
+    *,
+    with_front_end: bool = False,
+) -> None:
     """Writes an artifact as `.onnx`.
 
     Input `feats` `(B, T, bins)`, output `embs` `(B, D)`, axes `B` and `T` dynamic (T at least 2).
@@ -57,6 +65,8 @@ def export_onnx(artifact: Artifact, output: Path, how: Quantisation | None = Non
         artifact: A model of ours, from any format.
         output: The file.
         how: For int8 layers; float32 if not given.
+        with_front_end: Take samples `waveform` `(B, samples)` in place of features; sherpa-onnx,
+            which computes features, does not load such a file.
 
     Raises:
         SparsifyError: The artifact does not say which network it is, the network cannot be
@@ -72,11 +82,14 @@ def export_onnx(artifact: Artifact, output: Path, how: Quantisation | None = Non
     kinds = parameter_kinds(model, artifact.ignore)
     nonzero = {name: int(state[name].count_nonzero()) for name in kinds if kinds[name].prunable}
     own["nonzero"] = json.dumps(nonzero)
-    runtime = _runtime_metadata(proto, artifact.front_end)
+    own[INPUT] = SAMPLES if with_front_end else FEATURES
+    runtime = _runtime_metadata(proto, artifact.front_end, samples=with_front_end)
     if how is not None:
         work = network_work(artifact, _EXAMPLE_SHAPE[1])
         proto, found = quantise_graph(proto, how, {n: w.multiply_adds for n, w in work.items()})
         own |= quantised_metadata(proto, kinds, own["source_digest"], found)
+    if with_front_end:
+        prepend_front_end(proto, artifact.front_end)
     onnx.helper.set_model_props(proto, runtime)
     seal_graph(proto, own)
     onnx.checker.check_model(proto, full_check=True)
@@ -181,7 +194,9 @@ def _check_weights(
             raise SparsifyError(f"weight '{name}' was changed on its way into the ONNX graph")
 
 
-def _runtime_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, str]:
+def _runtime_metadata(
+    proto: onnx.ModelProto, front_end: FrontEnd, *, samples: bool
+) -> dict[str, str]:
     """What sherpa-onnx reads; it refuses a file that does not name a framework it knows."""
     dimension = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     metadata = {
@@ -189,6 +204,8 @@ def _runtime_metadata(proto: onnx.ModelProto, front_end: FrontEnd) -> dict[str, 
         "output_dim": str(dimension),
         "sample_rate": str(front_end.sample_rate),
     }
+    if samples:
+        return metadata
     if front_end.preset == "speechbrain":
         _LOGGER.warning(
             "sherpa-onnx cannot compute the front end 'speechbrain': the file is not marked as one"

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import (
+    INPUT,
     MEAN,
     PRECISION,
     QUANTISED,
     ROUNDED_FROM,
+    SAMPLES,
     is_ours,
     kinds_in,
     network_in,
@@ -120,6 +122,11 @@ class Artifact:
         if not isinstance(found, dict):
             raise SparsifyError(f"'{self.path}' has damaged metadata: {QUANTISED} is no object")
         return found
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether the network in the file computes its features itself."""
+        return self.graph and self.metadata.get(INPUT) == SAMPLES
 
     @property
     def ignore(self) -> tuple[str, ...]:

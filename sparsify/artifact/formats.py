@@ -47,6 +47,7 @@ class Format:
             these is there.
         targets: Machines that it can be compiled for.
         deciding: Those of them whose exports decide by a threshold.
+        front_ends: Whether it can hold what computes the features, too.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Format:
     deployed: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     deciding: tuple[str, ...] = ()
+    front_ends: bool = False
 
     def exporter(self, **options: Any) -> Any:
         """Its exporter, imported now.
@@ -161,6 +163,23 @@ class Format:
             )
             raise SparsifyError(f"only {makers} takes --quantize-audio and --reduce-range")
 
+    def check_front_end(self, precision: str) -> None:
+        """Refuses to put the front end into what cannot hold it.
+
+        Raises:
+            SparsifyError: It cannot.
+        """
+        if precision in self.quantising:
+            raise SparsifyError(
+                f"{precision} graphs take features: leave out --with-frontend or --precision"
+            )
+        if not self.front_ends:
+            others = " or ".join(each.name for each in written() if each.front_ends)
+            raise SparsifyError(
+                f"the format {self.name} holds no front end: leave out --with-frontend or export"
+                f" {others}"
+            )
+
     def check_target(self, target: str | None) -> None:
         """Refuses to compile what is not compiled.
 
@@ -206,6 +225,7 @@ FORMATS: tuple[Format, ...] = (
         "runs anywhere",
         precisions=(SINGLE, EIGHT_BITS),
         quantising=(EIGHT_BITS,),
+        front_ends=True,
     ),
     Format(
         "mnn",

@@ -40,6 +40,9 @@ ROUNDED_FROM = "rounded_from"
 QUANTISED = "quantised"
 """How the activations were rounded, too, and which layers were not (JSON)."""
 KINDS = "parameter_kinds"
+INPUT = "input"
+"""What a graph is given: `features`, or `waveform` where it computes these itself."""
+FEATURES, SAMPLES = "features", "waveform"
 
 
 def provenance(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.errors import SparsifyError
-from sparsify.recipe.sections import FrontEnd
+from sparsify.recipe.sections import FrontEnd, OwnFrontEnd
 
 PREEMPHASIS = 0.97
 FULL_SCALE = 2.0**15
@@ -22,6 +24,34 @@ SHIFT_SECONDS = 0.010
 """From one frame to the next."""
 _LOW_FREQUENCY = 20.0
 _SPEECHBRAIN_FFT = 400
+
+
+Features: TypeAlias = NDArray[np.float32]
+"""What a model is given of an utterance: `(T, num_mel_bins)`, or its samples `(samples,)`."""
+
+
+def features_of(front_end: FrontEnd) -> Callable[[NDArray[np.float32]], Features]:
+    """From the samples of an utterance, in [-1, 1], to what a model is given.
+
+    Args:
+        front_end: Of the model.
+
+    Raises:
+        SparsifyError: In a call, the samples are less than one frame (25 ms).
+    """
+    filterbank = Filterbank(front_end)
+    return filterbank.checked if isinstance(front_end, OwnFrontEnd) else filterbank.features
+
+
+def input_shape(front_end: FrontEnd, frames: int) -> tuple[int, ...]:
+    """The shape of what a model is given of an utterance of so many frames."""
+    if not isinstance(front_end, OwnFrontEnd):
+        return frames, front_end.num_mel_bins
+    filterbank = Filterbank(front_end)
+    if front_end.preset == "sherpa":
+        return (frames * filterbank.shift,)
+    first = filterbank.length if filterbank.snip_edges else 0
+    return (first + (frames - 1) * filterbank.shift,)
 
 
 def frame_count(front_end: FrontEnd, seconds: float) -> int:
@@ -86,17 +116,22 @@ class Filterbank(nn.Module):
         Raises:
             SparsifyError: The waveforms are shorter than one frame (25 ms).
         """
-        if waveforms.shape[-1] < self.length:
-            raise SparsifyError(
-                f"{waveforms.shape[-1]} samples are shorter than one frame of {self.length}:"
-                " give longer audio"
-            )
+        self._check_length(waveforms.shape[-1])
         speechbrain = self.front_end.preset == "speechbrain"
         with torch.autocast(waveforms.device.type, enabled=False):
             features = (self._speechbrain if speechbrain else self._kaldi)(waveforms.float())
             return features - features.mean(dim=1, keepdim=True)
 
-    def features(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def checked(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The samples themselves, in float32.
+
+        Raises:
+            SparsifyError: The waveform is shorter than one frame (25 ms).
+        """
+        self._check_length(len(waveform))
+        return np.ascontiguousarray(waveform, dtype=np.float32)
+
+    def features(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features `(T, num_mel_bins)` of one waveform `(samples,)` in [-1, 1], on the CPU.
 
         Raises:
@@ -104,10 +139,16 @@ class Filterbank(nn.Module):
         """
         with torch.inference_mode():
             samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
-            features: npt.NDArray[np.float32] = (
+            features: NDArray[np.float32] = (
                 self(samples[None].to(self.window.device))[0].cpu().numpy()
             )
         return features
+
+    def _check_length(self, samples: int) -> None:
+        if samples < self.length:
+            raise SparsifyError(
+                f"{samples} samples are shorter than one frame of {self.length}: give longer audio"
+            )
 
     def _kaldi(self, waveforms: Tensor) -> Tensor:
         frames = self._frames(waveforms * FULL_SCALE)

@@ -41,6 +41,10 @@ class FrontEnd(Section):
     num_mel_bins: int = Field(default=80, ge=8, le=1024)
 
 
+class OwnFrontEnd(FrontEnd):
+    """A front end that the model computes itself: what it is given are samples."""
+
+
 class ModelSection(Section):
     """Architecture name and its options.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsify.audio.features import Filterbank
+from sparsify.audio.features import Features, Filterbank
 from sparsify.augment.augment import Augmenter
 from sparsify.corpus.cache import AudioCache, load_audio
 from sparsify.corpus.corpus import Corpus, Skipped, split_speakers
@@ -19,7 +19,6 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import SYNTHETIC
-from sparsify.verification.embedding import Features
 from sparsify.verification.trials import Trials, make_trials
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from statistics import mean
 import torch
 from torch import nn
 
+from sparsify.audio.features import Features
 from sparsify.training.data import SpeechData
-from sparsify.verification.embedding import Features
 from sparsify.verification.evaluate import Evaluation, evaluate_features
 
 Figures = dict[str, float]

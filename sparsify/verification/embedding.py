@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.audio.decode import read_audio, warn_of_silence
-from sparsify.audio.features import Filterbank
+from sparsify.audio.features import Features, features_of
 from sparsify.audio.listing import AUDIO_SUFFIXES
 from sparsify.audio.parallel import in_threads
 from sparsify.audio.samples import Samples
@@ -26,10 +26,9 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 
-Features: TypeAlias = NDArray[np.float32]
 Embedding: TypeAlias = NDArray[np.float32]
 Embedder: TypeAlias = Callable[[Features], Embedding]
-"""From the features `(T, num_mel_bins)` of an utterance to its embedding `(D,)`."""
+"""From what a model is given of an utterance to its embedding `(D,)`."""
 
 _THREADS = 4  # that read; the embedder has threads of its own
 
@@ -78,13 +77,13 @@ def audio_features(
     track: Track = silent,
     description: str = "Reading utterances",
 ) -> Iterator[Features | SparsifyError]:
-    """Features `(T, num_mel_bins)` of each recording, or why there are none, in order.
+    """What a model is given of each recording, or why there is nothing, in order.
 
     Warns in the end of recordings in which there is no sound.
     """
-    filterbank, silent_ones = Filterbank(front_end), list[Path]()
+    features_from, silent_ones = features_of(front_end), list[Path]()
 
-    def features_of(recording: Recording) -> Features | SparsifyError:
+    def read(recording: Recording) -> Features | SparsifyError:
         try:
             samples = recording.read()
         except SparsifyError as error:
@@ -92,11 +91,11 @@ def audio_features(
         if len(samples) and not np.ptp(samples):  # all are equal
             silent_ones.append(Path(recording.name))
         try:
-            return filterbank.features(samples)
+            return features_from(samples)
         except SparsifyError as error:
             return SparsifyError(f"{recording.name}: {error}")
 
-    yield from in_threads(features_of, recordings, track, description, _THREADS)
+    yield from in_threads(read, recordings, track, description, _THREADS)
     warn_of_silence(sorted(silent_ones))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.audio.features import Features
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.embedding import (
     Embedder,
-    Features,
     corrupted,
     embed,
     file_recordings,

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.audio.features import Filterbank
+from sparsify.audio.features import Features, Filterbank
 from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.verification.embedding import Features, audio_features, file_recordings, locate
+from sparsify.verification.embedding import audio_features, file_recordings, locate
 from sparsify.verification.evaluate import evaluate_features
 from sparsify.verification.trials import Trials, make_trials, read_trials
 

@@ -37,8 +37,8 @@ def test_onnx_models_of_others_embed(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "described"),
     [
-        ({"audio": ["N", "S"]}, r"\[B, T, 80\], not audio \['N', 'S'\]"),
-        ({"feats": ["N", "T", 40]}, r"\[B, T, 80\], not feats \['N', 'T', 40\]"),
+        ({"x": ["N", "T", 80, 1]}, r"or samples \[B, samples\], not x \['N', 'T', 80, 1\]"),
+        ({"feats": ["N", "T", 40]}, r"\[B, T, 80\] or .* not feats \['N', 'T', 40\]"),
         ({"x": ["N", "T", 80], "length": ["N"]}, r"not x .*, length"),
     ],
 )

@@ -1,0 +1,170 @@
+"""The front end as part of a graph: samples in, log-mel features out.
+
+The transform is a product with sines and cosines. That takes more operations than a fast Fourier
+transform, but of two seconds of speech onnxruntime 1.32 computes it ten times as fast as its own
+operator DFT (1.8 and 19 ms on one thread), and it comes closer to the exact result. The products
+are those of sums and differences of samples at equal distances from the middle of a frame, which
+halves matrix and work, and of those frequencies alone that the filters let through.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import ArrayLike, NDArray
+from onnx import helper, numpy_helper
+
+from sparsify.audio.features import (
+    FULL_SCALE,
+    PREEMPHASIS,
+    SPEECHBRAIN_FLOOR,
+    SPEECHBRAIN_RANGE_DB,
+    Filterbank,
+)
+from sparsify.recipe.sections import FrontEnd
+
+_WAVEFORM = "waveform"
+_PREFIX = "front_end."
+
+
+def takes_samples(model: onnx.ModelProto) -> bool:
+    """Whether a graph is given samples `(B, samples)`, and not features."""
+    initialized = {each.name for each in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in initialized]
+    return len(inputs) == 1 and len(inputs[0].type.tensor_type.shape.dim) == 2
+
+
+def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
+    """Makes a graph of features one of samples.
+
+    Its input becomes `waveform` `(B, samples)`, samples in [-1, 1] at the front end's rate, of one
+    frame (25 ms) at least and as many as the network needs. Its own `feats` becomes a value inside.
+
+    Args:
+        model: Has one input, features `(B, T, bins)`; changed in place.
+        front_end: What computes the features.
+    """
+    graph = model.graph
+    (feats,) = graph.input
+    builder = _Builder()
+    _features(builder, Filterbank(front_end))
+    builder.nodes[-1].output[0] = feats.name
+    nodes = [*builder.nodes, *graph.node]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(builder.constants)
+    kind = onnx.TensorProto.FLOAT
+    graph.input.append(helper.make_tensor_value_info(_WAVEFORM, kind, ["B", "samples"]))
+
+
+class _Builder:
+    """Collects nodes and constants; every value gets a name of its own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._numbers = count()
+
+    def __call__(self, operator: str, *inputs: str | ArrayLike, **attributes: Any) -> str:
+        """Adds an operator on values and constants; returns the name of its output."""
+        names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
+        output = f"{_PREFIX}{operator.lower()}_{next(self._numbers)}"
+        self.nodes.append(helper.make_node(operator, names, [output], **attributes))
+        return output
+
+    def _constant(self, value: ArrayLike) -> str:
+        name = f"{_PREFIX}constant_{next(self._numbers)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def _features(op: _Builder, filterbank: Filterbank) -> None:
+    """Adds what `Filterbank` computes; the last operator gives the features."""
+    speechbrain = filterbank.front_end.preset == "speechbrain"
+    if speechbrain:
+        energies = _energies(op, filterbank, _zero_padded_frames(op, filterbank))
+        logarithms = op("Log", op("Max", energies, np.float32(SPEECHBRAIN_FLOOR)))
+        decibels = op("Mul", logarithms, np.float32(10 / np.log(10)))
+        loudest = op("ReduceMax", decibels, np.array([1, 2]), keepdims=1)
+        values = op("Max", decibels, op("Sub", loudest, np.float32(SPEECHBRAIN_RANGE_DB)))
+    else:
+        energies = _energies(op, filterbank, _kaldi_frames(op, filterbank))
+        values = op("Log", op("Max", energies, np.float32(torch.finfo(torch.float32).eps)))
+    op("Sub", values, op("ReduceMean", values, np.array([1]), keepdims=1))
+
+
+def _kaldi_frames(op: _Builder, filterbank: Filterbank) -> str:
+    """Frames `(B, T, length)`, centred and with pre-emphasis."""
+    places = _places(op, filterbank)
+    if not filterbank.snip_edges:
+        # Beyond the edges is the mirror image, in which the sample at the edge comes twice.
+        places = op("Max", places, op("Sub", np.int64(-1), places))
+        last = op("Sub", op("Mul", _size(op), np.int64(2)), np.int64(1))
+        places = op("Min", places, op("Sub", last, places))
+    samples = op("Mul", _WAVEFORM, np.float32(FULL_SCALE))
+    frames = op("Gather", samples, places, axis=1)
+    frames = op("Sub", frames, op("ReduceMean", frames, np.array([2]), keepdims=1))
+    first = _slice(op, frames, 0, 1)
+    previous = op("Concat", first, _slice(op, frames, 0, -1), axis=2)
+    return op("Sub", frames, op("Mul", previous, np.float32(PREEMPHASIS)))
+
+
+def _zero_padded_frames(op: _Builder, filterbank: Filterbank) -> str:
+    """Frames `(B, T, length)`, centred on multiples of the shift, with zeros beyond the edges."""
+    before = filterbank.fft_length // 2
+    padded = op("Pad", _WAVEFORM, np.array([0, before, 0, before]))
+    return op("Gather", padded, _places(op, filterbank), axis=1)
+
+
+def _places(op: _Builder, filterbank: Filterbank) -> str:
+    """Which sample, counted from the first, each of a frame is, `(T, length)`."""
+    length, shift = filterbank.length, filterbank.shift
+    if filterbank.front_end.preset == "speechbrain":
+        first = (filterbank.fft_length - length) // 2  # of what the padding makes of it
+        frames = op("Add", op("Div", _size(op), np.int64(shift)), np.int64(1))
+    elif filterbank.snip_edges:
+        whole = op("Sub", _size(op), np.int64(length - shift))
+        first, frames = 0, op("Div", whole, np.int64(shift))
+    else:
+        first = shift // 2 - length // 2
+        rounded = op("Add", _size(op), np.int64(shift // 2))
+        frames = op("Div", rounded, np.int64(shift))
+    numbers = op("Range", np.int64(0), frames, np.int64(1))
+    starts = op("Unsqueeze", op("Mul", numbers, np.int64(shift)), np.array([1]))
+    return op("Add", starts, np.arange(first, first + length))
+
+
+def _size(op: _Builder) -> str:
+    return op("Squeeze", op("Shape", _WAVEFORM, start=1, end=2))
+
+
+def _slice(op: _Builder, frames: str, start: int, end: int, step: int = 1) -> str:
+    return op("Slice", frames, *(np.array([each]) for each in (start, end, 2, step)))
+
+
+def _energies(op: _Builder, filterbank: Filterbank, frames: str) -> str:
+    """The energies that the filters let through, `(B, T, bins)`.
+
+    The power of a frequency is the same wherever time begins: here it does in the middle of the
+    frame, where cosines see only what is even, and sines what is odd.
+    """
+    filters: NDArray[np.float32] = filterbank.filters.numpy()
+    used = np.flatnonzero(filters.any(axis=1))
+    length = filterbank.length
+    half = (length + 1) // 2
+    windowed = op("Mul", frames, filterbank.window.numpy())
+    after = _slice(op, windowed, length // 2, length)
+    before = _slice(op, windowed, half - 1, -length - 1, -1)
+    distances = np.arange(half) + (0.0 if length % 2 else 0.5)
+    phases = 2 * np.pi * np.outer(distances, used) / filterbank.fft_length
+    cosines, sines = np.cos(phases), np.sin(phases)
+    if length % 2:
+        cosines[0] /= 2  # the middle is in both halves
+    real = op("MatMul", op("Add", after, before), cosines.astype(np.float32))
+    imaginary = op("MatMul", op("Sub", after, before), sines.astype(np.float32))
+    power = op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+    return op("MatMul", power, np.ascontiguousarray(filters[used]))
