@@ -49,6 +49,7 @@ from sparsify.exporters.parity import Parity
       sparsify export run --format safetensors --layout coded --precision int8 \\
         --output small.safetensors
       sparsify export run --format mnn --output model.mnn --max-bytes 4e6
+      sparsify export run --format onnx --shrink --output small.onnx
       sparsify export run --format onnx --precision int8 --quantize-audio train \\
         --output small.onnx --trials trials.txt --audio-root test --max-eer-loss 0.5
       sparsify export run --format native --precision fp16 --output model-c
@@ -66,6 +67,12 @@ from sparsify.exporters.parity import Parity
     help=about_layouts(),
 )
 @precision_option()
+@click.option(
+    "--shrink",
+    is_flag=True,
+    help="Take dead channels out first: a smaller dense network with the same embeddings, for"
+    " models that were trained by channel.",
+)
 @click.option(
     "--target",
     type=click.Choice(targets()),
@@ -125,6 +132,7 @@ def export_command(
     output: Path,
     layout: str,
     precision: str,
+    shrink: bool,
     target: str | None,
     calibration: Path | None,
     operating_point: str | None,
@@ -169,6 +177,7 @@ def export_command(
             format_name,
             layout,
             precision=precision,
+            shrink=shrink,
             target=target,
             calibration=calibration,
             operating_point=operating_point,

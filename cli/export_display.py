@@ -10,6 +10,7 @@ from sparsify.cli.benchmark_display import show_benchmark
 from sparsify.cli.display import human_bytes, out
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.export import ExportReport
+from sparsify.exporters.shrink import Shrinkage
 
 
 def show_export(report: ExportReport, result: Benchmark | None) -> None:
@@ -67,7 +68,9 @@ def _verdict(report: ExportReport) -> str:
 
 
 def _details(report: ExportReport) -> Iterator[str]:
-    """What else is to be said of int8 layers, and of error rates."""
+    """What else is to be said of channels, of int8 layers and of error rates."""
+    if report.shrunk is not None:
+        yield _shrinkage(report.shrunk)
     if report.quantised is not None:
         layers = report.quantised["float_layers"]
         bits = ", weights of seven bits" if report.quantised["reduce_range"] else ""
@@ -84,3 +87,14 @@ def _details(report: ExportReport) -> Iterator[str]:
             f"EER {loss.eer:+.2f} points against the model ({loss.percent:g} % interval"
             f" {low:+.2f} to {high:+.2f}, {report.accuracy.after.trials:,} trials)."
         )
+
+
+def _shrinkage(shrunk: Shrinkage) -> str:
+    before, after = shrunk.before, shrunk.after
+    parts = [
+        f"{after.channels:,} of {before.channels:,} channels",
+        f"{after.parameters:,} of {before.parameters:,} parameters",
+    ]
+    if before.multiply_adds and after.multiply_adds is not None:
+        parts.append(f"{after.multiply_adds / before.multiply_adds:.1%} of the multiply-adds")
+    return f"Left are {', '.join(parts)}."

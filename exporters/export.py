@@ -11,6 +11,7 @@ from typing import Any
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
+from sparsify.artifact.provenance import SHRUNK_FROM
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import canonical_state, masks_file, write_masks
 from sparsify.artifact.seals import source_digest
@@ -20,6 +21,8 @@ from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import from_samples, torch_network
 from sparsify.exporters.parity import Parity, check_parity, made_up_batches, waveform_batches
 from sparsify.exporters.quantise import Quantisation, quantisation
+from sparsify.exporters.shrink import Shrinkage, shrunk
+from sparsify.exporters.twin import dense_model
 from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
 from sparsify.verification.calibration import calibration_of, needs_calibration
@@ -56,6 +59,7 @@ class ExportReport:
         quantised: Of a file that computes in integers, which layers do not, and how far embeddings
             moved.
         accuracy: Error rates of the model and of the file, where they were asked for.
+        shrunk: What taking out dead channels did, where that was wanted. The dense twin has them.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class ExportReport:
     rounding: Parity | None = None
     quantised: Mapping[str, Any] | None = None
     accuracy: Accuracy | None = None
+    shrunk: Shrinkage | None = None
 
 
 class RefusedExport(SparsifyError):  # noqa: N818 - it is one that was refused
@@ -104,6 +109,7 @@ def export_artifact(
     layout: str = DENSE,
     *,
     precision: str = SINGLE,
+    shrink: bool = False,
     target: str | None = None,
     calibration: Path | None = None,
     operating_point: str | None = None,
@@ -126,6 +132,8 @@ def export_artifact(
         format_name: A format of `sparsify.artifact.formats` that is written.
         layout: One that the format has.
         precision: Type to store weights in; the file is compared with the model in that type.
+        shrink: Take dead channels out first (see `sparsify.exporters.shrink`); the file is compared
+            with the model without them, which was compared with the original.
         target: What it is compiled for, where the format is code; this machine if not given.
         calibration: Of the exported model, for a target that decides; the one beside the model, if
             there is one, if not given.
@@ -160,7 +168,10 @@ def export_artifact(
         format_.check_decision(target)
     format_.check_speech(precision, quantise_audio)
     _check(output, format_, layout, [masks_file(output)] if masks else [], force)
-    how = None
+    given_model, shrinkage, how = artifact, None, None
+    if shrink:
+        with phase(track, "Taking out dead channels"):
+            artifact, shrinkage = shrunk(artifact)
     if quantise_audio is not None:
         how = quantisation(
             quantise_audio, artifact.front_end, reduce_range=reduce_range, track=track
@@ -170,7 +181,7 @@ def export_artifact(
     exact = given if artifact is original else min(given, TOLERANCE)
     decision = None
     if target in format_.deciding:
-        decision = _decision(original, artifact, calibration, operating_point)
+        decision = _decision(given_model, artifact, calibration, operating_point)
     exporter = exporter_of(format_, target, decision, how, with_front_end=with_front_end)
     with assembling(output) as temporary:
         with phase(track, f"Writing {output.name}"):
@@ -184,12 +195,15 @@ def export_artifact(
             rounding = _rounding(original, artifact, written, exporter, how, given)
         accuracy = None
         if protocol is not None:
-            accuracy = measure_accuracy(original, written, exporter, protocol, track)
+            accuracy = measure_accuracy(given_model, written, exporter, protocol, track)
         file = format_.deployed_file(temporary)
         with TemporaryDirectory() as folder:
             twin = Path(folder) / output.name
             with phase(track, "Writing its dense twin"):
-                if how is None:
+                if artifact.metadata.get(SHRUNK_FROM) != given_model.metadata.get(SHRUNK_FROM):
+                    plain = exporter_of(format_, target, with_front_end=with_front_end)
+                    plain.write(dense_model(given_model), twin, DENSE)
+                elif how is None:
                     exporter.twin(written, twin)
                 else:
                     exporter_of(format_).twin(artifact, twin)  # in float32
@@ -209,6 +223,7 @@ def export_artifact(
                 rounding=rounding,
                 quantised=written.quantised_how,
                 accuracy=accuracy,
+                shrunk=shrinkage,
             )
         _refuse(report, tolerance, max_bytes, max_eer_loss)
     return report
@@ -250,7 +265,7 @@ def _decision(
         return None
     if given is None and artifact is not original:
         logger.warning(
-            "'%s' is of the model before rounding, so the page has no threshold: calibrate the"
+            "'%s' is of the model as it was before, so the page has no threshold: calibrate the"
             " export, and export again with --calibration",
             file,
         )

@@ -7,7 +7,6 @@ A new format is a module here with a subclass of `Exporter`, and a line in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from sparsify.artifact.formats import DENSE, Format
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
 from sparsify.exporters.quantise import Quantisation
-from sparsify.exporters.twin import dense_weights
+from sparsify.exporters.twin import dense_model
 from sparsify.sparsity.work import Work
 from sparsify.verification.decision import Decision
 
@@ -124,8 +123,7 @@ class Exporter(ABC):
         Raises:
             SparsifyError: It cannot be written.
         """
-        dense = artifact.state | dense_weights(artifact)
-        self.write(replace(artifact, state=dense), output, DENSE)
+        self.write(dense_model(artifact), output, DENSE)
 
 
 def exporter_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from sparsify.artifact.artifact import Artifact
@@ -11,7 +10,7 @@ from sparsify.artifact.saving import copy_artifact, write_artifact
 from sparsify.artifact.tensor_file import read_tensors
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
-from sparsify.exporters.twin import dense_weights
+from sparsify.exporters.twin import dense_model
 
 
 class SafetensorsExporter(Exporter):
@@ -29,5 +28,4 @@ class SafetensorsExporter(Exporter):
 
     def twin(self, artifact: Artifact, output: Path) -> None:
         """The twin, for which no network is built."""
-        dense = artifact.state | dense_weights(artifact)
-        copy_artifact(replace(artifact, state=dense), output, DENSE)
+        copy_artifact(dense_model(artifact), output, DENSE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,11 @@ def dense_weights(artifact: Artifact) -> dict[str, Tensor]:
         layer.name: without_zeros(artifact.state[layer.name], generator)
         for layer in weights_table(artifact).prunable
     }
+
+
+def dense_model(artifact: Artifact) -> Artifact:
+    """The same network without zeros."""
+    return replace(artifact, state=artifact.state | dense_weights(artifact))
 
 
 def without_zeros(weight: Tensor, generator: torch.Generator) -> Tensor:

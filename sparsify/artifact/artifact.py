@@ -20,6 +20,7 @@ from sparsify.artifact.provenance import (
     QUANTISED,
     ROUNDED_FROM,
     SAMPLES,
+    SHRUNK_FROM,
     is_ours,
     kinds_in,
     network_in,
@@ -96,7 +97,7 @@ class Artifact:
     @property
     def measured(self) -> dict[str, str]:
         """Metadata that neither weights nor recipe can tell."""
-        keys = (MEAN, PRECISION, ROUNDED_FROM)
+        keys = (MEAN, PRECISION, ROUNDED_FROM, SHRUNK_FROM)
         return {key: self.metadata[key] for key in keys if key in self.metadata}
 
     @property

@@ -7,7 +7,8 @@ embedding of the training utterances, float32). Of a network that is not ours `p
 tells what its parameters are (JSON: type and prunability by name), so that reading the file takes
 no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what;
 where activations are rounded, too, `quantised` says which layers are not (JSON), and
-`parameter_kinds` what is left of the network's parameters.
+`parameter_kinds` what is left of the network's parameters. Of a model that dead channels were taken
+out of, `shrunk_from` says of which, and `architecture` has the `widths` that are left.
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 
 No path, time or machine is among them, so that the same training gives the same file everywhere.
@@ -16,8 +17,7 @@ No path, time or machine is among them, so that the same training gives the same
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ ROUNDED_FROM = "rounded_from"
 """The source digest of the model that was rounded."""
 QUANTISED = "quantised"
 """How the activations were rounded, too, and which layers were not (JSON)."""
+SHRUNK_FROM = "shrunk_from"
+"""The source digest of the model that dead channels were taken out of."""
 KINDS = "parameter_kinds"
 INPUT = "input"
 """What a graph is given: `features`, or `waveform` where it computes these itself."""
@@ -63,7 +65,7 @@ def provenance(
     ignore = recipe.model.ignore if recipe else ()
     table = sparsity_table(model, ignore)
     try:
-        description = json.dumps(asdict(architecture))
+        description = json.dumps(architecture.to_json())
     except TypeError as error:
         raise SparsifyError(
             f"the options of model '{architecture.name}' must be JSON values: {error}"
@@ -78,8 +80,13 @@ def provenance(
         "source_digest": source_digest(state),
     }
     if architecture.is_code:
-        metadata[KINDS] = json.dumps(parameter_kinds(model, ignore))
+        metadata |= kinds_of(model, ignore)
     return metadata | ({"recipe": recipe.without_paths().to_yaml()} if recipe else {})
+
+
+def kinds_of(model: nn.Module, ignore: Sequence[str]) -> dict[str, str]:
+    """Metadata that tell what the parameters of a network are that is not ours."""
+    return {KINDS: json.dumps(parameter_kinds(model, ignore))}
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
@@ -96,7 +103,8 @@ def network_in(metadata: Mapping[str, str], path: Path) -> tuple[Architecture, F
     try:
         version = int(metadata["format_version"])
         architecture = Architecture(**parse_json(metadata["architecture"], "its architecture"))
-        if not isinstance(architecture.name, str) or not isinstance(architecture.options, dict):
+        mappings = (architecture.options, architecture.widths)
+        if not isinstance(architecture.name, str) or not all(isinstance(m, dict) for m in mappings):
             raise TypeError("architecture must have a name and options")
         front_end = parse_json(metadata["front_end"], "its front end")
     except (KeyError, TypeError, ValueError, SparsifyError) as error:

@@ -14,6 +14,7 @@ from sparsify.models.layers import (
     ConvReluBN,
     Res2Conv,
     SqueezeExcitation,
+    Sum,
     Variant,
 )
 
@@ -31,9 +32,11 @@ class SERes2Block(nn.Module):
             ConvReluBN(channels, channels),
             SqueezeExcitation(channels, bottleneck=128),
         )
+        self.sum = Sum()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.se_res2block(x)
+        summed: Tensor = self.sum(x, self.se_res2block(x))
+        return summed
 
 
 class ECAPATDNN(nn.Module):

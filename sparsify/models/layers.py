@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Literal, cast
 
 import torch
@@ -22,6 +24,44 @@ _PADDING_MODES: dict[Variant, Literal["zeros", "reflect"]] = {
     "wespeaker": "zeros",
     "speechbrain": "reflect",
 }
+
+
+class Sum(nn.Module):
+    """`x + y` of two tensors `(B, C, …)`, each of which may lack channels that the sum has.
+
+    `lacking` says which. What is lacking is zero.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("first", None, persistent=False)
+        self.register_buffer("second", None, persistent=False)
+        self.second_channels: int | None = None
+
+    def lacking(self, operand: str, present: Sequence[bool]) -> None:
+        """Tells which channels of the sum an operand has.
+
+        Args:
+            operand: `first` or `second`.
+            present: For each channel of the sum.
+        """
+        there = torch.tensor(present, dtype=torch.int64)
+        count = int(sum(present))
+        places = torch.where(there > 0, there.cumsum(0) - 1, count)
+        setattr(self, operand, None if count == len(present) else places)
+        if operand == "second":
+            self.second_channels = count
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return _placed(x, self.first) + _placed(y, self.second)
+
+
+def _placed(x: Tensor, places: Tensor | None) -> Tensor:
+    """The channels of a tensor in their places, zeros in all others."""
+    if places is None:
+        return x
+    with_zeros = F.pad(x, (*(0, 0) * (x.dim() - 2), 0, 1))
+    return with_zeros.index_select(1, places)
 
 
 class ConvReluBN(nn.Module):
@@ -60,25 +100,38 @@ class Res2Conv(nn.Module):
         variant: Variant = "wespeaker",
     ) -> None:
         super().__init__()
-        self.width = channels // scale
+        width = channels // scale
         self.first_untouched = variant == "speechbrain"
         self.convs = nn.ModuleList(
-            _same_conv(self.width, self.width, kernel_size, dilation, variant)
+            _same_conv(width, width, kernel_size, dilation, variant)
             for _ in range(scale - 1)
         )
-        self.bns = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(scale - 1))
+        self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
+        self.sums = nn.ModuleList(Sum() for _ in range(scale - 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(torch.split(x, self.width, dim=1))
-        untouched = parts.pop(0 if self.first_untouched else -1)
+        place = 0 if self.first_untouched else len(self.convs)
+        parts = list(torch.split(x, self._widths(x.shape[1], place), dim=1))
+        untouched = parts.pop(place)
+        carried = parts.pop(0)
         outputs = []
-        carried: Tensor | None = None
-        for part, conv, bn in zip(parts, self.convs, self.bns, strict=True):
-            carried = part if carried is None else carried + part
+        for conv, bn, sum_ in zip_longest(self.convs, self.bns, self.sums):
             carried = bn(F.relu(conv(carried)))
             outputs.append(carried)
-        outputs.insert(0 if self.first_untouched else len(outputs), untouched)
+            if sum_ is not None:
+                carried = sum_(carried, parts.pop(0))
+        outputs.insert(place, untouched)
         return torch.cat(outputs, dim=1)
+
+    def _widths(self, channels: int, place: int) -> list[int]:
+        """The channels of each group: equally many, unless some were taken out."""
+        summed = [
+            conv.in_channels if sum_.second_channels is None else sum_.second_channels
+            for conv, sum_ in zip(self.convs[1:], self.sums, strict=True)
+        ]
+        widths = [self.convs[0].in_channels, *summed]
+        widths.insert(place, channels - sum(widths))
+        return widths
 
 
 class SqueezeExcitation(nn.Module):
@@ -127,7 +180,6 @@ class AttentiveStatisticsPooling(nn.Module):
         variant: Variant = "wespeaker",
     ) -> None:
         super().__init__()
-        self.channels = channels
         self.context = context
         self.whole = False
         self.floor = _VARIANCE_FLOORS[variant]
@@ -154,9 +206,10 @@ class AttentiveStatisticsPooling(nn.Module):
         context = torch.cat([mean, torch.sqrt(variance + self.floor)], dim=1)
         if self.whole:
             return self.linear1(torch.cat([x, context.unsqueeze(2).expand(-1, -1, x.shape[2])], 1))
-        weight = self.linear1.weight
-        hidden = F.conv1d(x, weight[:, : self.channels], self.linear1.bias)
-        return hidden + F.linear(context, weight[:, self.channels :, 0]).unsqueeze(2)
+        weight, channels = self.linear1.weight, x.shape[1]
+        hidden = F.conv1d(x, weight[:, :channels])
+        constant = F.linear(context, weight[:, channels:, 0], self.linear1.bias)
+        return hidden + constant.unsqueeze(2)
 
 
 def whole_weights(model: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from torch import nn
 
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.ecapa_tdnn import ECAPATDNN
+from sparsify.models.narrowing import Widths, narrow
 from sparsify.models.resnet import ResNet
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
@@ -40,15 +41,22 @@ class Architecture:
     Attributes:
         name: A registered name, or for a user's own network `module:factory`.
         options: Keyword arguments of the factory; must be JSON values.
+        widths: Where channels were taken out of it, what is smaller than the factory makes it.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    widths: Widths = field(default_factory=dict)
 
     @property
     def is_code(self) -> bool:
         """Whether building it imports and calls code that is not ours."""
         return names_code(self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """`name options`, and `widths` where there are any."""
+        widths = {"widths": dict(self.widths)} if self.widths else {}
+        return {"name": self.name, "options": dict(self.options)} | widths
 
     def outline(self) -> nn.Module:
         """The network of a registered name without values, on the device `meta`.
@@ -169,6 +177,7 @@ def _build(architecture: Architecture) -> nn.Module:
             f"'{name}' made no network but a {type(model).__name__}: name a torch.nn.Module class,"
             " or a function that returns one"
         )
+    narrow(model, architecture.widths, name)
     return model
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsify.models.layers import AttentiveStatisticsPooling, StatisticsPooling
+from sparsify.models.layers import AttentiveStatisticsPooling, StatisticsPooling, Sum
 
 Pooling = Literal["statistics", "attentive"]
 
@@ -42,10 +42,11 @@ class BasicBlock(nn.Module):
         self.conv2 = _conv(width, width, 3)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = _shortcut(in_channels, width, stride)
+        self.sum = Sum()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return F.relu(self.sum(self.bn2(self.conv2(out)), self.shortcut(x)))
 
 
 class Bottleneck(nn.Module):
@@ -63,11 +64,12 @@ class Bottleneck(nn.Module):
         self.conv3 = _conv(width, out_channels, 1)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = _shortcut(in_channels, out_channels, stride)
+        self.sum = Sum()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + self.shortcut(x))
+        return F.relu(self.sum(self.bn3(self.conv3(out)), self.shortcut(x)))
 
 
 class ResNet(nn.Module):

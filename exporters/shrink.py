@@ -1,0 +1,143 @@
+"""A model without its dead channels: a smaller dense network with the same embeddings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.provenance import SHRUNK_FROM, kinds_of
+from sparsify.artifact.saving import canonical_state
+from sparsify.artifact.seals import source_digest
+from sparsify.audio.features import frame_count
+from sparsify.channels.removal import Removal, removal_from
+from sparsify.errors import SparsifyError
+from sparsify.exporters.networks import first_line, network_work, refused, torch_network
+from sparsify.exporters.parity import check_parity
+from sparsify.models.registry import Architecture, errors_of
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import sparsity_table
+from sparsify.sparsity.work import SPEECH_SECONDS, total_work
+
+logger = logging.getLogger(__name__)
+
+_EXACT = 1e-5
+_MUCH = 0.1  # of the weights zero, so that somebody may expect it to become smaller
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network is.
+
+    Attributes:
+        channels: Outputs of all convolutions and linear layers.
+        parameters: Trainable parameters.
+        multiply_adds: For two seconds of speech; `None` where they cannot be counted.
+    """
+
+    channels: int
+    parameters: int
+    multiply_adds: int | None
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """What became of a network.
+
+    Attributes:
+        before: Its size.
+        after: Its size without dead channels.
+    """
+
+    before: Size
+    after: Size
+
+    def to_json(self) -> dict[str, Any]:
+        """`before` and `after`, each with `channels parameters multiply_adds`."""
+        return asdict(self)
+
+
+def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
+    """A model without its dead channels.
+
+    Args:
+        artifact: A model of ours, from any format.
+
+    Returns:
+        The smaller model, or the same one where nothing is dead, which a warning says; and by how
+        much it is smaller.
+
+    Raises:
+        SparsifyError: The network cannot be followed or does not run with fewer channels.
+    """
+    model = artifact.build()
+    known = artifact.architecture
+    assert known is not None  # it was built
+    bins = artifact.front_end.num_mel_bins
+    with errors_of(known.name):
+        try:
+            removal = removal_from(model, bins, known.name, known.widths)
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise refused(known.name, (1, bins), error) from error
+    before = _size(artifact, model)
+    _warn(artifact, removal)
+    if not removal.kept:
+        return artifact, Shrinkage(before, before)
+    smaller = removal.applied(model, known.name)
+    smaller.architecture = Architecture(known.name, known.options, removal.widths)  # type: ignore[assignment]
+    _check(known.name, model, smaller, bins)
+    state = canonical_state(smaller)
+    digest = source_digest(canonical_state(model))
+    metadata = {**artifact.metadata, SHRUNK_FROM: digest, "source_digest": source_digest(state)}
+    if known.is_code:
+        metadata |= kinds_of(smaller, artifact.ignore)
+    made = replace(artifact, state=state, architecture=smaller.architecture, metadata=metadata)
+    return made, Shrinkage(before, _size(made, smaller))
+
+
+def _check(name: str, model: nn.Module, smaller: nn.Module, bins: int) -> None:
+    """Refuses a network whose embeddings are others, as where its code counts on its channels."""
+    try:
+        parity = check_parity(
+            torch_network(model), torch_network(smaller), bins=bins, tolerance=_EXACT
+        )
+    except (SparsifyError, LookupError, RuntimeError, ValueError) as error:
+        raise SparsifyError(
+            f"'{name}' cannot be shrunk: its code does not run with fewer channels, such as where"
+            f" it has their number written down ({first_line(error)})"
+        ) from error
+    if not parity.passed:
+        raise SparsifyError(
+            f"'{name}' cannot be shrunk: without its dead channels its embeddings differ by up to"
+            f" {parity.max_abs_error:.2g}"
+        )
+
+
+def _size(artifact: Artifact, model: nn.Module) -> Size:
+    frames = frame_count(artifact.front_end, SPEECH_SECONDS)
+    try:
+        work = total_work(network_work(artifact, frames).values()).multiply_adds
+    except SparsifyError:
+        work = None
+    channels = sum(weight.shape[0] for weight in prunable_parameters(model).values())
+    return Size(channels, sum(each.numel() for each in model.parameters()), work)
+
+
+def _warn(artifact: Artifact, removal: Removal) -> None:
+    for what, count in removal.stuck.items():
+        logger.warning(
+            "%d dead channels stay, since %s cannot be followed with fewer channels", count, what
+        )
+    if removal.kept:
+        return
+    model_sparsity = sparsity_table(artifact.build(), artifact.ignore).sparsity
+    how = ""
+    if model_sparsity > _MUCH:
+        how = (
+            f": {model_sparsity:.0%} of its weights are zero, but in no whole channels; train by"
+            " channel for that, as with --set methods.adabreg.group=output"
+        )
+    logger.warning("no channel of '%s' is dead, so that it stays as it is%s", artifact.path, how)
