@@ -36,7 +36,7 @@ from sparsify.cli.recipe_options import described_recipe, set_option
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH
-from sparsify.models.registry import build_model, model_names, names_code
+from sparsify.models.registry import Architecture, model_names, names_code
 
 _MODEL_FILE = f"model{STORE.suffixes[0]}"
 
@@ -157,7 +157,7 @@ def _artifact(model: str, assignments: Sequence[str], folder: Path, *, trust: bo
         {"data": None, "recipe": None, "init_from": None, **described}, trust=True
     )
     torch.manual_seed(recipe.seed)
-    network = build_model(recipe.model.name, **recipe.model.options)
+    network = Architecture(recipe.model.name, recipe.model.options, recipe.model.widths).build()
     save_model(network, folder / _MODEL_FILE, recipe)
     return load_artifact(folder / _MODEL_FILE, trust=True)
 

@@ -9,7 +9,7 @@ TOP_LEVEL = ("cli", "benchmarks", "exporters")
 FLOORS = (
     *TOP_LEVEL,
     *("report", "comparison", "training", "verification", "corpus", "methods", "artifact"),
-    *("augment", "optim", "models", "audio", "recipe", "sparsity"),
+    *("augment", "optim", "channels", "models", "audio", "recipe", "sparsity"),
 )
 # The two doors of the package know what is behind them; all other modules of it are the basement.
 DOORS = ("sparsify", "sparsify.__main__")

@@ -224,6 +224,16 @@ def _cat(lowering: Lowering, values: list[Any], axis: int = 0, *, node: fx.Node)
     return first.with_rows(np.concatenate([each.rows for each in values], axis), first.time)
 
 
+@operator(_aten.index_select.default)
+def _index_select(
+    lowering: Lowering, value: Value, axis: int, index: torch.Tensor, *, node: fx.Node
+) -> Value:
+    axis %= value.rows.ndim
+    if axis == value.time:
+        raise UnsupportedError("picks frames")
+    return value.with_rows(np.take(value.rows, index.numpy(), axis), value.time)
+
+
 @operator(
     _aten.constant_pad_nd.default,
     _aten.reflection_pad1d.default,
@@ -233,6 +243,9 @@ def _pad(
     lowering: Lowering, value: Value, widths: list[int], fill: float = 0, *, node: fx.Node
 ) -> Value:
     axis = value.rows.ndim - 1
+    padded = [place // 2 for place, width in enumerate(widths) if width]
+    if len({*padded}) == 1 and not fill and axis - padded[0] != value.time and min(widths) == 0:
+        return _with_zeros(lowering, value, axis - padded[0], widths[2 * padded[0] :][:2])
     if fill or axis != value.time or any(widths[2:]) or min(widths) < 0:
         raise UnsupportedError("pads something else than time, or not with zeros")
     kinds = {
@@ -247,3 +260,11 @@ def _pad(
     length = shape_of(node)[axis]
     rows = lowering.gather(value.rows, value.length, length, offset=-widths[0], padding=padding)
     return replace(value, rows=rows, length=length)
+
+
+def _with_zeros(lowering: Lowering, value: Value, axis: int, widths: list[int]) -> Value:
+    """Rows of zeros before and after others."""
+    one = value.with_rows(value.rows.take([0], axis), value.time)
+    nothing = lowering.affine(one, torch.zeros(1), torch.zeros(1), axis).rows
+    before, after = (np.repeat(nothing, width, axis) for width in widths)
+    return value.with_rows(np.concatenate([before, value.rows, after], axis), value.time)

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
@@ -32,7 +33,7 @@ from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.foreign import UnsupportedModelError
-from sparsify.models.registry import Architecture, architecture_of, require_trust
+from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import looks_prunable, prunable_parameters
@@ -47,6 +48,7 @@ from sparsify.sparsity.table import (
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
+_FRAMES = 50  # that any network takes
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,22 @@ class Artifact:
             self._check_fit(self.architecture.outline(), self.architecture.name)
         model = self.architecture.build()
         self.load_into(model)
+        if self.architecture.widths:
+            self._check_widths(model.eval(), self.architecture.name)
         return model.eval()
+
+    def _check_widths(self, model: nn.Module, name: str) -> None:
+        """Refuses widths that do not fit together: they are the file's, not ours."""
+        feats = torch.zeros(1, _FRAMES, self.front_end.num_mel_bins)
+        try:
+            with errors_of(name), torch.inference_mode():
+                model(feats)
+        except (RuntimeError, LookupError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise SparsifyError(
+                f"'{self.path}' is damaged: the widths of its network do not fit together"
+                f" ({reason[:200]})"
+            ) from error
 
     def exported_metadata(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
         """The metadata of another file of the same network, whatever its format.

@@ -16,6 +16,7 @@ from sparsify.channels.structure import Joint, Site, Structure, structure_of
 from sparsify.channels.tape import FRAMES, OTHER_FRAMES, record
 from sparsify.channels.values import Abstract, evaluate
 from sparsify.errors import SparsifyError
+from sparsify.models.layers import Sum
 from sparsify.models.narrowing import narrow
 
 
@@ -47,6 +48,9 @@ class Removal:
             state[parameter] = (state[parameter].double() + shift).to(state[parameter].dtype)
         for (parameter, axis), indices in self.kept.items():
             state[parameter] = state[parameter].index_select(axis, torch.from_numpy(indices))
+        for module in smaller.modules():
+            if isinstance(module, Sum):
+                module.whole()
         narrow(smaller, self.widths, name)
         smaller.load_state_dict(state)
         return smaller

@@ -163,9 +163,10 @@ class _Recorder(TorchDispatchMode):
         plain = getattr(plain, overload, None)
         shared = self._storages.get(args[0].untyped_storage()._cdata, 0) > 1
         if plain is None or torch.Tag.pointwise not in func.tags or shared:
+            where = f"'{self._running[-1]}'" if self._running[-1] else "the network itself"
             raise SparsifyError(
-                f"the channels of '{self.name}' cannot be followed: '{self._running[-1]}' writes"
-                f" into a tensor by {func}, give it an operator that makes a new one"
+                f"the channels of '{self.name}' cannot be followed: {where} writes into a tensor by"
+                f" {func}, give it an operator that makes a new one"
             )
         return plain
 

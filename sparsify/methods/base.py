@@ -41,6 +41,7 @@ class Task:
         costs: What each weight of a parameter counts for, by name, or nothing: its multiply-adds
             where these are the target, one each where there are none. Every sparsity is a share of
             that.
+        bins: Features of a frame.
     """
 
     network: nn.Module
@@ -51,6 +52,7 @@ class Task:
     seed: int
     pretrained: bool = False
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    bins: int = 80
 
     def priced(self) -> PricedWeights:
         """The prunable weights, and what they count for."""
@@ -135,6 +137,11 @@ class Method(ABC, Generic[O]):
     def target_sparsity(self) -> float:
         """The sparsity that the finished network has, as a share of what its weights count for."""
         return self.task.target_sparsity
+
+    @property
+    def dearest(self) -> int:
+        """What the smallest part costs by which the sparsity can change, at most."""
+        return self.priced.dearest
 
     @property
     def lam(self) -> float | None:

@@ -11,14 +11,16 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from sparsify.methods.base import Method, Task, decay_groups
+from sparsify.methods.by_channel import DeadChannels, Group
 from sparsify.optim.adabreg import AdaBreg
 from sparsify.optim.bregman import BregmanOptimizer
 from sparsify.optim.dual_optimizer import LambdaChange
 from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule, QuantileLambda
 from sparsify.optim.linbreg import LinBreg
-from sparsify.optim.regularizers import parameter_groups
+from sparsify.optim.regularizers import GroupL1L2, parameter_groups
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
 from sparsify.sparsity.allocation import LayerwiseAllocation
+from sparsify.sparsity.costs import PricedWeights, beside
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
 
@@ -35,12 +37,14 @@ class BregmanOptions(Section):
             it is.
         initial_allocation: How the first nonzeros are shared out among the layers.
         landing: Share of training after which the support is held at exactly the target.
+        group: What becomes zero together: a `weight`, or an `output` channel.
     """
 
     delta: float = Field(default=1.0, gt=0)
     initial_sparsity: OpenFraction = 0.99
     initial_allocation: LayerwiseAllocation = "erk"
     landing: Fraction = 0.75
+    group: Group = "weight"
 
     kind: ClassVar[Callable[..., BregmanOptimizer]]
 
@@ -150,21 +154,47 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def __init__(self, task: Task, options: B) -> None:
         super().__init__(task, options)
-        if not task.pretrained:
-            initialise_sparse(
-                self.priced.weights,
-                options.initial_sparsity,
-                task.seed,
-                options.initial_allocation,
-            )
-            self.initial_sparsity = self.priced.sparsity
-        groups = parameter_groups(task.network, ignore=task.ignore)
+        self.channels = DeadChannels(task) if options.group == "output" else None
+        groups = self._start(task, options)
         groups.append({"params": list(task.head.parameters()), "regularizer": None})
         self.optimizer = options.optimizer(decay_groups(groups), self._rule())
-        self.optimizer.weigh(self.priced.by_weight)
+        self.optimizer.weigh(self.steered.by_weight)
         self.landing_step = max(round(options.landing * task.steps), 1)
         if self.fate_of_zeros == "held":
             self.optimizer.hold()
+
+    def _start(self, task: Task, options: B) -> list[dict[str, Any]]:
+        """Makes the network sparse, and tells which parameters λ moves.
+
+        Of channels, the rows of the weights that make them; at the end the columns that read them
+        go, too, so that fewer rows than the target says are enough.
+        """
+        if self.channels is None:
+            if not task.pretrained:
+                initialise_sparse(
+                    self.priced.weights,
+                    options.initial_sparsity,
+                    task.seed,
+                    options.initial_allocation,
+                )
+            self.steered, self.steered_target = self.priced, task.target_sparsity
+            self.initial_sparsity = self.priced.sparsity
+            return parameter_groups(task.network, ignore=task.ignore)
+        if not task.pretrained:
+            self.channels.start(options.initial_sparsity, task.seed)
+        makers = self.channels.makers
+        self.steered_target = self.channels.share_of_makers(task.target_sparsity, task.seed)
+        default = 0 if task.costs else 1
+        costs = [beside(task.costs.get(name, default), w) for name, w in makers.items()]
+        self.steered = PricedWeights(list(makers.values()), costs)
+        self.initial_sparsity = self.steered.sparsity
+        others = [name for name, _ in task.network.named_parameters() if name not in makers]
+        return parameter_groups(task.network, GroupL1L2("output"), others)
+
+    @property
+    def dearest(self) -> int:
+        """That of a weight, or of a channel."""
+        return self.channels.groups.dearest if self.channels else super().dearest
 
     @property
     def lam(self) -> float:
@@ -180,6 +210,19 @@ class BregmanMethod(Method[B], Generic[B]):
         """Zeroes those of a trained network's zeros, and of all zeros that landing holds."""
         super().mask_gradients()
         self.optimizer.mask_gradients()
+        if self.channels:
+            self.channels.mask_gradients()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Also which channels are dead."""
+        channels = {"channels": self.channels.state_dict()} if self.channels else {}
+        return super().state_dict() | channels
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        super().load_state_dict(state)
+        if self.channels:
+            self.channels.load_state_dict(state["channels"])
 
     def finish(self) -> None:
         """Lands if the landing step lies behind the last step."""
@@ -192,11 +235,20 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def _update(self) -> None:
         self.optimizer.step()
+        if self.channels:
+            self.channels.apply(self.optimizer)
         if self.steps_done == self.landing_step and not self.optimizer.landed:
             self._land()
 
     def _land(self) -> None:
-        self.optimizer.land(self.target_sparsity)
+        if self.channels is None:
+            self.optimizer.land(self.target_sparsity)
+            return
+        makers = self.channels.makers
+        duals = {name: self.optimizer.dual(weight) for name, weight in makers.items()}
+        self.channels.choose(self.target_sparsity, duals)
+        self.optimizer.land_on({makers[n]: mask for n, mask in self.channels.masks(makers).items()})
+        self.channels.apply(self.optimizer)
 
 
 class SteeredMethod(BregmanMethod[S], Generic[S]):
@@ -207,11 +259,11 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
         """The ramp."""
         task, options = self.task, self.options
         end = max(round(options.ramp * task.steps), 1)
-        return Polynomial(self.initial_sparsity, task.target_sparsity, 0, end, options.ramp_power)
+        return Polynomial(self.initial_sparsity, self.steered_target, 0, end, options.ramp_power)
 
     def sparsity_target(self, step: int) -> float:
-        """The ramp, then the target."""
-        return self.schedule(step)
+        """The ramp, then the target; of channels, until the landing, the share of their rows."""
+        return self.target_sparsity if step >= self.landing_step else self.schedule(step)
 
     def _rule(self) -> LambdaRule:
         o, target = self.options, self.schedule

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sparsify.methods.base import Task
+from sparsify.methods.by_channel import Group
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod, PrunedOnce
 from sparsify.recipe.validation import Fraction
@@ -14,18 +15,34 @@ from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial
 
 
-class OneShotOptions(DenseOptions):
+class MagnitudeOptions(DenseOptions):
+    """AdamW's hyperparameters, and what is compared by its size.
+
+    Attributes:
+        allocation: Which weights are compared: all (`global`), or those of each layer, with the
+            densities of `uniform` or `erk`.
+        group: What becomes zero together: a `weight`, or an `output` channel, by its norm.
+    """
+
+    allocation: Allocation = "global"
+    group: Group = "weight"
+
+    @model_validator(mode="after")
+    def _channels_are_compared_globally(self) -> Self:
+        if self.group == "output" and self.allocation != "global":
+            raise ValueError("group 'output' compares all channels: leave allocation away")
+        return self
+
+
+class OneShotOptions(MagnitudeOptions):
     """AdamW's hyperparameters, and when and how to prune.
 
     Attributes:
         dense: Share of training before the pruning. A network that is trained already is pruned at
             once.
-        allocation: Which weights are compared: all (`global`), or those of each layer, with the
-            densities of `uniform` or `erk`.
     """
 
     dense: Fraction = 0.5
-    allocation: Allocation = "global"
 
 
 class OneShot(PrunedOnce[OneShotOptions]):
@@ -36,7 +53,7 @@ class OneShot(PrunedOnce[OneShotOptions]):
     def __init__(self, task: Task, options: OneShotOptions) -> None:
         optimizer = options.optimizer(task)
         step = 0 if task.pretrained else max(round(options.dense * task.steps), 1)
-        super().__init__(task, options, optimizer, step)
+        super().__init__(task, options, optimizer, step, options.group)
 
     @property
     def rounds(self) -> int:
@@ -48,20 +65,18 @@ class OneShot(PrunedOnce[OneShotOptions]):
         self._revive()
 
 
-class GMPOptions(DenseOptions):
+class GMPOptions(MagnitudeOptions):
     """AdamW's hyperparameters and the pruning schedule.
 
     Attributes:
         begin: Share of training after which pruning starts.
         end: Share of training at which the target is reached.
         every: Steps between two prunings; the last is at `end`.
-        allocation: As in one-shot pruning.
     """
 
     begin: Fraction = 0.1
     end: Fraction = 0.6
     every: Annotated[int, Field(ge=1)] = 20
-    allocation: Allocation = "global"
 
 
 class GMP(MaskedMethod[GMPOptions]):
@@ -71,7 +86,7 @@ class GMP(MaskedMethod[GMPOptions]):
 
     def __init__(self, task: Task, options: GMPOptions) -> None:
         optimizer = options.optimizer(task)
-        super().__init__(task, options, optimizer)
+        super().__init__(task, options, optimizer, options.group)
         begin, end = round(options.begin * task.steps), round(options.end * task.steps)
         target = task.target_sparsity
         initial = min(self.initial_sparsity, target)  # what is pruned does not come back

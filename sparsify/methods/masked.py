@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sparsify.methods.base import Method, Task
+from sparsify.methods.by_channel import DeadChannels, Group
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.masks import largest_masks
@@ -27,6 +28,7 @@ class MaskedMethod(Method[O], Generic[O]):
         task: What to train.
         options: The method's.
         optimizer: Holds the parameters of network and head.
+        group: What becomes zero together.
 
     Attributes:
         weights: The prunable weights.
@@ -36,22 +38,34 @@ class MaskedMethod(Method[O], Generic[O]):
 
     revives = False
 
-    def __init__(self, task: Task, options: O, optimizer: Optimizer) -> None:
+    def __init__(
+        self, task: Task, options: O, optimizer: Optimizer, group: Group = "weight"
+    ) -> None:
         super().__init__(task, options)
         self.optimizer = optimizer
+        self.channels = DeadChannels(task) if group == "output" else None
         self.weights = self.priced.weights
         self.size = sum(weight.numel() for weight in self.weights)
         self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
         if self.kept_zeros is not None:
             self.masks = [~zero for zero in self.kept_zeros]
 
+    @property
+    def dearest(self) -> int:
+        """That of a weight, or of a channel."""
+        return self.channels.groups.dearest if self.channels else super().dearest
+
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizer, and the masks."""
-        return {**super().state_dict(), "masks": [mask.clone() for mask in self.masks]}
+        channels = {"channels": self.channels.state_dict()} if self.channels else {}
+        masks = [mask.clone() for mask in self.masks]
+        return {**super().state_dict(), **channels, "masks": masks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict()`."""
         super().load_state_dict(state)
+        if self.channels:
+            self.channels.load_state_dict(state["channels"])
         self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
 
     def mask_gradients(self) -> None:
@@ -59,6 +73,8 @@ class MaskedMethod(Method[O], Generic[O]):
         for weight, mask in zip(self.weights, self.masks, strict=True):
             if weight.grad is not None:
                 weight.grad.masked_fill_(~mask, 0.0)
+        if self.channels:
+            self.channels.mask_gradients()
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -72,6 +88,9 @@ class MaskedMethod(Method[O], Generic[O]):
     @torch.no_grad()
     def _chosen(self, sparsity: float, allocation: Allocation) -> list[Tensor]:
         """The masks that leave the weights of the highest scores, of those that are there."""
+        if self.channels:
+            chosen = self.channels.choose(sparsity)
+            return [mask & own for mask, own in zip(self.masks, chosen, strict=True)]
         scores = [
             torch.where(mask, score, -torch.inf)
             for mask, score in zip(self.masks, self._scores(), strict=True)
@@ -98,6 +117,8 @@ class MaskedMethod(Method[O], Generic[O]):
 
     @torch.no_grad()
     def _apply_masks(self) -> None:
+        if self.channels:
+            self.channels.apply(self.optimizer)
         for weight, mask in zip(self.weights, self.masks, strict=True):
             pruned = ~mask
             weight.masked_fill_(pruned, 0.0)
@@ -116,10 +137,18 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
         options: The method's.
         optimizer: Holds the parameters of network and head.
         pruning_step: Step after which to prune; 0 prunes before the first.
+        group: What becomes zero together.
     """
 
-    def __init__(self, task: Task, options: O, optimizer: Optimizer, pruning_step: int) -> None:
-        super().__init__(task, options, optimizer)
+    def __init__(
+        self,
+        task: Task,
+        options: O,
+        optimizer: Optimizer,
+        pruning_step: int,
+        group: Group = "weight",
+    ) -> None:
+        super().__init__(task, options, optimizer, group)
         self.pruning_step = 0 if self.fate_of_zeros == "held" else pruning_step
         self.pruned = False
         if self.pruning_step == 0:

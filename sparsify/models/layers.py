@@ -34,6 +34,10 @@ class Sum(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.whole()
+
+    def whole(self) -> None:
+        """Both operands have all channels."""
         self.register_buffer("first", None, persistent=False)
         self.register_buffer("second", None, persistent=False)
         self.second_channels: int | None = None

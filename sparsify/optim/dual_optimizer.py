@@ -7,6 +7,7 @@ it becomes nonzero only once its dual has grown past λ.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, ClassVar, Literal, get_args
 
@@ -100,6 +101,25 @@ class DualOptimizer(SparseOptimizer):
         if self._lambda_change != "rescale":
             self._lam = torch.zeros_like(self._lam)
         self.measure_sparsity()
+
+    @torch.no_grad()
+    def land_on(self, masks: Mapping[Tensor, Tensor]) -> None:
+        """Fixes the support at masks that somebody else has chosen, see `land`; λ stays.
+
+        Args:
+            masks: Of all regularised weights, which of their elements stay.
+        """
+        self._prepare_all()
+        for group, parameter in self._regularised():
+            self._hold(group, parameter, local(masks[parameter]), self._lam)
+        self._landed = True
+        self.measure_sparsity()
+
+    @torch.no_grad()
+    def dual(self, parameter: Tensor) -> Tensor:
+        """The dual of a regularised weight now."""
+        group = next(group for group, each in self._regularised() if each is parameter)
+        return self._dual(group, parameter)
 
     @torch.no_grad()
     def lambda_for(self, sparsity: float | Tensor, near: Tensor | None = None) -> Tensor:

@@ -51,12 +51,14 @@ class ModelSection(Section):
     Attributes:
         name: A registered architecture or `module:factory`.
         options: Keyword arguments of the architecture, such as `channels`.
+        widths: Of a network without its dead channels, what is smaller; `--init-from` sets it.
         ignore: Glob patterns of parameter names to protect from pruning.
         init_from: Run directory, artifact or state dict whose weights training starts from.
     """
 
     name: str = "ecapa-tdnn"
     options: Options = Field(default_factory=dict)
+    widths: Options = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     init_from: str | None = None
 

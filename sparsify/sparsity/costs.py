@@ -58,10 +58,15 @@ class PricedWeights:
         """What may stay at a sparsity."""
         return self.total - zeros_wanted(self.total, sparsity)
 
-    def on_target(self, sparsity: float) -> bool:
-        """Whether they have a sparsity now: not a weight less, and hardly more."""
+    def on_target(self, sparsity: float, dearest: int = 0) -> bool:
+        """Whether they have a sparsity now: not a weight less, and hardly more.
+
+        Args:
+            sparsity: The target.
+            dearest: What the dearest channel costs, where whole channels become zero.
+        """
         missing = self.kept(sparsity) - self.nonzero
-        return 0 <= missing <= max(MOST_ABOVE_TARGET * self.total, self.dearest)
+        return 0 <= missing <= max(MOST_ABOVE_TARGET * self.total, self.dearest, dearest)
 
 
 def compact(counts: Tensor) -> Cost:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
-from sparsify.models.registry import build_model, errors_of
+from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
@@ -39,7 +39,7 @@ def network_assignments(
     Raises:
         SparsifyError: `init_from` cannot be read, or names code and is not trusted.
     """
-    named = {} if model is None else {"model.name": model, "model.options": {}}
+    named = {} if model is None else {"model.name": model, "model.options": {}, "model.widths": {}}
     if init_from is None:
         return _assignments(named)
     try:
@@ -53,7 +53,8 @@ def network_assignments(
     if known is not None:
         changes["front_end"] = artifact.front_end.model_dump(mode="json")
         if model in (None, known.name):
-            changes |= {"model.name": known.name, "model.options": dict(known.options)}
+            named = {"name": known.name, "options": dict(known.options), "widths": dict(known.widths)}
+            changes |= {f"model.{key}": value for key, value in named.items()}
     return _assignments(changes)
 
 
@@ -86,7 +87,7 @@ def _build_network(recipe: Recipe) -> nn.Module:
             nothing, which is a typo, or they leave nothing to prune.
     """
     torch.manual_seed(recipe.seed)
-    network = build_model(recipe.model.name, **recipe.model.options)
+    network = Architecture(recipe.model.name, recipe.model.options, recipe.model.widths).build()
     if any(parameter.is_complex() for parameter in network.parameters()):
         raise SparsifyError(
             f"'{recipe.model.name}' has complex parameters, which cannot be trained here: hold real"
@@ -148,6 +149,7 @@ class StartingNetwork:
             recipe.seed,
             pretrained=self.weights is not None,
             costs=self.multiply_adds.costs if self.multiply_adds else {},
+            bins=recipe.front_end.num_mel_bins,
         )
 
 
@@ -232,7 +234,7 @@ def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:
         try:
             with torch.inference_mode():
                 shape = network(feats).shape
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise SparsifyError(
                 f"model '{recipe.model.name}' does not accept features (B, T,"
                 f" {recipe.front_end.num_mel_bins}): {error}"

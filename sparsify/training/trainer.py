@@ -247,7 +247,8 @@ class Trainer:
             raise diverged(self.recipe, step, str(error)) from error
 
     def _on_target(self) -> bool:
-        return self.learner.method.priced.on_target(self.learner.method.target_sparsity)
+        method = self.learner.method
+        return method.priced.on_target(method.target_sparsity, method.dearest)
 
     def _average(self) -> Record | None:
         """Averages the finalists and delivers that if it is no worse than the best of all."""
