@@ -1,1 +1,1 @@
-"""The channels of a network: which belong together, which are dead, and the network without them."""
+"""The channels of a network: which belong together, which are dead, and what is left."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Ids = NDArray[np.int64]
 ANY = -2
@@ -82,3 +84,35 @@ def per_slice(ids: Ids, axis: int) -> Ids | None:
     highest = rows.max(axis=1, initial=ANY)
     same = (rows == highest[:, None]) | (rows == ANY)
     return highest if same.all() else None
+
+
+def coordinates(places: Tensor, shape: tuple[int, ...]) -> list[Ids]:
+    """Where elements of a parameter lie along each of its axes.
+
+    numpy's `unravel_index` (2.4.6) errs for large arrays whose last axis has size 1.
+    """
+    return [each.numpy() for each in torch.unravel_index(places, shape)]
+
+
+def follows(index: Ids, side: int) -> bool:
+    """Whether an index is the same everywhere but along a side, and never twice there."""
+    along = np.moveaxis(index, side, 0).reshape(index.shape[side], -1)
+    first = along[:, 0]
+    return bool((along == first[:, None]).all()) and len(np.unique(first)) == len(first)
+
+
+def spread(ids: Ids, axis: int, shape: tuple[int, ...]) -> Ids:
+    """The ids of channels for all elements of a tensor."""
+    sizes = [1] * len(shape)
+    sizes[axis] = len(ids)
+    return np.broadcast_to(ids.reshape(sizes), shape)
+
+
+def spreads(own: Ids, result: Ids) -> bool:
+    """Whether a tensor's channel is repeated over several channels of a result."""
+    shape = (1,) * (result.ndim - own.ndim) + own.shape
+    axes = tuple(a for a, size in enumerate(shape) if size == 1 and result.shape[a] > 1)
+    if not axes or (own < 0).all():
+        return False
+    lowest = np.where(result == ANY, result.max(initial=ANY), result).min(axis=axes)
+    return bool((result.max(axis=axes) != lowest).any())

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from sparsify.channels.atoms import Ids
 from sparsify.channels.operators import PRODUCTS
-from sparsify.channels.structure import Structure, structure_of
+from sparsify.channels.structure import Structure
 from sparsify.channels.tape import Tape, record
 from sparsify.channels.values import Abstract, evaluate
+from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters
@@ -193,7 +194,7 @@ class ChannelGroups:
 
     def _order(self, scores: NDArray[np.float64]) -> Ids:
         """The channels that can go, the lowest score first, without the last of any layer."""
-        left = [int(len(each)) for each in self._layers]
+        left = [len(each) for each in self._layers]
         of_channel: dict[int, list[int]] = {}
         for number, layer in enumerate(self._layers):
             for channel in layer.tolist():
@@ -285,10 +286,10 @@ def _gates(tape: Tape, model: nn.Module, structure: Structure, rows: Mapping[str
         before = before or evaluate(tape, state)
         changed = dict(state)
         for (other, axis), atoms in structure.axes.items():
-            if axis == 0 and (other == name or other.endswith((".weight", ".bias"))):
-                if other == name or state[other].dim() == 1:
-                    changed[other] = state[other].clone()
-                    changed[other][torch.from_numpy(roots[atoms] == channel)] = 0
+            affine = other.endswith((".weight", ".bias")) and state[other].dim() == 1
+            if axis == 0 and (other == name or affine):
+                changed[other] = state[other].clone()
+                changed[other][torch.from_numpy(roots[atoms] == channel)] = 0
         after = evaluate(tape, changed)
         if any(_became_constant(before[n], after[n]) for n in factors):
             found.add(name)

@@ -44,6 +44,9 @@ VIEWS = {
 PADS = {_aten.constant_pad_nd.default}
 """Those of them that add elements."""
 
+INDEXED = {_aten.index_select.default}
+"""Those whose second argument says which elements."""
+
 REDUCTIONS = {
     _aten.mean.dim,
     _aten.sum.dim_IntList,
@@ -72,7 +75,7 @@ def is_pointwise(op: Any) -> bool:
 
 
 def axes_of(args: tuple[Any, ...], kwargs: dict[str, Any], dims: int) -> list[int]:
-    """The axes that a reduction goes along, and whether they stay with size 1."""
+    """The axes that a reduction goes along."""
     given = args[1] if len(args) > 1 else kwargs.get("dim")
     axes = range(dims) if given is None or given == [] else given
     return [axis % dims for axis in ([axes] if isinstance(axes, int) else axes)]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.channels.atoms import ANY, Ids
-from sparsify.channels.structure import Joint, Site, Structure, structure_of
+from sparsify.channels.structure import Joint, Site, Structure
 from sparsify.channels.tape import FRAMES, OTHER_FRAMES, record
 from sparsify.channels.values import Abstract, evaluate
+from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.models.layers import Sum
 from sparsify.models.narrowing import narrow

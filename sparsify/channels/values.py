@@ -5,8 +5,9 @@ An abstract run over a tape: an element is known, and has a value, or it is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from sparsify.channels.operators import (
     AFFINE,
     BATCH_NORMS,
     CONVOLUTION,
+    INDEXED,
     MATRIX,
+    PADS,
     PRODUCTS,
     REDUCTIONS,
     SOFTMAX,
@@ -27,7 +30,7 @@ from sparsify.channels.operators import (
 )
 from sparsify.channels.tape import Call, Tape
 
-_aten = torch.ops.aten
+_ANY = 0.5  # of counts that a convolution adds up
 
 
 @dataclass(frozen=True)
@@ -70,61 +73,115 @@ def evaluate(tape: Tape, parameters: Mapping[str, Tensor]) -> list[Abstract]:
     shape = tape.shapes[tape.feats]
     found[tape.feats] = Abstract(torch.zeros(shape), torch.ones(shape))
     for call in tape.calls:
-        args, kwargs = call.with_tensors(lambda number: found[number].value)
+        args, kwargs = call.with_tensors(partial(_value, found))
         result = call.op(*args, **kwargs)
         values = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
         if all(found[number].unknown is None for number in call.inputs):
             found |= {n: Abstract(value) for n, value in zip(call.outputs, values, strict=True)}
             continue
-        unknowns = _unknowns(call, args, kwargs, values, found)
+        unknowns = _unknowns(_Step(call, args, kwargs, values, found))
         for number, value, unknown in zip(call.outputs, values, unknowns, strict=True):
             known = torch.where(unknown > 0, torch.zeros_like(value), value)
             found[number] = Abstract(known, unknown)
     return [found[number] for number in range(len(tape.shapes))]
 
 
-def _unknowns(
-    call: Call, args: Any, kwargs: Any, values: list[Tensor], found: Mapping[int, Abstract]
-) -> list[Tensor]:
-    """Where the results of an operator are not known."""
-    everywhere = [torch.ones(value.shape) for value in values]
-    op, inputs = call.op, [found[number] for number in call.inputs]
-    if op in VIEWS:
-        if op is _aten.index_select.default and inputs[1].unknown is not None:
-            return everywhere
-        masks, options = call.with_tensors(lambda number: _mask_or_index(found[number]))
-        if op is _aten.constant_pad_nd.default:
-            masks = (*masks[:2], 0.0)
-        return [each for each in tree_leaves(op(*masks, **options)) if isinstance(each, Tensor)]
-    if op in BATCH_NORMS:
-        x, weight = inputs[0], args[1]
-        scale = (weight != 0).float() if weight is not None else torch.ones(x.value.shape[1])
-        affine = x.mask * scale.view(1, -1, *[1] * (x.value.ndim - 2))
-        return [affine, *everywhere[1:]]
-    if op is CONVOLUTION and inputs[1].unknown is None:
-        options = (None, *args[3:])
-        return [(op(inputs[0].mask, inputs[1].support, *options) > 0.5).float()]
-    if op in (MATRIX, AFFINE):
-        first, second = inputs[-2:]
-        made = first.mask @ second.support + first.support @ second.mask
-        added = inputs[0].mask.expand(made.shape) if op is AFFINE else torch.zeros(made.shape)
-        return [((made + added) > 0.5).float()]
-    if op is SOFTMAX:
-        return [inputs[0].mask.amax(args[1], keepdim=True).expand(values[0].shape).contiguous()]
-    if op in REDUCTIONS:
-        axes = axes_of(args, kwargs, inputs[0].value.ndim)
-        return [inputs[0].mask.amax(axes, keepdim=True).reshape(values[0].shape)]
-    if is_pointwise(op):
-        unknown = torch.zeros(values[0].shape)
-        for each in inputs:
-            unknown = unknown.maximum(each.mask)
-        if op in PRODUCTS:
-            for each in inputs:
-                unknown = unknown * each.support
-        return [unknown]
-    return everywhere
+def _value(found: Mapping[int, Abstract], number: int) -> Tensor:
+    return found[number].value
 
 
-def _mask_or_index(each: Abstract) -> Tensor:
+def _mask_or_index(found: Mapping[int, Abstract], number: int) -> Tensor:
     """What takes the place of a tensor where elements are only put elsewhere."""
+    each = found[number]
     return each.value if each.value.dtype == torch.int64 else each.mask
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A call with what is known of its arguments, and what it makes of their values."""
+
+    call: Call
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    values: list[Tensor]
+    found: Mapping[int, Abstract]
+
+    @property
+    def inputs(self) -> list[Abstract]:
+        return [self.found[number] for number in self.call.inputs]
+
+
+def _unknowns(step: _Step) -> list[Tensor]:
+    """Where the results of an operator are not known."""
+    op = step.call.op
+    everywhere = [torch.ones(value.shape) for value in step.values]
+    if op in INDEXED and step.inputs[1].unknown is not None:
+        return everywhere
+    if op in VIEWS:
+        return _moved(step)
+    if op in BATCH_NORMS:
+        return [_normed(step), *everywhere[1:]]
+    first = _FIRST.get(op, _pointwise if is_pointwise(op) else None)
+    if op in REDUCTIONS:
+        first = _reduced
+    return everywhere if first is None else [first(step)]
+
+
+def _moved(step: _Step) -> list[Tensor]:
+    op = step.call.op
+    args, kwargs = step.call.with_tensors(partial(_mask_or_index, step.found))
+    if op in PADS:
+        args = (*args[:2], 0.0)
+    return [each for each in tree_leaves(op(*args, **kwargs)) if isinstance(each, Tensor)]
+
+
+def _normed(step: _Step) -> Tensor:
+    x, weight = step.inputs[0], step.args[1]
+    if weight is None:
+        return x.mask
+    return x.mask * (weight != 0).float().view(1, -1, *[1] * (x.value.ndim - 2))
+
+
+def _convolved(step: _Step) -> Tensor:
+    x, weight = step.inputs[:2]
+    if weight.unknown is not None:
+        return torch.ones(step.values[0].shape)
+    made: Tensor = step.call.op(x.mask, weight.support, None, *step.args[3:])
+    return (made > _ANY).float()
+
+
+def _multiplied(step: _Step) -> Tensor:
+    first, second = step.inputs[-2:]
+    made = first.mask @ second.support + first.support @ second.mask
+    if step.call.op is AFFINE:
+        made = made + step.inputs[0].mask
+    return (made > _ANY).float()
+
+
+def _softened(step: _Step) -> Tensor:
+    mask = step.inputs[0].mask
+    return mask.amax(step.args[1], keepdim=True).expand(mask.shape).contiguous()
+
+
+def _reduced(step: _Step) -> Tensor:
+    mask = step.inputs[0].mask
+    axes = axes_of(step.args, step.kwargs, mask.ndim)
+    return mask.amax(axes, keepdim=True).reshape(step.values[0].shape)
+
+
+def _pointwise(step: _Step) -> Tensor:
+    unknown = torch.zeros(step.values[0].shape)
+    for each in step.inputs:
+        unknown = unknown.maximum(each.mask)
+    if step.call.op in PRODUCTS:  # nothing changes a zero
+        for each in step.inputs:
+            unknown = unknown * each.support
+    return unknown
+
+
+_FIRST: Mapping[Any, Callable[[_Step], Tensor]] = {
+    CONVOLUTION: _convolved,
+    MATRIX: _multiplied,
+    AFFINE: _multiplied,
+    SOFTMAX: _softened,
+}

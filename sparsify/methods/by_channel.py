@@ -90,7 +90,11 @@ class DeadChannels:
             parameter, gone = self._parameters[name], ~mask
             parameter.masked_fill_(gone, 0.0)
             for value in optimizer.state.get(parameter, {}).values():
-                if isinstance(value, Tensor) and value.shape == gone.shape and value.dtype.is_floating_point:
+                if (
+                    isinstance(value, Tensor)
+                    and value.shape == gone.shape
+                    and value.dtype.is_floating_point
+                ):
                     value.masked_fill_(gone, 0.0)
 
     def mask_gradients(self) -> None:

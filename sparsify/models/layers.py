@@ -107,8 +107,7 @@ class Res2Conv(nn.Module):
         width = channels // scale
         self.first_untouched = variant == "speechbrain"
         self.convs = nn.ModuleList(
-            _same_conv(width, width, kernel_size, dilation, variant)
-            for _ in range(scale - 1)
+            _same_conv(width, width, kernel_size, dilation, variant) for _ in range(scale - 1)
         )
         self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
         self.sums = nn.ModuleList(Sum() for _ in range(scale - 2))

@@ -53,7 +53,11 @@ def network_assignments(
     if known is not None:
         changes["front_end"] = artifact.front_end.model_dump(mode="json")
         if model in (None, known.name):
-            named = {"name": known.name, "options": dict(known.options), "widths": dict(known.widths)}
+            named = {
+                "name": known.name,
+                "options": dict(known.options),
+                "widths": dict(known.widths),
+            }
             changes |= {f"model.{key}": value for key, value in named.items()}
     return _assignments(changes)
 

@@ -1,0 +1,333 @@
+"""From a tape to the channels of a network: each element of an activation carries its channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from sparsify.channels.atoms import (
+    ANY,
+    FIXED,
+    Ids,
+    coordinates,
+    follows,
+    joined,
+    per_slice,
+    spread,
+    spreads,
+)
+from sparsify.channels.operators import (
+    AFFINE,
+    BATCH_NORMS,
+    CONVOLUTION,
+    INDEXED,
+    MATRIX,
+    PADS,
+    REDUCTIONS,
+    SOFTMAX,
+    SUM,
+    TOTAL,
+    VIEWS,
+    axes_of,
+    is_pointwise,
+)
+from sparsify.channels.structure import Joint, Loss, Site, Structure
+from sparsify.channels.tape import Call, Tape
+from sparsify.models.layers import Sum
+
+
+def structure_of(tape: Tape, model: nn.Module) -> Structure:
+    """Follows the channels of a network.
+
+    What is not known to keep channels apart fixes those that it is given.
+
+    Args:
+        tape: Of the network.
+        model: The network.
+    """
+    return _Walk(tape, model).structure
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A view of a parameter: which of its elements."""
+
+    name: str
+    places: Tensor
+
+
+class _Walk:
+    def __init__(self, tape: Tape, model: nn.Module) -> None:
+        self.tape, self.model = tape, model
+        self.structure = Structure()
+        self.atoms = self.structure.atoms
+        self.ids: dict[int, Ids] = {}
+        self.parts: dict[int, _Part] = {}
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self.constants = {n: tensors[name] for name, n in tape.parameters.items()} | tape.constants
+        for name, number in tape.parameters.items():
+            shape = tape.shapes[number]
+            places = torch.arange(int(np.prod(shape, dtype=np.int64))).view(shape)
+            self.parts[number] = _Part(name, places)
+        self.ids[tape.feats] = np.full(tape.shapes[tape.feats], FIXED)
+        for call in tape.calls:
+            self._follow(call)
+            for number in call.outputs:
+                if number in self.ids:
+                    self.structure.tensors.append(np.unique(self.ids[number]))
+        self.atoms.fix(self.ids.get(tape.output, np.array([FIXED])))
+
+    def _follow(self, call: Call) -> None:
+        moving = [number for number in call.inputs if number in self.ids]
+        if not moving:
+            if call.op in VIEWS:
+                self._view_of_parameters(call)
+            return
+        op = call.op
+        if op in VIEWS:
+            self._move(call)
+        elif op in BATCH_NORMS:
+            self._norm(call)
+        elif op is CONVOLUTION:
+            self._convolve(call)
+        elif op in (MATRIX, AFFINE):
+            self._multiply(call)
+        elif op in REDUCTIONS or op is SOFTMAX:
+            self._reduce(call)
+        elif is_pointwise(op):
+            self._combine(call)
+        else:
+            self._lose(call)
+
+    def _lose(self, call: Call) -> None:
+        """What is not known keeps all channels that it sees."""
+        for number in call.inputs:
+            self._fix(call, number)
+        for number in call.outputs:
+            self.ids[number] = np.full(self.tape.shapes[number], FIXED)
+
+    def _fix(self, call: Call, number: int) -> None:
+        if number not in self.ids:
+            return
+        op = str(getattr(call.op, "overloadpacket", call.op)).removeprefix("aten.")
+        where = f"'{call.module}'" if call.module else "the network itself"
+        self.structure.losses.append(Loss(f"'{op}' in {where}", number, self.ids[number]))
+        self.atoms.fix(self.ids[number])
+
+    def _view_of_parameters(self, call: Call) -> None:
+        """A view of a single parameter still is some of its elements."""
+        if len(call.inputs) != 1 or call.inputs[0] not in self.parts or call.op in PADS:
+            return
+        part = self.parts[call.inputs[0]]
+        args, kwargs = call.with_tensors(lambda _: part.places)
+        views = [v for v in tree_leaves(call.op(*args, **kwargs)) if isinstance(v, Tensor)]
+        for number, view in zip(call.outputs, views, strict=True):
+            self.parts[number] = _Part(part.name, view)
+
+    def _move(self, call: Call) -> None:
+        if any(number in self.ids for number in call.inputs[1:]) and call.op in INDEXED:
+            return self._lose(call)
+        args, kwargs = call.with_tensors(self._moved)
+        if call.op in PADS:
+            args = (*args[:2], float(ANY))
+        views = [v for v in tree_leaves(call.op(*args, **kwargs)) if isinstance(v, Tensor)]
+        for number, view in zip(call.outputs, views, strict=True):
+            self.ids[number] = view.long().numpy()
+        return None
+
+    def _moved(self, number: int) -> Tensor:
+        """What takes the place of a tensor where elements are only put elsewhere."""
+        if number in self.ids:
+            return torch.tensor(self.ids[number], dtype=torch.float64)
+        constant = self.constants.get(number)
+        if constant is not None and constant.dtype == torch.int64:
+            return constant
+        return torch.full(self.tape.shapes[number], float(ANY), dtype=torch.float64)
+
+    def _combine(self, call: Call) -> None:
+        shape = self.tape.shapes[call.outputs[0]]
+        if call.op is SUM and isinstance(self.model.get_submodule(call.module), Sum):
+            return self._join(call, shape)
+        result = np.full(shape, ANY)
+        for number in call.inputs:
+            if number in self.ids:
+                result = joined(result, np.broadcast_to(self.ids[number], shape))
+        for number in call.inputs:
+            if number not in self.ids:
+                self._attach_broadcast(number, result)
+                continue
+            own = self.ids[number]
+            if spreads(own, result):  # over channels: it belongs to none of them
+                self._fix(call, number)
+            else:
+                self.atoms.tie(np.broadcast_to(own, shape), result)
+        self.ids[call.outputs[0]] = result
+        return None
+
+    def _attach_broadcast(self, number: int, result: Ids) -> None:
+        """Finds the channels that a parameter belongs to which is added or multiplied."""
+        part = self.parts.get(number)
+        if part is None or not part.places.ndim:
+            return
+        places = part.places
+        size = places.shape
+        shape = (1,) * (result.ndim - len(size)) + tuple(size)
+        wide = [axis for axis, length in enumerate(shape) if length > 1]
+        if len(wide) != 1:
+            return
+        ids = per_slice(result, wide[0])
+        if ids is not None:
+            self._attach(_Part(part.name, places.reshape(-1)), ids)
+
+    def _join(self, call: Call, shape: tuple[int, ...]) -> None:
+        path = call.module
+        operands = (call.inputs[0], call.inputs[1])
+        reads = tuple(per_slice(np.broadcast_to(self.ids[n], shape), 1) for n in operands)
+        first, second = reads
+        if first is None or second is None or (first == FIXED).any() or (second == FIXED).any():
+            return self._lose(call)
+        makes = self.atoms.new(shape[1])
+        self.structure.joints.append(Joint(path, operands, (first, second), makes))
+        self.ids[call.outputs[0]] = spread(makes, 1, shape)
+        return None
+
+    def _norm(self, call: Call) -> None:
+        x = call.inputs[0]
+        ids = self._channels(call, x, 1)
+        self.ids[call.outputs[0]] = self.ids[x]
+        for number in call.inputs[1:]:
+            if number in self.parts:
+                self._attach(self.parts[number], ids)
+        for number in call.outputs[1:]:
+            self.ids[number] = np.full(self.tape.shapes[number], FIXED)
+
+    def _convolve(self, call: Call) -> None:
+        x, weight = call.inputs[:2]
+        transposed, groups = call.args[6], call.args[8]
+        part = self.parts.get(weight)
+        out = self.tape.shapes[call.outputs[0]]
+        if part is None or weight in self.ids or transposed:
+            return self._lose(call)
+        reads = self._channels(call, x, 1)
+        bias = call.inputs[2] if len(call.inputs) > 2 else None
+        depthwise = groups == len(reads) == out[1]
+        if depthwise:
+            makes = reads
+            self._attach_rows(part.name, part.places.reshape(groups, -1), reads)
+        elif groups != 1:
+            return self._lose(call)
+        else:
+            makes = self.atoms.new(out[1])
+            padded = any(call.args[4])
+            self._site(call, x, 1, weight, part, makes, reads, None if padded else bias)
+        if bias is not None and bias in self.parts:
+            self._attach(self.parts[bias], makes)
+        self.ids[call.outputs[0]] = spread(makes, 1, out)
+        return None
+
+    def _multiply(self, call: Call) -> None:
+        x, weight = call.inputs[-2:]
+        bias = call.inputs[0] if call.op is AFFINE else None
+        part = self.parts.get(weight)
+        out = self.tape.shapes[call.outputs[0]]
+        scaled = call.kwargs or len(call.args) > (3 if call.op is AFFINE else 2)
+        if part is None or weight in self.ids or x not in self.ids or bias in self.ids or scaled:
+            return self._lose(call)
+        makes = self.atoms.new(out[1])
+        reads = self._channels(call, x, 1)
+        self._site(call, x, 1, weight, part, makes, reads, bias, transposed=True)
+        if bias is not None and bias in self.parts:
+            self._attach(self.parts[bias], makes)
+        self.ids[call.outputs[0]] = spread(makes, 1, out)
+        return None
+
+    def _reduce(self, call: Call) -> None:
+        x, output = call.inputs[0], call.outputs[0]
+        ids = self.ids[x]
+        if call.op is SOFTMAX:
+            axes = [call.args[1] % ids.ndim]
+        else:
+            axes = axes_of(call.args, dict(call.kwargs), ids.ndim)
+        highest = ids.max(axis=tuple(axes), keepdims=True)
+        apart = ((ids == highest) | (ids == ANY)).all()
+        if not apart and call.op is TOTAL and len(axes) == 1:
+            reads = per_slice(ids, axes[0])
+            if reads is not None:
+                site = Site(call.module, x, axes[0], None, False, None, reads, np.array([FIXED]))
+                self.structure.sites.append(site)
+                self.ids[output] = np.full(self.tape.shapes[output], FIXED)
+                return None
+        if not apart:
+            return self._lose(call)
+        shape = self.tape.shapes[output]
+        self.ids[output] = (
+            ids if call.op is SOFTMAX else np.ascontiguousarray(highest.reshape(shape))
+        )
+        return None
+
+    def _channels(self, call: Call, number: int, axis: int) -> Ids:
+        """The channels of an activation along an axis; those stay that are mixed there."""
+        ids = per_slice(self.ids[number], axis)
+        if ids is None:
+            self._fix(call, number)
+            ids = np.full(self.tape.shapes[number][axis], FIXED)
+        return ids
+
+    def _site(
+        self,
+        call: Call,
+        x: int,
+        axis: int,
+        weight: int,
+        part: _Part,
+        makes: Ids,
+        reads: Ids,
+        bias: int | None,
+        *,
+        transposed: bool = False,
+    ) -> None:
+        places = part.places.transpose(0, 1) if transposed else part.places
+        shape = self.tape.shapes[self.tape.parameters[part.name]]
+        index = coordinates(places, shape)
+        free = list(range(len(shape)))
+        for side, ids in ((0, makes), (1, reads)):
+            found = next((a for a in free if follows(index[a], side)), None)
+            if found is None:
+                self.atoms.fix(ids)
+                continue
+            free.remove(found)
+            along = index[found].take(0, axis=1 - side)
+            along = along.reshape(len(ids), -1)[:, 0]
+            self._attach_axis(part.name, found, along, ids)
+        named = self.parts[bias].name if bias is not None and bias in self.parts else None
+        if named is not None and self.parts[bias].places.shape != (len(makes),):
+            named = None
+        self.structure.sites.append(
+            Site(call.module, x, axis, weight, transposed, named, reads, makes)
+        )
+
+    def _attach_rows(self, name: str, places: Tensor, ids: Ids) -> None:
+        shape = self.tape.shapes[self.tape.parameters[name]]
+        rows = coordinates(places[:, 0], shape)[0]
+        self._attach_axis(name, 0, rows, ids)
+
+    def _attach(self, part: _Part, ids: Ids) -> None:
+        """The elements of a parameter of one axis belong to channels."""
+        shape = self.tape.shapes[self.tape.parameters[part.name]]
+        index = coordinates(part.places.reshape(-1), shape)
+        axis = max(range(len(shape)), key=lambda a: shape[a])
+        if any(length > 1 for a, length in enumerate(shape) if a != axis):
+            self.atoms.fix(ids)
+            return
+        if len(ids) == len(index[axis]):
+            self._attach_axis(part.name, axis, index[axis], ids)
+
+    def _attach_axis(self, name: str, axis: int, places: Ids, ids: Ids) -> None:
+        shape = self.tape.shapes[self.tape.parameters[name]]
+        known = self.structure.axes.setdefault((name, axis), np.full(shape[axis], ANY))
+        self.atoms.tie(known[places], ids)
+        known[places] = joined(known[places], ids)
