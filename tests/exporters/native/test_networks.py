@@ -11,6 +11,7 @@ from sparsify.exporters.native.matrix import BLOCK
 from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.table import OPERATORS
 from sparsify.exporters.native.tracing import trace
+from sparsify.models.layers import Sum
 from sparsify.models.registry import build_model
 
 from .running import call
@@ -37,7 +38,7 @@ def _swapped(x):
 
 
 class Res2Net(nn.Module):
-    """Chunks that are added and convolved in turns, squeeze-and-excitation, a residual."""
+    """Chunks that are added and convolved in turns, squeeze-and-excitation, a residual that lacks channels."""
 
     def __init__(self):
         super().__init__()
@@ -45,6 +46,8 @@ class Res2Net(nn.Module):
         self.convs = nn.ModuleList(nn.Conv1d(4, 4, 3, padding=d, dilation=d) for d in (2, 3, 4))
         self.norms = nn.ModuleList(nn.BatchNorm1d(4) for _ in range(3))
         self.down, self.up = nn.Conv1d(16, 5, 1), nn.Conv1d(5, 16, 1)
+        self.sum = Sum()
+        self.sum.lacking("second", [channel % 3 > 0 for channel in range(16)])
         self.last = nn.Linear(16, 8)
 
     def forward(self, feats):
@@ -56,7 +59,7 @@ class Res2Net(nn.Module):
             parts[i] = y
         y = torch.cat(parts, dim=1)
         gate = torch.sigmoid(self.up(F.relu(self.down(y.mean(2, keepdim=True)))))
-        y = y * gate + x
+        y = self.sum(y * gate, x[:, :10])
         return self.last(y.mean(-1))
 
 
