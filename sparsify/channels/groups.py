@@ -36,7 +36,8 @@ class ChannelGroups:
         network: Any network.
         bins: Features of a frame.
         ignore: Glob patterns of parameter names to protect.
-        costs: What the weights of each prunable parameter count for, by name; 1 where missing.
+        costs: What the weights of each prunable parameter count for, by name; nothing where
+            missing, and one each where there are none at all.
 
     Attributes:
         makers: Names of the weights whose rows make channels that can go.
@@ -58,7 +59,7 @@ class ChannelGroups:
         self._structure = structure_of(tape, model)
         self._roots = self._structure.atoms.roots()
         self._prunable = {n: w.shape for n, w in prunable_parameters(model, ignore).items()}
-        self._costs = {each: costs.get(each, 1) for each in self._prunable}
+        self._costs = {each: costs.get(each, 0 if costs else 1) for each in self._prunable}
         self._tensors = dict(network.named_parameters())
         self._joints = [
             (self._roots[j.makes], *(self._roots[each] for each in j.reads))

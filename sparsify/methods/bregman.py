@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from inspect import signature
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -33,8 +33,8 @@ class BregmanOptions(Section):
 
     Attributes:
         delta: Elastic-net parameter δ.
-        initial_sparsity: Share of zeros at the start; a network that is trained already starts as
-            it is.
+        initial_sparsity: Share of zeros at the start, of `output` channels 0.5 if not given; a
+            network that is trained already starts as it is.
         initial_allocation: How the first nonzeros are shared out among the layers.
         landing: Share of training after which the support is held at exactly the target.
         group: What becomes zero together: a `weight`, or an `output` channel.
@@ -47,6 +47,14 @@ class BregmanOptions(Section):
     group: Group = "weight"
 
     kind: ClassVar[Callable[..., BregmanOptimizer]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _channels_start_wider(cls, content: Any) -> Any:
+        """With one channel in a hundred, every layer would be a bottleneck of one or two."""
+        if isinstance(content, Mapping) and content.get("group") == "output":
+            return {"initial_sparsity": 0.5, **content}
+        return content
 
     def optimizer(self, groups: list[dict[str, Any]], rule: LambdaRule) -> BregmanOptimizer:
         """The optimizer; those of these options that it knows by name are its hyperparameters."""

@@ -13,7 +13,6 @@ from sparsify.methods.registry import build_method, resolve
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.training.model_selection import on_target
 
 BINS, STEPS = 16, 12
 NETWORKS = {
@@ -57,7 +56,7 @@ def test_what_is_zero_at_the_end_can_be_taken_out(name, method):
     advance(network, head, trained, range(STEPS))
     trained.finish()
     assert trained.settled
-    assert on_target(trained.priced, 0.6, trained.dearest)
+    assert trained.priced.on_target(0.6, trained.dearest)
     assert left_after_shrinking(network) == trained.priced.nonzero
     smaller = removal_from(network, BINS, "network", {}).applied(network, "network")
     feats = torch.randn(2, 50, BINS)
@@ -81,7 +80,7 @@ def test_a_resumed_run_ends_with_the_same_network(method):
 
 def test_a_target_in_multiply_adds_counts_what_goes_with_a_channel():
     network, _, _ = setup("ecapa-tdnn", "gmp")
-    costs = {name: 30 for name in prunable_parameters(network)} | {"linear.weight": 1}
+    costs = dict.fromkeys(prunable_parameters(network), 30) | {"linear.weight": 1}
     network, head, method = setup("ecapa-tdnn", "gmp", costs=costs)
     advance(network, head, method, range(STEPS))
     method.finish()
@@ -94,7 +93,7 @@ def test_a_target_in_multiply_adds_counts_what_goes_with_a_channel():
 
 def test_no_layer_loses_its_last_channel():
     _, _, method = setup("ecapa-tdnn", "gmp", 0.5)
-    with pytest.raises(SparsifyError, match="whole channels make it .* sparse at most"):
+    with pytest.raises(SparsifyError, match="whole channels make it"):
         method.channels.choose(0.999)
 
 

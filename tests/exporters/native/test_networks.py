@@ -38,7 +38,7 @@ def _swapped(x):
 
 
 class Res2Net(nn.Module):
-    """Chunks that are added and convolved in turns, squeeze-and-excitation, a residual that lacks channels."""
+    """Chunks that are added and convolved in turns, squeeze-and-excitation, a thinned residual."""
 
     def __init__(self):
         super().__init__()
