@@ -87,14 +87,15 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     if not removal.kept:
         return artifact, Shrinkage(before, before)
     smaller = removal.applied(model, known.name)
-    smaller.architecture = Architecture(known.name, known.options, removal.widths)  # type: ignore[assignment]
+    left = Architecture(known.name, known.options, removal.widths)
+    smaller.architecture = left  # type: ignore[assignment]
     _check(known.name, model, smaller, bins)
     state = canonical_state(smaller)
     digest = source_digest(canonical_state(model))
     metadata = {**artifact.metadata, SHRUNK_FROM: digest, "source_digest": source_digest(state)}
     if known.is_code:
         metadata |= kinds_of(smaller, artifact.ignore)
-    made = replace(artifact, state=state, architecture=smaller.architecture, metadata=metadata)
+    made = replace(artifact, state=state, architecture=left, metadata=metadata)
     return made, Shrinkage(before, _size(made, smaller))
 
 

@@ -200,14 +200,14 @@ class ChannelGroups:
         for number, layer in enumerate(self._layers):
             for channel in layer.tolist():
                 of_channel.setdefault(channel, []).append(number)
-        order = []
+        order: list[int] = []
         channels = np.flatnonzero(self.candidates)
         for channel in channels[np.argsort(scores[channels], kind="stable")].tolist():
-            layers = of_channel.get(channel, [])
-            if all(left[layer] > 1 for layer in layers):
+            numbers = of_channel.get(channel, [])
+            if all(left[number] > 1 for number in numbers):
                 order.append(channel)
-                for layer in layers:
-                    left[layer] -= 1
+                for number in numbers:
+                    left[number] -= 1
         return np.array(order, dtype=np.int64)
 
     def _first(self, order: Ids, count: int) -> Flags:

@@ -300,12 +300,10 @@ class _Walk:
                 self.atoms.fix(ids)
                 continue
             free.remove(found)
-            along = index[found].take(0, axis=1 - side)
-            along = along.reshape(len(ids), -1)[:, 0]
+            along = np.moveaxis(index[found], side, 0).reshape(len(ids), -1)[:, 0]
             self._attach_axis(part.name, found, along, ids)
-        named = self.parts[bias].name if bias is not None and bias in self.parts else None
-        if named is not None and self.parts[bias].places.shape != (len(makes),):
-            named = None
+        added = None if bias is None else self.parts.get(bias)
+        named = added.name if added and added.places.shape == (len(makes),) else None
         self.structure.sites.append(
             Site(call.module, x, axis, weight, transposed, named, reads, makes)
         )

@@ -32,6 +32,10 @@ class Sum(nn.Module):
     `lacking` says which. What is lacking is zero.
     """
 
+    first: Tensor | None
+    second: Tensor | None
+    second_channels: int | None
+
     def __init__(self) -> None:
         super().__init__()
         self.whole()
@@ -40,7 +44,7 @@ class Sum(nn.Module):
         """Both operands have all channels."""
         self.register_buffer("first", None, persistent=False)
         self.register_buffer("second", None, persistent=False)
-        self.second_channels: int | None = None
+        self.second_channels = None
 
     def lacking(self, operand: str, present: Sequence[bool]) -> None:
         """Tells which channels of the sum an operand has.
@@ -128,11 +132,13 @@ class Res2Conv(nn.Module):
 
     def _widths(self, channels: int, place: int) -> list[int]:
         """The channels of each group: equally many, unless some were taken out."""
+        first, *others = cast("list[nn.Conv1d]", list(self.convs))
+        sums = cast("list[Sum]", list(self.sums))
         summed = [
-            conv.in_channels if sum_.second_channels is None else sum_.second_channels
-            for conv, sum_ in zip(self.convs[1:], self.sums, strict=True)
+            conv.in_channels if each.second_channels is None else each.second_channels
+            for conv, each in zip(others, sums, strict=True)
         ]
-        widths = [self.convs[0].in_channels, *summed]
+        widths = [first.in_channels, *summed]
         widths.insert(place, channels - sum(widths))
         return widths
 
