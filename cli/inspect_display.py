@@ -48,9 +48,10 @@ def show_table(
         out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
     file = artifact.format.deployed_file(artifact.path)
     size, zipped = size_bytes(file), zipped_bytes(file)
+    integers = ", int8" if artifact.quantised else ""
     samples = ", takes samples" if artifact.takes_samples else ""
     out.print(
-        f"\n{artifact.path}: {artifact.format.name}, {artifact.layout} layout{samples},"
+        f"\n{artifact.path}: {artifact.format.name}{integers}, {artifact.layout} layout{samples},"
         f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}"
         f"{_nearness(artifact, size)}{_left_out(artifact)}",
         markup=False,

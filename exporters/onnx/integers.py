@@ -41,11 +41,13 @@ class Integers:
 
     Attributes:
         zero_points: By the name of a weight, its zero point, which broadcasts with it.
+        scales: The same of its scale; one where another operator multiplies by it.
         unknown: Weights whose zero point the graph computes, or that have two.
         helpers: Names of scales and zero points, which are no weights.
     """
 
     zero_points: dict[str, Tensor] = field(default_factory=dict)
+    scales: dict[str, Tensor] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
 
@@ -66,23 +68,32 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
             found.helpers.update(zero_names)
             if name not in tensors:
                 continue
-            zero = _zero_point(node, tensors[name], [tensors.get(each) for each in zero_names])
-            if zero is None or not _same(found.zero_points.setdefault(name, zero), zero):
+            zero, scale = torch.zeros(()), torch.ones(())
+            if zero_names:
+                zero = _beside(node, tensors[name], tensors.get(zero_names[0]))
+            if node.op_type == "DequantizeLinear":
+                scale = _beside(node, tensors[name], tensors.get(node.input[1]))
+            if zero is None or scale is None:
                 found.unknown.add(name)
+                continue
+            for known, value in ((found.zero_points, zero), (found.scales, scale)):
+                if not _same(known.setdefault(name, value), value):
+                    found.unknown.add(name)
     for name in found.unknown:
         found.zero_points.pop(name, None)
     return found
 
 
-def centred(tensor: Tensor, zero_point: Tensor) -> Tensor:
-    """An integer weight with zero for its zero point, in float32."""
-    return tensor.float() - zero_point.float()
+def centred(tensor: Tensor, zero_point: Tensor, scale: Tensor) -> Tensor:
+    """What an integer weight means, in float32."""
+    return (tensor.float() - zero_point.float()) * scale.float()
 
 
-def as_stored(values: Tensor, zero_point: Tensor, dtype: torch.dtype) -> Tensor:
+def as_stored(values: Tensor, zero_point: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """An integer weight of a type, for what `centred` has made of it; only zeros become zeros."""
     limits = torch.iinfo(dtype)
-    stored = (values.round() + zero_point).clamp(limits.min, limits.max)
+    levels = (values / scale).nan_to_num(0, limits.max, limits.min)
+    stored = (levels.round() + zero_point).clamp(limits.min, limits.max)
     nearest = zero_point + torch.where(zero_point < limits.max, 1.0, -1.0)
     lost = (values != 0) & (stored == zero_point)
     return torch.where(lost, nearest, stored).to(dtype)
@@ -92,19 +103,16 @@ def _inputs(node: onnx.NodeProto, places: tuple[int, ...]) -> list[str]:
     return [node.input[place] for place in places if place < len(node.input) and node.input[place]]
 
 
-def _zero_point(node: onnx.NodeProto, tensor: Tensor, given: list[Tensor | None]) -> Tensor | None:
-    """The zero point as it broadcasts with a tensor; `None` if that is not known."""
-    if not given:
-        return torch.zeros(())
-    zero = given[0]
-    if zero is None:
+def _beside(node: onnx.NodeProto, tensor: Tensor, given: Tensor | None) -> Tensor | None:
+    """A zero point or a scale as it broadcasts with a tensor; `None` if it is not known."""
+    if given is None or not given.numel():
         return None
-    if zero.numel() == 1 or not zero.any():
-        return zero.flatten()[0] if zero.numel() else None
+    if given.numel() == 1 or (given == given.flatten()[0]).all():
+        return given.flatten()[0]
     axis = _axis(node, tensor)
-    if zero.dim() != 1 or axis is None or tensor.shape[axis] != len(zero):
+    if given.dim() != 1 or axis is None or tensor.shape[axis] != len(given):
         return None
-    return zero.reshape([-1 if each == axis else 1 for each in range(tensor.dim())])
+    return given.reshape([-1 if each == axis else 1 for each in range(tensor.dim())])
 
 
 def _axis(node: onnx.NodeProto, tensor: Tensor) -> int | None:

@@ -41,7 +41,7 @@ class Graph:
 
     Attributes:
         tensors: Initializers and constants of the main graph, dense, by name; integer weights as
-            floats that are zero where they mean zero.
+            the floats that they mean, or multiples of these.
         operators: The operator that consumes each tensor.
         model: All of it.
         integers: Which of the tensors are integer weights.
@@ -80,7 +80,8 @@ def read_graph(path: Path) -> Graph:
             *_unread(model),
         )
         tensors |= {
-            name: centred(tensors[name], zero) for name, zero in integers.zero_points.items()
+            name: centred(tensors[name], zero, integers.scales[name])
+            for name, zero in integers.zero_points.items()
         }
     except GRAPH_ERRORS as error:
         raise damaged(path, error) from error

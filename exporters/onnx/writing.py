@@ -104,21 +104,22 @@ def replace_weights(
     Args:
         source: The file.
         output: The copy.
-        tensors: Values by name; of integers, those above their zero point.
+        tensors: Values by name, as `read_graph` has them.
         ours: Whether the copy gets a seal, since what it is made from is as sparsify wrote it.
 
     Raises:
         OSError: The file cannot be written.
     """
     proto = onnx.load(source)
-    zero_points = read_graph(source).integers.zero_points
+    integers = read_graph(source).integers
     for initializer in proto.graph.initializer:
         name = initializer.name
         if name in tensors:
             values = tensors[name]
-            if name in zero_points:
+            if name in integers.zero_points:
                 dtype = torch.from_numpy(numpy_helper.to_array(initializer).copy()).dtype
-                values = as_stored(values, zero_points[name], dtype)
+                zero, scale = integers.zero_points[name], integers.scales[name]
+                values = as_stored(values, zero, scale, dtype)
             initializer.CopyFrom(numpy_helper.from_array(values.numpy(), name))
     if ours:
         seal_graph(proto, own_metadata(proto))

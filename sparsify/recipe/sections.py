@@ -229,6 +229,8 @@ class TrainingSection(Section):
         precision: `bf16` and `fp16` compute convolutions and products in that type (autocast);
             `auto` takes bf16 where the processor has the instructions.
         compile: Compile the network with torch.compile.
+        quantisation_aware: Steps see weights and inputs of layers rounded as in int8 exports; for
+            the end of a training, with `model.init_from`.
         workers: Data-loader processes; `None` chooses from the number of cores.
         log_every: Steps between records in `metrics.jsonl`.
         validate_every: Steps between validations and checkpoints.
@@ -247,6 +249,7 @@ class TrainingSection(Section):
     average_of: Literal["last", "best"] = "last"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
+    quantisation_aware: bool = False
     workers: int | None = Field(default=None, ge=0)
     log_every: int = Field(default=20, ge=1)
     validate_every: int = Field(default=250, ge=1)
@@ -258,6 +261,12 @@ class TrainingSection(Section):
                 f"batch_size {self.batch_size} does not split into {self.micro_batches}"
                 " micro_batches of equal size, at least 2"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rounding_is_not_compiled(self) -> Self:
+        if self.compile and self.quantisation_aware:
+            raise ValueError("quantisation_aware training is not compiled: leave one of them out")
         return self
 
     @model_validator(mode="after")

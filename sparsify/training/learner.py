@@ -23,6 +23,7 @@ from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
+from sparsify.training.quantisation_aware import QuantisationAware
 from sparsify.training.starting_network import StartingNetwork
 
 State = dict[str, Any]
@@ -44,7 +45,7 @@ class Learner:
 
     Attributes:
         network: The embedding network.
-        forward: The same, compiled if the recipe says so.
+        forward: The same, compiled or with rounded numbers if the recipe says so.
         method: Makes it sparse.
         multiply_adds: Those of the network, where they are the target.
         learning_rate: Shape of the learning rate.
@@ -82,7 +83,11 @@ class Learner:
         self.network = start.network.to(compute.device)
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
-        self.forward = compiled(self.network, compute) if training.compile else self.network
+        self.forward = self.network
+        if training.compile:
+            self.forward = compiled(self.network, compute)
+        elif training.quantisation_aware:
+            self.forward = QuantisationAware(self.network)
         self.model = processes.parallel(
             _Model(self.forward, self.objective, compute), compute.device
         )
