@@ -108,6 +108,7 @@ def replace_weights(
         ours: Whether the copy gets a seal, since what it is made from is as sparsify wrote it.
 
     Raises:
+        SparsifyError: A weight is of a type in which none is written.
         OSError: The file cannot be written.
     """
     proto = onnx.load(source)
@@ -117,8 +118,13 @@ def replace_weights(
         if name in tensors:
             values = tensors[name]
             if name in integers.zero_points:
-                dtype = torch.from_numpy(numpy_helper.to_array(initializer).copy()).dtype
+                stored = numpy_helper.to_array(initializer)
+                if stored.dtype.isbuiltin != 1:
+                    raise SparsifyError(
+                        f"'{source}' has weights of {stored.dtype}, of which no dense twin is made"
+                    )
                 zero, scale = integers.zero_points[name], integers.scales[name]
+                dtype = torch.from_numpy(stored.copy()).dtype
                 values = as_stored(values, zero, scale, dtype)
             initializer.CopyFrom(numpy_helper.from_array(values.numpy(), name))
     if ours:

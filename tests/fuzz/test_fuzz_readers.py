@@ -161,9 +161,21 @@ def onnx_files():
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 12]),
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 8]),
     ]
-    for initializers, sparse_ones in ((dense, []), (dense[1:], [sparse, linear]), ([apart], [])):
+    levels = {
+        "q": (weight * 10).astype(np.int8),
+        "z": np.arange(len(weight), dtype=np.int8),
+        "s": np.full(len(weight), 0.1, np.float32),
+    }
+    integers = [numpy_helper.from_array(array, name) for name, array in levels.items()]
+    meaning = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["a.weight"], axis=0)
+    for nodes, initializers, sparse_ones in (
+        ([constant, gemm], dense, []),
+        ([constant, gemm], dense[1:], [sparse, linear]),
+        ([constant, gemm], [apart], []),
+        ([meaning, gemm], [*dense[1:], *integers], []),
+    ):
         graph = helper.make_graph(
-            [constant, gemm], "g", ends[:1], ends[1:], initializers, sparse_initializer=sparse_ones
+            nodes, "g", ends[:1], ends[1:], initializers, sparse_initializer=sparse_ones
         )
         model = helper.make_model(graph)
         helper.set_model_props(model, {"sample_rate": "16000", "sparsify.layout": "dense"})
