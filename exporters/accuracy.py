@@ -10,7 +10,9 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import Network, torch_network
+from sparsify.exporters.speaker_model import expected_front_end
 from sparsify.progress import Track, silent
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.confidence import LEVEL
 from sparsify.verification.evaluate import Evaluation
 from sparsify.verification.metrics import DetectionCost
@@ -69,11 +71,9 @@ def measure_accuracy(
     if obstacle := exporter.obstacle(written):
         raise SparsifyError(f"--trials: the export cannot be evaluated here, since {obstacle}")
 
-    def outcome(network: Network) -> Outcome:
-        return protocol.outcome(
-            lambda feats: network(feats[None])[0], original.front_end, track=track
-        )
+    def outcome(network: Network, front_end: FrontEnd) -> Outcome:
+        return protocol.outcome(lambda feats: network(feats[None])[0], front_end, track=track)
 
-    before = outcome(torch_network(original.build()))
-    after = outcome(exporter.network(written))
+    before = outcome(torch_network(original.build()), original.front_end)
+    after = outcome(exporter.network(written), expected_front_end(written))
     return Accuracy(before.result, after.result, after.loss_against(before))

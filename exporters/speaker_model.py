@@ -79,12 +79,12 @@ def load_speaker_model(
             trusted, or says that it expects features that are not computed here.
     """
     artifact = load_artifact(path, trust=trust)
-    front_end = _expected_front_end(artifact)
+    front_end = expected_front_end(artifact)
     network = exporter_of(artifact.format).network(artifact, threads)
     return SpeakerModel(artifact, lambda feats: network(feats[None])[0], front_end)
 
 
-def _expected_front_end(artifact: Artifact) -> FrontEnd:
+def expected_front_end(artifact: Artifact) -> FrontEnd:
     """The features the model expects, or computes: of foreign files those of sherpa-onnx."""
     own = artifact.takes_samples
     if is_ours(artifact.metadata) or artifact.architecture is not None:

@@ -167,6 +167,13 @@ def test_what_loses_too_much_is_refused(artifacts, speech, tmp_path):
     assert "EER +0.00 points against the model" in result.stdout
 
 
+@pytest.mark.usefixtures("known_graph")
+def test_files_that_take_samples_are_evaluated_with_samples(artifacts, speech, tmp_path):
+    arguments = ("--format", "onnx", "--with-frontend", "--output", tmp_path / "m.onnx")
+    options = (*trials_of(speech), "--max-eer-loss", 0.1)
+    assert run("export", artifacts["dense"], *arguments, *options).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
