@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsify.audio.features import Features
 from sparsify.corpus.layouts import list_speech
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
-from sparsify.verification.embedding import Features, audio_features, utterance_recordings
+from sparsify.verification.embedding import audio_features, utterance_recordings
 
 logger = logging.getLogger(__name__)
 

@@ -68,7 +68,8 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
             found.helpers.update(zero_names)
             if name not in tensors:
                 continue
-            zero, scale = torch.zeros(()), torch.ones(())
+            zero: Tensor | None = torch.zeros(())
+            scale: Tensor | None = torch.ones(())
             if zero_names:
                 zero = _beside(node, tensors[name], tensors.get(zero_names[0]))
             if node.op_type == "DequantizeLinear":
