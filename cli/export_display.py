@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sparsify.artifact.formats import DENSE, SINGLE
 from sparsify.benchmarks.inference.benchmark import Benchmark
@@ -19,18 +19,25 @@ def show_export(report: ExportReport, result: Benchmark | None) -> None:
     kind += [report.precision] if report.precision != SINGLE else []
     sizes = [(report.bytes, report.zipped_bytes), (report.dense_bytes, report.dense_zipped_bytes)]
     shares = [f"{zipped / report.dense_zipped_bytes:.1%}" for _, zipped in sizes]
+
+    def column(heading: str, cells: Sequence[str], before: str = "", rank: int = 0) -> Column:
+        """Of the file, of the model before it was exported if that was evaluated, of the twin."""
+        first, twin = cells
+        all_cells = [first, before, twin] if report.accuracy else [first, twin]
+        return Column(heading, all_cells, rank=rank, left=not heading)
+
+    kinds = (f"{report.sparsity:.2%} sparse, {' '.join(kind)}", "dense twin")
     columns = [
-        Column("", [f"{report.sparsity:.2%} sparse, {' '.join(kind)}", "dense twin"], left=True),
-        Column("Size", [human_bytes(size) for size, _ in sizes]),
-        Column("Zipped", [human_bytes(zipped) for _, zipped in sizes]),
-        Column("Share of dense, zipped", shares, rank=2),
+        column("", kinds, "the model before"),
+        column("Size", [human_bytes(size) for size, _ in sizes]),
+        column("Zipped", [human_bytes(zipped) for _, zipped in sizes]),
+        column("Share of dense, zipped", shares, rank=2),
     ]
     if result:
-        columns.append(Column("Latency", _latencies(result)))
+        columns.append(column("Latency", _latencies(result)))
     if report.accuracy:
-        # The twin's zeros are noise: beside it stands the model before it was exported.
-        rates = (report.accuracy.after.eer_percent, report.accuracy.before.eer_percent)
-        columns.append(Column("EER", [f"{rates[0]:.2f} %", f"{rates[1]:.2f} % before"]))
+        after, before = report.accuracy.after.eer_percent, report.accuracy.before.eer_percent
+        columns.append(column("EER", [f"{after:.2f} %", ""], f"{before:.2f} %"))
     out.print(fitted(columns))
     out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
     for sentence in _details(report):

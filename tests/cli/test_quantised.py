@@ -163,7 +163,7 @@ def test_what_loses_too_much_is_refused(artifacts, speech, tmp_path):
     assert list(tmp_path.iterdir()) == []
     result = run("export", *arguments, *trials_of(speech), "--max-eer-loss", 0)
     assert result.exit_code == 0, result.stderr
-    assert "before" in result.stdout
+    assert "the model before" in result.stdout
     assert "EER +0.00 points against the model" in result.stdout
 
 
