@@ -1,8 +1,8 @@
 """A tensor as symbols: where it is not zero, and then what is there, part by part.
 
 Rows are output channels. A row's share of nonzeros is one of a few densities; the elements of rows
-of the same density are coded together. Nonzeros are levels, where a few whole numbers and a scale
-for each row give the very same values, or the parts of float32.
+of the same density are coded together. Nonzeros are levels, where a few whole numbers and some
+scales give the very same values, or the parts of float32.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsify.artifact.ans import TOTAL, Decoder, Encoder, short_float
-from sparsify.artifact.levels import LEVELS, from_levels, to_levels
+from sparsify.artifact.levels import GRIDS
 from sparsify.artifact.numbers import cost, read_numbers, write_numbers
 from sparsify.errors import SparsifyError
 
 FIELDS = ((31, 1), (23, 8), (16, 7), (13, 3), (0, 13))
 """Position and bits of what float32 consists of: sign, exponent, and the mantissa of bfloat16, what
 float16 adds to that, and the rest."""
-FORMS = (0, *LEVELS)
+FORMS = (0, *GRIDS)
 """How nonzeros are stored: as they are, or as levels of so many bits."""
 _DENSITY_BITS = 9
 _MANTISSA = 3
@@ -49,8 +49,8 @@ def write_tensor(encoder: Encoder, tensor: Tensor) -> None:
     encoder.uniform([FORMS.index(form)], len(FORMS))
     _write_mask(encoder, mask)
     if form:
-        _write_floats(encoder, scales[mask.any(axis=1)].view(np.uint32))
-        write_numbers(encoder, levels[mask].astype(np.int32) + LEVELS[form], form)
+        _write_floats(encoder, scales.view(np.uint32))
+        write_numbers(encoder, levels, form)
     else:
         _write_floats(encoder, bits[mask])
 
@@ -72,11 +72,10 @@ def read_tensor(decoder: Decoder, shape: Sequence[int], dtype: torch.dtype) -> T
     form = FORMS[decoder.uniform(1, len(FORMS))[0]]
     mask = _read_mask(decoder, rows.shape)
     if form:
-        filled = mask.any(axis=1)
-        scales = np.zeros(len(rows), dtype=np.float32)
-        scales[filled] = _read_floats(decoder, int(filled.sum())).view(np.float32)
-        levels = read_numbers(decoder, int(mask.sum()), form) - LEVELS[form]
-        rows[mask] = levels.astype(np.float32) * np.repeat(scales, mask.sum(axis=1))
+        groups = GRIDS[form].groups(torch.from_numpy(mask))
+        scales = _read_floats(decoder, groups.count).view(np.float32)
+        levels = 2 * read_numbers(decoder, int(mask.sum()), form) - GRIDS[form].most
+        rows[mask] = levels.astype(np.float32) * scales[groups.of_nonzeros.numpy()]
     else:
         rows[mask] = _read_floats(decoder, int(mask.sum())).view(np.float32)
     return tensor
@@ -96,21 +95,29 @@ def entropy_bits(tensor: Tensor) -> float:
     mask = bits != 0
     form, scales, levels = _levels(tensor)
     if form:
-        values = _entropy(levels[mask]) + _entropy_of_floats(scales[mask.any(axis=1)])
+        values = _entropy(levels) + _entropy_of_floats(scales)
     else:
         values = _entropy_of_floats(bits[mask])
     return _entropy(mask) + values
 
 
-def _levels(tensor: Tensor) -> tuple[int, NDArray[np.float32], NDArray[np.int8]]:
-    """The form of a tensor, and its scales and levels if it is made of them to the last bit."""
-    if tensor.ndim > 1 and tensor.isfinite().all():
-        expected = _rows(tensor).view(torch.int32)
-        for form, most in LEVELS.items():
-            scales, levels = to_levels(tensor, most)
-            if torch.equal(from_levels(scales, levels).view(torch.int32), expected):
-                return form, scales.numpy(), levels.numpy()
-    return 0, np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int8)
+def _levels(tensor: Tensor) -> tuple[int, NDArray[np.float32], NDArray[np.int32]]:
+    """The form of a tensor, and its scales and levels if it is made of them to the last bit.
+
+    Levels are odd, and numbered from the smallest.
+    """
+    if tensor.ndim > 1 and tensor.isfinite().all() and not _has_negative_zeros(tensor):
+        for form, grid in GRIDS.items():
+            found = grid.split(tensor)
+            if found:
+                scales, levels = (each.numpy() for each in found)
+                return form, scales, (levels.astype(np.int32) + grid.most) // 2
+    return 0, np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
+
+
+def _has_negative_zeros(tensor: Tensor) -> bool:
+    """Whether it has −0.0, whose bits only floats keep."""
+    return bool(((tensor == 0) & tensor.signbit()).any())
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import EIGHT_BITS, FOUR_BITS, HALF, SINGLE
-from sparsify.artifact.levels import LEVELS, from_levels, to_levels
+from sparsify.artifact.levels import GRIDS
 from sparsify.artifact.provenance import PRECISION, ROUNDED_FROM
 from sparsify.errors import SparsifyError
 
@@ -24,8 +24,8 @@ def rounded(artifact: Artifact, precision: str) -> Artifact:
 
     Args:
         artifact: A model of ours.
-        precision: `fp32`, which changes nothing, `fp16`, `int8` or `int4`; the last two are
-            symmetric levels with a scale for each output channel (`sparsify.artifact.levels`).
+        precision: `fp32`, which changes nothing, `fp16`, `int8` or `int4`; the last two are levels
+            with scales (`sparsify.artifact.levels`), in which no weight becomes zero.
 
     Raises:
         SparsifyError: A weight is too large for the type.
@@ -54,9 +54,7 @@ def _rounded(name: str, tensor: Tensor, precision: str) -> Tensor:
             raise SparsifyError(
                 f"weight '{name}' has values that are no finite numbers: leave out --precision"
             )
-        weight = tensor.float()
-        levels = to_levels(weight, LEVELS[_BITS[precision]])
-        return from_levels(*levels).reshape(tensor.shape).to(tensor.dtype)
+        return GRIDS[_BITS[precision]].rounded(tensor.float()).to(tensor.dtype)
     dtype = _TYPES[precision]
     values = tensor.to(dtype).to(tensor.dtype)
     if not values.isfinite().all() and tensor.isfinite().all():

@@ -2,34 +2,73 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact.levels import from_levels, to_levels
+from sparsify.artifact.levels import GRIDS
 
 
 @pytest.fixture
 def weight():
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(6, 5, 3, generator=generator) * torch.logspace(-6, 3, 6)[:, None, None]
+    scales = torch.logspace(-6, 3, 6)[:, None, None]
+    weight = torch.randn(6, 50, 3, generator=generator) ** 3 * scales
     weight[:, ::2] = 0
     weight[3] = 0
+    weight[4, 3:] = 0
     return weight
 
 
-@pytest.mark.parametrize("most", [7, 127])
-def test_levels_are_the_nearest(weight, most):
-    scales, levels = to_levels(weight, most)
-    found = from_levels(scales, levels).numpy()
-    expected = weight.reshape(6, -1).numpy()
-    largest = np.abs(expected).max(axis=1)
-    np.testing.assert_allclose(scales.numpy(), largest / most, rtol=2.0**-8)
-    assert np.abs(levels.numpy()).max(axis=1).tolist() == [most, most, most, 0, most, most]
-    limit = 0.5 * scales.numpy() + 2.0**-8 * largest
-    assert (np.abs(found - expected) <= limit[:, None]).all()
-    assert (found[expected == 0].view(np.int32) == 0).all()
+def short(scale, digits):
+    exponent = np.floor(np.log2(scale)) + 1 - digits
+    return np.round(scale / 2**exponent) * 2**exponent
 
 
-@pytest.mark.parametrize("most", [7, 127])
-def test_weights_made_of_levels_give_them_again(weight, most):
-    scales, levels = to_levels(weight, most)
-    again = to_levels(from_levels(scales, levels), most)
-    assert torch.equal(again[0], scales)
-    assert torch.equal(again[1], levels)
+def nearest(values, scale, most):
+    levels = np.arange(-most, most + 1, 2) * scale
+    return levels[np.abs(levels[:, None] - values).argmin(0)]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_neighbours_share_the_scale_of_the_smallest_error(weight, bits):
+    """Found by trying, group by group, in double precision."""
+    grid = GRIDS[bits]
+    found = grid.rounded(weight).double().numpy().reshape(6, -1)
+    for row, rounded in zip(weight.double().numpy().reshape(6, -1), found, strict=True):
+        values, others = row[row != 0], rounded[row != 0]
+        size = grid.neighbours or max(len(values), 1)
+        for start in range(0, len(values), size):
+            group = values[start : start + size]
+            largest = np.abs(group).max() / grid.most
+            scales = [short(largest * share, grid.digits) for share in grid.shares]
+            errors = [((nearest(group, s, grid.most) - group) ** 2).sum() for s in scales]
+            error = ((others[start : start + size] - group) ** 2).sum()
+            assert error == pytest.approx(min(errors), rel=1e-4)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_no_zero_is_lost_and_none_is_added(weight, bits):
+    found = GRIDS[bits].rounded(weight)
+    assert torch.equal(found == 0, weight == 0)
+    assert not found[weight == 0].signbit().any()
+    assert torch.equal(found.sign(), weight.sign())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_made_of_levels_give_them_again(weight, bits):
+    grid = GRIDS[bits]
+    rounded = grid.rounded(weight)
+    assert grid.split(weight) is None
+    scales, levels = grid.split(rounded)
+    groups = grid.groups(rounded.reshape(6, -1) != 0)
+    assert len(scales) == groups.count
+    assert set(levels.abs().tolist()) <= set(range(1, grid.most + 1, 2))
+    assert torch.equal(levels * scales[groups.of_nonzeros], rounded[rounded != 0])
+    assert torch.equal(grid.rounded(rounded), rounded)
+    assert groups.largest(levels).eq(grid.most).all()
+
+
+def test_how_many_share_a_scale():
+    mask = torch.zeros(4, 100, dtype=torch.bool)
+    mask[0, :33], mask[2, 5], mask[3, :64] = True, True, True
+    groups = GRIDS[4].groups(mask)
+    assert groups.count == 2 + 0 + 1 + 2
+    assert groups.of_nonzeros.tolist() == [0] * 32 + [1] + [2] + [3] * 32 + [4] * 32
+    assert GRIDS[8].groups(mask).of_nonzeros.tolist() == [0] * 33 + [1] + [2] * 64
