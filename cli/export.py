@@ -234,7 +234,10 @@ def _bytes_shown(size: float) -> str:
 def _finite(parity: Parity | None) -> dict[str, Any] | None:
     if parity is None:
         return None
-    return {key: value if math.isfinite(value) else None for key, value in asdict(parity).items()}
+    found = asdict(parity).items()
+    return {
+        key: None if value is None or not math.isfinite(value) else value for key, value in found
+    }
 
 
 def _show_page(report: ExportReport, target: str | None) -> None:

@@ -192,7 +192,7 @@ def export_artifact(
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
             parity = None if obstacle else _parity(artifact, written, exporter, exact)
-            rounding = _rounding(original, artifact, written, exporter, how, given)
+            rounding = _rounding(original, artifact, written, exporter, how, tolerance)
         accuracy = None
         if protocol is not None:
             accuracy = measure_accuracy(given_model, written, exporter, protocol, track)
@@ -225,13 +225,12 @@ def export_artifact(
                 accuracy=accuracy,
                 shrunk=shrinkage,
             )
-        _refuse(report, tolerance, max_bytes, max_eer_loss)
+        _refuse(report, max_bytes, max_eer_loss)
     return report
 
 
 def _refuse(
     report: ExportReport,
-    tolerance: float | None,
     max_bytes: float | None,
     max_eer_loss: float | None,
 ) -> None:
@@ -242,7 +241,7 @@ def _refuse(
     """
     if report.parity is not None and not report.parity.passed:
         raise ParityError(report, report.parity, "the exported network differs from the model")
-    if tolerance is not None and report.rounding and not report.rounding.passed:
+    if report.rounding and report.rounding.passed is False:
         what = f"{report.precision} weights move the embeddings too far"
         raise ParityError(report, report.rounding, what)
     loss = report.accuracy.loss.eer if report.accuracy else None
@@ -297,7 +296,7 @@ def _rounding(
     written: Artifact,
     exporter: Exporter,
     how: Quantisation | None,
-    tolerance: float,
+    tolerance: float | None,
 ) -> Parity | None:
     """What fewer digits do to embeddings, if there are fewer; of int8 activations, on speech."""
     if how is not None:
