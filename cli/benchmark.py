@@ -12,7 +12,8 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.benchmarks.inference.speedup import MIN_ROUNDS
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
-from sparsify.cli.display import GateError, emit_json, track
+from sparsify.cli.display import emit_json, track
+from sparsify.cli.gates import Gate, at_least, fail_if_any
 from sparsify.cli.options import common_options, model_argument, trust_option
 
 SEVERAL = "N[,N…]"
@@ -131,29 +132,25 @@ def benchmark_command(
                 "machine": machine_json(result),
                 "rows": rows_json(result),
                 "left_out": list(result.left_out),
-                "gates": gates,
+                "gates": [gate.to_json() for gate in gates],
             }
         )
     else:
         show_benchmark(result)
-    for gate in gates:
-        if gate["value"] is None:
-            missing = next(path for path in given if not result.fastest(path))
-            raise GateError(f"'{missing}' was not measured, so that --min-speedup is not met")
-        if not gate["passed"]:
-            raise GateError(
-                f"the speed-up is at least {gate['value']:.2f}, which is below --min-speedup"
-                f" {gate['threshold']:.2f}"
-            )
+    fail_if_any(gates)
 
 
-def _gate(result: Benchmark, given: Sequence[str], threshold: float) -> dict[str, Any]:
+def _gate(result: Benchmark, given: Sequence[str], threshold: float) -> Gate:
     """Whether every model, in every setting, is as fast as it has to be in its fastest engine."""
-    fastest = [result.fastest(path) for path in given]
-    value = min(row.speedup_low for rows in fastest for row in rows) if all(fastest) else None
-    return {
-        "name": "min_speedup",
-        "threshold": threshold,
-        "value": value,
-        "passed": value is not None and value >= threshold,
-    }
+    fastest = {path: result.fastest(path) for path in given}
+    what = "the speed-up (the low end of its interval)"
+    for path, rows in fastest.items():
+        if not rows:
+            doubt = f"'{path}' was not measured"
+            return Gate("min_speedup", threshold, None, False, what, _times, doubt)
+    value = min(row.speedup_low for rows in fastest.values() for row in rows)
+    return at_least("min_speedup", threshold, value, what, _times)
+
+
+def _times(speedup: float) -> str:
+    return f"×{speedup:.2f}"

@@ -15,10 +15,10 @@ class Gate:
     """A bound, and what was found.
 
     Attributes:
-        name: Of the option without its dashes; `min_sparsity` bounds from below, `max_bytes` from
-            above.
+        name: Of the option without its dashes; `max_bytes` bounds from above, all others, such as
+            `min_sparsity`, from below.
         threshold: The bound.
-        value: What was found.
+        value: What was found; `None` where it is not known, which `doubt` tells.
         passed: Whether it keeps the bound.
         what: Names the value in a sentence, such as "the prunable sparsity".
         shown: Writes a value.
@@ -27,7 +27,7 @@ class Gate:
 
     name: str
     threshold: float
-    value: float
+    value: float | None
     passed: bool
     what: str
     shown: Callable[[float], str]
@@ -39,10 +39,12 @@ class Gate:
         return {key: getattr(self, key) for key in keys}
 
     def __str__(self) -> str:
-        least = self.name.startswith("min_")
-        good, bad = ("at least", "below") if least else ("at most", "above")
-        option = f"--{self.name.replace('_', '-')}"
-        value, threshold = self.shown(self.value), self.shown(self.threshold)
+        most = self.name.startswith("max_")
+        good, bad = ("at most", "above") if most else ("at least", "below")
+        option, threshold = f"--{self.name.replace('_', '-')}", self.shown(self.threshold)
+        if self.value is None:
+            return f"{self.what} is not known for {option} {threshold}: {self.doubt}"
+        value = self.shown(self.value)
         if self.doubt:
             return f"{self.what} {value} does not count for {option} {threshold}: {self.doubt}"
         return f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
@@ -55,11 +57,25 @@ def at_most(
     return Gate(name, threshold, value, value <= threshold, what, shown)
 
 
-def eer_loss_gate(threshold: float, loss: Loss) -> Gate:
-    """A gate for what a model may lose in EER against another on the same trials."""
+def at_least(
+    name: str, threshold: float, value: float, what: str, shown: Callable[[float], str]
+) -> Gate:
+    """A gate for a value that must reach a threshold; one that is not a number does not."""
+    return Gate(name, threshold, value, value >= threshold, what, shown)
+
+
+def eer_loss_gate(threshold: float, loss: Loss, model: str = "") -> Gate:
+    """A gate for what a model may lose in EER against another on the same trials.
+
+    Args:
+        threshold: Points of EER in percent.
+        loss: What it loses.
+        model: Its name, where there are several.
+    """
     low, high = loss.interval
     level = f"{loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
-    what = f"the loss in EER ({level}) of"
+    whose = f" of '{model}'" if model else ""
+    what = f"the loss in EER{whose} ({level}) of"
     return at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")
 
 

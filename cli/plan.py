@@ -22,7 +22,8 @@ from sparsify.benchmarks.inference.budget import (
     sparsity_for,
 )
 from sparsify.cli.benchmark import MIN_FRAMES
-from sparsify.cli.display import GateError, emit_json, track
+from sparsify.cli.display import emit_json, track
+from sparsify.cli.gates import fail_if_any
 from sparsify.cli.options import (
     common_options,
     format_option,
@@ -31,7 +32,7 @@ from sparsify.cli.options import (
     precision_option,
     trust_option,
 )
-from sparsify.cli.plan_display import exceeded, gates_of, plan_json, show_plan
+from sparsify.cli.plan_display import gates_of, plan_json, show_plan
 from sparsify.cli.recipe_options import described_recipe, set_option
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.exporters.exporter import exporter_of
@@ -122,9 +123,7 @@ def plan_command(
         emit_json(plan_json(model, format_name, budget, limits, command))
     else:
         show_plan(model, format_name, budget, limits, command)
-    for gate in gates_of(budget, limits):
-        if not gate["passed"]:
-            raise GateError(f"at {budget.best.sparsity:.1%} zeros, {exceeded(gate)}")
+    fail_if_any(gates_of(budget, limits))
 
 
 def _check_engine(format_: Format) -> None:

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
 from sparsify.cli.display import human_bytes, out
+from sparsify.cli.gates import Gate, at_most
 from sparsify.cli.tables import Column, fitted
 
 _CONSTANT = 0.9  # of the dense file, from which on the size of a file does not fall
 _FASTER = 1.2  # times as fast as without zeros
 _BUSY = 1.5  # ratio of the ninth decile to the median that an idle machine does not have
+_WHAT = {MAX_MS: "the time", MAX_BYTES: "the size", MAX_MACS: "the work"}
 _NAMES = {MAX_MS: "--max-ms", MAX_BYTES: "--max-bytes", MAX_MACS: "--max-macs"}
 
 
-def gates_of(budget: Budget, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+def gates_of(budget: Budget, limits: Mapping[str, float]) -> list[Gate]:
     """How the answer stands to every limit; where there is none, the sparsest mask."""
+    best = budget.best
+    zeros = f"at {best.sparsity:.1%} zeros"
     return [
-        {
-            "name": name,
-            "threshold": most,
-            "value": budget.best.value(name),
-            "passed": budget.best.value(name) <= most,
-        }
+        at_most(name, most, best.value(name), f"{zeros} {_WHAT[name]}", partial(_amount, name))
         for name, most in limits.items()
     ]
-
-
-def exceeded(gate: Mapping[str, Any]) -> str:
-    """A limit that is not kept, in words."""
-    name = gate["name"]
-    value, most = (_amount(name, gate[key]) for key in ("value", "threshold"))
-    return f"{value} is more than {_NAMES[name]} {most}"
 
 
 def plan_json(
@@ -48,7 +41,7 @@ def plan_json(
         "rows": [asdict(each.latency) | {"macs": each.macs} for each in budget.fits],
         "notes": _notes(format_name, budget),
         "command": command,
-        "gates": gates_of(budget, limits),
+        "gates": [gate.to_json() for gate in gates_of(budget, limits)],
     }
 
 

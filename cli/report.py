@@ -11,10 +11,12 @@ import click
 
 from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
 from sparsify.cli.display import emit_json, out
+from sparsify.cli.gates import fail_if_any
 from sparsify.cli.options import (
     baseline_option,
     benchmark_option,
     common_options,
+    max_eer_loss_option,
     output_option,
     speakers_option,
     trial_options,
@@ -43,7 +45,7 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
       sparsify report monday tuesday --output results.json
       sparsify report scratch from-dense=other --output both.html   # gmp, gmp-from-dense …
       sparsify report sparse.onnx --baseline dense.onnx --trials trials.txt --audio-root test \\
-          --benchmark --output summary.md
+          --max-eer-loss 0.5 --output summary.md
       sparsify report results.json --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
     """,
 )
@@ -58,6 +60,10 @@ TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
 )
 @trial_options(about="For --baseline: ")
 @speakers_option
+@max_eer_loss_option(
+    "For --baseline: fail (exit code 1), with the summary written, when a model loses more points"
+    " of EER."
+)
 @benchmark_option
 @trust_option
 @fail_if_option
@@ -70,6 +76,7 @@ def report_command(
     trial_list: Path | None,
     audio_root: Path | None,
     speakers: Path | None,
+    max_eer_loss: float | None,
     measure_latency: bool,
     trust: bool,
     gates: Sequence[Gate],
@@ -88,6 +95,7 @@ def report_command(
     of_baseline = {
         "--trials": trial_list,
         "--speakers": speakers,
+        "--max-eer-loss": max_eer_loss is not None,
         "--benchmark": measure_latency,
         "--trust": trust,
     }
@@ -102,7 +110,7 @@ def report_command(
             latency=measure_latency,
             trust=trust,
         )
-        _write_summary(output, measured, as_json=as_json)
+        _write_summary(output, measured, max_eer_loss, as_json=as_json)
         return
     if output.suffix not in (".html", *TEXTS):
         raise SparsifyError(
@@ -136,20 +144,29 @@ def _check_usage(
     elif of_baseline["--trials"] is None:
         raise click.UsageError("--baseline needs --trials and --audio-root.")
     elif gates:
-        raise click.UsageError("--fail-if is for runs: sparsify evaluate has --max-eer-loss.")
+        raise click.UsageError("--fail-if is for runs: a baseline has --max-eer-loss.")
 
 
-def _write_summary(output: Path, measured: Callable[[], Summary], *, as_json: bool) -> None:
+def _write_summary(
+    output: Path,
+    measured: Callable[[], Summary],
+    max_eer_loss: float | None,
+    *,
+    as_json: bool,
+) -> None:
     """Writes what models have lost and gained, once it is clear that the file can be written."""
     if output.suffix != ".md":
         raise SparsifyError(f"a summary cannot be '{output}': let --output end in .md")
     check_writable(output)
     found = measured()
     write_text(output, found.text())
+    gates = found.gates(max_eer_loss)
     if as_json:
-        emit_json({"path": str(output), **found.to_json()})
+        decided = [gate.to_json() for gate in gates]
+        emit_json({"path": str(output), **found.to_json(), "gates": decided})
     else:
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+    fail_if_any(gates)
 
 
 def _part(text: str) -> Part:

@@ -10,6 +10,7 @@ from typing import Any
 from sparsify.artifact.artifact import Artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.display import track
+from sparsify.cli.gates import Gate, eer_loss_gate
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.report.summary import Measured, summary
@@ -34,6 +35,16 @@ class Summary:
         """In Markdown."""
         baseline, *others = self.models
         return summary(baseline, others, self.latency)
+
+    def gates(self, max_eer_loss: float | None) -> list[Gate]:
+        """What no model may lose, if that is bounded."""
+        if max_eer_loss is None:
+            return []
+        baseline, *others = self.models
+        return [
+            eer_loss_gate(max_eer_loss, each.outcome.loss_against(baseline.outcome), each.name)
+            for each in others
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As the command prints it."""
@@ -74,7 +85,7 @@ def measure(
     artifacts = [each.artifact for each in loaded]
     times = benchmark(artifacts, threads=(1,), track=track) if latency else None
     models = [
-        Measured(str(path), outcome, *_sizes(artifact), *_fastest(times, artifact))
+        Measured(str(path), outcome, *_sizes(artifact), **_latency(times, artifact, artifacts[0]))
         for path, outcome, artifact in zip(paths, outcomes, artifacts, strict=True)
     ]
     return Summary(models, _about(times) if times else None)
@@ -85,17 +96,26 @@ def _sizes(artifact: Artifact) -> tuple[int, int]:
     return size_bytes(file), zipped_bytes(file)
 
 
-def _fastest(times: Benchmark | None, artifact: Artifact) -> tuple[str | None, float | None]:
-    """The engine that a model is fastest in, and its milliseconds there."""
-    rows = times.fastest(str(artifact.path)) if times else []
-    return (rows[0].engine, rows[0].median_ms) if rows else (None, None)
+def _latency(times: Benchmark | None, artifact: Artifact, baseline: Artifact) -> dict[str, Any]:
+    """What `Measured` holds of the engine that a model is fastest in, as far as it was measured."""
+    if times is None:
+        return {}
+    rows, others = (times.fastest(str(each.path)) for each in (artifact, baseline))
+    if not rows:
+        return {}
+    known: dict[str, Any] = {"engine": rows[0].engine, "milliseconds": rows[0].median_ms}
+    if not others:
+        return known
+    found = times.speedup_over(rows[0], others[0])
+    return known | {"speedup": (found.median, (found.low, found.high))}
 
 
 def _about(times: Benchmark) -> str:
     machine, row = times.machine, times.rows[0]
     return (
         f"Latency: median for {row.frames} frames, one thread, in the engine where a model is"
-        f" fastest; they took turns on {machine.cpu} ({machine.isa})."
+        f" fastest; they took turns on {machine.cpu} ({machine.isa}), and are compared round by"
+        " round. Level means that the difference may be noise."
     )
 
 
@@ -111,6 +131,8 @@ def _as_json(model: Measured) -> dict[str, Any]:
         "zipped_bytes": model.zipped_bytes,
         "engine": model.engine,
         "median_ms": model.milliseconds,
+        "speedup": model.speedup[0] if model.speedup else None,
+        "speedup_interval": model.speedup[1] if model.speedup else None,
     }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from sparsify.cli.display import GateError, emit_json, out
+from sparsify.cli.display import emit_json, out
+from sparsify.cli.gates import at_least, fail_if_any
 from sparsify.cli.options import (
     PATH,
     calibration_option,
@@ -98,7 +99,7 @@ def verify_command(
     same = None if threshold is None else score >= threshold
     gates = []
     if require_match and threshold is not None:
-        gates = [{"name": "require_match", "threshold": threshold, "value": score, "passed": same}]
+        gates = [at_least("require_match", threshold, score, "the score", _shown)]
     if as_json:
         emit_json(
             {
@@ -109,7 +110,7 @@ def verify_command(
                 "threshold": threshold,
                 "same_speaker": same,
                 "seconds": time.perf_counter() - start,
-                "gates": gates,
+                "gates": [gate.to_json() for gate in gates],
             }
         )
     else:
@@ -117,5 +118,8 @@ def verify_command(
         answer = verdict.get(same, "different speakers")
         against = "" if threshold is None else f", threshold {threshold:.4f}"
         out.print(f"{answer} (score {score:.4f}{against})", markup=False)
-    if require_match and not same:
-        raise GateError(f"the score {score:.4f} is below the threshold {threshold:.4f}")
+    fail_if_any(gates)
+
+
+def _shown(score: float) -> str:
+    return f"{score:.4f}"

@@ -14,7 +14,7 @@ from sparsify.artifact.formats import written
 from sparsify.audio.features import SHIFT_SECONDS
 from sparsify.audio.parallel import available_cores
 from sparsify.benchmarks.inference.candidates import Candidate, Gathering
-from sparsify.benchmarks.inference.speedup import ITSELF, paired_speedup
+from sparsify.benchmarks.inference.speedup import ITSELF, Speedup, paired_speedup
 from sparsify.benchmarks.inference.turns import Times, started, take_turns, threads_text
 from sparsify.benchmarks.machine import Machine, describe_machine
 from sparsify.exporters.exporter import exporter_of
@@ -87,16 +87,30 @@ class Benchmark:
         machine: Where.
         rows: By threads, batch and frames; in each of these the baseline of a network first.
         left_out: Sentences about what could not take part, or failed meanwhile.
+        rounds: The milliseconds of each row, round by round.
     """
 
     machine: Machine
     rows: tuple[Latency, ...]
     left_out: tuple[str, ...] = ()
+    rounds: tuple[Sequence[float], ...] = ()
 
     def baseline_of(self, row: Latency) -> Latency:
         """What a row is compared with: the baseline that stands before it."""
         before = self.rows[: self.rows.index(row) + 1]
         return next(each for each in reversed(before) if each.baseline)
+
+    def speedup_over(self, row: Latency, other: Latency) -> Speedup:
+        """How many times as fast a row is as another of the same setting, whatever their networks.
+
+        Args:
+            row: The one.
+            other: What it is compared with.
+        """
+        if row is other:
+            return ITSELF
+        times, others = (self.rounds[self.rows.index(each)] for each in (row, other))
+        return paired_speedup(times, others)
 
     def fastest(self, path: str) -> list[Latency]:
         """In every setting the fastest row of an artifact, dense twins and context left out."""
@@ -143,6 +157,7 @@ def benchmark(
         SparsifyError: A model cannot be exported or read, or nothing can be run.
     """
     rows: list[Latency] = []
+    turns: list[list[float]] = []
     with TemporaryDirectory() as folder:
         gathering = Gathering(Path(folder), engines)
         candidates = gathering.candidates(artifacts, track, source)
@@ -152,11 +167,13 @@ def benchmark(
                     setting = f"{threads_text(count)}, batch {batch}, {length} frames"
                     times = take_turns(taking_part, batch, length, rounds, track, setting)
                     rows += latencies(times, count, batch, length)
+                    turns += [_medians(measured) for _, measured in times]
                 gathering.left_out += taking_part.left_out
     measured = {row.engine for row in rows}
     exporters = {exporter_of(each).engine: exporter_of(each) for each in written()}
     versions = {name: each.version() for name, each in exporters.items() if name in measured}
-    return Benchmark(describe_machine(versions), tuple(rows), tuple(gathering.left_out))
+    machine = describe_machine(versions)
+    return Benchmark(machine, tuple(rows), tuple(gathering.left_out), tuple(turns))
 
 
 def _shapes(batches: Sequence[int], frames: Sequence[int]) -> list[tuple[int, int]]:

@@ -22,6 +22,8 @@ class Measured:
         zipped_bytes: Its size after deflate.
         engine: What it is fastest in, if that was measured.
         milliseconds: Median time of an utterance there.
+        speedup: How many times as fast that is as the baseline, and a 95 % interval, both in the
+            same rounds.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Measured:
     zipped_bytes: int
     engine: str | None = None
     milliseconds: float | None = None
+    speedup: tuple[float, Interval] | None = None
 
 
 def summary(baseline: Measured, models: Sequence[Measured], latency: str | None = None) -> str:
@@ -63,9 +66,8 @@ def summary(baseline: Measured, models: Sequence[Measured], latency: str | None 
 def _verdict(model: Measured, baseline: Measured) -> str:
     parts = [_eer_text(model.outcome.loss_against(baseline.outcome))]
     parts.append(_ratio_text(baseline.bytes / model.bytes, "smaller", "larger", "of the same size"))
-    if model.milliseconds is not None and baseline.milliseconds is not None:
-        ratio = baseline.milliseconds / model.milliseconds
-        parts.append(_ratio_text(ratio, "faster", "slower", "as fast"))
+    if model.speedup is not None:
+        parts.append(_speed_text(*model.speedup))
     return f"**{_code(model.name)}**, against {_code(baseline.name)}: **{', '.join(parts)}**"
 
 
@@ -83,6 +85,15 @@ def _ratio_text(ratio: float, more: str, less: str, same: str) -> str:
     if abs(ratio - 1) <= _SAME:
         return same
     return f"{ratio:.3g} times {more}" if ratio > 1 else f"{1 / ratio:.3g} times {less}"
+
+
+def _speed_text(ratio: float, interval: Interval) -> str:
+    low, high = interval
+    if low <= 1 <= high:
+        return f"level in latency (95 % interval {low:.2f} to {high:.2f} times as fast)"
+    if ratio > 1:
+        return f"{ratio:.3g} times faster (95 % interval {low:.3g} to {high:.3g})"
+    return f"{1 / ratio:.3g} times slower (95 % interval {1 / high:.3g} to {1 / low:.3g})"
 
 
 def _cells(model: Measured, baseline: Measured, *, timed: bool) -> list[str]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from sparsify.benchmarks.inference.speedup import Speedup
 from sparsify.cli import report_summary
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
@@ -101,13 +102,16 @@ def spoken(tmp_path_factory):
 def test_a_summary_against_a_baseline(artifacts, spoken, tmp_path, monkeypatch):
     row = SimpleNamespace(engine="onnxruntime", median_ms=1.5, frames=200)
     times = SimpleNamespace(fastest=lambda path: [row] if path.endswith(".onnx") else [])
+    times.speedup_over = lambda row, other: Speedup(1.0, 1.0, 1.0)
     times.machine, times.rows = SimpleNamespace(cpu="a processor", isa="AVX2"), [row]
     monkeypatch.setattr(report_summary, "benchmark", lambda *_, **__: times)
     output = tmp_path / "summary.md"
     against = ["--baseline", artifacts["run"], *spoken, "--output", output, "--benchmark"]
-    result = report(artifacts["onnx"], *against, "--json")
+    result = report(artifacts["onnx"], *against, "--max-eer-loss", 0.5, "--json")
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
+    (gate,) = printed["gates"]
+    assert (gate["name"], gate["threshold"], gate["passed"]) == ("max_eer_loss", 0.5, True)
     (model,) = printed["artifacts"]
     assert model["path"] == str(artifacts["onnx"])
     assert model["bytes"] == artifacts["onnx"].stat().st_size
@@ -126,6 +130,7 @@ def test_usage_of_a_baseline(artifacts, spoken, tmp_path, refused):
     refused(report(*against, *output), "--baseline needs --trials")
     refused(report(*against, *spoken), "end in .md")
     refused(report(*against, *spoken, *output, "--fail-if", "a.b > 1"), "--max-eer-loss")
+    refused(report(artifacts["run"], "--max-eer-loss", 0), "--max-eer-loss has a meaning only")
     refused(report(artifacts["run"], *spoken), "--trials has a meaning only with --baseline")
     refused(report("absent.onnx", *against[1:], *spoken, *output), "no such file")
     assert list(tmp_path.iterdir()) == []

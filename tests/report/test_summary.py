@@ -27,10 +27,12 @@ def first_line(*arguments):
 
 def test_it_begins_with_the_verdict():
     dense = model("dense.onnx", 5.0, size=8_000_000, engine="onnxruntime", milliseconds=12.0)
-    sparse = model("sparse.mnn", 5.4, engine="mnn", milliseconds=4.0)
+    faster = {"engine": "mnn", "milliseconds": 4.0, "speedup": (3.0, (2.5, 3.5))}
+    sparse = model("sparse.mnn", 5.4, **faster)
     assert first_line(dense, [sparse], "Latency: so.") == (
         "**`sparse.mnn`**, against `dense.onnx`: **0.40 points of EER lost"
-        " (95 % interval +0.40 to +0.40), 8 times smaller, 3 times faster**"
+        " (95 % interval +0.40 to +0.40), 8 times smaller,"
+        " 3 times faster (95 % interval 2.5 to 3.5)**"
     )
     text = summary(dense, [sparse], "Latency: so.")
     assert (
@@ -39,6 +41,18 @@ def test_it_begins_with_the_verdict():
     assert "4.00 ms (mnn)" in text
     assert text.endswith("\nLatency: so.\n")
     assert "latency" not in summary(dense, [sparse])
+
+
+@pytest.mark.parametrize(
+    ("speedup", "words"),
+    [
+        ((1.1, (0.97, 1.2)), "level in latency (95 % interval 0.97 to 1.20 times as fast)"),
+        ((0.5, (0.4, 0.8)), "2 times slower (95 % interval 1.25 to 2.5)"),
+    ],
+)
+def test_what_may_be_noise_is_level(speedup, words):
+    models = model("dense", 5.0, milliseconds=4.0), model("sparse", 5.0, speedup=speedup)
+    assert words in first_line(models[0], [models[1]], "Latency.")
 
 
 @pytest.mark.parametrize(

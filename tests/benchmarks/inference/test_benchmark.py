@@ -38,6 +38,7 @@ def test_every_shape_is_measured_in_turns(artifacts, short_benchmark):
     assert tracked[:3] == ["Preparing models", "Preparing dense twins", "Starting, 1 thread"]
     assert tracked[3] == "1 thread, batch 2, 20 frames"
     assert len(short_benchmark.turns) == 2 * 3 * (1 + 7)
+    assert [len(times) for times in result.rounds] == 6 * [7]
     rounds = [short_benchmark.turns[start : start + 3] for start in range(3, 24, 3)]
     assert all(set(each) == set(rounds[0]) for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1  # the order is drawn
@@ -219,3 +220,14 @@ def test_the_fastest_engine_of_each_setting_counts():
     context = replace(row, engine="pytorch", median_ms=1)
     result = Benchmark(None, (twin, slow, row, other, context))
     assert result.fastest("m") == [row, other]
+
+
+def test_any_rows_of_a_setting_compare_round_by_round():
+    row = Latency("a", "sparse", "fp32", 1, 1, 200, 5, 5, 5, 2, 1.9, 2.1, 0, 0, 1, 1, "m", 0.9)
+    other = replace(row, path="n", median_ms=10)
+    noise = [1.0, 3.0, 2.0, 1.0, 1.0, 4.0, 1.0]
+    rounds = ([5 * each for each in noise], [10 * each for each in noise])
+    result = Benchmark(None, (row, other), (), rounds)
+    found = result.speedup_over(row, other)
+    assert (found.median, found.low, found.high) == pytest.approx((2, 2 / 1.02, 2 * 1.02))
+    assert result.speedup_over(other, other).median == 1
