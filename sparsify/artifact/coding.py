@@ -25,6 +25,7 @@ FIELDS = ((31, 1), (23, 8), (16, 7), (13, 3), (0, 13))
 float16 adds to that, and the rest."""
 FORMS = (0, *GRIDS)
 """How nonzeros are stored: as they are, or as levels of so many bits."""
+_MANTISSA_BITS = 23
 _DENSITY_BITS = 9
 _MANTISSA = 3
 _HALF = 168  # the code of a density of one half
@@ -222,6 +223,8 @@ def _entropy(symbols: NDArray[np.generic]) -> float:
 
 
 def _entropy_of_floats(values: NDArray[np.generic]) -> float:
-    (sign, _), (exponent, _), *mantissa = _fields(values.view(np.uint32))
-    digits = sum(width for field, width in mantissa if field.any())
-    return _entropy(sign) + _entropy(exponent) + digits * values.size
+    bits = values.view(np.uint32)
+    (sign, _), (exponent, _), *_ = _fields(bits)
+    mantissas = int(np.bitwise_or.reduce(bits)) & ((1 << _MANTISSA_BITS) - 1)
+    unused = (mantissas & -mantissas).bit_length() - 1 if mantissas else _MANTISSA_BITS
+    return _entropy(sign) + _entropy(exponent) + (_MANTISSA_BITS - unused) * values.size
