@@ -77,11 +77,12 @@ class Grid:
         """The weight `(C, ...)`, finite and float32, made of levels."""
         values, groups = self._grouped(weight)
         largest = groups.largest(values) / self.most
-        best, least = torch.zeros_like(largest), torch.full_like(largest, torch.inf)
+        best = self._short(largest).clamp(min=_SMALLEST)
+        least = torch.full_like(best, torch.inf)
         for share in self.shares:
             scales = self._short(largest * share).clamp(min=_SMALLEST)
             errors = groups.sums((self._nearest(values, groups.spread(scales)) - values).square())
-            best = torch.where(errors < least, scales, best)
+            best = torch.where(errors < least, scales, best)  # none is where squares overflow
             least = torch.minimum(errors, least)
         result = torch.zeros_like(weight)
         result[weight != 0] = self._nearest(values, groups.spread(best))

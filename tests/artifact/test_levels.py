@@ -65,6 +65,14 @@ def test_weights_made_of_levels_give_them_again(weight, bits):
     assert groups.largest(levels).eq(grid.most).all()
 
 
+def test_weights_whose_squares_overflow_are_rounded_too():
+    weight = torch.tensor([[3e30, -1e30, 0.0], [1e-30, 0.0, 2e-38]])
+    for grid in GRIDS.values():
+        found = grid.rounded(weight)
+        assert torch.equal(found.sign(), weight.sign())
+        torch.testing.assert_close(found[0], weight[0], rtol=0.3, atol=0)
+
+
 def test_how_many_share_a_scale():
     mask = torch.zeros(4, 100, dtype=torch.bool)
     mask[0, :33], mask[2, 5], mask[3, :64] = True, True, True
