@@ -16,36 +16,46 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.formats import DENSE, format_named
 from sparsify.benchmarks.inference.benchmark import benchmark
-from sparsify.exporters.accuracy import accuracy_protocol, measure_accuracy
-from sparsify.exporters.export import export_artifact
+from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.exporter import exporter_of
+from sparsify.exporters.shrink import shrunk
+from sparsify.files import size_bytes
 
 _FORMATS = {"onnx": ".onnx", "mnn": ".mnn", "native": ""}
 
 
 def _row(run: Path, home: Path, tests: Sequence[str]) -> dict[str, Any]:
     """What becomes of a run; its exports are left in a folder."""
-    artifact = load_artifact(run)
+    artifact, shrinkage = shrunk(load_artifact(run))
     recipe = artifact.recipe
-    row: dict[str, Any] = {"name": run.name, "bytes": {}, "eer_percent": {}}
-    for name, suffix in _FORMATS.items():
-        output = home / f"{run.name}-{name}{suffix}"
-        report = export_artifact(artifact, output, name, shrink=True)
-        row["bytes"][name] = report.bytes
-        if report.shrunk:
-            row |= report.shrunk.to_json()
-    row["target_sparsity"] = recipe.target_sparsity if recipe else None
-    row["method"] = recipe.method if recipe else None
-    exported = load_artifact(home / f"{run.name}-onnx.onnx")
+    row: dict[str, Any] = {
+        "name": run.name,
+        "method": recipe.method if recipe else None,
+        "target_sparsity": recipe.target_sparsity if recipe else None,
+        **shrinkage.to_json(),
+        "bytes": {},
+        "eer_percent": {},
+        "median_ms": {},
+    }
+    for name in _FORMATS:
+        output = _output(run, home, name)
+        exporter_of(format_named(name)).write(artifact, output, DENSE)
+        row["bytes"][name] = size_bytes(format_named(name).deployed_file(output))
+    written = load_artifact(_output(run, home, "onnx"))
+    network = exporter_of(written.format).network(written)
     for test in tests:
         name, _, where = test.partition("=")
         trials, _, root = where.partition(":")
         protocol = accuracy_protocol(Path(trials), Path(root))
-        accuracy = measure_accuracy(artifact, exported, exporter_of(exported.format), protocol)
-        row["eer_percent"][name] = accuracy.after.eer_percent
-        row.setdefault("eer_percent_before", {})[name] = accuracy.before.eer_percent
+        outcome = protocol.outcome(lambda feats: network(feats[None])[0], written.front_end)
+        row["eer_percent"][name] = outcome.result.eer_percent
     return row
+
+
+def _output(run: Path, home: Path, format_name: str) -> Path:
+    return home / f"{run.name}-{format_name}{_FORMATS[format_name]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,15 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = Path(folder)
         rows = [_row(run, home, options.test) for run in options.runs]
         files = {
-            str(home / f"{row['name']}-{name}{suffix}"): (row, name)
-            for row in rows
-            for name, suffix in _FORMATS.items()
+            str(_output(run, home, name)): row["median_ms"]
+            for run, row in zip(options.runs, rows, strict=True)
+            for name in _FORMATS
         }
         measured = benchmark([load_artifact(file) for file in files], threads=(1,))
         for latency in measured.rows:
-            if latency.path in files and latency.artifact == "sparse":
-                row, name = files[latency.path]
-                row.setdefault("median_ms", {})[name] = latency.median_ms
+            if latency.path in files:  # a dense twin comes before its file
+                files[latency.path][latency.engine] = latency.median_ms
     result = {
         "command": "python -m sparsify.benchmarks.shrink DENSE RUN… --test clean=… --test noisy=…"
         " --output benchmarks/results/shrink.json",

@@ -263,5 +263,6 @@ def _network_of(artifact: Artifact) -> object:
     """Equal for artifacts that differ in their weights alone."""
     known = artifact.architecture
     if known is not None:
-        return known.name, repr(sorted(known.options.items())), artifact.front_end.num_mel_bins
+        network = (sorted(known.options.items()), sorted(known.widths.items()))
+        return known.name, repr(network), artifact.front_end.num_mel_bins
     return tuple(sorted((name, tuple(each.shape)) for name, each in artifact.state.items()))

@@ -37,7 +37,6 @@ def narrow(model: nn.Module, widths: Widths, name: str) -> None:
                 module.lacking(own, _present(own, width))
             else:
                 _cut(module, own, width)
-        for module in model.modules():
             _adapt(module)
     except (AttributeError, TypeError, ValueError) as error:
         raise SparsifyError(f"the widths of '{name}' do not fit it: '{key}', {error}") from error
