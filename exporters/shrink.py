@@ -83,7 +83,7 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
         except (RuntimeError, ValueError, LookupError) as error:
             raise refused(known.name, (1, bins), error) from error
     before = _size(artifact, model)
-    _warn(artifact, removal)
+    _warn(artifact, model, removal)
     if not removal.kept:
         return artifact, Shrinkage(before, before)
     smaller = removal.applied(model, known.name)
@@ -127,18 +127,18 @@ def _size(artifact: Artifact, model: nn.Module) -> Size:
     return Size(channels, sum(each.numel() for each in model.parameters()), work)
 
 
-def _warn(artifact: Artifact, removal: Removal) -> None:
+def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:
     for what, count in removal.stuck.items():
         logger.warning(
             "%d dead channels stay, since %s cannot be followed with fewer channels", count, what
         )
     if removal.kept:
         return
-    model_sparsity = sparsity_table(artifact.build(), artifact.ignore).sparsity
+    sparsity = sparsity_table(model, artifact.ignore).sparsity
     how = ""
-    if model_sparsity > _MUCH:
+    if sparsity > _MUCH:
         how = (
-            f": {model_sparsity:.0%} of its weights are zero, but in no whole channels; train by"
-            " channel for that, as with --set methods.adabreg.group=output"
+            f": {sparsity:.0%} of its weights are zero, but in no whole channels; train by channel"
+            " for that, as with --set methods.adabreg.group=output"
         )
     logger.warning("no channel of '%s' is dead, so that it stays as it is%s", artifact.path, how)

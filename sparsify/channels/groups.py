@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -104,13 +104,22 @@ class ChannelGroups:
 
     def dead_now(self) -> Flags:
         """The channels whose makers, biases and norms are zero."""
+        vectors = [name for name, tensor in self._tensors.items() if tensor.dim() == 1]
+        return self._followed(self._zero([*self.makers, *vectors]))
+
+    def silent_now(self) -> Flags:
+        """The channels whose makers are zero, whatever biases and norms say."""
+        return self._zero(self.makers)
+
+    def _zero(self, names: Iterable[str]) -> Flags:
+        """The channels that can go and of which these parameters have nothing."""
         alive = np.zeros(len(self._roots), dtype=bool)
-        for name, tensor in self._tensors.items():
+        for name in names:
             ids = self._axis(name, 0)
-            if ids is not None and (name in self.makers or tensor.dim() == 1):
-                moves = (tensor.detach().reshape(len(ids), -1) != 0).any(1).cpu().numpy()
-                alive[ids[moves]] = True
-        return self._followed(self.candidates & ~alive)
+            if ids is not None:
+                rows = self._tensors[name].detach().reshape(len(ids), -1)
+                alive[ids[(rows != 0).any(1).cpu().numpy()]] = True
+        return self.candidates & ~alive
 
     def scores(self, weights: Mapping[str, Tensor]) -> NDArray[np.float64]:
         """Of each channel the norm of what makes it over the root of its size; infinite elsewhere.
@@ -175,10 +184,6 @@ class ChannelGroups:
                 mask.index_fill_(axis, torch.from_numpy(gone), value=False)
             masks[name] = mask.to(tensor.device)
         return masks
-
-    def random(self, sparsity: float, seed: int) -> Flags:
-        """Channels by chance, as `smallest`."""
-        return self.smallest(self._chance(seed), sparsity)
 
     def random_rows(self, share: float, seed: int) -> Flags:
         """Channels by chance in whose rows a share of the makers' weights is, at most."""

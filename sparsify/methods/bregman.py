@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from inspect import signature
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from sparsify.methods.base import Method, Task, decay_groups
 from sparsify.methods.by_channel import DeadChannels, Group
@@ -24,6 +24,7 @@ from sparsify.sparsity.costs import PricedWeights, beside
 from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
 
+_AIM_EVERY = 20  # steps
 Beta = Annotated[float, Field(ge=0, lt=1)]
 SteeringRule = Literal["adaptive", "quantile", "smoothed", "fixed"]
 
@@ -191,7 +192,7 @@ class BregmanMethod(Method[B], Generic[B]):
         if not task.pretrained:
             self.channels.start(options.initial_sparsity, task.seed)
         makers = self.channels.makers
-        self.steered_target = self.channels.share_of_makers(task.target_sparsity, task.seed)
+        self.steered_target = self.channels.share_of_makers(task.target_sparsity, makers)
         default = 0 if task.costs else 1
         costs = [beside(task.costs.get(name, default), w) for name, w in makers.items()]
         self.steered = PricedWeights(list(makers.values()), costs)
@@ -223,14 +224,18 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def state_dict(self) -> dict[str, Any]:
         """Also which channels are dead."""
-        channels = {"channels": self.channels.state_dict()} if self.channels else {}
-        return super().state_dict() | channels
+        own = super().state_dict()
+        if self.channels:
+            own["channels"] = self.channels.state_dict()
+            own["steered_target"] = self.steered_target
+        return own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict()`."""
         super().load_state_dict(state)
         if self.channels:
             self.channels.load_state_dict(state["channels"])
+            self.steered_target = state["steered_target"]
 
     def finish(self) -> None:
         """Lands if the landing step lies behind the last step."""
@@ -245,6 +250,10 @@ class BregmanMethod(Method[B], Generic[B]):
         self.optimizer.step()
         if self.channels:
             self.channels.apply(self.optimizer)
+            if self.steps_done % _AIM_EVERY == 0 and not self.optimizer.landed:
+                self.steered_target = self.channels.share_of_makers(
+                    self.target_sparsity, self._duals()
+                )
         if self.steps_done == self.landing_step and not self.optimizer.landed:
             self._land()
 
@@ -253,18 +262,23 @@ class BregmanMethod(Method[B], Generic[B]):
             self.optimizer.land(self.target_sparsity)
             return
         makers = self.channels.makers
-        duals = {name: self.optimizer.dual(weight) for name, weight in makers.items()}
-        self.channels.choose(self.target_sparsity, duals)
+        self.channels.choose(self.target_sparsity, self._duals())
         self.optimizer.land_on({makers[n]: mask for n, mask in self.channels.masks(makers).items()})
         self.channels.apply(self.optimizer)
+
+    def _duals(self) -> dict[str, Tensor]:
+        """What stands for the weights that make channels."""
+        assert self.channels is not None
+        makers = self.channels.makers
+        return {name: self.optimizer.dual(weight) for name, weight in makers.items()}
 
 
 class SteeredMethod(BregmanMethod[S], Generic[S]):
     """λ follows a ramp to the target."""
 
-    @cached_property
+    @property
     def schedule(self) -> Polynomial:
-        """The ramp."""
+        """The ramp; of channels, to the share of rows that the target takes as it seems now."""
         task, options = self.task, self.options
         end = max(round(options.ramp * task.steps), 1)
         return Polynomial(self.initial_sparsity, self.steered_target, 0, end, options.ramp_power)
@@ -273,11 +287,16 @@ class SteeredMethod(BregmanMethod[S], Generic[S]):
         """The ramp, then the target; of channels, until the landing, the share of their rows."""
         return self.target_sparsity if step >= self.landing_step else self.schedule(step)
 
+    def _share_wanted(self, step: int) -> float:
+        return self.schedule(step)
+
     def _rule(self) -> LambdaRule:
         o, target = self.options, self.schedule
         wanted: SparsitySchedule = target
         if self.task.pretrained:  # a ramp that starts gently from whatever is zero already
             wanted = Ramp(target.final, target.end, target.power)
+        elif self.channels is not None:
+            wanted = self._share_wanted
         if o.lambda_rule in ("quantile", "smoothed"):
             smoothing = o.smoothing if o.lambda_rule == "smoothed" else 0.0
             return QuantileLambda(wanted, o.every, smoothing)

@@ -55,12 +55,16 @@ class DeadChannels:
             with torch.no_grad():
                 weight[gone] = 0.0
 
-    def share_of_makers(self, sparsity: float, seed: int) -> float:
-        """The share of the makers' weights that is about in the channels of a sparsity.
+    def share_of_makers(self, sparsity: float, weights: Mapping[str, Tensor]) -> float:
+        """The share of the makers' weights that a sparsity takes if the smallest channels go.
 
-        That of random channels: which ones it will be nobody knows before.
+        Args:
+            sparsity: As in `choose`.
+            weights: The weights of the makers, or what stands for them.
         """
-        return self.groups.share_of_makers(self.groups.random(sparsity, seed))
+        return self.groups.share_of_makers(
+            self.groups.smallest(self.groups.scores(weights), sparsity)
+        )
 
     def masks(self, names: Iterable[str]) -> dict[str, Tensor]:
         """What of parameters is not held at zero."""

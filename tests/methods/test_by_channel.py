@@ -78,6 +78,17 @@ def test_a_resumed_run_ends_with_the_same_network(method):
         torch.testing.assert_close(again[0].state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_the_landing_takes_hardly_anything_that_is_not_zero(monkeypatch):
+    monkeypatch.setattr("sparsify.methods.bregman._AIM_EVERY", 1)
+    network, head, method = setup("ecapa-tdnn", "adabreg", lr=0.01, every=1, ramp=0.2, landing=1.0)
+    advance(network, head, method, range(STEPS - 1))
+    groups = method.channels.groups
+    before = groups.silent_now()
+    advance(network, head, method, range(STEPS - 1, STEPS))
+    assert method.settled
+    assert abs(groups.share_of_makers(before) - groups.share_of_makers(method.channels.dead)) < 0.05
+
+
 def test_a_target_in_multiply_adds_counts_what_goes_with_a_channel():
     network, _, _ = setup("ecapa-tdnn", "gmp")
     costs = dict.fromkeys(prunable_parameters(network), 30) | {"linear.weight": 1}
