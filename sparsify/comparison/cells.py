@@ -63,18 +63,21 @@ class Cell(Section):
         method: Registered name.
         target_sparsity: The sparsity asked for; `None` for a method that pursues none.
         seed: Of everything random.
+        width: Of the network, where it is another than the recipe's.
         options: Of the method, by name, where they are others than the recipe's.
     """
 
     method: str
     target_sparsity: OpenFraction | None
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    width: Annotated[int, Field(gt=0)] | None = None
     options: tuple[tuple[str, Scalar], ...] = ()
 
     @property
     def label(self) -> str:
-        """Method and target, as in a gate: `adabreg@0.9`."""
-        return cell_label(self.method, target_of({"target_sparsity": self.target_sparsity}))
+        """Method, target and width, as in a gate: `adabreg@0.9`."""
+        target = target_of({"target_sparsity": self.target_sparsity})
+        return cell_label(self.method, target, self.width)
 
     @property
     def name(self) -> str:
@@ -83,31 +86,39 @@ class Cell(Section):
         return f"{self.label.replace('@', '-')}-seed{self.seed}{own}"
 
 
-def cell_label(method: str, target: Target | None) -> str:
-    """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
-    return method if target is None else f"{method}@{target.name}"
+def cell_label(method: str, target: Target | None, width: int | None = None) -> str:
+    """Method, target and width, as in a gate: `adabreg@0.9`, `adabreg@0.9-w256` or `dense@w256`.
+
+    What a method or a comparison does not have is left out, so that `dense` alone is a label, too.
+    """
+    parts = [] if target is None else [target.name]
+    parts += [] if width is None else [f"w{width}"]
+    return "@".join([method, "-".join(parts)] if parts else [method])
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Method and target of a row of results."""
-    return cell_label(row["method"], target_of(row))
+    """Method, target and width of a row of results."""
+    return cell_label(row["method"], target_of(row), row.get("width"))
 
 
-def grid(methods: Iterable[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Cell]:
+def grid(
+    methods: Iterable[str],
+    targets: Sequence[float],
+    seeds: Sequence[int],
+    widths: Sequence[int | None] = (None,),
+) -> list[Cell]:
     """All runs, seed by seed, so that a first result for everything comes early.
 
-    A method that pursues no target is run once per seed.
+    A method that pursues no target is run once per seed and width.
 
     Raises:
-        SparsifyError: A method is unknown, or a target or seed is out of range.
+        SparsifyError: A method is unknown, or a target, seed or width is out of range.
     """
     cells = []
-    for seed, method in product(dict.fromkeys(seeds), dict.fromkeys(methods)):
+    axes = (dict.fromkeys(seeds), dict.fromkeys(widths), dict.fromkeys(methods))
+    for seed, width, method in product(*axes):
         own = dict.fromkeys(targets) if pursues_target(method) else [None]
-        cells += [
-            validate(
-                Cell, {"method": method, "target_sparsity": target, "seed": seed}, "comparison"
-            )
-            for target in own
-        ]
+        for target in own:
+            content = {"method": method, "target_sparsity": target, "seed": seed, "width": width}
+            cells.append(validate(Cell, content, "comparison"))
     return cells

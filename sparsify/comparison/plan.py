@@ -90,7 +90,8 @@ class Plan(Section):
         }
         if target is not None:
             own |= {"target_sparsity": target, "target_macs": None}
-        return resolve(self.recipe.model_copy(update=own))
+        recipe = resolve(self.recipe.model_copy(update=own))
+        return recipe if cell.width is None else at_width(recipe, cell.width)
 
     def trials_of(self, tuning: Tuning) -> dict[Scalar, Cell]:
         """The runs that a value is chosen from: the method's first run, with each value."""

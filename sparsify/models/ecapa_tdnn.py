@@ -23,14 +23,20 @@ class SERes2Block(nn.Module):
     """1×1 → Res2 → 1×1 → squeeze-excitation, with a residual connection."""
 
     def __init__(
-        self, channels: int, kernel_size: int, dilation: int, scale: int, variant: Variant
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: int,
+        scale: int,
+        se_channels: int,
+        variant: Variant,
     ) -> None:
         super().__init__()
         self.se_res2block = nn.Sequential(
             ConvReluBN(channels, channels),
             Res2Conv(channels, kernel_size, dilation, scale, variant),
             ConvReluBN(channels, channels),
-            SqueezeExcitation(channels, bottleneck=128),
+            SqueezeExcitation(channels, se_channels),
         )
         self.sum = Sum()
 
@@ -50,6 +56,8 @@ class ECAPATDNN(nn.Module):
         feature_dim: Filterbank bins per frame.
         embedding_dim: Size of the embedding.
         aggregation_channels: Width of the layer that joins the three blocks and is pooled.
+        se_channels: Width of the hidden layer of each squeeze-excitation.
+        attention_channels: Width of the hidden layer of the pooling's attention.
         global_context: Whether the attention of the pooling sees the whole utterance.
         variant: Whose ECAPA-TDNN, `wespeaker` or `speechbrain`. Besides the differences that
             `sparsify.models.layers.Variant` lists, the latter has a batch norm before the pooling.
@@ -69,6 +77,8 @@ class ECAPATDNN(nn.Module):
         embedding_dim: int = 192,
         aggregation_channels: int = 1536,
         *,
+        se_channels: int = 128,
+        attention_channels: int = 128,
         global_context: bool = True,
         variant: Variant = "wespeaker",
     ) -> None:
@@ -79,13 +89,13 @@ class ECAPATDNN(nn.Module):
             raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}: {variant!r}")
         self.min_frames = self.MIN_FRAMES[variant]
         self.layer1 = ConvReluBN(feature_dim, channels, kernel_size=5, variant=variant)
-        self.layer2 = SERes2Block(channels, 3, 2, self.SCALE, variant)
-        self.layer3 = SERes2Block(channels, 3, 3, self.SCALE, variant)
-        self.layer4 = SERes2Block(channels, 3, 4, self.SCALE, variant)
+        self.layer2 = SERes2Block(channels, 3, 2, self.SCALE, se_channels, variant)
+        self.layer3 = SERes2Block(channels, 3, 3, self.SCALE, se_channels, variant)
+        self.layer4 = SERes2Block(channels, 3, 4, self.SCALE, se_channels, variant)
         self.conv = nn.Conv1d(3 * channels, aggregation_channels, kernel_size=1)
         self.conv_bn = nn.BatchNorm1d(aggregation_channels) if variant == "speechbrain" else None
         self.pool = AttentiveStatisticsPooling(
-            aggregation_channels, context=global_context, variant=variant
+            aggregation_channels, attention_channels, context=global_context, variant=variant
         )
         self.bn = nn.BatchNorm1d(2 * aggregation_channels)
         self.linear = nn.Linear(2 * aggregation_channels, embedding_dim)

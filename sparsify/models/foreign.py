@@ -85,6 +85,8 @@ def ecapa_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "feature_dim": first[1],
         "embedding_dim": state["linear.weight"].shape[0],
         "aggregation_channels": aggregation,
+        "se_channels": state["layer2.se_res2block.3.linear1.weight"].shape[0],
+        "attention_channels": state["pool.linear1.weight"].shape[0],
         "global_context": state["pool.linear1.weight"].shape[1] == 3 * aggregation,
     }
 

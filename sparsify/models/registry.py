@@ -147,6 +147,16 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     return Architecture(name, options).build()
 
 
+def default_options(name: str) -> dict[str, Any]:
+    """What the factory of an architecture takes where an option is not given.
+
+    Raises:
+        SparsifyError: The name is unknown; or its code, of `module:factory`, cannot be imported.
+    """
+    parameters = inspect.signature(_factory(name)).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
 def architecture_of(model: nn.Module) -> Architecture:
     """The architecture `build_model` left on the model.
 
