@@ -1,4 +1,4 @@
-"""`sparsify compare`: methods × targets × seeds, trained alike, evaluated and reported."""
+"""`sparsify compare`: methods × targets × seeds × widths, trained alike, evaluated and reported."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from sparsify.comparison.means import expected_metrics
 from sparsify.comparison.results import read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.methods.registry import method_names
+from sparsify.models.registry import names_code
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
 
@@ -49,6 +50,8 @@ Examples:
   sparsify compare --output comparison               # go on after a stop
   sparsify compare --data speech/train --init-from dense-run --methods adabreg,gmp \\
       --tune adabreg.lr=0.001,0.003,0.01 --tune gmp.lr=0.0003,0.001,0.003 --output from-dense
+  sparsify compare --data speech/train --methods dense --widths 32,64,128 --output widths
+  sparsify compare --methods adabreg --widths 128,256 --output widths  # is sparse and wide better?
   sparsify compare --output comparison \\
       --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
 """
@@ -86,6 +89,13 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     callback=_listed(int, "whole numbers"),
     metavar="N,N,…",
     help=f"Seeds of everything random.  [default: {','.join(map(str, SEEDS))}]",
+)
+@click.option(
+    "--widths",
+    callback=_listed(int, "whole numbers"),
+    metavar="N,N,…",
+    help="Widths of the network (its option channels), as in 64,128,256; all its layers follow in"
+    " proportion, and rates by the root.",
 )
 @recipe_options
 @click.option(
@@ -129,16 +139,22 @@ def compare_command(
 ) -> None:
     """Train methods side by side, evaluate them and report.
 
-    Every method is trained at every target with every seed, on the same data in the same order and
-    for as many steps. A comparison that was stopped goes on where it was; more methods, targets and
-    seeds may be added to one at any time. Writes results.json, results.csv, results.md and
-    report.html. Latencies are those of the first seed.
+    Every method is trained at every target and width with every seed, on the same data in the same
+    order and for as many steps. A comparison that was stopped goes on where it was; more methods,
+    targets, seeds and widths may be added to one at any time. Writes results.json, results.csv,
+    results.md and report.html. Latencies are those of the first seed.
     """
     plan = plan_of(output, given, shlex.join(["sparsify", *sys.argv[1:]]), trust=trust)
     names = [test.name for test in plan.tests]
-    corrupted = plan.recipe.augment.probability > 0
+    recipe = plan.recipe
+    expected = expected_metrics(
+        plan.runs,
+        names,
+        corrupted=recipe.augment.probability > 0,
+        counted=not names_code(recipe.model.name),
+    )
     for gate in gates:  # a typo is found before hours of training
-        gate.check(expected_metrics(plan.runs, names, corrupted=corrupted))
+        gate.check(expected)
     with _ended_like_interrupted():
         try:
             results = compare(

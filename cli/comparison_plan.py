@@ -75,14 +75,16 @@ def plan_of(output: Path, given: dict[str, Any], command: str, *, trust: bool) -
     tests = _tests(given, saved.tests if saved else ())
     before: Sequence[Cell] = saved.runs if saved else ()
     runs = dict.fromkeys(before)
-    if saved is None or any(given[key] for key in ("methods", "targets", "seeds")):
+    if saved is None or any(given[key] for key in ("methods", "targets", "seeds", "widths")):
         methods = dict.fromkeys(cell.method for cell in before) or METHODS
         targets = {cell.target_sparsity for cell in before} - {None} or TARGETS
         seeds = {cell.seed for cell in before} or SEEDS
+        widths = dict.fromkeys(cell.width for cell in before) or (None,)
         added = grid(
             given["methods"] or list(methods),
             given["targets"] or sorted(target for target in targets if target is not None),
             given["seeds"] or sorted(seeds),
+            given["widths"] or list(widths),
         )
         runs |= dict.fromkeys(added)
     commands = saved.commands if saved else ()
@@ -112,7 +114,8 @@ def _tunings(output: Path, given: Sequence[str], saved: Plan | None) -> tuple[Tu
         SparsifyError: One is malformed, or changes a method that has results already.
     """
     tunings = {tuning.method: tuning for tuning in saved.tunings} if saved else {}
-    finished = {row["method"] for row in (read_results(output) or {}).get("runs", [])}
+    known = {row["method"] for row in (read_results(output) or {}).get("runs", [])}
+    finished = {cell.method for cell in saved.runs if cell.series in known} if saved else set()
     named = set()
     for text in given:
         tuning = _tuning(text)

@@ -63,7 +63,7 @@ class Cell(Section):
         method: Registered name.
         target_sparsity: The sparsity asked for; `None` for a method that pursues none.
         seed: Of everything random.
-        width: Of the network, where it is another than the recipe's.
+        width: Of the network; `None` for that of the recipe.
         options: Of the method, by name, where they are others than the recipe's.
     """
 
@@ -74,10 +74,14 @@ class Cell(Section):
     options: tuple[tuple[str, Scalar], ...] = ()
 
     @property
+    def series(self) -> str:
+        """What results call the method: with its width, if there is one, `adabreg-w256`."""
+        return series_name(self.method, self.width)
+
+    @property
     def label(self) -> str:
-        """Method, target and width, as in a gate: `adabreg@0.9`."""
-        target = target_of({"target_sparsity": self.target_sparsity})
-        return cell_label(self.method, target, self.width)
+        """Method and target, as in a gate: `adabreg@0.9`."""
+        return cell_label(self.series, target_of({"target_sparsity": self.target_sparsity}))
 
     @property
     def name(self) -> str:
@@ -86,19 +90,24 @@ class Cell(Section):
         return f"{self.label.replace('@', '-')}-seed{self.seed}{own}"
 
 
-def cell_label(method: str, target: Target | None, width: int | None = None) -> str:
-    """Method, target and width, as in a gate: `adabreg@0.9`, `adabreg@0.9-w256` or `dense@w256`.
+def series_name(method: str, width: int | None) -> str:
+    """The name of a method among others that were trained at other widths."""
+    return method if width is None else f"{method}-w{width}"
 
-    What a method or a comparison does not have is left out, so that `dense` alone is a label, too.
-    """
-    parts = [] if target is None else [target.name]
-    parts += [] if width is None else [f"w{width}"]
-    return "@".join([method, "-".join(parts)] if parts else [method])
+
+def method_of(row: Mapping[str, Any]) -> str:
+    """The method of a row of results without the width that `series_name` may have added."""
+    return str(row["method"]).removesuffix(series_name("", row.get("width")))
+
+
+def cell_label(method: str, target: Target | None) -> str:
+    """Method and target, as in a gate: `adabreg@0.9`, or `dense` without a target."""
+    return method if target is None else f"{method}@{target.name}"
 
 
 def label_of(row: Mapping[str, Any]) -> str:
-    """Method, target and width of a row of results."""
-    return cell_label(row["method"], target_of(row), row.get("width"))
+    """Method and target of a row of results."""
+    return cell_label(row["method"], target_of(row))
 
 
 def grid(

@@ -112,7 +112,8 @@ def _collect(plan: Plan, output: Path, track: Track) -> tuple[list[Row], dict[st
     for cell in track(plan.runs, "Reading results", len(plan.runs)):
         try:
             if (tests := evaluated(plan, cell, output)) is not None:
-                rows.append(_row(output, cell.name, tests, before.get(cell.name)))
+                row = _row(output, cell.name, tests, before.get(cell.name))
+                rows.append(row | {"method": cell.series})
         except SparsifyError as error:
             damaged[cell.name] = str(error)
     return rows, damaged

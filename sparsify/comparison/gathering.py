@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.comparison.cells import target_of
+from sparsify.comparison.cells import series_name, target_of
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.plan import PLAN_FILE
 from sparsify.comparison.results import (
@@ -58,6 +58,7 @@ def gather(parts: Sequence[Part]) -> Results:
             name have different trials.
     """
     found = [_renamed(_found(part.path), part.name) for part in parts]
+    _tell_widths_apart([row for part in found for row in part["runs"]])
     whole = found[0]
     known = [(whole["recipe"], row) for row in whole["runs"]]
     for part, other in zip(parts[1:], found[1:], strict=True):
@@ -119,6 +120,14 @@ def _added(
     return added
 
 
+def _tell_widths_apart(rows: Sequence[Row]) -> None:
+    """Names the methods of networks that differ in width, as `sparsify compare --widths` does."""
+    for group in by_cell(rows).values():
+        if len({row.get("width") for row in group}) > 1:
+            for row in group:
+                row["method"] = series_name(row["method"], row.get("width"))
+
+
 def _same_training(
     recipe: Mapping[str, Any], row: Row, other_recipe: Mapping[str, Any], other: Row
 ) -> bool:
@@ -128,6 +137,7 @@ def _same_training(
         "options" in row
         and target_of(row) == target_of(other)
         and all(row[key] == other.get(key) for key in keys)
+        and row.get("width") == other.get("width")
         and not differing_keys(recipe, other_recipe)
     )
 

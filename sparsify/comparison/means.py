@@ -23,6 +23,7 @@ _COUNTED = (
     "steps",
     "seconds",
 )
+_WORK = ("multiply_adds", "mac_sparsity")
 _TESTED = ("eer_percent", "min_dcf")
 
 
@@ -48,6 +49,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
             "cell": name,
             "method": group[0]["method"],
             **target_keys(target_of(group[0])),
+            "width": group[0].get("width"),
             "seeds": [row["seed"] for row in group],
             "metrics": _spreads([metrics_of(row) for row in group]),
         }
@@ -62,8 +64,9 @@ def metrics_of(row: Row) -> dict[str, float]:
     `TEST.eer_percent_low` and `TEST.eer_percent_high` are the confidence interval over speakers.
     """
     figures = {key: float(row[key]) for key in _COUNTED}
-    if row.get("macs") is not None:
-        figures["macs"] = float(row["macs"])
+    for key in ("macs", *_WORK):  # known of some runs alone
+        if row.get(key) is not None:
+            figures[key] = float(row[key])
     for name, group in ((VALIDATION, row[VALIDATION]), *row["tests"].items()):
         for key in VALIDATED if name == VALIDATION else _TESTED:
             if key in group:
@@ -74,15 +77,21 @@ def metrics_of(row: Row) -> dict[str, float]:
     return figures
 
 
-def metric_names(tests: Sequence[str], *, corrupted: bool) -> list[str]:
+def metric_names(tests: Sequence[str], *, corrupted: bool, counted: bool) -> list[str]:
     """The metrics that runs will have once they are evaluated on these test sets.
 
     Args:
         tests: Names of the test sets.
         corrupted: Whether validation speech is corrupted, too.
+        counted: Whether the multiply-adds of the network can be counted.
     """
     names = [f"{VALIDATION}.{key}" for key in VALIDATED if corrupted or key != CORRUPTED]
-    return [*_COUNTED, *names, *(f"{test}.{key}" for test in tests for key in _TESTED)]
+    return [
+        *_COUNTED,
+        *(_WORK if counted else ()),
+        *names,
+        *(f"{test}.{key}" for test in tests for key in _TESTED),
+    ]
 
 
 def gate_metrics(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -105,10 +114,10 @@ def gate_metrics(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def expected_metrics(
-    cells: Iterable[Cell], tests: Sequence[str], *, corrupted: bool
+    cells: Iterable[Cell], tests: Sequence[str], *, corrupted: bool, counted: bool
 ) -> dict[str, dict[str, float]]:
     """What `gate_metrics` will know of a grid, see `metric_names`; the values mean nothing."""
-    names = metric_names(tests, corrupted=corrupted)
+    names = metric_names(tests, corrupted=corrupted, counted=counted)
     return {cell.label: dict.fromkeys(names, 0.0) for cell in cells}
 
 

@@ -1,4 +1,4 @@
-"""What a comparison consists of: runs of one recipe that differ in method, target and seed."""
+"""What a comparison consists of: runs of one recipe, of several methods, targets, seeds, widths."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sparsify.artifact.seals import source_digest
 from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.comparison.cells import Cell, Scalar
 from sparsify.comparison.test_sets import VALIDATION, TestSet
+from sparsify.comparison.widths import at_width
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import write_text
@@ -26,6 +27,8 @@ from sparsify.methods.registry import (
     pursues_target,
     resolve,
 )
+from sparsify.models.registry import Architecture
+from sparsify.models.widths import options_of_width
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import SYNTHETIC
 from sparsify.recipe.validation import Section, validate
@@ -90,8 +93,8 @@ class Plan(Section):
         }
         if target is not None:
             own |= {"target_sparsity": target, "target_macs": None}
-        recipe = resolve(self.recipe.model_copy(update=own))
-        return recipe if cell.width is None else at_width(recipe, cell.width)
+        recipe = self.recipe.model_copy(update=own)
+        return resolve(recipe if cell.width is None else at_width(recipe, cell.width))
 
     def trials_of(self, tuning: Tuning) -> dict[Scalar, Cell]:
         """The runs that a value is chosen from: the method's first run, with each value."""
@@ -128,6 +131,7 @@ class Plan(Section):
         ):
             if path is not None and not Path(path).exists():
                 raise SparsifyError(f"{key}: there is no '{path}': check the path")
+        self._check_widths()
         start = start_of(recipe)
         if start.weights is not None:
             for label, each in {**recipes, **tried}.items():
@@ -138,6 +142,21 @@ class Plan(Section):
                 raise SparsifyError(f"the test set name '{name}' is taken: choose another")
         for test in self.tests:
             test.check()
+
+    def _check_widths(self) -> None:
+        """Builds the network at every width that is asked for, without values."""
+        model = self.recipe.model
+        widths = {cell.width for cell in self.runs} - {None}
+        if widths and model.init_from is not None:
+            raise SparsifyError(
+                "model.init_from: a model to start from has its own width: compare it without"
+                " --widths"
+            )
+        architecture = Architecture(model.name, model.options)
+        for width in sorted(width for width in widths if width is not None):
+            own = Architecture(model.name, options_of_width(architecture, width))
+            if not own.is_code:
+                own.outline()
 
     def _check_tuning(self, tuning: Tuning) -> tuple[str, ResolvedRecipe]:
         """The label and the recipe of the first run that a tuning tries."""

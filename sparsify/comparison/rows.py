@@ -10,6 +10,7 @@ from typing import Any
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import BITMASK, STORE
 from sparsify.artifact.saving import copy_artifact
+from sparsify.audio.features import frame_count
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
 from sparsify.comparison.test_sets import VALIDATION
@@ -17,13 +18,19 @@ from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.methods.registry import pursues_target
+from sparsify.models.multiply_adds import weight_uses
+from sparsify.models.registry import Architecture
+from sparsify.models.widths import width_of
+from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
+from sparsify.sparsity.work import SPEECH_SECONDS, total_work, work_with
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]
 
 EVALUATIONS = "evaluations"  # folder in a run directory, with a JSON file per test set
 LATENCY_FILE = "latency.json"
+CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 CORRUPTED = "corrupted_eer_percent"
 VALIDATED = ("eer_percent", "min_dcf", CORRUPTED)
 
@@ -61,6 +68,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "seed": recipe.seed,
         "options": recipe.methods.get(recipe.method, {}),
         "model": recipe.model.name,
+        "width": _width(recipe),
         "data": recipe.data.path,
         "sparsity": summary["sparsity"],
         "global_sparsity": summary["global_sparsity"],
@@ -71,6 +79,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "tests": tested,
         "parameters": summary["parameters"],
         "nonzero": summary["nonzero"],
+        **_work(artifact),
         **_sizes(artifact),
         "steps": summary["steps"],
         "epochs": summary["epochs"],
@@ -82,6 +91,20 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "latency": read_json(latency, LatencyFile) if latency.is_file() else None,
         "layers": [layer.to_json() for layer in weights_table(artifact).prunable],
     }
+
+
+def fastest(row: Mapping[str, Any]) -> float | None:
+    """Milliseconds of a run's model in the fastest engine, with one thread, if that was measured.
+
+    Twins without zeros and PyTorch, which is there for comparison, do not count.
+    """
+    lines = [
+        line
+        for line in (row["latency"] or {"rows": []})["rows"]
+        if line["threads"] == 1 and line["engine"] != CONTEXT
+    ]
+    own = [line for line in lines if line["artifact"] == "sparse"] or lines
+    return min((line["median_ms"] for line in own), default=None)
 
 
 def summary_of(run: RunDirectory) -> Row | None:
@@ -125,6 +148,23 @@ def _evaluation(file: Path) -> dict[str, Any]:
     """The figures of a test set, and what tells its trials from others."""
     content = read_json(file, EvaluationFile)
     return content["result"] | {"trials_sha256": content["test_set"].get("trials_sha256")}
+
+
+def _width(recipe: Recipe) -> int | None:
+    """The width of the recipe's network; `None` if that is not one of ours."""
+    architecture = Architecture(recipe.model.name, recipe.model.options)
+    return None if architecture.is_code else width_of(architecture)
+
+
+def _work(artifact: Artifact) -> dict[str, int | float | None]:
+    """`multiply_adds mac_sparsity` as in `sparsify inspect`; null if the network is not ours."""
+    known, front_end = artifact.architecture, artifact.front_end
+    if known is None or known.is_code:
+        return {"multiply_adds": None, "mac_sparsity": None}
+    frames = frame_count(front_end, SPEECH_SECONDS)
+    uses = weight_uses(known, known.outline, frames, front_end.num_mel_bins)
+    work = total_work(work_with(uses, artifact.state).values())
+    return {"multiply_adds": work.multiply_adds, "mac_sparsity": work.sparsity}
 
 
 def _sizes(artifact: Artifact) -> dict[str, int]:

@@ -126,6 +126,7 @@ class Run(_Document):
     seed: Count
     options: dict[str, Any] = Field(default_factory=dict)
     model: str
+    width: Count | None = None
     data: str
     sparsity: Fraction
     global_sparsity: Fraction
@@ -136,6 +137,8 @@ class Run(_Document):
     tests: dict[str, Evaluated]
     parameters: Count
     nonzero: Count
+    multiply_adds: Count | None = None
+    mac_sparsity: Fraction | None = None
     bytes: Count
     zipped_bytes: Count
     bitmask_bytes: Count

@@ -26,6 +26,7 @@ from sparsify.report.page_sections import (
 )
 from sparsify.report.plot import Style, styles_of, swatch
 from sparsify.report.sortable_tables import means_table, runs_table
+from sparsify.report.tradeoffs import tradeoffs_section
 
 REPORT_FILE = "report.html"
 
@@ -41,12 +42,13 @@ def write_report(results: Results, path: Path) -> None:
         SparsifyError: The file cannot be written.
     """
     rows, means = results["runs"], results["means"]
-    styles = styles_of(row["method"] for row in rows)
+    styles = styles_of([row["method"] for row in rows])
     content: list[Element | None] = []
     if rows:
         content = [
             highlights(results),
             _legend(styles, means),
+            tradeoffs_section(results, styles),
             _accuracy(results, styles),
             differences_section(results, styles),
             section("Results", means_table(results, styles)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.cells import label_of, target_of
-from sparsify.comparison.rows import Row
+from sparsify.comparison.rows import CONTEXT, Row
 from sparsify.report.costs import Bar, cost_bars
 from sparsify.report.curve_panels import QUANTITIES, curve_panels
 from sparsify.report.document import choice, figure, section
@@ -15,8 +15,6 @@ from sparsify.report.layer_charts import heat_legend, layer_bars, layer_heatmap
 from sparsify.report.markup import element
 from sparsify.report.plot import Style
 from sparsify.report.sortable_tables import table
-
-_CONTEXT = "pytorch"  # measured beside the engines that models are deployed in
 
 
 def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
@@ -161,7 +159,7 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
                     f"{line['median_ms']:.2f} ms {line['engine']}, {line['artifact']}",
                 )
                 for line in entry["latency"]["rows"]
-                if line["threads"] == threads and line["engine"] != _CONTEXT
+                if line["threads"] == threads and line["engine"] != CONTEXT
             ]
 
         about = f"Median of 2 s of speech on {cpu}; dense is the same without zeros."

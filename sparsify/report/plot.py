@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from xml.etree.ElementTree import Element
 
+from sparsify.comparison.cells import series_name
 from sparsify.comparison.differences import REFERENCE
 from sparsify.methods.registry import method_names
 from sparsify.report.axes import Axis, without_crowding
@@ -16,6 +18,7 @@ from sparsify.report.markup import append, element
 _LETTER = 7.2  # width of one of those that name a row, at most
 MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
 _COLOURS = 8  # in the style sheet
+_DENSE_OF_A_WIDTH = re.compile(series_name(REFERENCE, 0).replace("0", r"\d+"))
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,14 @@ class Style:
     dash: str = "none"
 
 
-def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+def styles_of(methods: Collection[str]) -> dict[str, Style]:
     """A style for each method, as far as possible the same on every page.
 
-    The dense reference is grey, the first registered methods have colours of their own, and others
-    take what is free.
+    The dense reference is grey at every width, the first registered methods have colours of their
+    own, and others take what is free.
     """
-    others = [method for method in dict.fromkeys(methods) if method != REFERENCE]
+    grey = {name for name in methods if name == REFERENCE or _DENSE_OF_A_WIDTH.fullmatch(name)}
+    others = [method for method in dict.fromkeys(methods) if method not in grey]
     colours = [name for name in method_names() if name != REFERENCE][:_COLOURS]
     free = (n for n in count() if n >= len(colours) or colours[n] not in others)
     numbers = {
@@ -48,7 +52,7 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
         )
         for method, n in numbers.items()
     }
-    return styles | {REFERENCE: Style("var(--reference)", "circle")}
+    return styles | dict.fromkeys({REFERENCE, *grey}, Style("var(--reference)", "circle"))
 
 
 def room_for(names: Iterable[str], least: float) -> float:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from sparsify.comparison.cells import grid, label_of, target_keys, target_of, target_text
+from sparsify.comparison.cells import (
+    grid,
+    label_of,
+    method_of,
+    target_keys,
+    target_of,
+    target_text,
+)
 from sparsify.errors import SparsifyError
 
 
@@ -20,16 +27,33 @@ def test_dense_is_trained_once_per_seed():
 
 
 @pytest.mark.parametrize(
-    ("methods", "targets", "seeds", "words"),
+    ("methods", "targets", "seeds", "widths", "words"),
     [
-        (["adabrag"], [0.9], [0], "did you mean 'adabreg'"),
-        (["adabreg"], [1.5], [0], "target_sparsity"),
-        (["adabreg"], [0.9], [-1], "seed"),
+        (["adabrag"], [0.9], [0], [None], "did you mean 'adabreg'"),
+        (["adabreg"], [1.5], [0], [None], "target_sparsity"),
+        (["adabreg"], [0.9], [-1], [None], "seed"),
+        (["adabreg"], [0.9], [0], [0], "width"),
     ],
 )
-def test_a_wrong_grid_is_refused(methods, targets, seeds, words):
+def test_a_wrong_grid_is_refused(methods, targets, seeds, widths, words):
     with pytest.raises(SparsifyError, match=words):
-        grid(methods, targets, seeds)
+        grid(methods, targets, seeds, widths)
+
+
+def test_a_width_is_part_of_the_name_of_a_method():
+    cells = grid(["dense", "adabreg"], [0.5, 0.9], [0], [16, 32])
+    assert [cell.name for cell in cells] == [
+        "dense-w16-seed0",
+        "adabreg-w16-0.5-seed0",
+        "adabreg-w16-0.9-seed0",
+        "dense-w32-seed0",
+        "adabreg-w32-0.5-seed0",
+        "adabreg-w32-0.9-seed0",
+    ]
+    assert [cell.label for cell in cells[:2]] == ["dense-w16", "adabreg-w16@0.5"]
+    for cell in cells:
+        assert method_of({"method": cell.series, "width": cell.width}) == cell.method
+    assert method_of({"method": "dense", "width": 16}) == "dense"
 
 
 def test_targets_in_multiply_adds_have_names_of_their_own():

@@ -7,6 +7,7 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.dense import Dense
 from sparsify.methods.magnitude import GMP
 from sparsify.recipe.recipe import Recipe
+from sparsify.recipe.sections import ModelSection
 
 
 def test_runs_differ_in_nothing_but_method_target_and_seed():
@@ -71,6 +72,41 @@ def test_a_run_knows_the_options_of_its_own_method_alone():
     assert plan.recipe_of(other).options == GMP.Options(lr=0.03, end=0.5)
     assert other.name == "gmp-0.9-seed0-lr=0.03"
     assert other.label == "gmp@0.9"
+
+
+def test_at_another_width_the_rates_follow_by_the_root():
+    recipe = Recipe(
+        model=ModelSection(name="ecapa-tdnn", options={"channels": 64, "aggregation_channels": 96}),
+        methods={"dense": {"lr": 0.01, "weight_decay": 0.5}},
+    )
+    plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [], [0], [16])), tests=())
+    made = plan.recipe_of(plan.runs[0])
+    assert made.model.options == {
+        "channels": 16,
+        "aggregation_channels": 24,
+        "se_channels": 32,
+        "attention_channels": 32,
+    }
+    assert made.options == Dense.Options(lr=0.02, weight_decay=0.25)
+    assert plan.runs[0].name == "dense-w16-seed0"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"name": "ecapa-tdnn"}, "channels must be a positive multiple of 8: 12"),
+        ({"name": "torch.nn:Identity"}, "no option 'channels'"),
+        ({"name": "ecapa-tdnn", "init_from": "run"}, "has its own width"),
+    ],
+)
+def test_a_width_that_no_network_has_is_refused_before_training(tmp_path, model, words):
+    (tmp_path / "run").mkdir()
+    if "init_from" in model:
+        model |= {"init_from": str(tmp_path / "run")}
+    recipe = Recipe(model=ModelSection(**model))
+    plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [], [0], [12])), tests=())
+    with pytest.raises(SparsifyError, match=words):
+        plan.check()
 
 
 def test_a_fixed_lambda_for_every_target_is_asked_for_at_once():

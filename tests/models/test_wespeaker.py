@@ -93,7 +93,8 @@ def test_ecapa_with_and_without_global_context(tmp_path, context):
     name = "ECAPA_TDNN_GLOB_c512" if context else "ECAPA_TDNN_c512"
     write(tmp_path, {"model": name, "model_args": {"feat_dim": 80, "embed_dim": 24}})
     options = load_artifact(tmp_path).architecture.options
-    assert options == ECAPA | {"feature_dim": 80, "global_context": context}
+    hidden = {"se_channels": 128, "attention_channels": 128}
+    assert options == ECAPA | hidden | {"feature_dim": 80, "global_context": context}
     assert load_model(tmp_path).state_dict().keys() == model.state_dict().keys()
 
 
