@@ -62,6 +62,25 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     return found
 
 
+def overall(rows: Iterable[Row], tests: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """The mean EER over all test sets, with the ends of its interval over speakers, by cell.
+
+    Args:
+        rows: Of the runs.
+        tests: Names of the test sets.
+
+    Returns:
+        In percent, mean over seeds, by `adabreg@0.9` and the like; without cells whose EERs were
+        not resampled on every test set.
+    """
+    means = {}
+    for name, group in by_cell(rows).items():
+        if known := _resampled(group, tests):
+            low, high = paired_interval(known.rates.mean(axis=0), 0.0, LEVEL)
+            means[name] = (float(known.eer_percents.mean()), low, high)
+    return means
+
+
 def unsampled(rows: Iterable[Row], tests: Sequence[str]) -> list[str]:
     """Names of runs whose EER on a test set was not resampled, though that of others was."""
     runs = list(rows)

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import yaml
 
-from sparsify.comparison.cells import target_of
+from sparsify.comparison.cells import method_of, target_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.text_tables import to_csv
@@ -66,9 +66,11 @@ def write_report(results: Results, path: Path) -> None:
 def _title(rows: Sequence[Row]) -> str:
     if len(rows) == 1:
         return str(rows[0]["run"])
-    methods = len({row["method"] for row in rows})
+    methods = len({method_of(row) for row in rows})
     targets = sorted({target for row in rows if (target := target_of(row))})
     title = f"{methods} method{'s' if methods != 1 else ''}"
+    if (widths := len({row.get("width") for row in rows})) > 1:
+        title += f" × {widths} widths"
     if not targets:
         return title
     if any(target.of_macs for target in targets):
@@ -82,7 +84,9 @@ def _facts(rows: Sequence[Row]) -> list[str]:
     facts = [f"{len(rows)} run{'s' if len(rows) != 1 else ''}"]
     if rows:
         first = rows[0]
-        facts.append(f"{first['model']}, {first['parameters']:,} parameters")
+        sizes = [row["parameters"] for row in rows]
+        ends = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+        facts.append(f"{first['model']}, {ends} parameters")
         facts.append(f"{' or '.join(f'{n:,}' for n in sorted({r['steps'] for r in rows}))} steps")
         facts.append(f"trained on {'/'.join(Path(first['data']).parts[-2:])}")
         facts += sorted({row["device"] for row in rows})[:2]

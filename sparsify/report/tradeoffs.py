@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from sparsify.comparison.cells import label_of, method_of, target_of
+from sparsify.comparison.differences import OVERALL, overall
 from sparsify.comparison.means import EER_HIGH, EER_LOW
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row, fastest
@@ -63,17 +64,20 @@ def tradeoffs_section(results: Results, styles: Mapping[str, Style]) -> Element 
             lambda value: f"{value:.2f} ms",
         ),
     )
+    means, sets = results["means"], evaluation_sets(results)
+    if len(results["test_sets"]) > 1:
+        means, sets = _with_overall(results), {f"{OVERALL}.eer_percent": OVERALL} | sets
     charts = {
         title: element(
             "div",
             [
-                _panel(cost, metric, results["means"], styles)
+                _panel(cost, metric, means, styles)
                 for cost in costs
-                if any(cost.of(entry) is not None for entry in results["means"])
+                if any(cost.of(entry) is not None for entry in means)
             ],
             class_="panels",
         )
-        for metric, title in evaluation_sets(results).items()
+        for metric, title in sets.items()
     }
     return section(
         "Width or sparsity",
@@ -86,6 +90,20 @@ def tradeoffs_section(results: Results, styles: Mapping[str, Style]) -> Element 
             *choice("Test set", charts),
         ),
     )
+
+
+def _with_overall(results: Results) -> list[Row]:
+    """The means, with the mean over all test sets as a metric where it is known."""
+    known = overall(results["runs"], [test["name"] for test in results["test_sets"]])
+    names = [f"{OVERALL}.{metric}" for metric in ("eer_percent", EER_LOW, EER_HIGH)]
+
+    def spreads(cell: str) -> dict[str, dict[str, float]]:
+        figures = zip(names, known.get(cell, ()), strict=False)
+        return {name: {"mean": value, "min": value, "max": value} for name, value in figures}
+
+    return [
+        entry | {"metrics": entry["metrics"] | spreads(entry["cell"])} for entry in results["means"]
+    ]
 
 
 def _panel(cost: _Cost, metric: str, means: Sequence[Row], styles: Mapping[str, Style]) -> Element:
