@@ -1,0 +1,235 @@
+"""Is a sparse wide network better than a dense narrow one? EER against size, work and latency.
+
+Run it as `python -m sparsify.benchmarks.width_or_sparsity FOLDER --audio DIR --output FILE` on the
+folder of a `sparsify compare --widths`; it goes on where it was stopped. Every trained model is
+written as it would be deployed, in several precisions; what is rounded is evaluated anew, and in
+the end all that run are measured side by side. `--plot FILE` draws what the JSON holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsify.benchmarks.width_or_sparsity_plot import write_plot
+from sparsify.comparison.cells import label_of
+from sparsify.comparison.commands import RUNS
+from sparsify.comparison.differences import OVERALL, differences, overall
+from sparsify.comparison.plan import Plan, read_plan
+from sparsify.comparison.results import read_results
+from sparsify.comparison.rows import Row
+from sparsify.documents import to_json
+from sparsify.files import write_text
+
+DEPLOYED = "deployed"  # folder in that of the comparison
+CODED = ("--format", "safetensors", "--layout", "coded")
+LATENCIES = "latencies.json"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a model is deployed.
+
+    Attributes:
+        name: Told in results.
+        stored: Options of the export whose size counts.
+        engines: Options of the exports whose latency counts, the fastest of them.
+        rounded: Whether the embeddings are others, so that the EER is another.
+        audio: Whether the export needs audio.
+    """
+
+    name: str
+    stored: Sequence[str]
+    engines: Sequence[Sequence[str]] = ()
+    rounded: bool = True
+    audio: bool = False
+
+
+_INT8_ONNX = ("--format", "onnx", "--precision", "int8")
+VARIANTS = (
+    Variant(
+        "fp32",
+        CODED,
+        [("--format", "native"), ("--format", "onnx"), ("--format", "mnn")],
+        rounded=False,
+    ),
+    Variant(
+        "fp16",
+        [*CODED, "--precision", "fp16"],
+        [("--format", "native", "--precision", "fp16")],
+    ),
+    Variant("int8", [*CODED, "--precision", "int8"]),
+    Variant("int8 onnx", _INT8_ONNX, [_INT8_ONNX], audio=True),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of widths, and where its models are deployed.
+
+    Attributes:
+        folder: Of the comparison.
+        plan: What was compared.
+        audio: Speech that ranges of activations are taken from; none of the test speakers.
+    """
+
+    folder: Path
+    plan: Plan
+    audio: Path
+
+    def rows(self) -> list[Row]:
+        """The finished runs."""
+        results = read_results(self.folder)
+        if results is None:
+            sys.exit(f"'{self.folder}' has no results: sparsify compare --output {self.folder}")
+        return list(results["runs"])
+
+    def points(self) -> list[Row]:
+        """Every model in every variant: its name, EERs, size and work."""
+        return [self._point(row, variant) for row in self.rows() for variant in VARIANTS]
+
+    def files(self) -> Iterator[Path]:
+        """What runs."""
+        for row in self.rows():
+            for variant in VARIANTS:
+                for options in variant.engines:
+                    yield self._export(row, variant, options)[0]
+
+    def _point(self, row: Row, variant: Variant) -> Row:
+        file, exported = self._export(row, variant, variant.stored)
+        tests = row["tests"]
+        if variant.rounded:
+            tests = {test.name: self._evaluated(file, test.name) for test in self.plan.tests}
+        work = exported.get("shrunk") or {}
+        multiply_adds = work.get("multiply_adds", row["multiply_adds"])
+        zeros = 0.0 if work else row["mac_sparsity"]
+        return {
+            "method": f"{row['method']} {variant.name}",
+            "cell": label_of(row),
+            "variant": variant.name,
+            "width": row["width"],
+            "target_sparsity": row["target_sparsity"],
+            "seed": row["seed"],
+            "parameters": row["parameters"],
+            "nonzero": row["nonzero"],
+            "bytes": exported["bytes"],
+            "multiply_adds": round(multiply_adds * (1 - zeros)),
+            "runs_as": [str(self._file(row, options)) for options in variant.engines],
+            "tests": tests,
+        }
+
+    def _file(self, row: Row, options: Sequence[str]) -> Path:
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        name = "-".join(given.values())
+        suffix = {"safetensors": ".safetensors", "onnx": ".onnx", "mnn": ".mnn", "native": ""}
+        return self.folder / DEPLOYED / row["run"] / f"{name}{suffix[given['--format']]}"
+
+    def _export(self, row: Row, variant: Variant, options: Sequence[str]) -> tuple[Path, Row]:
+        """The file, written if it is not there, and what its export said."""
+        file = self._file(row, options)
+        said = file.with_name(f"{file.name}.json")
+        if not said.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            extra = ["--quantize-audio", str(self.audio)] if variant.audio else []
+            extra += ["--shrink"] if row["options"].get("group") == "output" else []
+            run = self.folder / RUNS / row["run"]
+            result = _said(["export", str(run), *options, *extra, "--output", str(file), "--force"])
+            write_text(said, to_json(result))
+        return file, json.loads(said.read_text("utf-8"))
+
+    def _evaluated(self, file: Path, name: str) -> Row:
+        """The figures of a file on a test set."""
+        said = file.with_name(f"{file.name}.{name}.json")
+        if not said.is_file():
+            test = next(test for test in self.plan.tests if test.name == name)
+            options = ["--trials", test.trials, "--audio-root", test.audio_root]
+            options += ["--confidence", "95", "--resampled"]
+            write_text(said, to_json(_said(["evaluate", str(file), *options])))
+        return dict(json.loads(said.read_text("utf-8")))
+
+
+def _said(arguments: Sequence[str]) -> Row:
+    """What one of our commands prints as JSON."""
+    print(shlex.join(["sparsify", *arguments]), file=sys.stderr)
+    command = [sys.executable, "-m", "sparsify", *arguments, "--json", "--quiet"]
+    return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+
+def measured(study: Study) -> Row:
+    """Latencies of all that run, of two seconds in one thread, taken once in one run."""
+    file = study.folder / DEPLOYED / LATENCIES
+    if not file.is_file():
+        files = [str(path) for path in study.files()]
+        said = _said(["benchmark", *files, "--threads", "1", "--frames", "200"])
+        write_text(file, to_json(said))
+    return dict(json.loads(file.read_text("utf-8")))
+
+
+def result(study: Study) -> Row:
+    """All points with their intervals, and sparse against dense models that cost no less."""
+    points, latencies = study.points(), measured(study)
+    tests = [test.name for test in study.plan.tests]
+    times: dict[str, Row] = {}
+    for line in latencies["rows"]:
+        times.setdefault(str(Path(line["path"]).resolve()), line)
+    means = overall(points, tests)
+    for point in points:
+        own = [times[str(Path(path).resolve())] for path in point.pop("runs_as")]
+        best = min(own, key=lambda line: line["median_ms"], default=None)
+        point |= {"engine": best and best["engine"], "median_ms": best and best["median_ms"]}
+        point[OVERALL] = dict(
+            zip(("eer_percent", "low", "high"), means[label_of(point)], strict=True)
+        )
+    gaps = [
+        gap
+        for gap in differences(points, tests)
+        if gap["test"] in (OVERALL, tests[0]) and _is_asked(gap, points)
+    ]
+    for point in points:
+        for figures in point["tests"].values():
+            figures["confidence"].pop("resampled_eer_percent")
+    return {
+        "command": " && ".join([*study.plan.commands, shlex.join(["python", "-m", *_called()])]),
+        "machine": latencies["machine"],
+        "points": points,
+        "differences": gaps,
+    }
+
+
+def _is_asked(gap: Row, points: Sequence[Row]) -> bool:
+    """Whether it is one of a model that is sparse and one that is dense, in the same precision."""
+    (one,) = {p["target_sparsity"] is not None for p in points if p["method"] == gap["method"]}
+    (two,) = {p["target_sparsity"] is not None for p in points if p["method"] == gap["against"]}
+    names = [gap[key].partition(" ")[2] for key in ("method", "against")]
+    return one and not two and names[0] == names[1]
+
+
+def _called() -> list[str]:
+    return ["sparsify.benchmarks.width_or_sparsity", *sys.argv[1:]]
+
+
+def main() -> None:
+    """Deploys, evaluates, measures, writes and draws."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--audio", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    plan = read_plan(options.folder)
+    if plan is None:
+        sys.exit(f"'{options.folder}' is no comparison")
+    found = result(Study(options.folder, plan, options.audio))
+    write_text(options.output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    if options.plot:
+        write_plot(found["points"], options.plot)
+
+
+if __name__ == "__main__":
+    main()
