@@ -106,9 +106,8 @@ class Study:
         tests = row["tests"]
         if variant.rounded:
             tests = {test.name: self._evaluated(file, test.name) for test in self.plan.tests}
-        work = exported.get("shrunk") or {}
-        multiply_adds = work.get("multiply_adds", row["multiply_adds"])
-        zeros = 0.0 if work else row["mac_sparsity"]
+        small = (exported.get("shrunk") or {}).get("after", row)
+        zeros = row["mac_sparsity"] if small is row else 0.0
         return {
             "method": f"{row['method']} {variant.name}",
             "cell": label_of(row),
@@ -116,10 +115,10 @@ class Study:
             "width": row["width"],
             "target_sparsity": row["target_sparsity"],
             "seed": row["seed"],
-            "parameters": row["parameters"],
+            "parameters": small["parameters"],
             "nonzero": row["nonzero"],
             "bytes": exported["bytes"],
-            "multiply_adds": round(multiply_adds * (1 - zeros)),
+            "multiply_adds": round(small["multiply_adds"] * (1 - zeros)),
             "runs_as": [str(self._file(row, options)) for options in variant.engines],
             "tests": tests,
         }
