@@ -1,9 +1,10 @@
 """Is a sparse wide network better than a dense narrow one? EER against size, work and latency.
 
-Run it as `python -m sparsify.benchmarks.width_or_sparsity FOLDER --audio DIR --output FILE` on the
-folder of a `sparsify compare --widths`; it goes on where it was stopped. Every trained model is
-written as it would be deployed, in several precisions; what is rounded is evaluated anew, and in
-the end all that run are measured side by side. `--plot FILE` draws what the JSON holds.
+Run it as `python -m sparsify.benchmarks.width_or_sparsity FOLDER [NAME=FOLDER …] --audio DIR
+--output FILE` on the folders of `sparsify compare --widths`; it goes on where it was stopped. A
+name is added to the methods of a folder. Every trained model is written as it would be deployed, in
+several precisions; what is rounded is evaluated anew, and in the end all that run are measured side
+by side. `--plot FILE` draws what the JSON holds.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sparsify.files import write_text
 DEPLOYED = "deployed"  # folder in that of the comparison
 CODED = ("--format", "safetensors", "--layout", "coded")
 LATENCIES = "latencies.json"
+_MODULE = "sparsify.benchmarks.width_or_sparsity"
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,33 @@ class Study:
     """A comparison of widths, and where its models are deployed.
 
     Attributes:
+        name: Added to its methods; empty to add nothing.
         folder: Of the comparison.
         plan: What was compared.
         audio: Speech that ranges of activations are taken from; none of the test speakers.
     """
 
+    name: str
     folder: Path
     plan: Plan
     audio: Path
+
+    @classmethod
+    def named(cls, text: str, audio: Path) -> Study:
+        """The study of `FOLDER` or `NAME=FOLDER`."""
+        name, _, folder = text.rpartition("=")
+        plan = read_plan(Path(folder))
+        if plan is None:
+            sys.exit(f"'{folder}' is no comparison")
+        return cls(name, Path(folder), plan, audio)
 
     def rows(self) -> list[Row]:
         """The finished runs."""
         results = read_results(self.folder)
         if results is None:
             sys.exit(f"'{self.folder}' has no results: sparsify compare --output {self.folder}")
-        return list(results["runs"])
+        end = f"-{self.name}" if self.name else ""
+        return [row | {"method": f"{row['method']}{end}"} for row in results["runs"]]
 
     def points(self) -> list[Row]:
         """Every model in every variant: its name, EERs, size and work."""
@@ -160,20 +174,21 @@ def _said(arguments: Sequence[str]) -> Row:
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 
-def measured(study: Study) -> Row:
+def measured(studies: Sequence[Study]) -> Row:
     """Latencies of all that run, of two seconds in one thread, taken once in one run."""
-    file = study.folder / DEPLOYED / LATENCIES
+    file = studies[0].folder / DEPLOYED / LATENCIES
+    files = [str(path) for study in studies for path in study.files()]
     if not file.is_file():
-        files = [str(path) for path in study.files()]
         said = _said(["benchmark", *files, "--threads", "1", "--frames", "200"])
         write_text(file, to_json(said))
     return dict(json.loads(file.read_text("utf-8")))
 
 
-def result(study: Study) -> Row:
-    """All points with their intervals, and sparse against dense models that cost no less."""
-    points, latencies = study.points(), measured(study)
-    tests = [test.name for test in study.plan.tests]
+def result(studies: Sequence[Study]) -> Row:
+    """All points with their intervals, and sparse against dense models."""
+    points = [point for study in studies for point in study.points()]
+    latencies = measured(studies)
+    tests = [test.name for test in studies[0].plan.tests]
     times: dict[str, Row] = {}
     for line in latencies["rows"]:
         times.setdefault(str(Path(line["path"]).resolve()), line)
@@ -194,7 +209,14 @@ def result(study: Study) -> Row:
         for figures in point["tests"].values():
             figures["confidence"].pop("resampled_eer_percent")
     return {
-        "command": " && ".join([*study.plan.commands, shlex.join(["python", "-m", *_called()])]),
+        "command": " && ".join(
+            [
+                *(command for study in studies for command in study.plan.commands),
+                shlex.join(
+                    ["python", "-m", "sparsify.benchmarks.width_or_sparsity", *sys.argv[1:]]
+                ),
+            ]
+        ),
         "machine": latencies["machine"],
         "points": points,
         "differences": gaps,
@@ -209,22 +231,15 @@ def _is_asked(gap: Row, points: Sequence[Row]) -> bool:
     return one and not two and names[0] == names[1]
 
 
-def _called() -> list[str]:
-    return ["sparsify.benchmarks.width_or_sparsity", *sys.argv[1:]]
-
-
 def main() -> None:
     """Deploys, evaluates, measures, writes and draws."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", nargs="+")
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    plan = read_plan(options.folder)
-    if plan is None:
-        sys.exit(f"'{options.folder}' is no comparison")
-    found = result(Study(options.folder, plan, options.audio))
+    found = result([Study.named(text, options.audio) for text in options.folders])
     write_text(options.output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if options.plot:
         write_plot(found["points"], options.plot)
