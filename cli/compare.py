@@ -95,7 +95,7 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     callback=_listed(int, "whole numbers"),
     metavar="N,N,…",
     help="Widths of the network (its option channels), as in 64,128,256; all its layers follow in"
-    " proportion, and rates by the root.",
+    " proportion.",
 )
 @recipe_options
 @click.option(

@@ -1,4 +1,4 @@
-"""Recipes at another width of the network, and the charts' points for them."""
+"""Recipes at another width of the network."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from sparsify.models.registry import Architecture
 from sparsify.models.widths import options_of_width, width_of
 from sparsify.recipe.recipe import Recipe
 
-_RATES, _DECAYS = ("lr", "latent_lr"), ("weight_decay", "latent_decay")
-EXPONENT = 0.5  # of the rule for rates; chosen on validation speakers, docs/compare.md
+_RATES = ("lr", "latent_lr")
 
 
 def at_width(recipe: Recipe, width: int) -> Recipe:
     """The recipe for a network of another width, trained for as many steps.
 
-    Learning rates are scaled by the root of old over new width. Decays, which act as a product with
-    the rate, are scaled the other way, so that this product stays.
+    In a wider network more weights add up in every activation, so that its rates are smaller by as
+    much as it is wider (arXiv 2203.03466, for Adam). A narrower one keeps the rates: it was no
+    better with larger ones, see docs/compare.md.
 
     Args:
         recipe: With the rates of its own width.
@@ -28,10 +28,9 @@ def at_width(recipe: Recipe, width: int) -> Recipe:
     """
     model = recipe.model
     architecture = Architecture(model.name, model.options)
-    factor = (width_of(architecture) / width) ** EXPONENT
+    factor = min(1.0, width_of(architecture) / width)
     options: dict[str, Any] = dict(resolve(recipe).methods[recipe.method])
     options |= {name: options[name] * factor for name in _RATES if name in options}
-    options |= {name: options[name] / factor for name in _DECAYS if name in options}
     own = {"options": options_of_width(architecture, width)}
     update = {"model": model.model_copy(update=own), "methods": {recipe.method: options}}
     return recipe.model_copy(update=update)

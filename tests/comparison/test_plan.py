@@ -74,21 +74,22 @@ def test_a_run_knows_the_options_of_its_own_method_alone():
     assert other.label == "gmp@0.9"
 
 
-def test_at_another_width_the_rates_follow_by_the_root():
+def test_at_another_width_the_network_follows_and_wider_ones_have_smaller_rates():
     recipe = Recipe(
         model=ModelSection(name="ecapa-tdnn", options={"channels": 64, "aggregation_channels": 96}),
         methods={"dense": {"lr": 0.01, "weight_decay": 0.5}},
     )
-    plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [], [0], [16])), tests=())
-    made = plan.recipe_of(plan.runs[0])
-    assert made.model.options == {
+    plan = Plan(recipe=recipe, runs=tuple(grid(["dense"], [], [0], [16, 128])), tests=())
+    narrow, wide = (plan.recipe_of(cell) for cell in plan.runs)
+    assert narrow.model.options == {
         "channels": 16,
         "aggregation_channels": 24,
         "se_channels": 32,
         "attention_channels": 32,
     }
-    assert made.options == Dense.Options(lr=0.02, weight_decay=0.25)
-    assert plan.runs[0].name == "dense-w16-seed0"
+    assert narrow.options == Dense.Options(lr=0.01, weight_decay=0.5)
+    assert wide.options == Dense.Options(lr=0.005, weight_decay=0.5)
+    assert [cell.name for cell in plan.runs] == ["dense-w16-seed0", "dense-w128-seed0"]
 
 
 @pytest.mark.parametrize(
