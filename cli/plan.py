@@ -107,6 +107,11 @@ def plan_command(
     format_ = format_named(format_name)
     _check_engine(format_)
     format_.check_precision(precision)
+    if precision in format_.quantising:
+        raise SparsifyError(
+            f"{precision} in {format_.name} takes speech, which random masks are not trained on:"
+            " leave out --precision, or plan another format"
+        )
     with TemporaryDirectory() as folder:
         artifact = _artifact(model, assignments, Path(folder), trust=trust)
         budget = sparsity_for(

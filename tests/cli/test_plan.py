@@ -99,6 +99,7 @@ def test_the_table_fits_any_terminal(width, monkeypatch, capsys):
         (["ecapa-tdn", "--max-ms", 1], "no model of that name"),
         (["{run}", "--max-ms", 1, "--set", "seed=1"], "--set goes with the name of a model"),
         (["ecapa-tdnn", "--max-ms", 1, "--precision", "fp16"], "fp16"),
+        (["ecapa-tdnn", "--max-ms", 1, "--precision", "int8"], "takes speech"),
         (["ecapa-tdnn", "--max-ms", 1, "--format", "safetensors"], "onnx, mnn or native"),
         (["{pt}", "--max-ms", 1], "does not say"),
     ],
