@@ -76,7 +76,7 @@ def quantise_graph(
         work: Multiply-adds of each weight.
 
     Raises:
-        SparsifyError: A zero did not survive.
+        SparsifyError: A zero did not survive, or there is nothing to quantise.
     """
     with TemporaryDirectory() as folder, quiet(""):
         quantiser = _Quantiser(model, how, Path(folder))
@@ -120,6 +120,10 @@ class _Quantiser:
         fold_norms(model)
         self.model = onnx.shape_inference.infer_shapes(model)
         self._nodes = {n.input[1]: n.name for n in self.model.graph.node if n.op_type in _LAYERS}
+        if not self._nodes:
+            raise SparsifyError(
+                "the network has no layer that could be int8: leave out --precision"
+            )
         self._bins = how.features[0].shape[1]
         self._probes = how.features[:_PROBES]
         self._reference = self._embeddings(self.model)
