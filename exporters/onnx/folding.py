@@ -14,15 +14,21 @@ def fold_norms(model: onnx.ModelProto) -> None:
     """Folds them in place; the graph computes the same.
 
     Weights keep their names and zeros; the bias of a convolution is then called as that of its
-    norm. A norm behind something else, such as that of ECAPA-TDNN behind a ReLU, stays.
+    norm. A norm behind something else, such as that of ECAPA-TDNN behind a ReLU, stays, and so does
+    one whose parameters, or whose convolution, something else uses, too.
     """
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(output.name for output in graph.output)
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         convolution = makers.get(norm.input[0])
-        if convolution is None or convolution.op_type != "Conv" or uses[norm.input[0]] > 1:
+        if convolution is None or convolution.op_type != "Conv":
+            continue
+        changed = (norm.input[0], convolution.input[1], norm.input[2])
+        constant = tensors.keys() >= {*convolution.input[1:], *norm.input[1:]}
+        if not constant or any(uses[name] > 1 for name in changed):
             continue
         _fold(tensors, convolution, norm)
         graph.node.remove(norm)

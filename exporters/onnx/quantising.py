@@ -7,6 +7,7 @@ activations are unsigned, with ranges measured on speech.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,10 @@ class _Quantiser:
         self._folder, self._how = folder, how
         fold_norms(model)
         self.model = onnx.shape_inference.infer_shapes(model)
-        self._nodes = {n.input[1]: n.name for n in self.model.graph.node if n.op_type in _LAYERS}
+        self._nodes = defaultdict[str, list[str]](list)  # a weight may serve several
+        for node in self.model.graph.node:
+            if node.op_type in _LAYERS:
+                self._nodes[node.input[1]].append(node.name)
         if not self._nodes:
             raise SparsifyError(
                 "the network has no layer that could be int8: leave out --precision"
@@ -146,8 +150,8 @@ class _Quantiser:
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
-            nodes_to_quantize=[self._nodes[name] for name in only],
-            nodes_to_exclude=[self._nodes[name] for name in leave_out],
+            nodes_to_quantize=[node for name in only for node in self._nodes[name]],
+            nodes_to_exclude=[node for name in leave_out for node in self._nodes[name]],
             op_types_to_quantize=_TYPES,
             extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
         )
