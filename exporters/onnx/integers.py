@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,6 +10,8 @@ from typing import TypeAlias
 import onnx
 import torch
 from torch import Tensor
+
+from sparsify.sparsity.prunable import looks_prunable
 
 Place: TypeAlias = tuple[int, int | None]
 """Among the inputs of an operator: a tensor, and its zero point if it has any."""
@@ -43,7 +46,7 @@ class Integers:
         zero_points: By the name of a weight, its zero point, which broadcasts with it.
         scales: The same of its scale; one where another operator multiplies by it.
         unknown: Weights whose zero point the graph computes, or that have two.
-        helpers: Names of scales and zero points, which are no weights.
+        helpers: Names of scales and zero points, which are no weights; large ones are nothing else.
     """
 
     zero_points: dict[str, Tensor] = field(default_factory=dict)
@@ -59,13 +62,13 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
         graph: The main graph of a model.
         tensors: Its constants, by name.
     """
-    found = Integers()
+    found, helpers = Integers(), Counter[str]()
     for node in graph.node:
-        found.helpers.update(_inputs(node, _SCALES.get(node.op_type, ())))
+        helpers.update(_inputs(node, _SCALES.get(node.op_type, ())))
         for place, zero_place in _PLACES.get(node.op_type, ()):
             (name,) = _inputs(node, (place,)) or ("",)
             zero_names = _inputs(node, (zero_place,)) if zero_place is not None else []
-            found.helpers.update(zero_names)
+            helpers.update(zero_names)
             if name not in tensors:
                 continue
             zero: Tensor | None = torch.zeros(())
@@ -82,6 +85,14 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
                     found.unknown.add(name)
     for name in found.unknown:
         found.zero_points.pop(name, None)
+    uses = Counter(name for node in graph.node for name in node.input)
+    found.helpers = {
+        name
+        for name in helpers
+        if name not in tensors
+        or helpers[name] == uses[name]
+        or not looks_prunable(tensors[name].shape)
+    }
     return found
 
 

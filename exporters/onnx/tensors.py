@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def read_graph(path: Path) -> Graph:
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
         integers = integers_in(model.graph, tensors)
         left_out = (
-            *_uncountable(tensors, operators, integers),
+            *_uncountable(tensors, _useful(model.graph), integers),
             *_flat(model, tensors),
             *_unread(model),
         )
@@ -113,6 +113,8 @@ class _Reader:
             for attribute in node.attribute:
                 if attribute.name == "value" and attribute.t.data_type != onnx.TensorProto.STRING:
                     yield name, _as_tensor(name, self._array(attribute.t))
+                elif attribute.name == "value_floats":
+                    yield name, torch.tensor(attribute.floats, dtype=torch.float32)
                 elif attribute.name == "sparse_value":
                     sparse = attribute.sparse_tensor
                     yield name, _as_tensor(name, self._densified(name, sparse))
@@ -200,18 +202,41 @@ def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProt
 
 
 def _uncountable(
-    tensors: Mapping[str, Tensor], operators: Mapping[str, str], integers: Integers
+    tensors: Mapping[str, Tensor], useful: Collection[str], integers: Integers
 ) -> Iterator[str]:
     """Sentences about tensors of a graph that may be weights and tell no zeros."""
     for name, tensor in tensors.items():
         if name in integers.helpers or not looks_prunable(tensor.shape):
             continue
-        if name not in operators:
-            yield f"'{name}' is used by no operator"
+        if name not in useful:
+            yield f"no output depends on '{name}'"
         elif name in integers.unknown or not (
             tensor.is_floating_point() or name in integers.zero_points
         ):
             yield f"'{name}' holds integers, whose zero point is not known"
+
+
+def _useful(graph: onnx.GraphProto) -> set[str]:
+    """The names that outputs of a graph depend on."""
+    makers = {output: node for node in graph.node for output in node.output}
+    left = [output.name for output in graph.output]
+    useful = set(left)
+    while left:
+        if node := makers.pop(left.pop(), None):
+            new = {*_inputs(node)} - useful
+            useful |= new
+            left += new
+    return useful
+
+
+def _inputs(node: onnx.NodeProto) -> Iterator[str]:
+    """What an operator takes, in its branches too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (output.name for output in graph.output)
+            for inner in graph.node:
+                yield from _inputs(inner)
 
 
 def _flat(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -148,6 +148,19 @@ def unused(graph):
     graph.initializer.append(numpy_helper.from_array(zeros, "padding"))
 
 
+def useless(graph):
+    unused(graph)
+    graph.node.append(helper.make_node("Identity", ["padding"], ["nothing"]))
+
+
+def listed(graph):
+    flat(graph)
+    tensor = next(each for each in graph.initializer if each.name == FLAT)
+    values = numpy_helper.to_array(tensor).astype(float).tolist()
+    graph.node.insert(0, helper.make_node("Constant", [], [FLAT], value_floats=values))
+    graph.initializer.remove(tensor)
+
+
 def computed(graph):
     """A zero point that is only known when the graph runs."""
     node = next(each for each in graph.node if each.op_type == "ConvInteger")
@@ -188,7 +201,9 @@ def merged(graph):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (unused, "'padding' is used by no operator"),
+        (unused, "no output depends on 'padding'"),
+        (useless, "no output depends on 'padding'"),
+        (listed, f"'{FLAT}' gets its shape only when the graph runs"),
         (computed, "holds integers, whose zero point is not known"),
         (flat, f"'{FLAT}' gets its shape only when the graph runs"),
         (inside, "'hidden' lies in a part of the graph that is not read"),
@@ -212,6 +227,15 @@ def test_no_gate_passes_where_something_is_left_out(graphs, tmp_path, change, wo
         assert words in " ".join(printed["left_out"])
         assert words in result.stderr
     assert "Left out: " in inspect().stdout
+
+
+def test_a_weight_that_poses_as_a_scale_is_counted(artifacts, tmp_path):
+    model = onnx.load(artifacts["onnx"])
+    name = next(each.input[1] for each in model.graph.node if each.op_type == "Conv")
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["feats", name], ["nothing"]))
+    onnx.save(model, tmp_path / "changed.onnx")
+    changed = load_artifact(tmp_path / "changed.onnx")
+    assert name in {layer.name for layer in weights_table(changed).prunable}
 
 
 def test_the_gate_passes_where_all_is_counted(graphs):
