@@ -118,6 +118,9 @@ class _Quantiser:
 
     def __init__(self, model: onnx.ModelProto, how: Quantisation, folder: Path) -> None:
         self._folder, self._how = folder, how
+        self._bins = how.features[0].shape[1]
+        self._probes = how.features[:_PROBES]
+        self._reference = self._embeddings(model)
         fold_norms(model)
         self.model = onnx.shape_inference.infer_shapes(model)
         self._nodes = defaultdict[str, list[str]](list)  # a weight may serve several
@@ -128,9 +131,6 @@ class _Quantiser:
             raise SparsifyError(
                 "the network has no layer that could be int8: leave out --precision"
             )
-        self._bins = how.features[0].shape[1]
-        self._probes = how.features[:_PROBES]
-        self._reference = self._embeddings(self.model)
         self._ranges = self._measured_ranges()
 
     def distances_alone(self, weights: Collection[str]) -> Iterator[tuple[str, float]]:
