@@ -13,7 +13,7 @@ from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.methods.registry import resolve
-from sparsify.models.registry import build_model
+from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training import learner as learner_module
@@ -194,9 +194,7 @@ class Plain(nn.Module):
 
 
 def learner_of(recipe, monkeypatch):
-    monkeypatch.setattr(
-        "sparsify.training.starting_network.build_model", lambda *_, **__: Plain().requires_grad_()
-    )
+    monkeypatch.setattr(Architecture, "build", lambda _: Plain().requires_grad_())
     recipe = resolve(recipe)
     return Learner(recipe, choose_compute("cpu", "fp32"), Processes(), 4, start_of(recipe))
 

@@ -33,7 +33,7 @@ def decide(artifacts, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     path.write_bytes(artifacts["dense"].read_bytes())
 
-    def stop(_, target, decision):
+    def stop(_, target, decision, *others, **more):
         raise DecidedError(decision)
 
     monkeypatch.setattr(export, "exporter_of", stop)
@@ -89,7 +89,7 @@ def test_the_calibration_that_is_named_or_lies_beside_the_model(decide, digest, 
 def test_of_a_rounded_model_only_its_own_is_taken(decide, digest, tmp_path, caplog):
     beside = calibrate(tmp_path / "calibration.json", digest, Scoring())
     assert decide(precision="fp16") is None
-    assert "is of the model before rounding, so the page has no threshold" in caplog.text
+    assert "is of the model as it was before, so the page has no threshold" in caplog.text
     with pytest.raises(SparsifyError, match="made with another model"):
         decide(precision="fp16", calibration=beside)
 
