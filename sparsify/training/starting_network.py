@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
+from sparsify.methods.registry import pursues_target
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -66,7 +67,7 @@ def with_target_of_start(recipe: Recipe) -> Recipe:
     """The recipe, to end as sparse as the model that it starts from if it says no target.
 
     Raises:
-        SparsifyError: See `start_of`.
+        SparsifyError: See `start_of`; or the model has been shrunk, and has no zeros to be kept.
     """
     said = recipe.model_fields_set & {"target_sparsity", "target_macs"}
     if said or recipe.model.init_from is None:
@@ -75,6 +76,11 @@ def with_target_of_start(recipe: Recipe) -> Recipe:
     _starting_weights(recipe, network)
     sparsity = sparsity_table(network, recipe.model.ignore).sparsity
     if not _SPARSE <= sparsity < 1:
+        if recipe.model.widths and pursues_target(recipe.method):
+            raise SparsifyError(
+                f"'{recipe.model.init_from}' has been shrunk and has no zeros to keep: fine-tune it"
+                " with --method dense, or say how sparse it shall be with --target-sparsity"
+            )
         return recipe
     return recipe.model_copy(update={"target_sparsity": sparsity})
 

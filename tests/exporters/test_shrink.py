@@ -15,7 +15,7 @@ from sparsify.exporters.export import export_artifact
 from sparsify.exporters.shrink import shrunk
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import load_recipe
-from sparsify.training.starting_network import network_assignments, start_of
+from sparsify.training.starting_network import network_assignments, start_of, with_target_of_start
 
 FEATS = 3 * torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(0))
 
@@ -85,6 +85,17 @@ def test_training_goes_on_from_it(stored, tmp_path):
     with torch.no_grad():
         expected = load_model(output)(FEATS)
         torch.testing.assert_close(start.network.eval()(FEATS), expected, rtol=0, atol=0)
+
+
+def test_what_becomes_of_it_has_to_be_said(stored, tmp_path):
+    output = tmp_path / "small.safetensors"
+    export(stored, output)
+    start = network_assignments(None, str(output))
+    with pytest.raises(SparsifyError, match="no zeros to keep: fine-tune it with --method dense"):
+        with_target_of_start(load_recipe("quickstart", start))
+    for said in ("method=dense", "target_sparsity=0.5"):
+        recipe = load_recipe("quickstart", [*start, said])
+        assert with_target_of_start(recipe) == recipe
 
 
 def test_where_nothing_is_dead_a_warning_says_so(tmp_path, caplog):
