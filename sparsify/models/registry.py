@@ -14,14 +14,23 @@ import torch
 from torch import nn
 
 from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.models.campplus import CAMPPlus
 from sparsify.models.ecapa_tdnn import ECAPATDNN
 from sparsify.models.narrowing import Widths, narrow
+from sparsify.models.redimnet2 import ReDimNet2
 from sparsify.models.resnet import ResNet
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "ecapa-tdnn": ECAPATDNN,
     "ecapa-tdnn-512": partial(ECAPATDNN, channels=512),
     "ecapa-tdnn-1024": partial(ECAPATDNN, channels=1024),
+    "campplus": CAMPPlus,
+    "redimnet2-b0": ReDimNet2,
+    "redimnet2-b1": partial(ReDimNet2, channels=16, reductions=(32, 32, 32, 32, 16, 16)),
+    "redimnet2-b3": partial(ReDimNet2, channels=24),
+    "redimnet2-b5": partial(
+        ReDimNet2, channels=48, out_channels=256, large=True, reductions=(48, 48, 48, 48, 32, 32)
+    ),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from sparsify.models.layers import AttentiveStatisticsPooling, StatisticsPooling, Sum
 
 Pooling = Literal["statistics", "attentive"]
+Stride = int | tuple[int, int]
+"""Of frequency and time, or of both."""
 
 MOST_BLOCKS = 256  # of a stage; what a file asks for must not take for ever
 
@@ -35,7 +37,7 @@ class BasicBlock(nn.Module):
 
     EXPANSION = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: Stride) -> None:
         super().__init__()
         self.conv1 = _conv(in_channels, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
@@ -54,7 +56,7 @@ class Bottleneck(nn.Module):
 
     EXPANSION = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: Stride) -> None:
         super().__init__()
         out_channels = self.EXPANSION * width
         self.conv1 = _conv(in_channels, width, 1)
@@ -149,13 +151,13 @@ def _stage(
     return nn.Sequential(kind(channels, width, stride), *later)
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: Stride = 1) -> nn.Conv2d:
     return nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
     )
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def _shortcut(in_channels: int, out_channels: int, stride: Stride) -> nn.Sequential:
     """What is added to a block's output: its input, projected where the shapes differ."""
     if stride == 1 and in_channels == out_channels:
         return nn.Sequential()
