@@ -24,6 +24,8 @@ SHIFT_SECONDS = 0.010
 """From one frame to the next."""
 _LOW_FREQUENCY = 20.0
 _SPEECHBRAIN_FFT = 400
+TFMEL_FLOOR = 1e-8  # of what is divided by or taken the logarithm of
+_TFMEL_BAND = (20.0, 0.475)  # in Hz, and as a share of the sample rate: 7600 Hz at 16 kHz
 
 
 Features: TypeAlias = NDArray[np.float32]
@@ -51,6 +53,8 @@ def input_shape(front_end: FrontEnd, frames: int) -> tuple[int, ...]:
     if front_end.preset == "sherpa":
         return (frames * filterbank.shift,)
     first = filterbank.length if filterbank.snip_edges else 0
+    if front_end.preset == "tfmel":
+        first = filterbank.length - 2 * (filterbank.shift // 2)
     return (first + (frames - 1) * filterbank.shift,)
 
 
@@ -60,8 +64,11 @@ def frame_count(front_end: FrontEnd, seconds: float) -> int:
     samples, shift = int(seconds * rate), int(rate * SHIFT_SECONDS)
     if front_end.preset == "speechbrain":
         return samples // round(rate * SHIFT_SECONDS) + 1
+    length = int(rate * _FRAME_SECONDS)
     if front_end.preset == "wespeaker":
-        return (samples - int(rate * _FRAME_SECONDS)) // shift + 1
+        return (samples - length) // shift + 1
+    if front_end.preset == "tfmel":
+        return (samples + shift // 2 * 2 - length) // shift + 1
     return _centred_frames(samples, shift)
 
 
@@ -72,7 +79,9 @@ class Filterbank(nn.Module):
     for waveforms scaled to 16-bit range: the front end of sherpa-onnx (Povey window, band up to
     400 Hz below Nyquist, frames centred on multiples of the shift with reflected edges) or of
     WeSpeaker (Hamming window, full band, whole frames only). Or those of SpeechBrain: Fbank, in
-    decibels within 80 dB of the loudest, and InputNormalization over the sentence, mean only.
+    decibels within 80 dB of the loudest, and InputNormalization over the sentence, mean only. Or
+    those of `tfmel` in WeSpeaker, for ReDimNet2: of a whole utterance that is brought to mean
+    0 and deviation 1 and pre-emphasised, with half a shift of zeros at both ends.
 
     Raises:
         SparsifyError: The sample rate is too high for SpeechBrain's transform of 400 samples.
@@ -96,11 +105,14 @@ class Filterbank(nn.Module):
         else:
             self.fft_length = 1 << (self.length - 1).bit_length()
             window = (
-                torch.hamming_window(self.length, periodic=False)
-                if self.snip_edges
-                else torch.hann_window(self.length, periodic=False).pow(0.85)
+                torch.hann_window(self.length, periodic=False).pow(0.85)
+                if front_end.preset == "sherpa"
+                else torch.hamming_window(self.length, periodic=False)
             )
-            filters = self._kaldi_filters()
+            if front_end.preset == "tfmel":
+                filters = _tfmel_filters(front_end, self.fft_length // 2)
+            else:
+                filters = self._kaldi_filters()
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
@@ -117,9 +129,9 @@ class Filterbank(nn.Module):
             SparsifyError: The waveforms are shorter than one frame (25 ms).
         """
         self._check_length(waveforms.shape[-1])
-        speechbrain = self.front_end.preset == "speechbrain"
+        computed = {"speechbrain": self._speechbrain, "tfmel": self._tfmel}
         with torch.autocast(waveforms.device.type, enabled=False):
-            features = (self._speechbrain if speechbrain else self._kaldi)(waveforms.float())
+            features = computed.get(self.front_end.preset, self._kaldi)(waveforms.float())
             return features - features.mean(dim=1, keepdim=True)
 
     def checked(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,6 +186,18 @@ class Filterbank(nn.Module):
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
         return decibels.maximum(loudest - SPEECHBRAIN_RANGE_DB)
 
+    def _tfmel(self, waveforms: Tensor) -> Tensor:
+        centred = waveforms - waveforms.mean(dim=1, keepdim=True)
+        deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+        level = centred / (deviation + TFMEL_FLOOR)
+        previous = torch.cat([level[:, 1:2], level[:, :-1]], dim=1)
+        side = self.shift // 2
+        padded = nn.functional.pad(level - PREEMPHASIS * previous, (side, side))
+        windowed = padded.unfold(-1, self.length, self.shift) * self.window
+        power = torch.fft.rfft(windowed, n=self.fft_length).abs().square()
+        energies = power.clamp(TFMEL_FLOOR, 1 / TFMEL_FLOOR) @ self.filters
+        return (energies.clamp(TFMEL_FLOOR, 1 / TFMEL_FLOOR) + TFMEL_FLOOR).log()
+
     def _kaldi_filters(self) -> Tensor:
         filters, _ = torchaudio_module("compliance.kaldi").get_mel_banks(
             self.front_end.num_mel_bins,
@@ -206,6 +230,24 @@ def _centred_frames(samples: int, shift: int) -> int:
     return (samples + shift // 2) // shift
 
 
+def _tfmel_filters(front_end: FrontEnd, points: int) -> Tensor:
+    """Triangles in mel, of half a transform whose last point is taken for the Nyquist frequency."""
+    low, high = _TFMEL_BAND[0], _TFMEL_BAND[1] * front_end.sample_rate
+    edges = torch.linspace(_mel(low), _mel(high), front_end.num_mel_bins + 2, dtype=torch.float64)
+    frequencies = torch.linspace(0, front_end.sample_rate // 2, points, dtype=torch.float64)
+    mels = 2595 * torch.log10(1 + frequencies[:, None] / 700)
+    rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rising, falling).clamp_min(0)
+    filters[0] = 0
+    # The true Nyquist frequency has no weight.
+    return nn.functional.pad(filters, (0, 0, 0, 1)).float()
+
+
+def _mel(hertz: float) -> float:
+    return 2595 * math.log10(1 + hertz / 700)
+
+
 def _speechbrain_filters(front_end: FrontEnd) -> Tensor:
     """Triangles in linear frequency, each as wide to the right as to the left."""
     if front_end.sample_rate * _FRAME_SECONDS > _SPEECHBRAIN_FFT:
@@ -213,8 +255,7 @@ def _speechbrain_filters(front_end: FrontEnd) -> Tensor:
             f"front end 'speechbrain' transforms {_SPEECHBRAIN_FFT} samples, too few for frames of"
             f" 25 ms at {front_end.sample_rate} Hz: set front_end.sample_rate=16000"
         )
-    highest = 2595 * math.log10(1 + front_end.sample_rate // 2 / 700)
-    mels = torch.linspace(0, highest, front_end.num_mel_bins + 2)
+    mels = torch.linspace(0, _mel(front_end.sample_rate // 2), front_end.num_mel_bins + 2)
     edges = 700 * (10 ** (mels / 2595) - 1)
     frequencies = torch.linspace(0, front_end.sample_rate // 2, _SPEECHBRAIN_FFT // 2 + 1)
     slopes = (frequencies[:, None] - edges[1:-1]) / edges.diff()[:-1]

@@ -27,6 +27,8 @@ NAME = "WeSpeaker"
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."
+_REDIMNETS = ("ReDimNet2B0", "ReDimNet2B1", "ReDimNet2B3", "ReDimNet2B5")
+_REDUCING = ".red_dim_conv.0.weight"  # of the 1-D block, one for each stage
 _RESNET_POOLING = {"TSTP": "statistics", "ASTP": "attentive"}
 
 
@@ -88,10 +90,14 @@ def _interpret(
             architecture = _ecapa(arguments, front_end, state)
         elif name.lower() in model_names() and name.startswith("ResNet"):
             architecture = _resnet(name, arguments, front_end, state)
+        elif name == "CAMPPlus":
+            architecture = _campplus(arguments, front_end, state)
+        elif name in _REDIMNETS:
+            architecture = _redimnet2(arguments, front_end, state)
         else:
             raise UnsupportedModelError(
                 f"'{config_file}' describes a {name}, which sparsify does not have: of"
-                " WeSpeaker's models ECAPA_TDNN and ResNet load"
+                f" WeSpeaker's models ECAPA_TDNN, ResNet, CAMPPlus and {', '.join(_REDIMNETS)} load"
             )
     except LookupError as error:
         raise UnsupportedModelError(
@@ -137,8 +143,49 @@ def _resnet(
     return Architecture(name.lower(), options)
 
 
+def _campplus(
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+) -> Architecture:
+    pooling = arguments.get("pooling_func", "TSTP")
+    if pooling != "TSTP":
+        raise ValueError(f"pooling {shown(pooling)}")
+    layer = "xvector.block1.tdnnd1."
+    options = {
+        "channels": state["xvector.tdnn.linear.weight"].shape[0],
+        "growth_channels": state[f"{layer}cam_layer.linear_local.weight"].shape[0],
+        "bottleneck_channels": state[f"{layer}linear1.weight"].shape[0],
+        "feature_dim": front_end.num_mel_bins,
+        "embedding_dim": state["xvector.dense.linear.weight"].shape[0],
+    }
+    return Architecture("campplus", options)
+
+
+def _redimnet2(
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+) -> Architecture:
+    pooling = arguments.get("pooling_func", "ASTP")
+    if pooling != "ASTP":
+        raise ValueError(f"pooling {shown(pooling)}")
+    if arguments.get("emb_bn"):
+        raise ValueError("a batch norm after the embedding (emb_bn)")
+    channels = state["backbone.stem.0.weight"].shape[0]
+    reduced = [tensor.shape for name, tensor in state.items() if name.endswith(_REDUCING)]
+    options = {
+        "channels": channels,
+        "feature_dim": front_end.num_mel_bins,
+        "embedding_dim": state["linear.weight"].shape[0],
+        "out_channels": state["backbone.head.weight"].shape[0],
+        "attention_channels": state["pool.linear1.weight"].shape[0],
+        "large": state["backbone.stage0.2.weight"].shape[0] == 4 * channels,
+        "reductions": [volume // hidden for hidden, volume, _ in reduced],
+    }
+    return Architecture("redimnet2-b0", options)
+
+
 def _front_end(file: Path, config: Mapping[str, Any]) -> FrontEnd:
     data = _section(config, "dataset_args")
+    if data.get("frontend") == "tfmel":
+        return _tfmel(file, data)
     fbank, cmvn = _section(data, "fbank_args"), _section(data, "cmvn_args")
     computed = {
         "frontend": (data.get("frontend", "fbank"), "fbank"),
@@ -155,6 +202,24 @@ def _front_end(file: Path, config: Mapping[str, Any]) -> FrontEnd:
         "sample_rate": data.get("resample_rate", 16000),
         "num_mel_bins": fbank.get("num_mel_bins", config["model_args"].get("feat_dim", 80)),
     }
+    return validate(FrontEnd, settings, f"dataset_args of '{file}'")
+
+
+def _tfmel(file: Path, data: Mapping[str, Any]) -> FrontEnd:
+    """The front end of ReDimNet2, of which WeSpeaker's defaults but for the level are computed."""
+    mel = _section(data, "tfmel_args")
+    computed = {
+        "win_length": (mel.get("win_length", 400), 400),
+        "hop_length": (mel.get("hop_length", 160), 160),
+        "n_fft": (mel.get("n_fft", 512), 512),
+        "f_min": (mel.get("f_min", 20), 20),
+        "f_max": (mel.get("f_max", 7600), 7600),
+        "do_preemph": (mel.get("do_preemph", True), True),
+        "norm_signal": (mel.get("norm_signal", False), True),
+        "resample_rate": (data.get("resample_rate", 16000), 16000),
+    }
+    refuse_other_settings(file, computed)
+    settings = {"preset": "tfmel", "num_mel_bins": mel.get("n_mels", 80)}
     return validate(FrontEnd, settings, f"dataset_args of '{file}'")
 
 

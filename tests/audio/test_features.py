@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from torchaudio.compliance.kaldi import fbank
 
@@ -50,7 +51,35 @@ def test_equals_kaldi_at_other_rates(preset, rate, bins):
     torch.testing.assert_close(Filterbank(front_end)(waveform)[0], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain"])
+@pytest.mark.parametrize("samples", [400, 4000, 4081])
+def test_tfmel_is_that_of_its_definition(samples):
+    """A transform written out, in double precision, with scipy's window."""
+    wave = speechlike(samples)[0].double().numpy()
+    level = (wave - wave.mean()) / (wave.std() + 1e-8)
+    before = np.concatenate([level[1:2], level])  # mirrored at the start
+    signal = np.pad(before[1:] - 0.97 * before[:-1], 80)
+    angles = 2 * np.pi * np.outer(np.arange(400), np.arange(256)) / 512
+    mel = lambda hertz: 2595 * np.log10(1 + hertz / 700)  # noqa: E731
+    edges = np.linspace(mel(20), mel(7600), 74)
+    bins = mel(np.linspace(0, 8000, 256))
+    rows = []
+    for start in range(0, len(signal) - 399, 160):
+        frame = signal[start : start + 400] * scipy.signal.windows.hamming(400)
+        power = (frame @ np.cos(angles)) ** 2 + (frame @ np.sin(angles)) ** 2
+        power = np.clip(power, 1e-8, 1e8)
+        row = []
+        for low, middle, high in zip(edges, edges[1:], edges[2:], strict=False):
+            weights = np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle))
+            weights[0] = 0
+            row.append(np.clip(power @ np.maximum(weights, 0), 1e-8, 1e8) + 1e-8)
+        rows.append(np.log(row))
+    expected = np.array(rows) - np.mean(rows, axis=0)
+    front_end = FrontEnd(preset="tfmel", num_mel_bins=72)
+    features = Filterbank(front_end).features(wave.astype(np.float32))
+    np.testing.assert_allclose(features, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel"])
 def test_a_batch_equals_its_members(preset):
     filterbank = Filterbank(FrontEnd(preset=preset))
     waveforms = speechlike(12345, batch=3) * torch.tensor([[1.0], [1e-3], [10.0]])
@@ -83,7 +112,7 @@ def test_less_than_a_frame_is_an_error():
         Filterbank(FrontEnd()).features(np.zeros(399, dtype=np.float32))
 
 
-@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain"])
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel"])
 @pytest.mark.parametrize("rate", [8000, 11025, 16000])
 def test_frames_are_counted_as_they_are_computed(preset, rate):
     front_end = FrontEnd(preset=preset, sample_rate=rate)

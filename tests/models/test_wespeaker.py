@@ -142,7 +142,7 @@ def test_what_would_run_code_is_refused(folder):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (CONFIG | {"model": "CAMPPlus"}, "describes a CAMPPlus"),
+        (CONFIG | {"model": "ERes2Net"}, "describes a ERes2Net"),
         (CONFIG | {"model": "ResNet34"}, "does not fit the architecture 'resnet34'"),
         (
             CONFIG | {"model": "ECAPA_TDNN_c512", "model_args": {}},
@@ -198,3 +198,42 @@ def test_other_features_than_the_models_are_warned_of(folder, caplog):
         assert not caplog.records
         artifact.load_into(model, FrontEnd(num_mel_bins=24))
     assert "trained with other features" in caplog.text
+
+
+MODELS = {
+    "wespeaker_campplus_g8": ("CAMPPlus", {"fbank_args": {"num_mel_bins": 80}}),
+    "wespeaker_redimnet2_b0_c4": (
+        "ReDimNet2B0",
+        {"frontend": "tfmel", "tfmel_args": {"n_mels": 72, "norm_signal": True}, "cmvn": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_campplus_and_redimnet2_equal_wespeaker(golden, tmp_path, name):
+    tensors = load_file(golden / f"{name}.safetensors")
+    prefix = "state_dict."
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    torch.save(state | {"projection.weight": torch.zeros(30, 64)}, tmp_path / "avg_model.pt")
+    model, dataset = MODELS[name]
+    write(tmp_path, {"model": model, "model_args": {"embed_dim": 64}, "dataset_args": dataset})
+    artifact = load_artifact(tmp_path)
+    bins = artifact.front_end.num_mel_bins
+    feats = tensors["input.feats"]
+    feats = feats if feats.shape[2] == bins else feats.transpose(1, 2)
+    with torch.no_grad():
+        embeddings = artifact.build()(feats)
+    torch.testing.assert_close(embeddings, tensors["output.embs"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mel", "words"),
+    [({"norm_signal": False}, "norm_signal"), ({"norm_signal": True, "f_max": 8000}, "f_max")],
+)
+def test_another_mel_filterbank_is_refused(golden, tmp_path, mel, words):
+    tensors = load_file(golden / "wespeaker_redimnet2_b0_c4.safetensors")
+    torch.save(tensors, tmp_path / "avg_model.pt")
+    dataset = {"frontend": "tfmel", "tfmel_args": mel}
+    write(tmp_path, {"model": "ReDimNet2B0", "model_args": {}, "dataset_args": dataset})
+    with pytest.raises(SparsifyError, match=words):
+        load_artifact(tmp_path).build()
