@@ -27,6 +27,7 @@ from sparsify.artifact.provenance import (
     network_in,
     provenance,
 )
+from sparsify.artifact.reparametrised import whole
 from sparsify.artifact.seals import COUNTER, altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_json, parse_yaml
@@ -374,6 +375,7 @@ def _model_file(folder: Path) -> Path:
 
 def _interpreted(artifact: Artifact) -> Artifact:
     """A state dict that is not ours, in our terms if another toolkit's is known."""
+    artifact = replace(artifact, state=whole(artifact.state))
     try:
         found = toolkits.interpret(artifact.path, artifact.state)
     except UnsupportedModelError as error:

@@ -247,7 +247,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "pt",
-        (".pt", ".pth", ".ckpt"),
+        (".pt", ".pth", ".ckpt", ".bin", ".model"),
         "sparsify.exporters.state_dict:StateDictExporter",
         layouts=(),
     ),

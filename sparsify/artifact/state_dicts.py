@@ -9,7 +9,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import torch
 from torch import Tensor
 
 from sparsify.artifact.plain import Room, damaged, plain
+from sparsify.artifact.strange_files import kind_of, objects_in
 from sparsify.errors import SparsifyError
 
-_NESTINGS = ("state_dict", "model_state_dict", "model")
+_DEEPEST = 8  # mappings within mappings
+_MOST_NAMED = 5
 # The one type that unpickling fills with as many bytes as a number says.
 _BYTES_BY_LENGTH = b"bytearray"
 _HOLDS_BYTES = "it holds a bytearray, which no state dict needs: save tensors and plain values"
-_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+# Of DistributedDataParallel, torch.compile, Lightning and voxceleb_trainer.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "__S__.")
 # What unpickling bytes that are no pickle can end in.
 PICKLE_ERRORS = (
     pickle.PickleError,
@@ -60,15 +63,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
             tensors = _state_dict(content)
             return _dense(tensors, stored)
-    except pickle.UnpicklingError as error:
-        # PyTorch goes on to advise how to switch off what protects from code.
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise SparsifyError(
-                f"'{path}' holds objects besides tensors and plain values, which are not read since"
-                " that could run code: save torch.save(model.state_dict(), …)"
-            ) from error
-        raise damaged(path, ValueError("it is no pickle of plain values")) from error
     except PICKLE_ERRORS as error:
+        # PyTorch goes on to advise how to switch off what protects from code.
+        if told := kind_of(path) or objects_in(path):
+            raise SparsifyError(f"'{path}' {told}") from error
+        if isinstance(error, pickle.UnpicklingError):
+            error = ValueError("it is no pickle of plain values")
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
@@ -103,22 +103,57 @@ def stored_bytes(path: Path) -> int:
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
-    for nesting in _NESTINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(nesting), Mapping):
-            content = content[nesting]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
+    """The one mapping of tensors in what a file holds, wherever it is."""
+    everything = dict(_mappings(content, ()))
+    found: dict[tuple[str, ...], dict[str, Tensor]] = {}
+    for rank in (2, 1, 0):  # beside weights there may be means and counters, which are no matrices
+        found = found or {
+            path: tensors
+            for path, tensors in everything.items()
+            if any(tensor.dim() >= rank for tensor in tensors.values())
+        }
+    if not found:
         raise SparsifyError(
             "it does not hold a state dict: save it with torch.save(model.state_dict(), …)"
         )
-    tensors = {name: tensor.detach() for name, tensor in content.items()}
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    return tensors
+    if len(found) > 1:
+        *first, last = [_shown(key) for key in found][:_MOST_NAMED]
+        raise SparsifyError(
+            f"it holds several state dicts, {', '.join(first)} and {last}: save the one you mean,"
+            f" as in torch.save(torch.load(…)[{next(iter(found))[0]!r}], …)"
+        )
+    (tensors,) = found.values()
+    return without_wrappers({name: tensor.detach() for name, tensor in tensors.items()})
+
+
+def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what frameworks put before all names of the network they wrap."""
+    found = dict(tensors)
+    while shared := [each for each in _WRAPPERS if all(name.startswith(each) for name in found)]:
+        found = {name.removeprefix(shared[0]): tensor for name, tensor in found.items()}
+    return found
+
+
+def _mappings(
+    content: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """The mappings of names to tensors, counters beside them left out, and where they are.
+
+    What optimizers keep lies under the numbers of parameters, which are no names.
+    """
+    if not isinstance(content, Mapping) or len(path) > _DEEPEST:
+        return
+    if not all(isinstance(key, str) for key in content):
+        return
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield path, tensors
+    for key, value in content.items():
+        yield from _mappings(value, (*path, key))
+
+
+def _shown(path: Sequence[str]) -> str:
+    return "".join(f"[{key!r}]" for key in path) or "the outermost"
 
 
 def _dense(tensors: Mapping[str, Tensor], stored: int) -> dict[str, Tensor]:

@@ -1,0 +1,66 @@
+"""Weights that a state dict holds in parts: pruned by a mask, or a direction with its length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+# Suffixes of the parts, and what they make: torch.nn.utils.prune, torch.nn.utils.weight_norm, and
+# torch.nn.utils.parametrizations.weight_norm, which puts the name of the weight in the middle.
+_MASKED = ("_orig", "_mask")
+_NORMED = ("_g", "_v")
+_PARAMETRISED = ("original0", "original1")
+_PARAMETRISATIONS = "parametrizations."
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with every weight in one piece, under its own name.
+
+    `X_orig` and `X_mask` become their product X. `X_g` and `X_v`, or `parametrizations.X.original0`
+    and `original1`, become `g · v / ‖v‖`, the norm being over all axes along which g has one value.
+    """
+    made: dict[str, tuple[str, Tensor]] = {}
+    gone = set()
+    for first in tensors:
+        stem, second, product = _parts(first)
+        other = tensors.get(second)
+        if other is None or stem in tensors:
+            continue
+        weight = product(tensors[first], other)
+        if weight is not None:
+            made[first] = stem, weight
+            gone.add(second)
+    # Each in the place of its first part, so that the order of layers stays.
+    return dict(
+        made.get(name, (name, tensor)) for name, tensor in tensors.items() if name not in gone
+    )
+
+
+def _parts(first: str) -> tuple[str, str, Callable[[Tensor, Tensor], Tensor | None]]:
+    """The weight that a first part may belong to, the name of the second, and how they are joined.
+
+    What is no first part has no second.
+    """
+    for (one, other), product in ((_MASKED, _masked), (_NORMED, _scaled)):
+        if first.endswith(one):
+            stem = first.removesuffix(one)
+            return stem, stem + other, product
+    one, other = _PARAMETRISED
+    if first.endswith(f".{one}") and _PARAMETRISATIONS in first:
+        path = first.removesuffix(one)
+        return path.removesuffix(".").replace(_PARAMETRISATIONS, ""), path + other, _scaled
+    return first, "", _masked
+
+
+def _masked(weight: Tensor, mask: Tensor) -> Tensor | None:
+    return weight * mask if weight.shape == mask.shape else None
+
+
+def _scaled(length: Tensor, direction: Tensor) -> Tensor | None:
+    axes = [axis for axis, size in enumerate(length.shape) if size == 1]
+    expected = [1 if axis in axes else size for axis, size in enumerate(direction.shape)]
+    if length.dim() < 2 or not axes or list(length.shape) != expected:
+        return None
+    norm = direction.float().square().sum(axes, keepdim=True).sqrt()
+    return (length * direction / norm).to(direction.dtype)

@@ -1,0 +1,54 @@
+"""Weights that PyTorch stores in parts."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from sparsify import build_model
+from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.reparametrised import whole
+
+
+def layers():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(4, 8, 3), nn.Linear(8, 16), nn.Conv1d(4, 4, 1))
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_parts_become_the_weight_that_torch_computes_with(dim):
+    model = layers()
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nn.utils.weight_norm(model[1], dim=dim if dim is not None else 0)
+    parametrizations.weight_norm(model[2], dim=dim if dim is not None else 0)
+    state = whole(model.state_dict())
+    assert set(state) == set(layers().state_dict())
+    for number, layer in enumerate(model):
+        torch.testing.assert_close(state[f"{number}.weight"], layer.weight)
+
+
+def test_what_only_looks_like_parts_stays():
+    odd = {
+        "a_orig": torch.ones(2, 3),
+        "a_mask": torch.ones(3, 2),
+        "b_g": torch.ones(4),
+        "b_v": torch.ones(4),
+        "c_orig": torch.ones(2, 2),
+        "d": torch.ones(1),
+        "d_orig": torch.ones(2, 2),
+        "d_mask": torch.ones(2, 2),
+    }
+    assert whole(odd) == odd
+
+
+def test_a_pruned_model_reads_as_sparse_as_it_is(tmp_path):
+    model = build_model("ecapa-tdnn", channels=8, aggregation_channels=16)
+    prune.l1_unstructured(model.conv, "weight", amount=0.8)
+    torch.save({"net": model.state_dict()}, tmp_path / "m.pt")
+    table = weights_table(load_artifact(tmp_path / "m.pt"))
+    (layer,) = (each for each in table.layers if each.name == "conv.weight")
+    assert layer.sparsity == pytest.approx(0.8, abs=0.01)

@@ -1,0 +1,98 @@
+"""Files by `torch.save`, whatever is in them and around it."""
+
+import argparse
+import gzip
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sparsify import SparsifyError
+from sparsify.artifact.state_dicts import read_state_dict
+
+WEIGHTS = {"fc.weight": torch.ones(3, 4), "fc.bias": torch.zeros(3)}
+ADAM = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 4)}}, "param_groups": []}
+
+
+def prefixed(prefix):
+    return {prefix + name: tensor for name, tensor in WEIGHTS.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WEIGHTS,
+        {"net": WEIGHTS, "epoch": 3},
+        {"model_state": WEIGHTS, "optimizer": ADAM, "config": {"lr": 0.1, "name": "x"}},
+        {"a": {"b": {"backbone": WEIGHTS}}, "mean": torch.ones(80), "step": torch.tensor(7)},
+        {"state_dict": prefixed("model."), "hyper_parameters": {"width": 4}},
+        prefixed("module.model."),
+        {"model": prefixed("_orig_mod.module."), "losses": [0.5, 0.4]},
+        prefixed("__S__."),
+        {**WEIGHTS, "epoch": 3, "best": None},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_one_mapping_of_tensors_is_found(tmp_path, content, zipped):
+    torch.save(content, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+    found = read_state_dict(tmp_path / "m.pt")
+    assert list(found) == list(WEIGHTS)
+    assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
+
+
+def test_several_are_named(tmp_path):
+    torch.save({"generator": WEIGHTS, "ema": {"weights": WEIGHTS}}, tmp_path / "m.pt")
+    with pytest.raises(SparsifyError, match=r"\['generator'\] and \['ema'\]\['weights'\]"):
+        read_state_dict(tmp_path / "m.pt")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+def script(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Net()).save(str(path))
+
+
+STRANGE = {
+    "holds a whole network": lambda path: torch.save(Net(), path),
+    r"beside the weights \(argparse.Namespace\)": lambda path: torch.save(
+        {"model": WEIGHTS, "args": argparse.Namespace(lr=1)}, path
+    ),
+    "is a TorchScript program": script,
+    "is a pointer of Git LFS": lambda path: path.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    ),
+    "is a web page": lambda path: path.write_text("\n<!DOCTYPE html><html><body>404</body></html>"),
+    "is a safetensors file": lambda path: save_file(WEIGHTS, path),
+    "is compressed by gzip": lambda path: path.write_bytes(gzip.compress(b"x" * 100)),
+    "is a text in JSON": lambda path: path.write_text('{"hidden": 3}'),
+    "was not made by torch.save": lambda path: path.write_bytes(b"\x0a\x01\x02" * 50),
+}
+
+
+@pytest.mark.parametrize("said", STRANGE)
+@pytest.mark.parametrize("suffix", [".pt", ".bin", ".model"])
+def test_what_is_something_else_is_told_for_what_it_is(tmp_path, said, suffix):
+    path = tmp_path / f"m{suffix}"
+    STRANGE[said](path)
+    with pytest.raises(SparsifyError, match=said) as caught:
+        read_state_dict(path)
+    assert "weights_only" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_nothing_of_a_pickled_network_is_imported(tmp_path, monkeypatch):
+    torch.save(Net(), tmp_path / "m.pt")
+    monkeypatch.setattr(Net, "__setstate__", lambda *_: pytest.fail("was run"), raising=False)
+    with pytest.raises(SparsifyError, match=r"test_state_dicts\.Net"):
+        read_state_dict(tmp_path / "m.pt")
