@@ -73,24 +73,6 @@ def _tagged(loader: _TagReader, tag: str, node: yaml.Node) -> Any:
 _TagReader.add_multi_constructor("", _tagged)  # for all tags that YAML does not know
 
 
-def ecapa_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The options of an ECAPA-TDNN that its state dict, under our names, shows.
-
-    Raises:
-        LookupError: It is no such state dict.
-    """
-    first, aggregation = state["layer1.conv.weight"].shape, state["conv.weight"].shape[0]
-    return {
-        "channels": first[0],
-        "feature_dim": first[1],
-        "embedding_dim": state["linear.weight"].shape[0],
-        "aggregation_channels": aggregation,
-        "se_channels": state["layer2.se_res2block.3.linear1.weight"].shape[0],
-        "attention_channels": state["pool.linear1.weight"].shape[0],
-        "global_context": state["pool.linear1.weight"].shape[1] == 3 * aggregation,
-    }
-
-
 def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML mapping; empty where the file is missing or holds something else.
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from sparsify.models import recognition
 from sparsify.models.foreign import (
     TAG,
     ForeignModel,
     UnsupportedModelError,
-    ecapa_sizes,
     read_yaml,
     refuse_other_settings,
 )
@@ -73,7 +73,7 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
         linear = kind == "weight" and (module == "fc.conv" or ".se_block." in module)
         state[f"{names[module]}.{kind}"] = tensor.squeeze(-1) if linear else tensor
     try:
-        options = ecapa_sizes(state) | {"variant": "speechbrain"}
+        options = recognition.ecapa_tdnn(state).options
     except LookupError as error:
         raise UnsupportedModelError(
             f"'{file}' is no complete ECAPA-TDNN of SpeechBrain: nothing in it corresponds to"

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
+from sparsify.models import recognition
 from sparsify.models.foreign import (
     ForeignModel,
     UnsupportedModelError,
-    ecapa_sizes,
     read_yaml,
     refuse_other_settings,
 )
@@ -28,7 +28,6 @@ _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."
 _REDIMNETS = ("ReDimNet2B0", "ReDimNet2B1", "ReDimNet2B3", "ReDimNet2B5")
-_REDUCING = ".red_dim_conv.0.weight"  # of the 1-D block, one for each stage
 _RESNET_POOLING = {"TSTP": "statistics", "ASTP": "attentive"}
 
 
@@ -113,17 +112,12 @@ def _interpret(
 def _ecapa(
     arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
 ) -> Architecture:
-    pooling = arguments.get("pooling_func", "ASTP")
-    if pooling != "ASTP":
-        raise ValueError(f"pooling {shown(pooling)}")
-    if arguments.get("emb_bn"):
-        raise ValueError("a batch norm after the embedding (emb_bn)")
-    sizes = ecapa_sizes(state)
-    if sizes["feature_dim"] != front_end.num_mel_bins:
-        raise ValueError(
-            f"{sizes['feature_dim']} inputs but {front_end.num_mel_bins} filterbank bins"
-        )
-    return Architecture("ecapa-tdnn", sizes)
+    _check_arguments(arguments, "ASTP")
+    architecture = recognition.ecapa_tdnn(state)
+    bins = architecture.options["feature_dim"]
+    if bins != front_end.num_mel_bins:
+        raise ValueError(f"{bins} inputs but {front_end.num_mel_bins} filterbank bins")
+    return architecture
 
 
 def _resnet(
@@ -134,52 +128,33 @@ def _resnet(
         raise ValueError(f"pooling {shown(pooling)}")
     if arguments.get("two_emb_layer"):
         raise ValueError("two embedding layers (two_emb_layer)")
-    options = {
-        "channels": state["conv1.weight"].shape[0],
-        "feature_dim": front_end.num_mel_bins,
-        "embedding_dim": state["seg_1.weight"].shape[0],
-        "pooling": _RESNET_POOLING[pooling],
-    }
-    return Architecture(name.lower(), options)
+    own = {"feature_dim": front_end.num_mel_bins, "pooling": _RESNET_POOLING[pooling]}
+    return Architecture(name.lower(), {**recognition.resnet(state).options, **own})
 
 
 def _campplus(
     arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
 ) -> Architecture:
-    pooling = arguments.get("pooling_func", "TSTP")
-    if pooling != "TSTP":
-        raise ValueError(f"pooling {shown(pooling)}")
-    layer = "xvector.block1.tdnnd1."
-    options = {
-        "channels": state["xvector.tdnn.linear.weight"].shape[0],
-        "growth_channels": state[f"{layer}cam_layer.linear_local.weight"].shape[0],
-        "bottleneck_channels": state[f"{layer}linear1.weight"].shape[0],
-        "feature_dim": front_end.num_mel_bins,
-        "embedding_dim": state["xvector.dense.linear.weight"].shape[0],
-    }
-    return Architecture("campplus", options)
+    _check_arguments(arguments, "TSTP")
+    options = {"feature_dim": front_end.num_mel_bins}
+    return Architecture("campplus", {**recognition.campplus(state).options, **options})
 
 
 def _redimnet2(
     arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
 ) -> Architecture:
-    pooling = arguments.get("pooling_func", "ASTP")
-    if pooling != "ASTP":
-        raise ValueError(f"pooling {shown(pooling)}")
+    _check_arguments(arguments, "ASTP")
+    options = {"feature_dim": front_end.num_mel_bins}
+    return Architecture("redimnet2-b0", {**recognition.redimnet2(state).options, **options})
+
+
+def _check_arguments(arguments: Mapping[str, Any], pooling: str) -> None:
+    """Refuses another pooling than the only one that an architecture has here, and `emb_bn`."""
+    given = arguments.get("pooling_func", pooling)
+    if given != pooling:
+        raise ValueError(f"pooling {shown(given)}")
     if arguments.get("emb_bn"):
         raise ValueError("a batch norm after the embedding (emb_bn)")
-    channels = state["backbone.stem.0.weight"].shape[0]
-    reduced = [tensor.shape for name, tensor in state.items() if name.endswith(_REDUCING)]
-    options = {
-        "channels": channels,
-        "feature_dim": front_end.num_mel_bins,
-        "embedding_dim": state["linear.weight"].shape[0],
-        "out_channels": state["backbone.head.weight"].shape[0],
-        "attention_channels": state["pool.linear1.weight"].shape[0],
-        "large": state["backbone.stage0.2.weight"].shape[0] == 4 * channels,
-        "reductions": [volume // hidden for hidden, volume, _ in reduced],
-    }
-    return Architecture("redimnet2-b0", options)
 
 
 def _front_end(file: Path, config: Mapping[str, Any]) -> FrontEnd:
