@@ -145,11 +145,14 @@ def split_speakers(corpus: Corpus, validation_speakers: int, seed: int) -> tuple
         SparsifyError: Fewer than two speakers are left to train on.
     """
     speakers = corpus.speakers
-    if len(speakers) - validation_speakers < 2:
+    most = len(speakers) - 2
+    if validation_speakers > most:
+        advice = f"set data.validation_speakers to at most {most}, or add speakers"
+        if most < 2:  # which the trials need
+            advice = "add speakers: at least 4 are needed, 2 to train on and 2 for trials"
         raise SparsifyError(
             f"{validation_speakers} validation speakers out of {len(speakers)} leave fewer than 2"
-            f" for training: set data.validation_speakers to at most {max(0, len(speakers) - 2)}"
-            " or add speakers"
+            f" for training: {advice}"
         )
     order = np.random.default_rng(seed).permutation(len(speakers))
     chosen = [speakers[i] for i in order]

@@ -130,7 +130,7 @@ def _count_lines(path: Path) -> int:
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     with open_list(path) as stream:
-        start = stream.read(1)
+        start = next((line.lstrip()[0] for line in lines_of(stream) if not line.isspace()), "")
         stream.seek(0)
         yield from _json_rows(stream) if start == "{" else _csv_rows(stream)
 
@@ -148,7 +148,7 @@ def _json_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _csv_rows(stream: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.reader(lines_of(stream))
     try:
-        columns = next(reader, [])
+        columns = next((row for row in reader if any(row)), [])
         if not ({"speaker", "spk"} & {*columns} and {"path", "wav"} & {*columns}):
             raise SparsifyError(
                 f"{stream.name} is no manifest: give JSON lines with speaker and path, a CSV"

@@ -47,7 +47,8 @@ def list_shards(path: Path, track: Track) -> Listing:
     is read at once.
 
     Raises:
-        SparsifyError: A tar is missing or compressed, or two utterances have the same key.
+        SparsifyError: A tar is missing or compressed, two utterances have the same key, or one has
+            two speakers or an empty name of one.
     """
     with open_list(path) as stream:
         tars = [line.strip() for line in lines_of(stream) if line.strip()]
@@ -69,7 +70,7 @@ def list_shards(path: Path, track: Track) -> Listing:
             try:
                 builder.add(key, index.speakers[key], tar, offset=offset, size=size)
             except ValueError as error:
-                raise SparsifyError(f"{path}: {error}") from error
+                raise SparsifyError(f"{file}, '{name}': {error}") from error
         silent = sorted(index.speakers.keys() - {key for key, *_ in index.audio})
         skipped += [Skipped(file / f"{key}.spk", "no audio of that name") for key in silent]
     return Listing(builder.build(), skipped)
@@ -99,6 +100,8 @@ def _index(path: Path) -> _Index:
                 stream.seek(tar.offset)
                 if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops without a word
                     return replace(index, problem=f"a broken tar (no header at {tar.offset})")
+        except SparsifyError as error:
+            raise SparsifyError(f"{path}: {error}") from error
         except _BROKEN as error:
             return replace(index, problem=f"a broken tar ({error})")
     return index
@@ -117,7 +120,13 @@ def _add(index: _Index, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     if not member.isfile() or member.issparse():
         return
     if suffix == ".spk" and (content := tar.extractfile(member)):
-        name = content.read(_LONGEST_NAME).decode("utf-8", "surrogateescape")
-        index.speakers[key] = name.strip()
+        name = content.read(_LONGEST_NAME).decode("utf-8", "surrogateescape").strip()
+        if not name:
+            raise SparsifyError(f"'{member.name}' is empty: write the speaker in it")
+        if index.speakers.setdefault(key, name) != name:
+            raise SparsifyError(
+                f"'{member.name}' is there twice, with the speakers"
+                f" '{index.speakers[key]}' and '{name}': remove one of them"
+            )
     elif suffix.lower() in AUDIO_SUFFIXES:
         index.audio.append((key, member.name, member.offset_data, member.size))

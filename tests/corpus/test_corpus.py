@@ -210,6 +210,8 @@ def test_a_split_must_leave_speakers_to_train_on():
     assert len(train.speakers) == 2
     with pytest.raises(SparsifyError, match=r"data.validation_speakers to at most 4"):
         split_speakers(speakers(6), 5, seed=0)
+    with pytest.raises(SparsifyError, match=r"add speakers: at least 4 are needed"):
+        split_speakers(speakers(3), 2, seed=0)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])

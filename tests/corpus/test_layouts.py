@@ -342,6 +342,21 @@ def test_what_a_shard_lacks_is_skipped(shards):
     assert reasons["shards_3.tar"].startswith("a broken tar")
 
 
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("x.spk", b" \n")], r"odd\.tar: 'x\.spk' is empty: write the speaker"),
+        ([("x.spk", b"a"), ("x.spk", b"b")], r"odd\.tar: 'x\.spk' is there twice.*'a' and 'b'"),
+        ([("x.wav", b"1"), ("x.flac", b"2"), ("x.spk", b"a")], "two utterances are called 'x'"),
+    ],
+)
+def test_a_shard_that_contradicts_itself_is_refused(shards, members, problem):
+    write_tar(shards.parent / "odd.tar", members)
+    shards.write_text("odd.tar\n")
+    with pytest.raises(SparsifyError, match=problem):
+        load_corpus(shards)
+
+
 def header(name, size, kind=tarfile.REGTYPE):
     """A block of a tar in which anything can be said of the length."""
     info = tarfile.TarInfo(name)

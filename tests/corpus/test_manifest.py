@@ -65,6 +65,15 @@ def test_both_names_of_the_columns_and_a_byte_order_mark(tmp_path):
         assert math.isnan(found.seconds)
 
 
+@pytest.mark.parametrize(
+    "text", ['\n \n{"speaker": "a", "path": "1.wav"}\n', "\n\nspeaker,path\n\na,1.wav\n"]
+)
+def test_blank_lines_may_come_first(tmp_path, text):
+    (tmp_path / "list").write_text(text)
+    (utterance,) = read_manifest(tmp_path / "list").utterances
+    assert (utterance.speaker, utterance.path) == ("a", tmp_path / "1.wav")
+
+
 def test_stretches_and_members(tmp_path):
     common = {"speaker": 7, "path": "x"}
     rows = [

@@ -13,10 +13,6 @@ NETWORK = {
     "a.bias": torch.ones(2),
     "n.num_batches_tracked": torch.ones(()),
 }
-    "a.weight": torch.ones(2, 3),
-    "a.bias": torch.ones(2),
-    "n.num_batches_tracked": torch.ones(()),
-}
 
 
 def test_what_stands_before_all_names_is_taken_off(caplog):
