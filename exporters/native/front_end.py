@@ -14,6 +14,7 @@ from sparsify.audio.features import (
     SPEECHBRAIN_RANGE_DB,
     Filterbank,
 )
+from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
 _HEADER_WORDS = 20
@@ -35,8 +36,13 @@ def front_end_section(front_end: FrontEnd) -> bytes:
         Words of 32 bits, little-endian.
 
     Raises:
-        SparsifyError: The sample rate is too high for SpeechBrain's transform.
+        SparsifyError: The sample rate is too high for SpeechBrain's transform, or the preset is
+            `tfmel`, which looks at the whole utterance first.
     """
+    if front_end.preset == "tfmel":
+        raise SparsifyError(
+            "the native engine does not compute the front end 'tfmel': export --format onnx instead"
+        )
     bank = Filterbank(front_end)
     points = bank.fft_length // 2
     radices = _radices(points)

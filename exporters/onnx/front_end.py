@@ -25,6 +25,7 @@ from sparsify.audio.features import (
     SPEECHBRAIN_RANGE_DB,
     Filterbank,
 )
+from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
 _WAVEFORM = "waveform"
@@ -47,7 +48,14 @@ def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
     Args:
         model: Has one input, features `(B, T, bins)`; changed in place.
         front_end: What computes the features.
+
+    Raises:
+        SparsifyError: It is `tfmel`, which is not written as a graph.
     """
+    if front_end.preset == "tfmel":
+        raise SparsifyError(
+            "the front end 'tfmel' is not written as a graph: leave out --with-frontend"
+        )
     graph = model.graph
     (feats,) = graph.input
     builder = _Builder()

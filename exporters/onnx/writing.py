@@ -213,10 +213,11 @@ def _runtime_metadata(
     }
     if samples:
         return metadata
-    if front_end.preset == "speechbrain":
+    if front_end.preset in ("speechbrain", "tfmel"):
         _LOGGER.warning(
-            "sherpa-onnx cannot compute the front end 'speechbrain': the file is not marked as one"
-            " that it can load"
+            "sherpa-onnx cannot compute the front end '%s': the file is not marked as one that it"
+            " can load",
+            front_end.preset,
         )
         return metadata
     if front_end.preset != "sherpa":

@@ -33,6 +33,7 @@ from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
+from sparsify.models.fitting import misfits, named_as, proposal
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
@@ -167,7 +168,7 @@ class Artifact:
             )
         self.check_trust()
         if not self.architecture.is_code:
-            self._check_fit(self.architecture.outline(), self.architecture.name)
+            self._fitting(self.architecture.outline(), self.architecture.name)
         model = self.architecture.build()
         self.load_into(model)
         if self.architecture.widths:
@@ -206,7 +207,7 @@ class Artifact:
             return None
         if not self.architecture.is_code:
             network = self.architecture.outline()
-            self._check_fit(network, self.architecture.name)
+            self._fitting(network, self.architecture.name)
             return parameter_kinds(network, self.ignore)
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:
@@ -227,7 +228,7 @@ class Artifact:
         """
         if self.obstacle:
             raise SparsifyError(self.obstacle)
-        self._check_fit(model, architecture_of(model).name)
+        state = self._fitting(model, architecture_of(model).name)
         if self.architecture and front_end not in (None, self.front_end):
             logger.warning(
                 "'%s' was trained with other features: %s, now %s",
@@ -235,27 +236,29 @@ class Artifact:
                 self.front_end,
                 front_end,
             )
-        known = model.state_dict().keys() & self.state.keys()
-        model.load_state_dict({name: self.state[name] for name in known}, strict=False)
+        known = model.state_dict().keys() & state.keys()
+        model.load_state_dict({name: state[name] for name in known}, strict=False)
 
-    def _check_fit(self, model: nn.Module, name: str) -> None:
-        """Refuses tensors that are not those of a network, whose architecture has a name."""
-        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        found = {name: tensor.shape for name, tensor in self.state.items() if name in expected}
-        # A graph has no use for batch norm's counter, and neither has a network in eval mode.
-        wrong = [
-            name
-            for name, shape in expected.items()
-            if found.get(name) != shape and not (name not in found and name.endswith(COUNTER))
-        ]
-        state = self.state if self.architecture else toolkits.without_head(self.state)
-        extra = [] if self.graph else sorted(state.keys() - expected.keys())
-        if wrong or extra:
-            holds = f" (it holds '{self.architecture.name}')" if self.architecture else ""
+    def _fitting(self, model: nn.Module, name: str) -> Mapping[str, Tensor]:
+        """The tensors under the names of a network, whose architecture has a name.
+
+        Raises:
+            SparsifyError: They are not those of the network.
+        """
+        expected, state, holds, advice = model.state_dict(), self.state, "", ""
+        if self.architecture is None:
+            state = named_as(toolkits.without_head(state), expected)
+        else:
+            holds = f" (it holds '{self.architecture.name}')"
+        sentences = misfits(state, expected, graph=self.graph)
+        if sentences:
+            if self.architecture is None and (found := proposal(toolkits.without_head(self.state))):
+                advice = f"; {found}"
             raise SparsifyError(
-                f"'{self.path}'{holds} does not fit the architecture '{name}': tensor"
-                f" '{(wrong + extra)[0]}' is missing, unknown or has another shape"
+                f"'{self.path}'{holds} does not fit the architecture '{name}':"
+                f" {'; '.join(sentences)}{advice}"
             )
+        return state
 
 
 def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
