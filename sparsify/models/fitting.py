@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sparsify.models.recognition import recognised
+from sparsify.models.recognition import FIRST_LAYERS, recognised
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,22 @@ def misfits(state: Mapping[str, Tensor], expected: Shapes, *, graph: bool = Fals
 
 
 def proposal(state: Mapping[str, Tensor]) -> str:
-    """What to say of a state dict that is that of a registered network; nothing if it is not."""
-    found = recognised(state)
-    if found is None:
-        return ""
-    options = ", ".join(f"{key}: {_plain(value)}" for key, value in found.options.items())
-    return f"it looks like a {found.name}: --model {found.name} --set 'model.options={{{options}}}'"
+    """What to say of a state dict that is that of a registered network, whatever is before it.
+
+    Returns:
+        An option of the command line; nothing if there is no such network.
+    """
+    prefixes = {name.removesuffix(f) for f in FIRST_LAYERS for name in state if name.endswith(f)}
+    for prefix in sorted(prefixes, key=len):
+        part = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        found = recognised(part)
+        if found is not None:
+            options = ", ".join(f"{key}: {_plain(value)}" for key, value in found.options.items())
+            return (
+                f"it looks like a {found.name}: --model {found.name}"
+                f" --set 'model.options={{{options}}}'"
+            )
+    return ""
 
 
 def _plain(value: object) -> str:

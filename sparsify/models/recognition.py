@@ -20,6 +20,13 @@ _RES_BLOCKS = {
     (6, 16, 48, 3): "resnet221",
     (10, 20, 64, 3): "resnet293",
 }
+FIRST_LAYERS = (
+    "layer1.conv.weight",
+    "conv1.weight",
+    "head.conv1.weight",
+    "backbone.stem.0.weight",
+)
+"""Of the architectures, by which one is found behind other names."""
 _REDUCING = ".red_dim_conv.0.weight"  # of ReDimNet2's 1-D blocks, one for each stage
 
 

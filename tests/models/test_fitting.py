@@ -39,7 +39,9 @@ def test_three_ways_not_to_fit_are_three_sentences():
 
 def test_what_fits_another_network_is_proposed():
     options = {"channels": 8, "pooling": "attentive"}
-    said = proposal(Architecture("resnet34", options).outline().state_dict())
+    state = Architecture("resnet34", options).outline().state_dict()
+    said = proposal(state)
+    assert said == proposal({f"net.{name}": tensor for name, tensor in state.items()} | NETWORK)
     name, _, given = said.partition("model.options=")
     assert name.startswith("it looks like a resnet34: --model resnet34 --set")
     assert yaml.safe_load(given.removesuffix("'")) == options | {"embedding_dim": 256}
