@@ -196,10 +196,7 @@ def segment_means(x: Tensor) -> Tensor:
     Returns:
         `(B, C, T)`.
     """
-    frames = x.shape[2]
-    segments = (frames + SEGMENT - 1) // SEGMENT
-    padded = F.pad(x, (0, segments * SEGMENT - frames)).unflatten(2, (segments, SEGMENT))
-    first = torch.arange(segments, device=x.device) * SEGMENT
-    count = (frames - first).clamp(max=SEGMENT)
-    means = padded.sum(dim=3) / count
-    return means.repeat_interleave(SEGMENT, dim=2)[:, :, :frames]
+    batch, channels, frames = x.shape
+    means = F.avg_pool1d(x, SEGMENT, SEGMENT, ceil_mode=True)
+    repeated = means.unsqueeze(3).expand(-1, -1, -1, SEGMENT).reshape(batch, channels, -1)
+    return repeated[:, :, :frames]
