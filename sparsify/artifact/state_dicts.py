@@ -65,13 +65,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return _dense(tensors, stored)
     except PICKLE_ERRORS as error:
         # PyTorch goes on to advise how to switch off what protects from code.
-        if told := kind_of(path) or objects_in(path):
+        if told := _told(path):
             raise SparsifyError(f"'{path}' {told}") from error
         if isinstance(error, pickle.UnpicklingError):
             error = ValueError("it is no pickle of plain values")
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
+
+
+def _told(path: Path) -> str | None:
+    """What a file that cannot be read is, unless it is too damaged to tell."""
+    try:
+        return kind_of(path) or objects_in(path)
+    except PICKLE_ERRORS:
+        return None
 
 
 def stored_bytes(path: Path) -> int:
