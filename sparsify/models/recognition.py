@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from sparsify.models.registry import Architecture
 State = Mapping[str, Tensor]
 
 _COUNTER = "num_batches_tracked"
-_RES_BLOCKS = {
+_RES_BLOCKS: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "resnet18",
     (3, 4, 6, 3): "resnet34",
     (3, 4, 23, 3): "resnet101",
@@ -54,7 +55,7 @@ def ecapa_tdnn(state: State) -> Architecture:
         LookupError: It is no such state dict.
     """
     first, aggregation = state["layer1.conv.weight"].shape, state["conv.weight"].shape[0]
-    options = {
+    options: dict[str, Any] = {
         "channels": first[0],
         "feature_dim": first[1],
         "embedding_dim": state["linear.weight"].shape[0],
