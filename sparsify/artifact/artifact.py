@@ -28,13 +28,14 @@ from sparsify.artifact.provenance import (
     provenance,
 )
 from sparsify.artifact.reparametrised import whole
-from sparsify.artifact.seals import COUNTER, altered, source_digest
+from sparsify.artifact.seals import altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.fitting import misfits, named_as, proposal
 from sparsify.models.foreign import UnsupportedModelError
+from sparsify.models.recognition import COUNTER
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
+from sparsify.models.recognition import COUNTER
 
 STRUCTURE, CONTENT = KEYS = ("structure_digest", "content_digest")
-COUNTER = "num_batches_tracked"
-"""How the names of batch norm's counters end."""
 _LENGTH = 8  # bytes of a length
 
 Entry: TypeAlias = tuple[str, bytes | memoryview]

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sparsify.models.recognition import FIRST_LAYERS, recognised
+from sparsify.models.recognition import COUNTER, FIRST_LAYERS, recognised
 
 logger = logging.getLogger(__name__)
 
 Shapes = Mapping[str, Tensor]
 
-COUNTER = "num_batches_tracked"
-"""Of a batch norm: nothing in eval mode depends on it, and graphs lack it."""
 _MOST_NAMED = 3
 
 

@@ -12,7 +12,8 @@ from sparsify.models.registry import Architecture
 
 State = Mapping[str, Tensor]
 
-_COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"
+"""Of a batch norm: nothing in eval mode depends on it, and graphs lack it."""
 _RES_BLOCKS: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "resnet18",
     (3, 4, 6, 3): "resnet34",
@@ -129,4 +130,4 @@ def redimnet2(state: State) -> Architecture:
 
 
 def _shapes(state: State) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in state.items() if not name.endswith(_COUNTER)}
+    return {name: tuple(t.shape) for name, t in state.items() if not name.endswith(COUNTER)}
