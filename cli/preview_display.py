@@ -9,6 +9,7 @@ from rich.console import Console
 
 from sparsify.cli.display import human_bytes
 from sparsify.cli.training_display import start_in_words
+from sparsify.recipe.layout import abridged, to_yaml
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.work import SPEECH_SECONDS
 
@@ -48,6 +49,6 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
         )
     if start := preview.get("start"):
         lines.insert(0, start_in_words(start))
-    console.print(recipe.to_yaml(), markup=False, end="")
+    console.print(to_yaml(abridged(recipe.model_dump(mode="json"))), markup=False, end="")
     for line in lines:
         console.print(f"# {line}", markup=False, soft_wrap=True)

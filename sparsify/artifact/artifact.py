@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.module_tracker import ModuleTracker
 
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import (
@@ -169,25 +171,34 @@ class Artifact:
             )
         self.check_trust()
         if not self.architecture.is_code:
-            self._fitting(self.architecture.outline(), self.architecture.name)
-        model = self.architecture.build()
+            self._fitting(self._outline(self.architecture), self.architecture.name)
+        with _in(self.path):
+            model = self.architecture.build()
         self.load_into(model)
         if self.architecture.widths:
             self._check_widths(model.eval(), self.architecture.name)
         return model.eval()
 
+    def _outline(self, architecture: Architecture) -> nn.Module:
+        """The network without values, as the file describes it."""
+        with _in(self.path):
+            return architecture.outline()
+
     def _check_widths(self, model: nn.Module, name: str) -> None:
         """Refuses widths that do not fit together: they are the file's, not ours."""
         feats = torch.zeros(1, _FRAMES, self.front_end.num_mel_bins)
-        try:
-            with errors_of(name), torch.inference_mode():
-                model(feats)
-        except (RuntimeError, LookupError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SparsifyError(
-                f"'{self.path}' is damaged: the widths of its network do not fit together"
-                f" ({reason[:200]})"
-            ) from error
+        with ModuleTracker() as tracker:
+            try:
+                with errors_of(name), torch.inference_mode():
+                    model(feats)
+            except (RuntimeError, LookupError, ValueError) as error:
+                layer = max(tracker.parents, key=len).partition(".")[2]
+                where = f" in '{layer}'" if layer else ""
+                reason = str(error).partition("\n")[0]
+                raise SparsifyError(
+                    f"'{self.path}' is damaged: the widths of its network do not fit together"
+                    f"{where} ({reason[:200]})"
+                ) from error
 
     def exported_metadata(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
         """The metadata of another file of the same network, whatever its format.
@@ -207,7 +218,7 @@ class Artifact:
         if self.architecture is None:
             return None
         if not self.architecture.is_code:
-            network = self.architecture.outline()
+            network = self._outline(self.architecture)
             self._fitting(network, self.architecture.name)
             return parameter_kinds(network, self.ignore)
         kinds = kinds_in(self.metadata, self.path)
@@ -347,6 +358,15 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     return table
 
 
+@contextmanager
+def _in(path: Path) -> Iterator[None]:
+    """Within it, what is wrong with a network is said of the file that describes it."""
+    try:
+        yield
+    except SparsifyError as error:
+        raise SparsifyError(f"'{path}': {error}") from error
+
+
 def _lost(artifact: Artifact, architecture: Architecture) -> Iterator[str]:
     """Sentences about weights of the network that a file was made from and that it has no more.
 
@@ -412,7 +432,7 @@ def _is_intact_unsealed(artifact: Artifact) -> bool:
     architecture, digest = artifact.architecture, artifact.metadata.get("source_digest")
     if architecture is None or architecture.is_code or digest is None:
         return True
-    expected = architecture.outline().state_dict()
+    expected = artifact._outline(architecture).state_dict()
     state = {name: tensor for name, tensor in artifact.state.items() if name in expected}
     if source_digest(state) == digest:
         return True

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from sparsify.methods.registry import (
 )
 from sparsify.models.registry import Architecture
 from sparsify.models.widths import options_of_width
+from sparsify.recipe.layout import compact, to_yaml
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import SYNTHETIC
 from sparsify.recipe.validation import Section, validate
@@ -147,11 +147,12 @@ class Plan(Section):
         """Builds the network at every width that is asked for, without values."""
         model = self.recipe.model
         widths = {cell.width for cell in self.runs} - {None}
-        if widths and model.init_from is not None:
-            raise SparsifyError(
-                "model.init_from: a model to start from has its own width: compare it without"
-                " --widths"
-            )
+        owners = {"widths": "a shrunk network", "init_from": "a model to start from"}
+        for key, whose in owners.items():
+            if widths and getattr(model, key):
+                raise SparsifyError(
+                    f"model.{key}: {whose} has its own width: compare it without --widths"
+                )
         architecture = Architecture(model.name, model.options)
         for width in sorted(width for width in widths if width is not None):
             own = Architecture(model.name, options_of_width(architecture, width))
@@ -179,8 +180,7 @@ class Plan(Section):
     def write(self, folder: Path) -> None:
         """Writes the plan into the folder of the comparison, where `read_plan` finds it."""
         content = self.model_dump(mode="json")
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        write_text(folder / PLAN_FILE, text)
+        write_text(folder / PLAN_FILE, to_yaml({**content, "recipe": compact(content["recipe"])}))
 
 
 def _check_start(

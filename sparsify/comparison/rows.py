@@ -151,9 +151,10 @@ def _evaluation(file: Path) -> dict[str, Any]:
 
 
 def _width(recipe: Recipe) -> int | None:
-    """The width of the recipe's network; `None` if that is not one of ours."""
-    architecture = Architecture(recipe.model.name, recipe.model.options)
-    return None if architecture.is_code else width_of(architecture)
+    """The width of the recipe's network; `None` if that is not one of ours, or was shrunk."""
+    model = recipe.model
+    architecture = Architecture(model.name, model.options)
+    return None if architecture.is_code or model.widths else width_of(architecture)
 
 
 def _work(artifact: Artifact) -> dict[str, int | float | None]:

@@ -17,6 +17,8 @@ Widths = Mapping[str, Any]
 of a `Sum`, such as `layer2.sum.first`, text of a 1 for each channel of the sum that it has and a 0
 for each that it lacks."""
 
+_MOST_CHANNELS = 1 << 16  # of a sum
+
 
 def narrow(model: nn.Module, widths: Widths, name: str) -> None:
     """Makes tensors of a network smaller, in place; what stays of them are their first elements.
@@ -47,6 +49,8 @@ def _present(operand: str, text: Any) -> list[bool]:
         raise ValueError("a sum has a first and a second operand")
     if not isinstance(text, str) or not set(text) <= {"0", "1"} or "1" not in text:
         raise ValueError("must be text of 0 and 1")
+    if len(text) > _MOST_CHANNELS:
+        raise ValueError(f"has more than {_MOST_CHANNELS} channels")
     return [each == "1" for each in text]
 
 

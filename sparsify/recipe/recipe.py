@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.recipe.layout import compact, to_yaml
 from sparsify.recipe.sections import (
     SYNTHETIC,
     AugmentSection,
@@ -113,7 +113,7 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The resolved recipe, readable by `load_recipe`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return to_yaml(compact(self.model_dump(mode="json")))
 
 
 def recipe_names() -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
+from sparsify.recipe.layout import by_layer, by_tensor
 from sparsify.recipe.validation import Fraction, OpenFraction, Options, Section
 
 
@@ -23,6 +24,9 @@ SYNTHETIC = "synthetic"
 CorpusLayout = Literal[
     "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
 ]
+
+
+Widths = Annotated[Options, BeforeValidator(by_tensor), PlainSerializer(by_layer)]
 
 
 class FrontEnd(Section):
@@ -51,14 +55,15 @@ class ModelSection(Section):
     Attributes:
         name: A registered architecture or `module:factory`.
         options: Keyword arguments of the architecture, such as `channels`.
-        widths: Of a network without its dead channels, what is smaller; `--init-from` sets it.
+        widths: Of a network without its dead channels, what is smaller, by layer and tensor;
+            `--init-from` sets it.
         ignore: Glob patterns of parameter names to protect from pruning.
         init_from: Run directory, artifact or state dict whose weights training starts from.
     """
 
     name: str = "ecapa-tdnn"
     options: Options = Field(default_factory=dict)
-    widths: Options = Field(default_factory=dict)
+    widths: Widths = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     init_from: str | None = None
 

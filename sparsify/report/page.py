@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-import yaml
-
 from sparsify.comparison.cells import method_of, target_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.text_tables import to_csv
 from sparsify.comparison.wording import evaluation_sets
+from sparsify.recipe.layout import compact, to_yaml
 from sparsify.report.accuracy import accuracy_panel, spans_widely
 from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import figure, section, write_document
@@ -150,7 +149,7 @@ def _failures(results: Results) -> Element | None:
 
 
 def _recipe(results: Results) -> Element:
-    text = yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True)
+    text = to_yaml(compact(results["recipe"]))
     command = results["command"]
     return element(
         "section",

@@ -98,6 +98,7 @@ def test_at_another_width_the_network_follows_and_wider_ones_have_smaller_rates(
         ({"name": "ecapa-tdnn"}, "channels must be a positive multiple of 8: 12"),
         ({"name": "torch.nn:Identity"}, "no option 'channels'"),
         ({"name": "ecapa-tdnn", "init_from": "run"}, "has its own width"),
+        ({"name": "resnet18", "widths": {"bn1.bias": [3]}}, "a shrunk network has its own width"),
     ],
 )
 def test_a_width_that_no_network_has_is_refused_before_training(tmp_path, model, words):

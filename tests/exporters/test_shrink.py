@@ -124,8 +124,9 @@ def test_where_nothing_is_dead_a_warning_says_so(tmp_path, caplog):
         ({"": [1]}, "do not fit"),
         ({"layer1.0.sum.first": "12"}, "text of 0 and 1"),
         ({"layer1.0.sum.third": "11"}, "first and a second"),
-        ({"bn1.weight": [2]}, "do not fit together"),
-        ({"layer1.0.sum.first": "111110"}, "do not fit together"),
+        ({"layer1.0.sum.first": "1" * 10**6}, "more than 65536 channels"),
+        ({"bn1.weight": [2]}, "do not fit together in 'bn1'"),
+        ({"layer1.0.sum.first": "111110"}, "do not fit together in 'layer1.0.sum'"),
     ],
 )
 def test_widths_that_do_not_fit_are_refused(widths, what, tmp_path):
@@ -135,7 +136,7 @@ def test_widths_that_do_not_fit_are_refused(widths, what, tmp_path):
     model.architecture = Architecture("resnet18", model.architecture.options, widths)
     path = tmp_path / "hostile.safetensors"
     save_model(model, path)
-    with pytest.raises(SparsifyError, match=what):
+    with pytest.raises(SparsifyError, match=f"hostile.safetensors'.*{what}"):
         load_model(path)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sparsify import SparsifyError
 from sparsify.methods.registry import resolve
+from sparsify.recipe.layout import abridged
 from sparsify.recipe.recipe import LEFT_OUT, Recipe, load_recipe, parse_recipe, recipe_names
 from sparsify.recipe.validation import Section
 
@@ -205,3 +206,29 @@ def test_no_value_of_a_setting_is_more_than_a_sentence(tmp_path):
 def test_what_is_no_mapping_is_no_recipe(content):
     with pytest.raises(SparsifyError, match="recipe 'odd'"):
         parse_recipe(content, "odd")
+
+
+WIDTHS = {
+    "conv1.weight": [2, 1, 3, 3],
+    "bn1.weight": [2],
+    "bn1.bias": [2],
+    "sum.first": "0110",
+    "scale": [2],
+}
+
+
+def test_widths_take_a_line_for_each_layer_and_load_in_either_form(tmp_path):
+    recipe = load_recipe("quickstart", changes={"model.widths": WIDTHS})
+    text = recipe.to_yaml()
+    assert "\n    conv1: {weight: [2, 1, 3, 3]}\n    bn1: {weight: [2], bias: [2]}\n" in text
+    (tmp_path / "copy.yaml").write_text(text, "utf-8")
+    assert load_recipe(tmp_path / "copy.yaml") == recipe
+    assert parse_recipe(recipe.model_dump(mode="json"), "again") == recipe
+    assert recipe.model.widths == WIDTHS
+
+
+def test_many_widths_are_shown_by_their_number():
+    shown = abridged(load_recipe("quickstart", changes={"model.widths": WIDTHS}).model_dump())
+    assert shown["model"]["widths"] == "4 layers narrowed"
+    with pytest.raises(SparsifyError, match=r"model\.widths.*layers narrowed.*does not fit"):
+        parse_recipe(shown, "shown")
