@@ -20,6 +20,7 @@ from sparsify.benchmarks.inference.benchmark import benchmark
 from sparsify.benchmarks.machine import describe_machine
 from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import ExportReport, export_artifact
+from sparsify.verification.trials import TrialList
 
 ROUNDS = 20
 VARIANTS = {
@@ -62,7 +63,7 @@ def _export(artifact: Artifact, output: Path, name: str, speech: Path) -> Export
         precision=precision,
         quantise_audio=speech / "train",
         reduce_range=reduce_range,
-        protocol=accuracy_protocol(speech / "trials.txt", speech / "test"),
+        protocol=accuracy_protocol(TrialList(speech / "trials.txt"), speech / "test"),
     )
 
 

@@ -22,6 +22,7 @@ from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.shrink import shrunk
 from sparsify.files import size_bytes
+from sparsify.verification.trials import TrialList
 
 _FORMATS = {"onnx": ".onnx", "mnn": ".mnn", "native": ""}
 
@@ -48,7 +49,7 @@ def _row(run: Path, home: Path, tests: Sequence[str]) -> dict[str, Any]:
     for test in tests:
         name, _, where = test.partition("=")
         trials, _, root = where.partition(":")
-        protocol = accuracy_protocol(Path(trials), Path(root))
+        protocol = accuracy_protocol(TrialList(trials), Path(root))
         outcome = protocol.outcome(lambda feats: network(feats[None])[0], written.front_end)
         row["eer_percent"][name] = outcome.result.eer_percent
     return row

@@ -24,7 +24,8 @@ from sparsify.cli.options import (
     device_option,
     output_option,
     speakers_option,
-    trial_options,
+    trial_label_option,
+    trial_paths,
     trust_option,
 )
 from sparsify.cli.recipe_options import recipe_options
@@ -106,7 +107,8 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     help="Choose an option of a method first, from trainings at its first target, with the first"
     " seed, by the EER on validation speakers; may be repeated.",
 )
-@trial_options()
+@trial_paths()
+@trial_label_option
 @click.option(
     "--test",
     "tests",

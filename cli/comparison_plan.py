@@ -174,5 +174,5 @@ def _tests(given: dict[str, Any], saved: Sequence[TestSet]) -> tuple[TestSet, ..
     if len({test.name for test in added}) < len(added):
         raise SparsifyError("two test sets have the same name: give each one of its own")
     tests = {test.name: test for test in (*saved, *added)}
-    speakers = {"speakers": str(given["speakers"])} if given["speakers"] else {}
-    return tuple(test.model_copy(update=speakers) for test in tests.values())
+    common = {key: str(given[key]) for key in ("speakers", "trial_label") if given[key]}
+    return tuple(test.model_copy(update=common) for test in tests.values())

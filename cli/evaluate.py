@@ -33,7 +33,7 @@ from sparsify.verification.det import check_det, write_det
 from sparsify.verification.metrics import DetectionCost, OperatingPoints
 from sparsify.verification.protocol import EvaluationProtocol, Outcome
 from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
-from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
+from sparsify.verification.trials import TrialList, read_speakers, speaker_numbers
 
 
 def _cost_option(flag: str, error: str) -> Decorator:
@@ -140,7 +140,7 @@ def _cost_option(flag: str, error: str) -> Decorator:
 def evaluate_command(
     *,
     path: Path,
-    trial_list: Path,
+    trial_list: TrialList,
     audio_root: Path,
     enroll: Path | None,
     subtract_mean: bool,
@@ -185,7 +185,7 @@ def evaluate_command(
     if calibrate:
         check_calibration(calibrate)
     costs = [DetectionCost(p_target, c_miss, c_fa) for p_target in dict.fromkeys(p_targets)]
-    trials = read_trials(trial_list, enroll)
+    trials = trial_list.read(enroll)
     known = read_speakers(speakers) if speakers else None
     protocol = EvaluationProtocol(
         trials,

@@ -37,6 +37,7 @@ from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import TOLERANCE, ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
 from sparsify.exporters.parity import Parity
+from sparsify.verification.trials import TrialList
 
 
 @click.command(
@@ -139,7 +140,7 @@ def export_command(
     quantise_audio: Path | None,
     reduce_range: bool,
     tolerance: float | None,
-    trial_list: Path | None,
+    trial_list: TrialList | None,
     audio_root: Path | None,
     max_eer_loss: float | None,
     max_bytes: float | None,

@@ -31,6 +31,7 @@ from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
 from sparsify.verification.sensitivity import LEVELS, model_sensitivity
+from sparsify.verification.trials import TrialList
 
 BY_SENSITIVITY = "sensitivity"
 FOR_SENSITIVITY = {
@@ -128,7 +129,7 @@ def inspect_command(
     other: Path | None,
     show_all: bool,
     sensitive: bool,
-    trial_list: Path | None,
+    trial_list: TrialList | None,
     audio_root: Path | None,
     levels: Sequence[float],
     utterances: int,

@@ -24,6 +24,7 @@ from sparsify.artifact.formats import (
 )
 from sparsify.cli.display import configure_logging, console, json_alone
 from sparsify.training.devices import Device
+from sparsify.verification.trials import LabelPlace, TrialList
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -166,7 +167,37 @@ def output_option(what: str, default: str | None = None, metavar: str = "PATH") 
     )
 
 
+trial_label_option = click.option(
+    "--trial-label",
+    type=click.Choice(get_args(LabelPlace)),
+    help="Which field of a trial list is the label, where names are 0 or 1, too.",
+)
+
+
 def trial_options(*, required: bool = False, about: str = "") -> Decorator:
+    """`--trials`, `--trial-label` and `--audio-root`; the command gets a `TrialList` and the root.
+
+    Args:
+        required: Whether they must be given.
+        about: Begins their help.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def joined(
+            *, trial_list: Path | None, trial_label: LabelPlace | None, **others: Any
+        ) -> Any:
+            if trial_label and trial_list is None:
+                raise click.UsageError("--trial-label needs --trials.")
+            given = None if trial_list is None else TrialList(trial_list, trial_label)
+            return command(trial_list=given, **others)
+
+        return trial_paths(required=required, about=about)(trial_label_option(joined))
+
+    return decorate
+
+
+def trial_paths(*, required: bool = False, about: str = "") -> Decorator:
     """`--trials` and `--audio-root`, both or none.
 
     Args:

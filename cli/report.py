@@ -31,6 +31,7 @@ from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, write_text
 from sparsify.report.page import write_report
+from sparsify.verification.trials import TrialList
 
 TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
 
@@ -73,7 +74,7 @@ def report_command(
     paths: tuple[str, ...],
     output: Path,
     baseline: Path | None,
-    trial_list: Path | None,
+    trial_list: TrialList | None,
     audio_root: Path | None,
     speakers: Path | None,
     max_eer_loss: float | None,

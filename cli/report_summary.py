@@ -16,7 +16,7 @@ from sparsify.files import size_bytes, zipped_bytes
 from sparsify.report.summary import Measured, summary
 from sparsify.verification.confidence import LEVEL
 from sparsify.verification.protocol import EvaluationProtocol
-from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
+from sparsify.verification.trials import TrialList, read_speakers, speaker_numbers
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Summary:
 
 def measure(
     paths: Sequence[Path],
-    trial_list: Path,
+    trial_list: TrialList,
     audio_root: Path,
     speakers: Path | None,
     *,
@@ -77,7 +77,7 @@ def measure(
     Raises:
         SparsifyError: A file cannot be read or does not embed features, or audio is unusable.
     """
-    trials = read_trials(trial_list)
+    trials = trial_list.read()
     sides = speaker_numbers(trials, read_speakers(speakers) if speakers else None)
     protocol = EvaluationProtocol(trials, audio_root, percent=LEVEL, sides=sides)
     loaded = [load_speaker_model(path, trust=trust) for path in paths]

@@ -17,7 +17,7 @@ from sparsify.verification.confidence import LEVEL
 from sparsify.verification.evaluate import Evaluation
 from sparsify.verification.metrics import DetectionCost
 from sparsify.verification.protocol import EvaluationProtocol, Loss, Outcome
-from sparsify.verification.trials import read_trials, speaker_numbers
+from sparsify.verification.trials import TrialList, speaker_numbers
 
 _COSTS: Sequence[DetectionCost] = (DetectionCost(0.01),)
 
@@ -37,13 +37,13 @@ class Accuracy:
     loss: Loss
 
 
-def accuracy_protocol(trial_list: Path, audio_root: Path) -> EvaluationProtocol:
+def accuracy_protocol(trial_list: TrialList, audio_root: Path) -> EvaluationProtocol:
     """How exports are evaluated: cosine scores, as `sparsify evaluate` has them by default.
 
     Raises:
         SparsifyError: The list cannot be read.
     """
-    trials = read_trials(trial_list)
+    trials = trial_list.read()
     return EvaluationProtocol(
         trials, audio_root, _COSTS, percent=LEVEL, sides=speaker_numbers(trials)
     )

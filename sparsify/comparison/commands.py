@@ -79,6 +79,8 @@ def missing_commands(
 
 def _evaluation(plan: Plan, run: RunDirectory, test: TestSet) -> Command:
     options = ["--trials", test.trials, "--audio-root", test.audio_root]
+    if test.trial_label is not None:
+        options += ["--trial-label", test.trial_label]
     if test.speaker_problem() is None:
         options += ["--confidence", CONFIDENCE, "--resampled"]
         if test.speakers is not None:
@@ -163,6 +165,7 @@ def _identity(test: TestSet) -> dict[str, str]:
         "trials_sha256": _digest(test.trials),
         "audio_root": str(Path(test.audio_root).resolve()),
         "speakers_sha256": "" if test.speakers is None else _digest(test.speakers),
+        **({"trial_label": test.trial_label} if test.trial_label else {}),
     }
 
 

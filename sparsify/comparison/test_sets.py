@@ -10,7 +10,13 @@ from pydantic import field_validator
 from sparsify.errors import SparsifyError
 from sparsify.recipe.validation import Section
 from sparsify.verification.embedding import locate
-from sparsify.verification.trials import read_speakers, read_trials, speaker_numbers
+from sparsify.verification.trials import (
+    LabelPlace,
+    Trials,
+    read_speakers,
+    read_trials,
+    speaker_numbers,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +30,7 @@ class TestSet(Section):
         name: Heads its figures in all results.
         trials: The trial list.
         audio_root: Folder that its names start from.
+        trial_label: Which field of the list is the label, where that is in doubt.
         speakers: A file of `utterance speaker` lines, if the names do not tell who speaks.
     """
 
@@ -32,6 +39,7 @@ class TestSet(Section):
     name: str
     trials: str
     audio_root: str
+    trial_label: LabelPlace | None = None
     speakers: str | None = None
 
     @field_validator("name")
@@ -50,7 +58,7 @@ class TestSet(Section):
         """
         root = Path(self.audio_root)
         try:
-            trials = read_trials(self.trials)
+            trials = self.read()
             if not root.is_dir():
                 raise SparsifyError(f"there is no folder '{root}'")
             if not trials.targets.any() or trials.targets.all():
@@ -63,11 +71,15 @@ class TestSet(Section):
         except SparsifyError as error:
             raise SparsifyError(f"test set '{self.name}': {error}") from error
 
+    def read(self) -> Trials:
+        """The trials; raises what `read_trials` does."""
+        return read_trials(self.trials, label=self.trial_label)
+
     def speaker_problem(self) -> str | None:
         """Why it is not known who speaks in the trials, on which confidence intervals rest."""
         known = None if self.speakers is None else read_speakers(self.speakers)
         try:
-            speaker_numbers(read_trials(self.trials), known)
+            speaker_numbers(self.read(), known)
         except SparsifyError as error:
             return str(error)
         return None

@@ -24,7 +24,7 @@ from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.verification.embedding import audio_features, file_recordings, locate
 from sparsify.verification.evaluate import evaluate_features
-from sparsify.verification.trials import Trials, make_trials, read_trials
+from sparsify.verification.trials import TrialList, Trials, make_trials
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Sensitivity:
 
 def model_sensitivity(
     artifact: Artifact,
-    trial_list: Path | None = None,
+    trial_list: TrialList | None = None,
     audio_root: Path | None = None,
     *,
     levels: Sequence[float] = LEVELS,
@@ -114,7 +114,7 @@ def model_sensitivity(
         )
         trials, features = _synthetic(artifact.front_end, track)
     else:
-        trials = sample_trials(read_trials(trial_list), utterances)
+        trials = sample_trials(trial_list.read(), utterances)
         features = _features(trials, audio_root, artifact.front_end, track)
     return layer_sensitivity(
         network, features, trials, levels=levels, ignore=artifact.ignore, track=track

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
 
+LabelPlace = Literal["first", "last"]
+_NUMBERS = {"1": True, "0": False}
 _WORDS = {"target": True, "nontarget": False}
-_LABELS = {"1": True, "0": False, **_WORDS}
-_FORM = "a trial is '1|0 enrolment test' or 'enrolment test 1|0|target|nontarget'"
+_FORM = "a trial is '1|0|target|nontarget enrolment test' or 'enrolment test 1|0|target|nontarget'"
 
 
 @dataclass(frozen=True)
@@ -41,40 +43,59 @@ class Trials:
         return len(self.targets)
 
 
-def read_trials(path: str | Path, enrolment: str | Path | None = None) -> Trials:
+@dataclass(frozen=True)
+class TrialList:
+    """A file of trials.
+
+    Attributes:
+        path: The file.
+        label: Which field of its lines tells targets; seen from the whole list if not given.
+    """
+
+    path: str | Path
+    label: LabelPlace | None = None
+
+    def read(self, enrolment: str | Path | None = None) -> Trials:
+        """See `read_trials`."""
+        return read_trials(self.path, enrolment, label=self.label)
+
+
+def read_trials(
+    path: str | Path, enrolment: str | Path | None = None, *, label: LabelPlace | None = None
+) -> Trials:
     """Reads a trial list, one trial per line: `1|0 enrolment test`, blank lines aside.
 
-    The label may come last (CN-Celeb), and may be `target` or `nontarget` (Kaldi).
+    The label may come last (CN-Celeb), and may be `target` or `nontarget` (Kaldi); it is of the
+    same form in all lines. Any other field is a name, `0` and `1`, too.
 
     Args:
         path: The trial list.
         enrolment: Names what the models of the list were enrolled with, one
             `model utterance [utterance …]` per line (CN-Celeb's `enroll.lst`, Kaldi's `spk2utt`);
             lines of one model add up. Without it, the first name of a trial is an utterance.
+        label: Where the label is, for a list whose lines could be read in two ways.
 
     Raises:
-        SparsifyError: A file is missing or empty, a line is not a trial or not an enrolment, or a
-            trial is of a model that was not enrolled.
+        SparsifyError: A file is missing or empty, a line is not a trial or not an enrolment, a
+            trial is of a model that was not enrolled, or the list could be read in two ways.
     """
     path = Path(path)
+    lines = _text_lines(path, "trial list")
+    form = _common_form(path, lines, label)
     index: dict[str, int] = {}
     models = {} if enrolment is None else _read_models(Path(enrolment), index)
     numbers = {name: number for number, name in enumerate(models)}
     table = array("q")  # target, enrolment, test of one trial after the other
-    for number, fields in _lines(path, "trial list"):
-        try:
-            target, first, second = _parse(fields)
-            row = numbers[first] if models else index.setdefault(first, len(index))
-        except ValueError as error:
-            raise SparsifyError(f"{path}:{number}: {error}: {_FORM}") from error
-        except KeyError as error:
+    for number, fields in _fields(lines):
+        target = form.labels[fields.pop(form.column)]
+        first, second = fields
+        if models and first not in numbers:
             raise SparsifyError(
-                f"{path}:{number}: model {error} was not enrolled: name its utterances in"
+                f"{path}:{number}: model '{first}' was not enrolled: name its utterances in"
                 f" '{enrolment}'"
-            ) from error
+            )
+        row = numbers[first] if models else index.setdefault(first, len(index))
         table.extend((target, row, index.setdefault(second, len(index))))
-    if not table:
-        raise SparsifyError(f"trial list '{path}' is empty: {_FORM}")
     targets, enrolled, tests = np.array(table).reshape(-1, 3).T.copy()
     return Trials(
         utterances=tuple(index),
@@ -240,26 +261,67 @@ def _read_models(path: Path, index: dict[str, int]) -> dict[str, list[int]]:
 
 def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that is not blank, and its number."""
+    return _fields(_text_lines(path, content))
+
+
+def _text_lines(path: Path, content: str) -> list[str]:
     try:
-        lines = read_text(path, MOST_LIST_BYTES).splitlines()
+        return read_text(path, MOST_LIST_BYTES).splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no {content} '{path}'") from error
     except OSError as error:
         raise SparsifyError(f"cannot read {content} '{path}': {error.strerror}") from error
+
+
+def _fields(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if fields:
             yield number, fields
 
 
-def _parse(fields: Sequence[str]) -> tuple[bool, str, str]:
-    if len(fields) != 3:
-        raise ValueError(f"{len(fields)} fields instead of 3")
-    first, second, third = fields
-    if third in _WORDS:
-        return _WORDS[third], first, second
-    if first in _LABELS:
-        return _LABELS[first], second, third
-    if third in _LABELS:
-        return _LABELS[third], first, second
-    raise ValueError("no label 1, 0, target or nontarget")
+@dataclass(frozen=True)
+class _Form:
+    """Where the lines of a trial list have their label, and what the labels are."""
+
+    place: LabelPlace
+    labels: Mapping[str, bool]
+
+    @property
+    def column(self) -> int:
+        return 0 if self.place == "first" else 2
+
+
+_FORMS = tuple(
+    _Form(place, labels) for labels in (_NUMBERS, _WORDS) for place in get_args(LabelPlace)
+)
+
+
+def _common_form(path: Path, lines: Sequence[str], label: LabelPlace | None) -> _Form:
+    """The one form that all trials of a list have."""
+    forms = [form for form in _FORMS if label in (None, form.place)]
+    number = 0
+    for number, fields in _fields(lines):
+        if len(fields) != 3:
+            raise SparsifyError(f"{path}:{number}: {len(fields)} fields instead of 3: {_FORM}")
+        fitting = [form for form in forms if fields[form.column] in form.labels]
+        if not fitting:
+            raise SparsifyError(f"{path}:{number}: {_no_label(fields, forms)}: {_FORM}")
+        forms = fitting
+    if not number:
+        raise SparsifyError(f"trial list '{path}' is empty: {_FORM}")
+    if len(forms) > 1:
+        raise SparsifyError(
+            f"the lines of '{path}' begin and end with what may be a label or a name: say which of"
+            " them is the label with --trial-label first or --trial-label last"
+        )
+    return forms[0]
+
+
+def _no_label(fields: Sequence[str], forms: Sequence[_Form]) -> str:
+    """Why a line has none of the forms that all lines before it had."""
+    known = any(fields[form.column] in form.labels for form in _FORMS)
+    wanted = " or ".join(f"{'|'.join(form.labels)} {form.place}" for form in forms)
+    if not known:
+        return "no label 1, 0, target or nontarget"
+    return f"the lines before have the label {wanted}, this one has not"

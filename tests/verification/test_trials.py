@@ -47,10 +47,56 @@ def test_known_forms(tmp_path, text):
     assert trials.utterances == ("a/1.wav", "a/2.wav", "b/1.wav")
 
 
-def test_a_trailing_label_wins_over_an_utterance_named_like_one(tmp_path):
+NAMED_LIKE_LABELS = "0 1 1\n1 0 0\n0 1 0\n"
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("first", [(False, "1", "1"), (True, "0", "0"), (False, "1", "0")]),
+        ("last", [(True, "0", "1"), (False, "1", "0"), (False, "0", "1")]),
+    ],
+)
+def test_a_list_of_two_forms_needs_to_be_told_its_own(tmp_path, label, expected):
     path = tmp_path / "trials.txt"
-    path.write_text("1 utt nontarget\n")
-    assert named(read_trials(path)) == [(False, "1", "utt")]
+    path.write_text(NAMED_LIKE_LABELS)
+    with pytest.raises(SparsifyError, match="--trial-label first or --trial-label last"):
+        read_trials(path)
+    assert named(read_trials(path, label=label)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 1 1\n1 0 0\nutt 0 1\n", [(True, "0", "1"), (False, "1", "0"), (True, "utt", "0")]),
+        ("0 1 1\n1 utt target\n", [(False, "1", "1"), (True, "utt", "target")]),
+        ("0 1 target\nutt 0 nontarget\n", [(True, "0", "1"), (False, "utt", "0")]),
+    ],
+)
+def test_one_line_decides_the_form_of_all(tmp_path, text, expected):
+    path = tmp_path / "trials.txt"
+    path.write_text(text)
+    assert named(read_trials(path)) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), *[st.sampled_from(["0", "1", "target", "a", "b"])] * 2), min_size=1
+    ),
+    st.sampled_from([("0", "1"), ("nontarget", "target")]),
+    st.sampled_from(["first", "last"]),
+)
+def test_every_list_reads_as_it_was_meant_or_is_refused(tmp_path_factory, trials, labels, place):
+    def line(target, *names):
+        return " ".join([labels[target], *names] if place == "first" else [*names, labels[target]])
+
+    path = tmp_path_factory.getbasetemp() / "trials.txt"
+    path.write_text("\n".join(line(*trial) for trial in trials))
+    assert named(read_trials(path, label=place)) == trials
+    try:
+        assert named(read_trials(path)) == trials
+    except SparsifyError as error:
+        assert "--trial-label" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +105,8 @@ def test_a_trailing_label_wins_over_an_utterance_named_like_one(tmp_path):
         ("1 a b\n0 a\n", r"trials.txt:2: 2 fields instead of 3"),
         ("1 a b\n\n1 a b c\n", r"trials.txt:3: 4 fields instead of 3"),
         ("yes a b\n", r"trials.txt:1: no label"),
+        ("1 a b\na b 1\n", r"trials.txt:2: the lines before have the label 1\|0 first"),
+        ("1 a b\ntarget a b\n", r"trials.txt:2: the lines before have the label 1\|0 first"),
         ("\n \n", "is empty"),
     ],
 )
