@@ -23,8 +23,9 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
+from sparsify.recipe.sections import LabelPlace
 from sparsify.training.devices import Device
-from sparsify.verification.trials import LabelPlace, TrialList
+from sparsify.verification.trials import TrialList
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sparsify.cli.display import human_bytes
-from sparsify.cli.training_display import start_in_words
+from sparsify.cli.training_display import named_speakers, start_in_words
 from sparsify.recipe.layout import abridged, to_yaml
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.work import SPEECH_SECONDS
@@ -22,15 +22,16 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
     if together > 1:
         alone = f"each of {together} processes by itself, without exchanging gradients,"
         each = f" in each of {together} processes"
+    validated = f"{held_out} speakers, " if (held_out := data["validation_speakers"]) else ""
     looked_at, missing = data["files_looked_at"], data["files_missing"]
     files = f"; {missing:,} of {looked_at:,} files looked at are missing" if looked_at else ""
     lines = [
         f"parameters: {parameters['total']:,}: {parameters['prunable']:,} prunable,"
         f" {parameters['protected']:,} protected, {parameters['free']:,} free (norms, biases);"
         f" {parameters['training_only']:,} more in training only",
-        f"data: {data['speakers']} speakers, {data['utterances']:,} utterances,"
+        f"data: {named_speakers(data)}, {data['utterances']:,} utterances,"
         f" {data['hours']:.2f} h to train ({data['steps_per_epoch']:g} steps per epoch),"
-        f" {data['validation_speakers']} speakers, {data['validation_utterances']:,} utterances to"
+        f" {validated}{data['validation_utterances']:,} utterances to"
         f" validate, {data['skipped']} files skipped{files}",
         f"time: {timedelta(seconds=round(estimate['training_seconds']))} of steps"
         f" ({estimate['step_seconds']:.3g} s each) on {estimate['device']}, {alone} compiling,"

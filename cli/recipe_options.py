@@ -31,6 +31,16 @@ _OPTIONS = (
         " sparsify data prepare).",
     ),
     click.option(
+        "--validation-trials",
+        metavar="FILE",
+        help="Validate on this trial list, in place of speakers held out of --data.",
+    ),
+    click.option(
+        "--validation-root",
+        metavar="DIR",
+        help="Folder that the names in --validation-trials start from.",
+    ),
+    click.option(
         "--model",
         metavar="NAME|module:factory",
         help=f"Architecture: {', '.join(model_names())}, or your own.",
@@ -46,7 +56,7 @@ _OPTIONS = (
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--recipe`, `--data`, `--model`, `--init-from` and `--set`."""
+    """`--recipe`, `--data` and those of validation, `--model`, `--init-from` and `--set`."""
     return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
 
 
@@ -67,5 +77,10 @@ def described_recipe(
     if recipe is None:
         recipe = "quickstart" if data in (None, SYNTHETIC) else "speech-mini"
     network = network_assignments(given["model"], given["init_from"], trust=trust)
-    corpus = {} if data is None else {"data.path": data}
-    return load_recipe(recipe, [*network, *given["assignments"]], corpus | dict(changes or {}))
+    named = {
+        "data.path": data,
+        "data.validation_trials": given["validation_trials"],
+        "data.validation_root": given["validation_root"],
+    }
+    speech = {key: value for key, value in named.items() if value is not None}
+    return load_recipe(recipe, [*network, *given["assignments"]], speech | dict(changes or {}))

@@ -107,6 +107,16 @@ class LiveDisplay(Observer):
         self.console.print(describe_average(record), markup=False)
 
 
+def named_speakers(found: Record) -> str:
+    """How many speakers are trained on, as far as anybody knows."""
+    return f"{found['speakers']} speakers" if found["speakers"] else "unknown speakers"
+
+
+def _validated(header: Record) -> str:
+    speakers, trials = header["validation_speakers"], header["validation_trials"]
+    return f"{speakers} others, {trials:,} trials" if speakers else f"a list of {trials:,} trials"
+
+
 def print_header(console: Console, header: Record, first_step: int) -> None:
     """What is trained on what, where and how precisely."""
     options = ", ".join(f"{key} {value}" for key, value in header["model_options"].items())
@@ -116,9 +126,8 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
         f"{header['method']} to {_target(header)} on {header['compute']}{compiled}{together}",
         f"{header['model']} ({options}): {header['parameters']:,} parameters,"
         f" {header['prunable']:,} prunable",
-        f"{header['data']}: {header['speakers']} speakers, {header['utterances']:,} utterances,"
-        f" {header['hours']:.2f} h; validation on {header['validation_speakers']} others,"
-        f" {header['validation_trials']:,} trials",
+        f"{header['data']}: {named_speakers(header)}, {header['utterances']:,} utterances,"
+        f" {header['hours']:.2f} h; validation on {_validated(header)}",
     ]
     if start := header.get("start"):
         lines.insert(1, start_in_words(start))

@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 from sparsify.corpus.utterances import Utterance, Utterances
 from sparsify.errors import SparsifyError
+from sparsify.recipe.sections import CorpusLayout
 
 MIN_SECONDS = 0.3
+UNLABELLED: CorpusLayout = "unlabelled"
+"""The layout of speech of which nobody knows who speaks."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Corpus:
         """Names of the speakers, sorted; their positions are the class labels."""
         return self.utterances.speakers
 
+    @property
+    def named_speakers(self) -> int:
+        """How many speakers there are; of unlabelled speech none is known."""
+        return sum(map(bool, self.speakers))
+
     @cached_property
     def seconds(self) -> float:
         """Total duration."""
@@ -92,7 +100,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     """
     return {
         "layout": corpus.layout,
-        "speakers": len(corpus.speakers),
+        "speakers": corpus.named_speakers,
         "utterances": len(corpus.utterances),
         "hours": corpus.seconds / 3600,
         "skipped": len(corpus.skipped),
@@ -108,11 +116,15 @@ def usable_corpus(
 ) -> Corpus:
     """The corpus of speakers with at least two utterances; the others join the skipped.
 
+    Of unlabelled speech all utterances are taken.
+
     Raises:
-        SparsifyError: Fewer than two speakers are left, or (`strict`) something is skipped.
+        SparsifyError: Fewer than two speakers, or no unlabelled utterances, are left, or (`strict`)
+            something is skipped.
     """
     table = Corpus(utterances).utterances
-    alone = table.counts[table.labels] < 2
+    least = 1 if layout == UNLABELLED else 2  # speakers, and utterances of each
+    alone = table.counts[table.labels] < least
     left_out = [
         *skipped,
         *(
@@ -126,11 +138,13 @@ def usable_corpus(
             f" checking to skip it ({len(left_out)} in all)"
         )
     corpus = Corpus(table.where(~alone) if alone.any() else table, left_out, layout)
-    if len(corpus.speakers) < 2:
+    if len(corpus.speakers) < least:
         first = f", the first {left_out[0].path}: {left_out[0].reason}" if left_out else ""
+        found = f"{len(corpus.speakers)} speaker(s) with two or more usable utterances, at least 2"
+        if layout == UNLABELLED:
+            found = "no usable utterance, at least 1"
         raise SparsifyError(
-            f"{len(corpus.speakers)} speaker(s) with two or more usable utterances, at least 2 are"
-            f" needed: add speakers or mend the files left out ({len(left_out)}{first})"
+            f"{found} are needed: add speech or mend the files left out ({len(left_out)}{first})"
         )
     return corpus
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sparsify.audio.listing import AUDIO_SUFFIXES
-from sparsify.corpus.corpus import Corpus, Listing, usable_corpus
+from sparsify.corpus.corpus import UNLABELLED, Corpus, Listing, usable_corpus
 from sparsify.corpus.inspection import inspect_audio
 from sparsify.corpus.kaldi import is_kaldi, list_kaldi
 from sparsify.corpus.manifest import read_manifest
@@ -23,6 +23,7 @@ from sparsify.corpus.trees import (
     list_audio,
     list_folder,
     list_librispeech,
+    list_unlabelled,
     list_voxceleb,
 )
 from sparsify.corpus.utterances import Utterances, UtterancesBuilder
@@ -58,6 +59,7 @@ _LAYOUTS: dict[CorpusLayout, _Layout] = {
     "cnceleb": _Layout(list_voxceleb, "folder", is_cnceleb),
     "voxceleb": _Layout(list_voxceleb, "folder", is_voxceleb),
     "folder": _Layout(list_folder, "folder"),
+    UNLABELLED: _Layout(list_unlabelled, "folder"),  # never recognised, for a folder is any
 }
 
 

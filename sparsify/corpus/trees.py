@@ -52,15 +52,31 @@ def list_audio(root: Path, track: Track) -> Listing:
     Raises:
         SparsifyError: There is none, or none that can be decoded.
     """
+    builder = UtterancesBuilder(root)
+    for name in _all_audio(root, track):
+        speaker, inside, _ = name.partition("/")
+        builder.add(name, speaker if inside else "", name)
+    return Listing(builder.build())
+
+
+def list_unlabelled(root: Path, track: Track) -> Listing:
+    """All audio below a folder, of which nobody knows who speaks.
+
+    Raises:
+        SparsifyError: There is none, or none that can be decoded.
+    """
+    builder = UtterancesBuilder(root)
+    for name in _all_audio(root, track):
+        builder.add(name, "", name)
+    return Listing(builder.build())
+
+
+def _all_audio(root: Path, track: Track) -> list[str]:
     names = sorted(audio_files(root, track))
     if not names:
         raise SparsifyError(f"no audio under {root}: give a folder of audio files or a corpus")
     _refuse_undecodable(root, names)
-    builder = UtterancesBuilder(root)
-    for name in names:
-        speaker, inside, _ = name.partition("/")
-        builder.add(name, speaker if inside else "", name)
-    return Listing(builder.build())
+    return names
 
 
 def list_librispeech(root: Path, track: Track) -> Listing:
@@ -153,7 +169,8 @@ def _list(root: Path, homes: list[Path], track: Track) -> Listing:
             )
     if not found and strays:
         raise SparsifyError(
-            f"the audio files lie directly in {root}: put them into one folder per speaker"
+            f"the audio files lie directly in {root}: put them into one folder per speaker, or"
+            " learn from a distillation.teacher without labels, with --validation-trials"
         )
     if not found:
         raise SparsifyError(

@@ -29,7 +29,7 @@ LEFT_OUT = "(left out)"
 """What a recipe that is shipped has in place of a path."""
 _PATHS = {
     "model": ("init_from",),
-    "data": ("path",),
+    "data": ("path", "validation_trials", "validation_root"),
     "augment": ("noise", "reverb"),
     "distillation": ("teacher",),
 }
@@ -85,6 +85,20 @@ class Recipe(Section):
         if self.large_margin_begins < self.training.steps and 1.0 not in self.speeds:
             raise ValueError("objective.large_margin needs 1.0 among augment.speeds")
         return self
+
+    @model_validator(mode="after")
+    def _speakers_are_known_where_needed(self) -> Self:
+        if self.data.layout == "unlabelled" and self.needs_speakers:
+            raise ValueError(
+                "of unlabelled speech nobody knows who speaks: learn from a distillation.teacher"
+                " with distillation.labels false, and give data.validation_trials"
+            )
+        return self
+
+    @property
+    def needs_speakers(self) -> bool:
+        """Whether it matters who speaks in the training speech."""
+        return self.distillation.labels or self.data.validation_trials is None
 
     @property
     def speeds(self) -> tuple[float, ...]:

@@ -22,8 +22,18 @@ PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0
 SYNTHETIC = "synthetic"
 """The built-in speakers, as a path of data."""
 CorpusLayout = Literal[
-    "auto", "folder", "voxceleb", "cnceleb", "librispeech", "kaldi", "manifest", "shards"
+    "auto",
+    "folder",
+    "voxceleb",
+    "cnceleb",
+    "librispeech",
+    "kaldi",
+    "manifest",
+    "shards",
+    "unlabelled",
 ]
+LabelPlace = Literal["first", "last"]
+"""Which field of the lines of a trial list is the label."""
 
 
 Widths = Annotated[Options, BeforeValidator(by_tensor), PlainSerializer(by_layer)]
@@ -76,6 +86,9 @@ class DataSection(Section):
         layout: What `path` is; `auto` recognises it.
         crop_seconds: Length of a training crop.
         validation_speakers: Speakers held out of training for validation trials.
+        validation_trials: In their place, a trial list; all speakers are then trained on.
+        validation_root: Folder that its names start from.
+        trial_label: Which field of its lines is the label, where that is in doubt.
         synthetic_speakers: Number of built-in synthetic speakers.
         synthetic_utterances: Utterances per synthetic speaker.
     """
@@ -84,8 +97,19 @@ class DataSection(Section):
     layout: CorpusLayout = "auto"
     crop_seconds: float = Field(default=1.5, gt=0.1, le=3600)
     validation_speakers: int = Field(default=10, ge=2)
+    validation_trials: str | None = None
+    validation_root: str | None = None
+    trial_label: LabelPlace | None = None
     synthetic_speakers: int = Field(default=48, ge=4)
     synthetic_utterances: int = Field(default=12, ge=2)
+
+    @model_validator(mode="after")
+    def _trials_have_audio(self) -> Self:
+        if (self.validation_trials is None) != (self.validation_root is None):
+            raise ValueError("validation_trials and validation_root belong together: give both")
+        if self.trial_label is not None and self.validation_trials is None:
+            raise ValueError("trial_label is of validation_trials: give these, too")
+        return self
 
 
 class SpecAugmentSection(Section):

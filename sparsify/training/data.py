@@ -1,25 +1,25 @@
-"""The speech of a run: training speakers in memory, validation speakers as features and trials."""
+"""The speech of a run: what is trained on in memory, what is validated on as features."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-from sparsify.audio.features import Features, Filterbank
-from sparsify.augment.augment import Augmenter
 from sparsify.corpus.cache import AudioCache, load_audio
-from sparsify.corpus.corpus import Corpus, Skipped, split_speakers
-from sparsify.corpus.layouts import load_corpus
+from sparsify.corpus.corpus import UNLABELLED, Corpus, Skipped
+from sparsify.corpus.layouts import detect_layout, load_corpus
 from sparsify.corpus.synthetic import synthetic_corpus
-from sparsify.corpus.utterances import Utterance
-from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import SYNTHETIC
-from sparsify.verification.trials import Trials, make_trials
+from sparsify.training.validation_speech import (
+    ValidationSpeech,
+    speech_of_list,
+    speech_of_speakers,
+    split,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,18 +32,14 @@ class SpeechData:
 
     Attributes:
         train: Training speakers.
-        cache: Audio of all speakers.
-        validation: Features `(T, num_mel_bins)` of the validation utterances.
-        corrupted: The same after a seeded corruption as in training; empty if there is none.
-        trials: Over the validation utterances, by index.
+        cache: Audio of these and of speakers held out.
+        validation: What the run validates on.
         skipped: Files left out, with reasons.
     """
 
     train: Corpus
     cache: AudioCache
-    validation: Sequence[Features]
-    corrupted: Sequence[Features]
-    trials: Trials
+    validation: ValidationSpeech
     skipped: Sequence[Skipped]
 
 
@@ -63,9 +59,12 @@ def find_corpus(
     Raises:
         SparsifyError: The corpus is missing, empty or too small.
     """
-    data = recipe.data
+    data, layout = recipe.data, recipe.data.layout
     if data.path != SYNTHETIC:
-        return load_corpus(data.path, layout=data.layout, strict=strict, track=track), None
+        if layout == "auto" and not recipe.needs_speakers:
+            layout = detect_layout(Path(data.path))
+            layout = UNLABELLED if layout == "folder" else layout
+        return load_corpus(data.path, layout=layout, strict=strict, track=track), None
     return synthetic_corpus(
         data.synthetic_speakers,
         data.synthetic_utterances,
@@ -78,7 +77,7 @@ def find_corpus(
 def load_data(
     recipe: Recipe, *, strict: bool = False, neighbours: int = 1, track: Track = silent
 ) -> SpeechData:
-    """Scans or generates the corpus, decodes it and splits off the validation speakers.
+    """Scans or generates the corpus, decodes it and finds what to validate on.
 
     Args:
         recipe: `data`, `front_end` and `seed` are read.
@@ -95,14 +94,12 @@ def load_data(
         corpus, cache = load_audio(corpus, rate, strict=strict, neighbours=neighbours, track=track)
     for left_out in corpus.skipped:
         logger.info("skipped %s: %s", left_out.path, left_out.reason)
-    train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
-    utterances, validation, corrupted = _validation_features(recipe, held_out, cache, track)
-    trials = make_trials(
-        [utterance.key for utterance in utterances],
-        [utterance.speaker for utterance in utterances],
-        recipe.seed,
-    )
-    return SpeechData(train, cache, validation, corrupted, trials, corpus.skipped)
+    train, held_out = split(corpus, recipe)
+    if held_out is None:
+        validation = speech_of_list(recipe, train, track)
+    else:
+        validation = speech_of_speakers(recipe, held_out, cache, track)
+    return SpeechData(train, cache, validation, corpus.skipped)
 
 
 def warn_of_long_crops(recipe: Recipe, train: Corpus) -> None:
@@ -122,26 +119,3 @@ def warn_of_long_crops(recipe: Recipe, train: Corpus) -> None:
                 seconds,
                 100 * shorter,
             )
-
-
-def _validation_features(
-    recipe: Recipe, held_out: Corpus, cache: AudioCache, track: Track
-) -> tuple[list[Utterance], list[Features], list[Features]]:
-    """The utterances that can be decoded, their features, and these of corrupted speech."""
-    filterbank = Filterbank(recipe.front_end)
-    always = recipe.augment.model_copy(update={"probability": 1.0})
-    corrupt = Augmenter(always, recipe.front_end.sample_rate)
-    intact, clean, corrupted = [], [], []
-    listed = held_out.utterances
-    for number, utterance in enumerate(track(listed, "Computing validation features", len(listed))):
-        try:
-            waveform = cache.waveform(utterance)
-        except SparsifyError as error:
-            cache.broken.report(utterance.key, error)
-            continue
-        intact.append(utterance)
-        clean.append(filterbank.features(waveform))
-        if recipe.augment.probability > 0:
-            rng = np.random.default_rng([recipe.seed, number])
-            corrupted.append(filterbank.features(corrupt(rng, waveform)))
-    return intact, clean, corrupted

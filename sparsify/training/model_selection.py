@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from sparsify.audio.features import Features
-from sparsify.training.data import SpeechData
+from sparsify.training.validation_speech import ValidationSpeech
 from sparsify.verification.evaluate import Evaluation, evaluate_features
+from sparsify.verification.trials import Trials
 
 Figures = dict[str, float]
 
@@ -43,27 +44,29 @@ class Best:
         return True
 
 
-def validation_figures(network: nn.Module, data: SpeechData, device: torch.device) -> Figures:
+def validation_figures(
+    network: nn.Module, speech: ValidationSpeech, device: torch.device
+) -> Figures:
     """EER in percent and minDCF on the validation trials, clean and, if there is such, corrupted.
 
     Args:
         network: The embedding network; put into eval mode.
-        data: Its validation features and trials are read.
+        speech: What is validated on.
         device: Where the network lives.
 
     Raises:
         NotFiniteError: An embedding is not finite.
     """
-    clean = _evaluate(network, data, data.validation, device)
+    clean = _evaluate(network, speech.features, speech.trials, device)
     figures = {"eer_percent": clean.eer_percent, "min_dcf": clean.min_dcf}
-    if data.corrupted:
-        corrupted = _evaluate(network, data, data.corrupted, device)
+    if speech.corrupted:
+        corrupted = _evaluate(network, speech.corrupted, speech.trials, device)
         figures["corrupted_eer_percent"] = corrupted.eer_percent
     return figures
 
 
 def _evaluate(
-    network: nn.Module, data: SpeechData, features: Sequence[Features], device: torch.device
+    network: nn.Module, features: Sequence[Features], trials: Trials, device: torch.device
 ) -> Evaluation:
     network.eval()
 
@@ -75,7 +78,7 @@ def _evaluate(
             raise NotFiniteError("an embedding of validation speech is not finite")
         return embedding.cpu().numpy()
 
-    return evaluate_features(embed, features, data.trials)
+    return evaluate_features(embed, features, trials)
 
 
 def error_rate(figures: Figures) -> float:

@@ -109,7 +109,7 @@ def files_of(recipe: Recipe, data: SpeechData) -> Texts:
     Of the speech: its list, and the samples that are in memory, or the sizes of up to 5000 files,
     evenly spread, if it is decoded on demand. Of recordings that corrupt speech: names and sizes.
     """
-    files = {"the list of utterances": list_digest(data.train, data.trials.utterances)}
+    files = {"the list of utterances": list_digest(data.train, data.validation.trials.utterances)}
     samples = data.cache.digest()
     if samples is None:
         files["the sizes of the audio files"] = _sizes_digest(_audio_files(data.train))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.audio.parallel import in_threads
-from sparsify.corpus.corpus import Corpus, Skipped, split_speakers, usable_corpus
+from sparsify.corpus.corpus import Corpus, Skipped, usable_corpus
 from sparsify.methods.registry import ResolvedRecipe, check_start
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
@@ -25,6 +25,7 @@ from sparsify.training.distributed import Processes, processes
 from sparsify.training.learner import Learner
 from sparsify.training.records import start_record
 from sparsify.training.starting_network import start_of
+from sparsify.training.validation_speech import listed_trials, split
 
 _MOST_SECONDS = 8.0
 _MOST_STEPS = 5
@@ -70,7 +71,8 @@ def preview(
     looked_at = missing = 0
     if audio is None:
         corpus, looked_at, missing = _without_missing(corpus, recipe.seed, strict, track)
-    train, held_out = split_speakers(corpus, recipe.data.validation_speakers, recipe.seed)
+    train, held_out = split(corpus, recipe)
+    validated = held_out.utterances if held_out else listed_trials(recipe, train)[0].utterances
     warn_of_long_crops(recipe, train)
     learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
     return {
@@ -79,11 +81,11 @@ def preview(
         **start_record(learner),
         "data": {
             "path": recipe.data.path,
-            "speakers": len(train.speakers),
+            "speakers": train.named_speakers,
             "utterances": len(train.utterances),
             "hours": round(train.seconds / 3600, 3),
-            "validation_speakers": len(held_out.speakers),
-            "validation_utterances": len(held_out.utterances),
+            "validation_speakers": len(held_out.speakers) if held_out else 0,
+            "validation_utterances": len(validated),
             "skipped": len(corpus.skipped),
             "files_looked_at": looked_at,
             "files_missing": missing,

@@ -240,9 +240,9 @@ class Trainer:
             estimate_batch_norm(network, features, self.processes)
         else:
             average_batch_norm(network, self.processes)
-        device = self.learner.compute.device
+        device, speech = self.learner.compute.device, self.data.validation
         try:
-            return self.processes.from_main(lambda: validation_figures(network, self.data, device))
+            return self.processes.from_main(lambda: validation_figures(network, speech, device))
         except NotFiniteError as error:
             raise diverged(self.recipe, step, str(error)) from error
 

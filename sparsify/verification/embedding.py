@@ -158,7 +158,7 @@ def embed(
     return np.stack(rows)
 
 
-def locate(names: Sequence[str], root: Path) -> list[Path]:
+def locate(names: Sequence[str], root: Path, *, option: str = "--audio-root") -> list[Path]:
     """The file of each utterance name under a folder.
 
     A name without its extension finds the audio file of that name, and so does a name with the
@@ -186,7 +186,7 @@ def locate(names: Sequence[str], root: Path) -> list[Path]:
     if missing:
         raise SparsifyError(
             f"{len(missing)} of the {len(names)} utterances in the trials have no file,"
-            f" the first is '{missing[0]}': --audio-root must be the folder where the names start"
+            f" the first is '{missing[0]}': {option} must be the folder where the names start"
         )
     return paths
 

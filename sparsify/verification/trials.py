@@ -6,15 +6,15 @@ from array import array
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
+from sparsify.recipe.sections import LabelPlace
 
-LabelPlace = Literal["first", "last"]
 _NUMBERS = {"1": True, "0": False}
 _WORDS = {"target": True, "nontarget": False}
 _FORM = "a trial is '1|0|target|nontarget enrolment test' or 'enrolment test 1|0|target|nontarget'"
@@ -313,7 +313,8 @@ def _common_form(path: Path, lines: Sequence[str], label: LabelPlace | None) -> 
     if len(forms) > 1:
         raise SparsifyError(
             f"the lines of '{path}' begin and end with what may be a label or a name: say which of"
-            " them is the label with --trial-label first or --trial-label last"
+            " them is the label with --trial-label first or --trial-label last (in a recipe"
+            " data.trial_label)"
         )
     return forms[0]
 

@@ -422,10 +422,45 @@ def test_dry_run_says_what_becomes_of_the_zeros(artifacts, sparse_model, refused
     assert json.loads(grown.stdout)["start"]["zeros"] == "revived"
 
 
-def test_learns_from_a_teacher_without_labels(tmp_path):
-    assert run("--method", "dense", "--output", tmp_path / "teacher").exit_code == 0
-    teach = {"distillation": f"{{teacher: {tmp_path / 'teacher'}, labels: false}}"}
-    result = run("--output", tmp_path / "run", **teach)
+def test_a_trial_list_takes_the_place_of_held_out_speakers(speech, tmp_path, refused):
+    (tmp_path / "trials").write_text("1 spk0/0 spk0/1\n0 spk0/0 spk1/2.wav\n")
+    others = write_speech(tmp_path / "others", speakers=2)
+    validation = ["--validation-trials", tmp_path / "trials", "--validation-root", others]
+    arguments = ["--data", speech, "--output", tmp_path / "run"]
+    foreseen = json.loads(run(*arguments, *validation, "--dry-run", "--json").stdout)["data"]
+    assert (foreseen["speakers"], foreseen["utterances"]) == (4, 12)
+    assert (foreseen["validation_speakers"], foreseen["validation_utterances"]) == (0, 3)
+    result = run(*arguments, *validation, "--json")
     assert result.exit_code == 0, result.output
+    assert "4 speakers, 12 utterances" in result.stderr
+    assert "a list of 2 trials" in result.stderr
+    assert "are in" not in result.stderr
+    assert json.loads(result.stdout)["eer_percent"] in (0, 50, 100)
+    recipe = load_artifact(tmp_path / "run" / "model.safetensors").recipe
+    assert str(tmp_path) not in recipe.to_yaml()
+    same = run("--data", speech, *validation[:3], speech, "--output", tmp_path / "again")
+    assert "3 training utterances are in" in same.stderr
+    refused(run(*arguments[:2], *validation[:2], "--output", tmp_path / "half"), "belong together")
+    wrong = run(*arguments[:2], *validation[:3], tmp_path, "--output", tmp_path / "wrong")
+    refused(wrong, "--validation-root must be")
+    (tmp_path / "trials").write_text("1 spk0/0 spk0/1\n")
+    refused(run(*arguments[:2], *validation, "--output", tmp_path / "wrong"), "target and nontarg")
+
+
+def test_audio_of_unknown_speakers_is_learnt_from_a_teacher(tmp_path, refused):
+    """In one folder, none of it labelled."""
+    assert run("--output", tmp_path / "teacher", "--seed", 3).exit_code == 0
+    speech = write_speech(tmp_path / "flat", speakers=1, utterances=9) / "spk0"
+    (tmp_path / "trials").write_text("1 spk0/0 spk0/1\n0 spk0/0 spk1/2.wav\n")
+    others = write_speech(tmp_path / "others", speakers=2)
+    validation = ["--validation-trials", tmp_path / "trials", "--validation-root", others]
+    teach = {"distillation": f"{{teacher: {tmp_path / 'teacher'}, labels: false}}"}
+    arguments = ["--recipe", "quickstart", "--data", speech, "--output", tmp_path / "pupil"]
+    result = run(*arguments, *validation, **teach)
+    assert result.exit_code == 0, result.output
+    assert "unknown speakers, 9 utterances" in result.stderr
     assert "distillation 0." in result.stderr
     assert "accuracy" not in result.stderr
+    refused(run(*arguments[:5], tmp_path / "x", *validation), "learn from a distillation.teacher")
+    unlabelled = {"data.layout": "unlabelled"}
+    refused(run(*arguments[:5], tmp_path / "x", **unlabelled), "nobody knows who speaks")

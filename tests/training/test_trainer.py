@@ -118,7 +118,7 @@ def test_summary_eer_is_that_of_the_saved_file(finished):
         with torch.no_grad():
             return model(torch.from_numpy(features)[None])[0].numpy()
 
-    result = evaluate_features(embed, data.validation, data.trials)
+    result = evaluate_features(embed, data.validation.features, data.validation.trials)
     assert result.eer_percent == pytest.approx(summary["eer_percent"], abs=1e-6)
 
 
