@@ -156,10 +156,7 @@ def _artifact(model: str, assignments: Sequence[str], folder: Path, *, trust: bo
             f"there is no file '{model}', and no model of that name:"
             f" {did_you_mean(model, model_names())}"
         )
-    described: Mapping[str, Any] = {"model": model, "assignments": assignments}
-    recipe = described_recipe(
-        {"data": None, "recipe": None, "init_from": None, **described}, trust=True
-    )
+    recipe = described_recipe({"model": model, "assignments": assignments}, trust=True)
     torch.manual_seed(recipe.seed)
     network = Architecture(recipe.model.name, recipe.model.options, recipe.model.widths).build()
     save_model(network, folder / _MODEL_FILE, recipe)

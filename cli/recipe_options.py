@@ -66,21 +66,22 @@ def described_recipe(
     """The recipe that the options of a command describe.
 
     Args:
-        given: The options by name, those of `recipe_options` among them.
+        given: The options by name; of those of `recipe_options` some may be missing.
         changes: Dotted keys and values that other options stand for.
         trust: Whether the model to start from may name code as its network.
 
     Raises:
         SparsifyError: An option does not fit, or a file cannot be read or is not trusted.
     """
-    data, recipe = given["data"], given["recipe"]
+    data, recipe = given.get("data"), given.get("recipe")
     if recipe is None:
         recipe = "quickstart" if data in (None, SYNTHETIC) else "speech-mini"
-    network = network_assignments(given["model"], given["init_from"], trust=trust)
+    network = network_assignments(given.get("model"), given.get("init_from"), trust=trust)
     named = {
         "data.path": data,
-        "data.validation_trials": given["validation_trials"],
-        "data.validation_root": given["validation_root"],
+        "data.validation_trials": given.get("validation_trials"),
+        "data.validation_root": given.get("validation_root"),
     }
     speech = {key: value for key, value in named.items() if value is not None}
-    return load_recipe(recipe, [*network, *given["assignments"]], speech | dict(changes or {}))
+    assignments = [*network, *given.get("assignments", ())]
+    return load_recipe(recipe, assignments, speech | dict(changes or {}))

@@ -115,8 +115,8 @@ def test_validation_does_without_its_broken_files(speech, monkeypatch):
     before = load_data(recipe)
     truncate(next(p for p in speech.rglob("*.flac") if p.parent.name not in before.train.speakers))
     after = load_data(recipe)
-    assert (len(before.validation), len(after.validation)) == (8, 7)
-    assert len(after.trials.utterances) == 7
+    assert (len(before.validation.features), len(after.validation.features)) == (8, 7)
+    assert len(after.validation.trials.utterances) == 7
     with pytest.raises(SparsifyError, match="cannot read"):
         load_data(recipe, strict=True)
 
