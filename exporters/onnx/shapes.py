@@ -52,6 +52,24 @@ def inferred_shapes(model: onnx.ModelProto, frames: int, bins: int) -> dict[str,
     return shapes
 
 
+def known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes that do not depend on the input, whatever the file says of them.
+
+    None is known of a graph that onnx cannot make sense of.
+
+    Args:
+        model: Any graph; left as it is.
+    """
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    _forget_shapes(known.graph)
+    _leave_out_large(known.graph)
+    try:
+        return _as_inferred(onnx.shape_inference.infer_shapes(known, data_prop=True).graph)
+    except onnx.shape_inference.InferenceError:
+        return {}
+
+
 def _with_input(model: onnx.ModelProto, frames: int, bins: int) -> onnx.ModelProto:
     """A copy that takes one utterance, and knows no other shape."""
     known = onnx.ModelProto()
@@ -68,10 +86,14 @@ def _with_input(model: onnx.ModelProto, frames: int, bins: int) -> onnx.ModelPro
         if dim.dim_value not in (0, size):
             raise SparsifyError(f"the input [{given}] does not take {wanted}")
         dim.dim_value = size
+    _forget_shapes(graph)
+    return known
+
+
+def _forget_shapes(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]
     for output in graph.output:
         output.type.tensor_type.ClearField("shape")
-    return known
 
 
 def _leave_out_large(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sparsify.artifact.plain import Room, check_shape, damaged, plain
 from sparsify.errors import SparsifyError
+from sparsify.exporters.onnx.computed import computed_weights, inlined, useful_names
 from sparsify.exporters.onnx.integers import Integers, centred, integers_in
 from sparsify.sparsity.prunable import looks_prunable
 
@@ -66,7 +67,7 @@ def read_graph(path: Path) -> Graph:
     if size > _MOST_BYTES:
         raise SparsifyError(f"'{path}' is not a .onnx file: those have at most 2 GiB")
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = inlined(onnx.load_model_from_string(path.read_bytes()))
         if not model.graph.node:
             raise ValueError("it has no graph")
         _check_texts(model)
@@ -74,9 +75,9 @@ def read_graph(path: Path) -> Graph:
         tensors = dict(reader.tensors(model.graph))
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
         integers = integers_in(model.graph, tensors)
-        left_out = (
-            *_uncountable(tensors, _useful(model.graph), integers),
-            *_flat(model, tensors),
+        doubts = (
+            *_uncountable(tensors, useful_names(model.graph), integers),
+            *computed_weights(model, {name: each.shape for name, each in tensors.items()}),
             *_unread(model),
         )
         tensors |= {
@@ -87,7 +88,7 @@ def read_graph(path: Path) -> Graph:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
-    return Graph(tensors, operators, model, integers, left_out)
+    return Graph(tensors, operators, model, integers, tuple(dict.fromkeys(doubts)))
 
 
 class _Reader:
@@ -216,44 +217,11 @@ def _uncountable(
             yield f"'{name}' holds integers, whose zero point is not known"
 
 
-def _useful(graph: onnx.GraphProto) -> set[str]:
-    """The names that outputs of a graph depend on."""
-    makers = {output: node for node in graph.node for output in node.output}
-    left = [output.name for output in graph.output]
-    useful = set(left)
-    while left:
-        if node := makers.pop(left.pop(), None):
-            new = {*_inputs(node)} - useful
-            useful |= new
-            left += new
-    return useful
-
-
-def _inputs(node: onnx.NodeProto) -> Iterator[str]:
-    """What an operator takes, in its branches too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            yield from (output.name for output in graph.output)
-            for inner in graph.node:
-                yield from _inputs(inner)
-
-
-def _flat(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Sentences about lists of numbers that become matrices when the graph runs."""
-    for node in model.graph.node:
-        tensor = tensors.get(node.input[0]) if node.op_type == "Reshape" else None
-        if tensor is None or tensor.dim() > 1 or not looks_prunable((1, tensor.numel())):
-            continue
-        shape = tensors.get(node.input[1]) if len(node.input) > 1 else None
-        if shape is None or int((shape != 1).sum()) > 1:
-            yield f"'{node.input[0]}' gets its shape only when the graph runs"
-
-
 def _unread(model: onnx.ModelProto) -> Iterator[str]:
     """Sentences about tensors that are neither initializers nor constants of the main graph."""
     nodes = [node for node in model.graph.node if node.op_type != "Constant"]
-    nodes += [node for function in model.functions for node in function.node]
+    for function in model.functions:
+        yield f"the function '{function.name}' is not read"
     for tensor in _tensors_of_nodes(nodes):
         if looks_prunable(tensor.dims):
             yield f"'{tensor.name}' lies in a part of the graph that is not read"
