@@ -6,8 +6,8 @@ file: counting its parts says nothing of its zeros.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def computed_weights(
-    model: onnx.ModelProto, constants: Mapping[str, Sequence[int]]
+    model: onnx.ModelProto, constants: MutableMapping[str, Sequence[int]]
 ) -> Iterator[str]:
     """Sentences about what may be weights and has its values, or its shape, only at run time.
 
@@ -118,7 +118,7 @@ def useful_names(graph: onnx.GraphProto) -> set[str]:
 
 def _found(
     nodes: Sequence[onnx.NodeProto],
-    constants: Mapping[str, Sequence[int]],
+    constants: MutableMapping[str, Sequence[int]],
     *,
     in_branch: bool = False,
 ) -> Iterator[_Value]:
@@ -130,7 +130,8 @@ def _found(
         in_branch: Which it is.
     """
     makers = {name: node for node in nodes for name in node.output if name}
-    own = makers.keys() - constants.keys() - _dependent(nodes, makers.keys() | constants.keys())
+    own = {name for name in makers if name not in constants} - _dependent(nodes, constants)
+    around = ChainMap(dict.fromkeys(own, ()), constants)
     for node in nodes:
         for name in own.intersection(_inputs(node)) if own.isdisjoint(node.output) else ():
             source = _source(name, makers, constants)
@@ -138,18 +139,18 @@ def _found(
                 elementwise = node.op_type in _ELEMENTWISE
                 yield _Value(name, source, makers[name].op_type, elementwise, in_branch)
         for branch in _branches(node):
-            inner = {each.name: tuple(each.dims) for each in branch.initializer}
-            around = dict.fromkeys(own, ()) | constants | inner
-            yield from _found(branch.node, around, in_branch=True)
+            inner: dict[str, Sequence[int]] = {t.name: tuple(t.dims) for t in branch.initializer}
+            yield from _found(branch.node, ChainMap(inner, around), in_branch=True)
 
 
-def _dependent(nodes: Sequence[onnx.NodeProto], known: Collection[str]) -> set[str]:
+def _dependent(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Sequence[int]]) -> set[str]:
     """The values of a graph that something from outside, such as speech, takes part in."""
+    made = {name for node in nodes for name in node.output}
     users = defaultdict[str, list[onnx.NodeProto]](list)
     for node in nodes:
         for name in _inputs(node):
             users[name].append(node)
-    waiting = [name for name in users if name not in known]
+    waiting = [name for name in users if name not in made and name not in constants]
     dependent = set(waiting)
     while waiting:
         for node in users[waiting.pop()]:
