@@ -85,7 +85,8 @@ SORTS: dict[str, Callable[[Any], Any]] = {
     "other",
     type=PATH,
     metavar="PATH",
-    help="Show how the weights of each layer differ from those of another model of this network.",
+    help="Show how the weights of each layer differ from those of another model of this network, or"
+    " how many channels it has more or less.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show the other parameters, too.")
 @click.option(

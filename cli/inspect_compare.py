@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.artifact import Artifact, weights_table
-from sparsify.cli.display import out
+from sparsify.cli.display import human_bytes, out
 from sparsify.cli.tables import Column, fitted
 from sparsify.errors import SparsifyError
+from sparsify.exporters.sizes import Resized, Resizing, Size, resizing
 from sparsify.sparsity.changes import Change, changes
 
 
@@ -23,11 +24,13 @@ class Comparison:
         path: Of the other.
         changes: Of what both have in the same shape, by name.
         left_out: Names of the rest.
+        resizing: How their sizes differ, if shapes do.
     """
 
     path: Path
     changes: Mapping[str, Change]
     left_out: Sequence[str]
+    resizing: Resizing | None = None
 
     @property
     def total(self) -> Change:
@@ -41,6 +44,7 @@ class Comparison:
             **_as_json(self.total),
             "left_out": self.left_out,
             "layers": [{"name": name} | _as_json(each) for name, each in self.changes.items()],
+            "sizes": self.resizing.to_json() if self.resizing else None,
         }
 
 
@@ -60,18 +64,36 @@ def compare_weights(artifact: Artifact, other: Artifact, *, prunable: bool) -> C
     # In a .mnn file some parameters are merged into operators of another name.
     stored = [layer for layer in layers if layer.name in artifact.state]
     found = changes(stored, artifact.state, other.state)
-    if not found:
+    resized = resizing(artifact, other, prunable=prunable)
+    if not found and not resized:
         raise SparsifyError(
             f"'{artifact.path}' and '{other.path}' have no weight of the same name and shape:"
             " compare models of the same network"
         )
     names = dict.fromkeys(layer.name for layer in (*layers, *others))
-    return Comparison(other.path, found, [name for name in names if name not in found])
+    left_out = [name for name in names if name not in found]
+    return Comparison(other.path, found, left_out, resized)
 
 
 def show_comparison(comparison: Comparison) -> None:
     """Prints a row for every layer, their sum, and what could not be compared."""
-    rows = {**comparison.changes, "All of these": comparison.total}
+    left_out = comparison.left_out
+    if comparison.resizing:
+        _show_sizes(comparison.resizing, comparison.path)
+        left_out = [n for n in left_out if n not in {e.name for e in comparison.resizing.layers}]
+        total, count = comparison.total, len(comparison.changes)
+        _say(
+            f"{count} of these have the same shape in both: {total.overlap:.2%} overlap, distance"
+            f" {_distance(total)} (see --json)."
+        )
+    else:
+        _show_changes(comparison.changes, comparison.total, comparison.path)
+    if left_out:
+        _say(f"Not in both, or of another shape: {', '.join(left_out)}.")
+
+
+def _show_changes(found: Mapping[str, Change], total: Change, path: Path) -> None:
+    rows = {**found, "All of these": total}
     each = list(rows.values())
     out.print(
         fitted(
@@ -83,15 +105,59 @@ def show_comparison(comparison: Comparison) -> None:
                 Column("Overlap", [f"{change.overlap:.2%}" for change in each]),
                 Column("Distance", [_distance(change) for change in each], rank=1),
             ],
-            sections=[len(comparison.changes)],
+            sections=[len(found)],
         )
     )
     _say(
-        f"\nAgainst {comparison.path}. Overlap: weights that are nonzero in both, of those that are"
+        f"\nAgainst {path}. Overlap: weights that are nonzero in both, of those that are"
         " in either. Distance: norm of the difference over the other's norm."
     )
-    if comparison.left_out:
-        _say(f"Not in both, or of another shape: {', '.join(comparison.left_out)}.")
+
+
+def _show_sizes(found: Resizing, path: Path) -> None:
+    layers = found.layers
+    sizes = [*((each.other, each.size) for each in layers), (found.other, found.size)]
+    shapes = [_shapes(each) for each in layers]
+    out.print(
+        fitted(
+            [
+                Column("Parameter", [*(each.name for each in layers), "Whole model"], left=True),
+                Column("Channels", [_change(*(size.channels for size in both)) for both in sizes]),
+                Column("Shape", [*shapes, ""], rank=3),
+                Column("Size", [_change(*(size.parameters for size in both)) for both in sizes], 2),
+                Column("Multiply-adds", [_works(*both) for both in sizes], rank=1),
+            ],
+            sections=[len(layers)],
+        )
+    )
+    before, after = human_bytes(found.other_bytes), human_bytes(found.bytes)
+    _say(f"\nFrom {path}, {before}, to this model, {after}: {_relation(found)}.")
+
+
+def _relation(found: Resizing) -> str:
+    if found.shrunk_from_other:
+        return "this one is the other without its dead channels (export --shrink)"
+    if found.shrunk_into_other:
+        return "the other is this one without its dead channels (export --shrink)"
+    return "neither says that it was shrunk from the other"
+
+
+def _change(before: int, after: int) -> str:
+    """Of a norm or a bias, which makes no channels, nothing."""
+    if not before and not after:
+        return ""
+    return f"{before:,}" if before == after else f"{before:,} → {after:,}"
+
+
+def _shapes(layer: Resized) -> str:
+    shapes = ("×".join(map(str, each)) for each in (layer.other_shape, layer.shape))
+    return " → ".join(dict.fromkeys(shapes))
+
+
+def _works(before: Size, after: Size) -> str:
+    works = (size.multiply_adds for size in (before, after))
+    shown = ("?" if work is None else f"{work / 1e6:,.2f} M" for work in works)
+    return " → ".join(dict.fromkeys(shown))
 
 
 def _say(text: str) -> None:

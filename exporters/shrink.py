@@ -12,35 +12,19 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.provenance import SHRUNK_FROM, kinds_of
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.seals import source_digest
-from sparsify.audio.features import frame_count
 from sparsify.channels.removal import Removal, removal_from
 from sparsify.errors import SparsifyError
-from sparsify.exporters.networks import first_line, network_work, refused, torch_network
+from sparsify.exporters.counting import count_work
+from sparsify.exporters.networks import first_line, refused, torch_network
 from sparsify.exporters.parity import check_parity
+from sparsify.exporters.sizes import Size, size_of
 from sparsify.models.registry import Architecture, errors_of
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import sparsity_table
-from sparsify.sparsity.work import SPEECH_SECONDS, total_work
 
 logger = logging.getLogger(__name__)
 
 _EXACT = 1e-5
 _MUCH = 0.1  # of the weights zero, so that somebody may expect it to become smaller
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a network is.
-
-    Attributes:
-        channels: Outputs of all convolutions and linear layers.
-        parameters: Trainable parameters.
-        multiply_adds: For two seconds of speech; `None` where they cannot be counted.
-    """
-
-    channels: int
-    parameters: int
-    multiply_adds: int | None
 
 
 @dataclass(frozen=True)
@@ -118,13 +102,7 @@ def _check(name: str, model: nn.Module, smaller: nn.Module, bins: int) -> None:
 
 
 def _size(artifact: Artifact, model: nn.Module) -> Size:
-    frames = frame_count(artifact.front_end, SPEECH_SECONDS)
-    try:
-        work = total_work(network_work(artifact, frames).values()).multiply_adds
-    except SparsifyError:
-        work = None
-    channels = sum(weight.shape[0] for weight in prunable_parameters(model).values())
-    return Size(channels, sum(each.numel() for each in model.parameters()), work)
+    return size_of(sparsity_table(model, ()).layers, count_work(artifact))
 
 
 def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:
