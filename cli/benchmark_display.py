@@ -77,7 +77,8 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _zeros(row: Latency) -> str:
-    return f"{row.sparsity:.1%}" if row.artifact == "sparse" else "dense"
+    zeros = f"{row.sparsity:.1%}" if row.sparsity else ""
+    return zeros if row.artifact == "sparse" else " ".join(filter(None, [row.artifact, zeros]))
 
 
 def _speedup(row: Latency) -> str:
@@ -104,12 +105,14 @@ def _verdicts(result: Benchmark) -> list[str]:
 def _verdict(row: Latency, home: str) -> str:
     setting = f"{threads_text(row.threads)}, batch {row.batch}, {row.frames} frames"
     times = f"{row.speedup_low:.2f} to {row.speedup_high:.2f} times as fast"
+    before = ", before it was shrunk," if row.artifact == "shrunk" else ""
+    twin = f"its dense twin{before} in {home}"
     if row.level:
-        gain = f"where it is level with its dense twin in {home}"
+        gain = f"where it is level with {twin}"
     elif row.speedup > 1:
-        gain = f"{times} as its dense twin in {home}"
+        gain = f"{times} as {twin}"
     else:
-        gain = f"slower than its dense twin in {home}: {times}"
+        gain = f"slower than {twin}: {times}"
     return f"{row.path}, {setting}: fastest in {row.engine}, {gain}."
 
 

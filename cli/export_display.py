@@ -26,7 +26,10 @@ def show_export(report: ExportReport, result: Benchmark | None) -> None:
         all_cells = [first, before, twin] if report.accuracy else [first, twin]
         return Column(heading, all_cells, rank=rank, left=not heading)
 
-    kinds = (f"{report.sparsity:.2%} sparse, {' '.join(kind)}", "dense twin")
+    smaller = report.shrunk is not None and report.shrunk.before != report.shrunk.after
+    zeros = "shrunk, " if smaller else ""
+    zeros += f"{report.sparsity:.2%} sparse, " if report.sparsity or not smaller else ""
+    kinds = (f"{zeros}{' '.join(kind)}", "dense twin")
     columns = [
         column("", kinds, "the model before"),
         column("Size", [human_bytes(size) for size, _ in sizes]),

@@ -120,8 +120,8 @@ def resizing(artifact: Artifact, other: Artifact, *, prunable: bool) -> Resizing
     layers, other_layers = (table.prunable if prunable else table.layers for table in tables)
     found = {layer.name: layer for layer in other_layers}
     return Resizing(
-        shrunk_from_other=_was_shrunk(artifact, other),
-        shrunk_into_other=_was_shrunk(other, artifact),
+        shrunk_from_other=was_shrunk(artifact, other),
+        shrunk_into_other=was_shrunk(other, artifact),
         size=size_of(tables[0].layers, own),
         other=size_of(tables[1].layers, theirs),
         bytes=_bytes(artifact),
@@ -142,7 +142,7 @@ def _resized(
             yield Resized(layer.name, layer.shape, other.shape, *sizes)
 
 
-def _was_shrunk(artifact: Artifact, source: Artifact) -> bool:
+def was_shrunk(artifact: Artifact, source: Artifact) -> bool:
     """Whether a model says that it was made of another, as that was before it was rounded."""
     origin = artifact.metadata.get(SHRUNK_FROM)
     keys = ("source_digest", ROUNDED_FROM)

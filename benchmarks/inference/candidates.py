@@ -13,6 +13,7 @@ from sparsify.artifact.formats import DENSE, RUNTIME, SINGLE, Format, written
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH
+from sparsify.exporters.sizes import was_shrunk
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.progress import Track
 
@@ -25,7 +26,8 @@ class Candidate:
         path: The file, or the folder.
         given: The artifact that it is, or was made from.
         engine: What runs it.
-        artifact: `sparse`, or `dense` where no weight is zero.
+        artifact: `sparse`, or `dense` where no weight is zero; `shrunk` where it has fewer channels
+            than the dense network that it is compared with.
         precision: Type of the weights.
         sparsity: Share of exact zeros among the prunable weights.
         bytes: Size of the file; of a folder, of the file in it that programs load.
@@ -69,6 +71,7 @@ class _File:
 
     artifact: Artifact
     given: Path
+    shrunk: bool = False
 
     @property
     def engine(self) -> str:
@@ -81,16 +84,27 @@ class _File:
 
 @dataclass
 class _Network:
-    """Artifacts that share their dense twins, and what engines run of them."""
+    """Artifacts that share their dense twins, and what engines run of them.
+
+    Some may lack dead channels of the one that is then `whole`.
+    """
 
     number: int
     artifacts: list[Artifact] = field(default_factory=list)
     files: list[_File] = field(default_factory=list)
+    whole: Artifact | None = None
+
+    @property
+    def runnable(self) -> Artifact | None:
+        """One from which a network can be built, if there is any."""
+        return next((each for each in self.artifacts if each.rebuildable), None)
 
     @property
     def source(self) -> Artifact | None:
-        """One from which the network can be built, if there is any."""
-        return next((each for each in self.artifacts if each.rebuildable), None)
+        """One from which the network can be built with all its channels, if there is any."""
+        if self.whole is None:
+            return self.runnable
+        return self.whole if self.whole.rebuildable else None
 
 
 @dataclass
@@ -114,7 +128,8 @@ class Gathering:
         """All of them: by network, the baseline and what runs in its engine first.
 
         A file of a format that has an engine runs in that; any other is exported to every format
-        that has one. All artifacts of a network share their dense twins.
+        that has one. All artifacts of a network share their dense twins, those that were shrunk
+        from another of them among them.
 
         Args:
             artifacts: What is measured.
@@ -131,10 +146,12 @@ class Gathering:
             files = list(self._files(artifact))
             if not files:
                 continue
-            key = _network_of(artifact)
+            whole = next((e for e in (*artifacts, source) if e and was_shrunk(artifact, e)), None)
+            key = _network_of(whole or artifact)
             network = networks.setdefault(key, _Network(len(networks)))
             network.artifacts.append(artifact)
-            network.files += files
+            network.files += [replace(file, shrunk=whole is not None) for file in files]
+            network.whole = whole or network.whole
         if not networks:
             raise SparsifyError(self.left_out[0])
         if source is not None and (known := networks.get(_network_of(source))):
@@ -149,13 +166,14 @@ class Gathering:
             if not self._takes_part(engine):
                 continue
             own = [f for f in network.files if f.engine == engine and f is not baseline]
-            if engine != baseline.engine and all(each.sparsity for each in own):
-                yield _candidate(self._twin(own[0]), network)
+            if engine != baseline.engine and all(each.sparsity or each.shrunk for each in own):
+                yield _candidate(self._dense(own, network), network)
             for each in own:
                 yield _candidate(each, network)
-        source = network.source
-        if source is not None and self._takes_part(PYTORCH):
-            eager = _File(source, network.artifacts[0].path)
+        runnable = network.runnable
+        if runnable is not None and self._takes_part(PYTORCH):
+            shrunk = network.whole is not None and was_shrunk(runnable, network.whole)
+            eager = _File(runnable, network.artifacts[0].path, shrunk)
             yield replace(_candidate(eager, network), engine=PYTORCH)
 
     def _files(self, artifact: Artifact) -> Iterator[_File]:
@@ -186,7 +204,7 @@ class Gathering:
         own = [
             each
             for each in network.files
-            if each.artifact.format == RUNTIME and not each.artifact.quantised
+            if each.artifact.format == RUNTIME and not each.artifact.quantised and not each.shrunk
         ]
         dense = [each for each in own if not each.sparsity]
         if dense:
@@ -195,6 +213,14 @@ class Gathering:
             own = [self._export(network.source, RUNTIME)]
         first, *_ = own or network.files
         return self._twin(replace(first, given=network.artifacts[0].path))
+
+    def _dense(self, own: Sequence[_File], network: _Network) -> _File:
+        """The dense twin of files in one engine, with all channels."""
+        first, *_ = sorted(own, key=lambda file: file.shrunk)
+        if first.shrunk and network.source is not None:
+            exported = self._export(network.source, first.artifact.format)
+            first = replace(exported, given=first.given)
+        return self._twin(first)
 
     def _export(self, artifact: Artifact, format_: Format) -> _File:
         path = self._place() / f"model{format_.suffixes[0] if format_.suffixes else ''}"
@@ -210,7 +236,7 @@ class Gathering:
             return file
         path = self._place() / file.artifact.path.name
         exporter_of(file.artifact.format).twin(file.artifact, path)
-        return _File(load_artifact(path, trust=file.artifact.trusted), file.given)
+        return _File(load_artifact(path, trust=file.artifact.trusted), file.given, file.shrunk)
 
     def _place(self) -> Path:
         """A new folder: what belongs to a file lies beside it."""
@@ -249,7 +275,7 @@ def _candidate(file: _File, network: _Network) -> Candidate:
         path=artifact.path,
         given=file.given,
         engine=file.engine,
-        artifact="sparse" if sparsity else "dense",
+        artifact="shrunk" if file.shrunk else "sparse" if sparsity else "dense",
         precision=artifact.precision if known else SINGLE,
         sparsity=sparsity,
         bytes=size_bytes(deployed),

@@ -13,19 +13,21 @@ from sparsify.cli.main import main
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.sizes import resizing
 
+BLOCKS = [1, 1, 1, 1]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """`wide` and `wider`, `shrunk` and the graph `shrunk.onnx` of `wide`, and another network."""
     folder = tmp_path_factory.mktemp("sizes")
-    wide = build_model("resnet18", channels=4, embedding_dim=8)
+    wide = build_model("resnet18", channels=4, embedding_dim=8, blocks=BLOCKS)
     with torch.no_grad():
         block = wide.layer1[0]
         for each in (block.conv1.weight, block.bn1.weight, block.bn1.bias):
             each[1:3] = 0
     models = {
         "wide": wide,
-        "wider": build_model("resnet18", channels=6, embedding_dim=8),
+        "wider": build_model("resnet18", channels=6, embedding_dim=8, blocks=BLOCKS),
         "other": build_model("ecapa-tdnn", channels=8, aggregation_channels=8),
     }
     for name, model in models.items():

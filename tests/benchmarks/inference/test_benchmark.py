@@ -1,13 +1,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify import build_model, save_model
+from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.formats import written
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark
 from sparsify.benchmarks.inference.candidates import Gathering
 from sparsify.errors import SparsifyError
+from sparsify.exporters.export import export_artifact
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH
 from sparsify.progress import silent
@@ -126,6 +129,65 @@ def test_a_file_that_cannot_be_rebuilt_has_the_baseline_of_its_source(artifacts,
     (first, *others) = Gathering(tmp_path).candidates([file], silent, source)
     assert (first.engine, first.baseline, first.given) == ("onnxruntime", True, artifacts["onnx"])
     assert [each.engine for each in others] == ["onnxruntime", "pytorch"]
+
+
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory):
+    """A network that has dead channels, and its graphs with and without them."""
+    folder = tmp_path_factory.mktemp("shrunk")
+    model = build_model("resnet18", channels=4, embedding_dim=8, blocks=[1, 1, 1, 1])
+    block = model.layer1[0]
+    with torch.no_grad():
+        for each in (block.conv1.weight, block.bn1.weight, block.bn1.bias):
+            each[1:3] = 0
+    save_model(model, folder / "model.safetensors")
+    source = load_artifact(folder / "model.safetensors")
+    for name, shrink in (("small.onnx", True), ("whole.onnx", False)):
+        export_artifact(source, folder / name, "onnx", shrink=shrink)
+    return source, load_artifact(folder / "small.onnx"), load_artifact(folder / "whole.onnx")
+
+
+def test_a_shrunk_file_is_compared_with_the_dense_network_before(shrunk, tmp_path):
+    source, small, _ = shrunk
+    found = Gathering(tmp_path).candidates([small], silent, source)
+    assert [(each.engine, each.artifact, each.baseline) for each in found] == [
+        ("onnxruntime", "dense", True),
+        ("onnxruntime", "shrunk", False),
+        ("pytorch", "shrunk", False),
+    ]
+    baseline, measured, _ = found
+    assert (baseline.given, baseline.sparsity) == (small.path, 0)
+    assert measured.is_given
+    channels = [weights_table(load_artifact(each.path)).layers[3].shape[0] for each in found[:2]]
+    assert channels == [4, 2]
+
+
+def test_a_shrunk_file_shares_the_baseline_of_what_is_given_with_it(shrunk, tmp_path):
+    _, small, whole = shrunk
+    found = Gathering(tmp_path).candidates([small, whole], silent)
+    assert [(each.given, each.artifact, each.baseline) for each in found] == [
+        (small.path, "dense", True),
+        (small.path, "shrunk", False),
+        (whole.path, "sparse", False),
+        (small.path, "shrunk", False),
+    ]
+
+
+def test_a_shrunk_file_has_the_dense_network_before_in_its_own_engine_too(shrunk, tmp_path):
+    pytest.importorskip("MNN")
+    source, *_ = shrunk
+    export_artifact(source, tmp_path / "small.mnn", "mnn", shrink=True)
+    small = load_artifact(tmp_path / "small.mnn")
+    (tmp_path / "folder").mkdir()
+    found = Gathering(tmp_path / "folder", ["mnn"]).candidates([small], silent, source)
+    assert [(each.engine, each.artifact, each.baseline) for each in found] == [
+        ("onnxruntime", "dense", True),
+        ("mnn", "dense", False),
+        ("mnn", "shrunk", False),
+    ]
+    assert found[1].given == small.path
+    whole, left = (weights_table(load_artifact(each.path)) for each in found[1:])
+    assert whole.parameters > left.parameters
 
 
 def test_an_unknown_engine_and_bare_weights_are_refused(artifacts, tmp_path):
