@@ -30,10 +30,11 @@ from sparsify.comparison.wording import (
     compared,
     difference_text,
     eer_text,
-    emptied_layers,
     evaluation_sets,
     is_clear,
     left_out,
+    lost,
+    marked,
     references,
     spread_text,
     tuning_text,
@@ -158,7 +159,7 @@ def show_results(results: Results) -> None:
     for entry in results["means"]:
         metrics = entry["metrics"]
         view.add_row(
-            entry["method"],
+            marked(entry),
             target_text(entry),
             f"{metrics['sparsity']['mean']:.3%}",
             *(eer_text(metrics, name) for name in sets),
@@ -169,7 +170,7 @@ def show_results(results: Results) -> None:
         )
     out.print(view)
     _show_differences(results)
-    for sentence in emptied_layers(results):
+    for sentence in lost(results):
         out.print(f"\n{sentence}", markup=False, soft_wrap=True)
     for row in results["tuning"]:
         out.print(f"\n{tuning_text(row)}", markup=False)

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.artifact.provenance import FEATURES, SAMPLES
+from sparsify.artifact.provenance import COLLAPSED, FEATURES, SAMPLES
 from sparsify.cli.display import console, emit_json, track
 from sparsify.cli.gates import fail_if_any, show_passed
 from sparsify.cli.inspect_compare import compare_weights, show_comparison
@@ -214,6 +214,7 @@ def _as_json(
         "format": artifact.format.name,
         "layout": artifact.layout,
         "input": SAMPLES if artifact.takes_samples else FEATURES,
+        "collapsed": artifact.metadata.get(COLLAPSED),
         "sparsity": table.sparsity,
         "global_sparsity": table.global_sparsity,
         "parameters": table.parameters,

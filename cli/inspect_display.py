@@ -8,6 +8,7 @@ from rich.bar import Bar
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.coded import entropy_bytes
+from sparsify.artifact.provenance import COLLAPSED
 from sparsify.cli.display import human_bytes, out
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.counting import Counted
@@ -43,6 +44,8 @@ def show_table(
         sections=[len(rows)],
     )
     out.print(view)
+    if collapsed := artifact.metadata.get(COLLAPSED):
+        out.print(f"\nThe model has collapsed: {collapsed}.", markup=False, soft_wrap=True)
     if table.emptied:
         text = no_weight_left(table.emptied)
         out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.display import GateError, console, emit_json, out, track
 from sparsify.cli.options import (
     common_options,
     device_option,
@@ -140,6 +140,8 @@ def train_command(
             if finished is None or not (output / REPORT_FILE).exists():
                 write_report(gather([Part(output)]), output / REPORT_FILE)
             emit_json(summary) if as_json else _report(summary, output)
+            if collapsed := summary.get("collapsed"):
+                raise GateError(f"the model has collapsed: {collapsed}")
 
 
 def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:

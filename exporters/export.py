@@ -11,7 +11,7 @@ from typing import Any
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
-from sparsify.artifact.provenance import SHRUNK_FROM
+from sparsify.artifact.provenance import COLLAPSED, SHRUNK_FROM
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import canonical_state, masks_file, write_masks
 from sparsify.artifact.seals import source_digest
@@ -168,7 +168,8 @@ def export_artifact(
         format_.check_decision(target)
     format_.check_speech(precision, quantise_audio)
     _check(output, format_, layout, [masks_file(output)] if masks else [], force)
-    given_model, shrinkage, how = artifact, None, None
+    _warn_of_collapse(artifact)
+    given_model, shrinkage, how, decision = artifact, None, None, None
     if shrink:
         with phase(track, "Taking out dead channels"):
             artifact, shrinkage = shrunk(artifact)
@@ -179,7 +180,6 @@ def export_artifact(
     original, artifact = artifact, artifact if how else rounded(artifact, precision)
     given = TOLERANCE if tolerance is None else tolerance
     exact = given if artifact is original else min(given, TOLERANCE)
-    decision = None
     if target in format_.deciding:
         decision = _decision(given_model, artifact, calibration, operating_point)
     exporter = exporter_of(format_, target, decision, how, with_front_end=with_front_end)
@@ -251,6 +251,11 @@ def _refuse(
     if max_bytes is not None and not report.bytes <= max_bytes:
         reason = f"it has {report.bytes:,} bytes, more than --max-bytes {max_bytes:,.0f}"
         raise RefusedExport(report, reason)
+
+
+def _warn_of_collapse(artifact: Artifact) -> None:
+    if collapsed := artifact.metadata.get(COLLAPSED):
+        logger.warning("'%s' has collapsed in training: %s", artifact.path, collapsed)
 
 
 def _decision(

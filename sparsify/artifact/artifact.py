@@ -17,6 +17,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import (
+    COLLAPSED,
     INPUT,
     MEAN,
     PRECISION,
@@ -104,7 +105,7 @@ class Artifact:
     @property
     def measured(self) -> dict[str, str]:
         """Metadata that neither weights nor recipe can tell."""
-        keys = (MEAN, PRECISION, ROUNDED_FROM, SHRUNK_FROM)
+        keys = (COLLAPSED, MEAN, PRECISION, ROUNDED_FROM, SHRUNK_FROM)
         return {key: self.metadata[key] for key in keys if key in self.metadata}
 
     @property

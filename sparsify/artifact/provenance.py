@@ -8,7 +8,8 @@ tells what its parameters are (JSON: type and prunability by name), so that read
 no foreign code. Of a model with rounded weights `precision` and `rounded_from` say how and of what;
 where activations are rounded, too, `quantised` says which layers are not (JSON), and
 `parameter_kinds` what is left of the network's parameters. Of a model that dead channels were taken
-out of, `shrunk_from` says of which, and `architecture` has the `widths` that are left.
+out of, `shrunk_from` says of which, and `architecture` has the `widths` that are left. A model that
+no longer tells speakers apart says so under `collapsed`.
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 
 No path, time or machine is among them, so that the same training gives the same file everywhere.
@@ -42,6 +43,8 @@ QUANTISED = "quantised"
 SHRUNK_FROM = "shrunk_from"
 """The source digest of the model that dead channels were taken out of."""
 KINDS = "parameter_kinds"
+COLLAPSED = "collapsed"
+"""Why a trained model cannot verify speakers."""
 INPUT = "input"
 """What a graph is given: `features`, or `waveform` where it computes these itself."""
 FEATURES, SAMPLES = "features", "waveform"

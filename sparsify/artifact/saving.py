@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, STORE
-from sparsify.artifact.provenance import MEAN, provenance
+from sparsify.artifact.provenance import COLLAPSED, MEAN, provenance
 from sparsify.artifact.tensor_file import file_content, write_tensors
 from sparsify.models.registry import architecture_of
 from sparsify.recipe.recipe import Recipe
@@ -27,6 +27,7 @@ def save_model(
     *,
     layout: str = DENSE,
     embedding_mean: Tensor | None = None,
+    collapsed: str | None = None,
 ) -> None:
     """Writes a network as a `.safetensors` artifact; the file appears complete or not at all.
 
@@ -38,6 +39,7 @@ def save_model(
         layout: `dense` (exact zeros, loads in anything), `bitmask` (zeros take one bit) or `coded`
             (the smallest).
         embedding_mean: Mean embedding `(D,)` of the training utterances, for scoring to subtract.
+        collapsed: Why the model cannot verify speakers, if it cannot.
 
     Raises:
         SparsifyError: The model cannot be rebuilt from a file or takes features that there are not,
@@ -49,6 +51,8 @@ def save_model(
         # The shortest decimals that read back as the same float32.
         values = ", ".join(str(value) for value in embedding_mean.float().cpu().numpy())
         extra[MEAN] = f"[{values}]"
+    if collapsed is not None:
+        extra[COLLAPSED] = collapsed
     write_artifact(model, Path(path), front_end, recipe, layout, extra)
 
 

@@ -51,6 +51,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
             **target_keys(target_of(group[0])),
             "width": group[0].get("width"),
             "seeds": [row["seed"] for row in group],
+            "collapsed": sum(row.get("collapsed") is not None for row in group),
             "metrics": _spreads([metrics_of(row) for row in group]),
         }
         for name in sorted(cells, key=place)

@@ -63,6 +63,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     return {
         "run": path.resolve().name,
         "method": recipe.method,
+        "collapsed": summary.get("collapsed"),
         "target_sparsity": recipe.target_sparsity if pursues_target(recipe.method) else None,
         "target_macs": recipe.target_macs if pursues_target(recipe.method) else None,
         "seed": recipe.seed,

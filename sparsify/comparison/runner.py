@@ -196,7 +196,7 @@ class _Run:
         said = self.log.read_bytes()[self.said_before :].decode("utf-8", errors="replace")
         for warning in dict.fromkeys(_told(said, "Warning: ")):
             logger.warning("%s: %s", self.progress.cell.name, warning)
-        if code != 0:
+        if code != 0 and not self._collapsed(code):
             during = "" if self.command.doing == TRAINING else f"{self.command.doing}: "
             self._fail(during + _reason(said, self.log, code))
             return False
@@ -207,6 +207,16 @@ class _Run:
             return False
         self._next()
         return self.process is not None
+
+    def _collapsed(self, code: int) -> bool:
+        """Whether a training has ended, with a model that the summary says to have collapsed."""
+        assert self.command is not None
+        if code != 1 or self.command.doing != TRAINING:
+            return False
+        try:
+            return bool(_printed(self.printed).get("collapsed"))
+        except SparsifyError:  # it failed otherwise, and printed nothing
+            return False
 
     def interrupt(self) -> None:
         """Asks the process to end."""

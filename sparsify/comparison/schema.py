@@ -83,6 +83,7 @@ class Summary(Validated):
     device: str
     selected_step: Count
     average: Average | None = None
+    collapsed: str | None = None
 
 
 class LatencyMachine(_Document):
@@ -121,6 +122,7 @@ class Run(_Document):
 
     run: str
     method: str
+    collapsed: str | None = None
     target_sparsity: OpenFraction | None
     target_macs: OpenFraction | None = None
     seed: Count

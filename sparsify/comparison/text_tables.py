@@ -14,11 +14,12 @@ from sparsify.comparison.wording import (
     compared,
     difference_text,
     eer_text,
-    emptied_layers,
     evaluation_sets,
     interval_text,
     is_clear,
     left_out,
+    lost,
+    marked,
     references,
     spread_text,
     tuning_text,
@@ -55,7 +56,7 @@ def to_markdown(results: Results) -> str:
     for entry in results["means"]:
         metrics = entry["metrics"]
         cells = [
-            entry["method"],
+            marked(entry),
             target_text(entry),
             f"{metrics['sparsity']['mean']:.3%}",
             f"{metrics['nonzero']['mean']:,.0f}",
@@ -69,7 +70,7 @@ def to_markdown(results: Results) -> str:
     if any(interval_text(entry["metrics"], name) for entry in results["means"] for name in sets):
         lines.append(f"\n{INTERVALS}")
     lines += _differences_markdown(results)
-    lines += [f"\n{sentence}" for sentence in emptied_layers(results)]
+    lines += [f"\n{sentence}" for sentence in lost(results)]
     lines += [f"\n{tuning_text(row)}" for row in results["tuning"]]
     lines += [f"\n`{name}` failed: {error}" for name, error in results["failures"].items()]
     return "\n".join(lines) + "\n"

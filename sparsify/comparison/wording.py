@@ -17,6 +17,7 @@ INTERVALS = (
     "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"
     " over test speakers, ends averaged over seeds."
 )
+_MARK = "†"
 
 
 def references(results: Results) -> list[str]:
@@ -56,10 +57,17 @@ def left_out(results: Results) -> str | None:
     )
 
 
-def emptied_layers(results: Results) -> list[str]:
-    """A sentence for each run that has lost all weights of a layer."""
+def marked(row: Row) -> str:
+    """The method of a run, or of several, with a mark if they have collapsed."""
+    return f"{row['method']}{_MARK}" if row.get("collapsed") else str(row["method"])
+
+
+def lost(results: Results) -> list[str]:
+    """A sentence for each run that has collapsed or lost all weights of a layer."""
     sentences = []
     for row in results["runs"]:
+        if row.get("collapsed"):
+            sentences.append(f"{row['run']}{_MARK} has collapsed: {row['collapsed']}.")
         names = [layer["name"] for layer in row["layers"] if not layer["nonzero"]]
         if names:
             sentences.append(f"{row['run']}: {no_weight_left(names)}.")

@@ -42,6 +42,7 @@ class Task:
             where these are the target, one each where there are none. Every sparsity is a share of
             that.
         bins: Features of a frame.
+        keep_layers: Whether every layer keeps a weight where those of all are compared.
     """
 
     network: nn.Module
@@ -53,6 +54,7 @@ class Task:
     pretrained: bool = False
     costs: Mapping[str, Cost] = field(default_factory=dict)
     bins: int = 80
+    keep_layers: bool = True
 
     def priced(self) -> PricedWeights:
         """The prunable weights, and what they count for."""

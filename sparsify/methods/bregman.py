@@ -259,7 +259,7 @@ class BregmanMethod(Method[B], Generic[B]):
 
     def _land(self) -> None:
         if self.channels is None:
-            self.optimizer.land(self.target_sparsity)
+            self.optimizer.land(self.target_sparsity, keep_layers=self.task.keep_layers)
             return
         makers = self.channels.makers
         self.channels.choose(self.target_sparsity, self._duals())

@@ -95,7 +95,9 @@ class MaskedMethod(Method[O], Generic[O]):
             torch.where(mask, score, -torch.inf)
             for mask, score in zip(self.masks, self._scores(), strict=True)
         ]
-        return largest_masks(scores, sparsity, self.priced.costs, allocation)
+        return largest_masks(
+            scores, sparsity, self.priced.costs, allocation, keep_layers=self.task.keep_layers
+        )
 
     def _scores(self) -> list[Tensor]:
         """How important the weights are: their magnitude."""

@@ -70,13 +70,18 @@ class DualOptimizer(SparseOptimizer):
         return self._landed
 
     @torch.no_grad()
-    def land(self, sparsity: float) -> None:
+    def land(self, sparsity: float, *, keep_layers: bool = False) -> None:
         """Fixes the support at exactly `sparsity` and holds it from now on.
 
         λ becomes the quantile that gives this sparsity (with `rescale` it stays, since weights are
         divided by it); among equal thresholds the later goes. Groups stay whole, so that a group
         regularizer may exceed the sparsity by less than one group. A weight that is meant to
         survive and is zero, as its dual is, becomes too small to change any output: it counts.
+
+        Args:
+            sparsity: The share of zeros.
+            keep_layers: Whether every parameter keeps its largest group where there is room for
+                that; its weights, if they are zero, become so small.
 
         Raises:
             ValueError: `sparsity` lies outside [0, 1].
@@ -85,7 +90,7 @@ class DualOptimizer(SparseOptimizer):
             raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
         self._prepare_all()
         if super()._steers():  # also when it lands again
-            lam, keeps = choose_zeros(self._duals(), sparsity)
+            lam, keeps = choose_zeros(self._duals(), sparsity, keep_layers=keep_layers)
             for (group, parameter), keep in zip(self._regularised(), keeps, strict=True):
                 self._hold(group, parameter, keep, lam.to(self._lam))
             if self._lambda_change != "rescale":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from sparsify.optim.selection import (
 )
 from sparsify.optim.sharding import Shards, local, reduced_like
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
+from sparsify.sparsity.masks import with_largest_at
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def quantile(
     return near.minimum(above.nextafter(torch.zeros_like(above))).maximum(lowest)
 
 
-def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list[Tensor]]:
+def choose_zeros(
+    groups: Sequence[Duals], sparsity: float, *, keep_layers: bool = False
+) -> tuple[Tensor, list[Tensor]]:
     """Chooses the groups of weights with the smallest thresholds, together a share of all weights.
 
     Where weights differ in cost, it is a share of that. Among equal thresholds the later ones go.
@@ -99,15 +102,22 @@ def choose_zeros(groups: Sequence[Duals], sparsity: float) -> tuple[Tensor, list
     Args:
         groups: All duals.
         sparsity: The share.
+        keep_layers: Whether the last group of a parameter stays, as far as there is room.
 
     Returns:
-        The λ, 0-dim, below every threshold that stays and, ties apart, at or above those that go;
+        The λ, 0-dim, below every threshold that stays and, ties and last groups apart, at or above
+        those that go;
         and for each parameter which groups of the part that this process holds stay.
     """
     duals, dtype = _tensors(groups), _dtype(groups)
     shards = Shards(duals)
     zeros = zeros_wanted(_size(groups), sparsity)
     thresholds, counters = _thresholds(groups, shards)
+    room = _size(groups) - zeros
+    if keep_layers and shards.sum(_last_groups(thresholds).to(duals[0].device)) <= room:
+        thresholds = [
+            replace(each, values=with_largest_at(each.values, torch.inf)) for each in thresholds
+        ]
     own = [t for t, rank in zip(thresholds, counters, strict=True) if rank == shards.rank]
     histogram = threshold_histogram(own, dtype)
     rank = torch.full((), max(zeros, 1), device=duals[0].device)
@@ -142,6 +152,12 @@ def _thresholds(groups: Sequence[Duals], shards: Shards) -> tuple[list[Threshold
             found.append(Thresholds(scaled(local(values), group.scale), size))
             counters.append(shards.counter(values))
     return found, counters
+
+
+def _last_groups(thresholds: Sequence[Thresholds]) -> Tensor:
+    """What a group of every parameter counts for, at most, 0-dim."""
+    there = [torch.as_tensor(each.size).max() for each in thresholds if each.values.numel()]
+    return torch.tensor(sum(map(int, there)))
 
 
 def _size_of_groups(dual: Tensor, thresholds: Tensor, cost: Cost) -> Cost:

@@ -68,6 +68,8 @@ class ModelSection(Section):
         widths: Of a network without its dead channels, what is smaller, by layer and tensor;
             `--init-from` sets it.
         ignore: Glob patterns of parameter names to protect from pruning.
+        keep_layers: Whether every layer keeps a weight, however small, where the weights of all
+            layers are compared.
         init_from: Run directory, artifact or state dict whose weights training starts from.
     """
 
@@ -75,6 +77,7 @@ class ModelSection(Section):
     options: Options = Field(default_factory=dict)
     widths: Widths = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    keep_layers: bool = True
     init_from: str | None = None
 
 

@@ -10,7 +10,7 @@ from sparsify.comparison.differences import REFERENCE
 from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
-from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text
+from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text, marked
 from sparsify.report.highlights import duration, megabytes
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import Style, swatch
@@ -101,7 +101,7 @@ def _selected(row: Row) -> str:
 
 def _method(row: Row, styles: Mapping[str, Style]) -> TableCell:
     method = row["method"]
-    return method, [swatch(styles[method]), element("span", method)]
+    return method, [swatch(styles[method]), element("span", marked(row))]
 
 
 def _target(row: Row) -> TableCell:

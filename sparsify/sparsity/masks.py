@@ -16,6 +16,8 @@ def largest_masks(
     sparsity: float,
     costs: Sequence[Cost] | None = None,
     allocation: Allocation = "global",
+    *,
+    keep_layers: bool = False,
 ) -> list[Tensor]:
     """Boolean masks that keep the largest scores over all tensors together, or in each of them.
 
@@ -27,12 +29,15 @@ def largest_masks(
         sparsity: Share of the cost to mask out, in [0, 1].
         costs: Of each tensor; 1 by default, so that weights are counted.
         allocation: Which scores are compared.
+        keep_layers: Whether the largest score of every tensor stays where all are compared, as far
+            as there is room; else a tensor may lose all.
     """
     costs = [1] * len(scores) if costs is None else costs
     total = total_cost(scores, costs)
     kept = total - zeros_wanted(total, sparsity)
     if allocation == "global":
-        order = _order(scores)
+        first = [with_largest_at(each, torch.inf) for each in scores] if keep_layers else scores
+        order = _order(first)
         together = spread(costs, scores)[order].cumsum(0)
         return _first(scores, order, int(torch.searchsorted(together, kept, right=True)))
     orders = [_order([score]) for score in scores]
@@ -51,6 +56,15 @@ def largest_masks(
     )
     triples = zip(scores, orders, counts, strict=True)
     return [_first([score], order, count)[0] for score, order, count in triples]
+
+
+def with_largest_at(scores: Tensor, value: float) -> Tensor:
+    """Scores with their largest raised to a value; where none may stay, as they are."""
+    if not scores.numel() or scores.max() == -torch.inf:
+        return scores
+    raised = scores.clone()
+    raised.view(-1)[scores.argmax()] = value
+    return raised
 
 
 def largest_in_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:

@@ -160,6 +160,7 @@ class StartingNetwork:
             pretrained=self.weights is not None,
             costs=self.multiply_adds.costs if self.multiply_adds else {},
             bins=recipe.front_end.num_mel_bins,
+            keep_layers=recipe.model.keep_layers,
         )
 
 

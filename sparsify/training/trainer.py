@@ -21,6 +21,7 @@ from sparsify.training.averaging import Finalists, average_weights, same_zeros
 from sparsify.training.batch_norm import average_batch_norm, estimate_batch_norm
 from sparsify.training.batches import Batch, training_batches
 from sparsify.training.checkpoints import fitting
+from sparsify.training.collapse import collapse_of
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
 from sparsify.training.devices import Device
@@ -293,8 +294,12 @@ class Trainer:
         )
         if not mean.isfinite().all():
             raise diverged(self.recipe, self.steps, "the mean embedding is not finite")
-        save_model(network, self.run.model_file, self.recipe, embedding_mean=mean)
         figures: Record = self.best.figures | {"selected_step": self.best.step}
+        device = self.learner.compute.device
+        collapsed = collapse_of(network, self.data.validation, figures, device)
+        save_model(
+            network, self.run.model_file, self.recipe, embedding_mean=mean, collapsed=collapsed
+        )
         if averaged is not None:
             figures["average"] = averaged
         table = self.learner.sparsity()
@@ -306,6 +311,7 @@ class Trainer:
             "seconds": round(self.seconds, 2),
             "data_wait_seconds": round(self.data_wait, 2),
             "output": str(self.run.path),
+            "collapsed": collapsed,
             **({"changed_at_resume": self.origin.changed} if self.origin.changed else {}),
         }
         return self.run.write_summary(summary)

@@ -400,3 +400,15 @@ def test_documented_options_exist():
         command = main.get_command(click.Context(main), name)
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_a_collapsed_run_is_a_marked_row(recipe, speech, tmp_path):
+    arguments = ["--recipe", recipe, "--methods", "gmp", "--targets", "0.9999", "--device", "cpu"]
+    arguments += ["--set", "model.keep_layers=false", "--output", tmp_path / "out"]
+    result = compare(*arguments, "--trials", speech / "trials.txt", "--audio-root", speech)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert f"{row['run']}† has collapsed: {row['collapsed']}." in result.stdout
+    assert "gmp†" in result.stdout
+    for name in ("results.md", "report.html"):
+        assert "gmp†" in (tmp_path / "out" / name).read_text()

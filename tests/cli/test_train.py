@@ -464,3 +464,24 @@ def test_audio_of_unknown_speakers_is_learnt_from_a_teacher(tmp_path, refused):
     refused(run(*arguments[:5], tmp_path / "x", *validation), "learn from a distillation.teacher")
     unlabelled = {"data.layout": "unlabelled"}
     refused(run(*arguments[:5], tmp_path / "x", **unlabelled), "nobody knows who speaks")
+
+
+def test_a_collapsed_model_is_kept_and_marked_and_fails(tmp_path):
+    collapse = {"model.keep_layers": "false"}
+    arguments = ["--method", "gmp", "--target-sparsity", 0.9999, "--output", tmp_path / "run"]
+    result = run(*arguments, "--json", **collapse)
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert f"Failed: the model has collapsed: {summary['collapsed']}" in result.stderr
+    assert "protect it with --set" in summary["collapsed"]
+    again = CliRunner().invoke(main, ["train", "--output", str(tmp_path / "run"), "--resume"])
+    assert again.exit_code == 1
+    assert "has collapsed" in again.stderr
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "run"), "--json"])
+    assert json.loads(shown.stdout)["collapsed"] == summary["collapsed"]
+    target = str(tmp_path / "bitmask.safetensors")
+    options = ["--format", "safetensors", "--layout", "bitmask", "--output", target]
+    exported = CliRunner().invoke(main, ["export", str(tmp_path / "run"), *options])
+    assert exported.exit_code == 0, exported.output
+    assert "has collapsed in training" in exported.stderr
+    assert load_artifact(Path(target)).metadata["collapsed"] == summary["collapsed"]

@@ -299,3 +299,16 @@ def test_reset_duals_keeps_weights_written_later():
     torch.testing.assert_close(
         model[0].weight, torch.full_like(model[0].weight, 7.0), atol=0.1, rtol=0
     )
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+def test_landing_may_leave_every_layer_a_weight(kind):
+    torch.manual_seed(0)
+    weights = [nn.Parameter(scale * torch.randn(40, 50)) for scale in (1.0, 1e-3, 1.0)]
+    groups = [{"params": weights, "regularizer": L1()}]
+    optimizer = kind(groups, lr=0.1, lambda_rule=FixedLambda(0.0))
+    largest = weights[1].abs().argmax()
+    optimizer.land(0.9, keep_layers=True)
+    assert sum(int((weight == 0).sum()) for weight in weights) == 5400
+    assert weights[1].flatten().nonzero().tolist() == [[largest]]
+    assert 0 < weights[1].abs().max().item() < 1e-6 < weights[0].abs().max().item()

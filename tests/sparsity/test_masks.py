@@ -1,9 +1,11 @@
 """Masks and initialisation against torch.nn.utils.prune and the laws of sampling."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import nn
 from torch.nn.utils import prune
 
@@ -82,3 +84,22 @@ def test_largest_in_each_keeps_so_many_of_the_largest(data):
     for score, mask, count in zip(scores, largest_in_each(scores, counts), counts, strict=True):
         assert int(mask.sum()) == count
         assert torch.equal(score[mask].sort().values, score.sort().values[len(score) - count :])
+
+
+@given(
+    st.lists(arrays(np.float32, st.integers(1, 9), elements=st.floats(0, 1, width=32)), min_size=1),
+    st.floats(0, 1),
+)
+def test_every_tensor_keeps_its_largest_where_there_is_room(parts, sparsity):
+    scores = [torch.from_numpy(part) for part in parts]
+    masks = largest_masks(scores, sparsity, keep_layers=True)
+    size = sum(map(len, scores))
+    kept = size - zeros_wanted(size, sparsity)
+    assert sum(int(mask.sum()) for mask in masks) == kept
+    if kept >= len(scores):
+        assert all(
+            score[mask].max() == score.max() for score, mask in zip(scores, masks, strict=True)
+        )
+    others = largest_masks(scores, sparsity)
+    if all(mask.any() for mask in others):
+        assert all(torch.equal(a, b) for a, b in zip(masks, others, strict=True))

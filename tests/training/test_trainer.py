@@ -237,11 +237,22 @@ def test_a_full_disk_is_said_to_be_one(tmp_path, monkeypatch):
 
 
 def test_layers_that_lose_all_weights_are_named(tmp_path, caplog):
-    recipe = tiny_recipe(method="gmp", target_sparsity=0.999)
+    recipe = tiny_recipe(method="gmp", target_sparsity=0.999, **{"model.keep_layers": False})
     summary = train(recipe, tmp_path / "run")
-    table = sparsity_table(load_artifact(summary["output"]).build())
+    artifact = load_artifact(summary["output"])
+    table = sparsity_table(artifact.build())
     (warning,) = [text for text in caplog.messages if "no weight is left in" in text]
     assert table.emptied[0] in warning
+    assert "all utterances have the same embedding" in summary["collapsed"]
+    assert artifact.metadata["collapsed"] == summary["collapsed"]
+
+
+@pytest.mark.parametrize("method", ["adabreg", "gmp", "prox-sgd"])
+def test_no_method_with_a_global_threshold_empties_a_layer(method, tmp_path):
+    summary = train(tiny_recipe(method=method, target_sparsity=0.995), tmp_path / "run")
+    table = sparsity_table(load_artifact(summary["output"]).build())
+    assert not table.emptied
+    assert table.sparsity == pytest.approx(0.995, abs=0.001)
 
 
 def test_divergence_is_one_sentence(tmp_path):
