@@ -106,10 +106,9 @@ def _size(artifact: Artifact, model: nn.Module) -> Size:
 
 
 def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:
-    for what, count in removal.stuck.items():
-        logger.warning(
-            "%d dead channels stay, since %s cannot be followed with fewer channels", count, what
-        )
+    for what, layers in removal.stuck.items():
+        made = ", ".join(f"{count} of '{layer}'" for layer, count in layers.items())
+        logger.warning("dead channels stay, since %s cannot be followed with fewer: %s", what, made)
     if removal.kept:
         return
     sparsity = sparsity_table(model, artifact.ignore).sparsity

@@ -16,7 +16,7 @@ from sparsify.channels.atoms import Ids
 from sparsify.channels.operators import PRODUCTS
 from sparsify.channels.structure import Structure
 from sparsify.channels.tape import Tape, record
-from sparsify.channels.values import Abstract, evaluate
+from sparsify.channels.values import Abstract, differences, evaluate
 from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
@@ -282,22 +282,22 @@ def _gates(tape: Tape, model: nn.Module, structure: Structure, rows: Mapping[str
     roots, owners = structure.atoms.roots(), Counter[int]()
     for own in rows.values():
         owners.update(np.unique(own[own >= 0]).tolist())
-    factors = [n for call in tape.calls if call.op in PRODUCTS for n in call.inputs]
-    before: list[Abstract] | None = None
+    factors = {n for call in tape.calls if call.op in PRODUCTS for n in call.inputs}
+    before = evaluate(tape, state)
     found = set()
-    for name, own in rows.items():
-        channel = next((c for c in own.tolist() if owners[c] > 1), None)
+    for name, made in rows.items():
+        channel = next((c for c in made.tolist() if owners[c] > 1), None)
         if channel is None:
             continue
-        before = before or evaluate(tape, state)
-        changed = dict(state)
+        changed: dict[str, Tensor] = {}
         for (other, axis), atoms in structure.axes.items():
             affine = other.endswith((".weight", ".bias")) and state[other].dim() == 1
-            if axis == 0 and (other == name or affine):
+            own = roots[atoms] == channel
+            if axis == 0 and (other == name or affine) and own.any():
                 changed[other] = state[other].clone()
-                changed[other][torch.from_numpy(roots[atoms] == channel)] = 0
-        after = evaluate(tape, changed)
-        if any(_became_constant(before[n], after[n]) for n in factors):
+                changed[other][torch.from_numpy(own)] = 0
+        after = differences(tape, before, changed)
+        if any(_became_constant(before[n], after[n]) for n in after.keys() & factors):
             found.add(name)
     return found
 

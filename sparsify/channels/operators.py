@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 _aten = torch.ops.aten
 
 VIEWS = {
-    _aten.view.default,
-    _aten._unsafe_view.default,
     _aten.reshape.default,
     _aten.permute.default,
     _aten.transpose.int,
@@ -41,6 +41,12 @@ VIEWS = {
 }
 """Operators that only put elements elsewhere."""
 
+FREE = {
+    _aten.view.default: _aten.reshape.default,
+    _aten._unsafe_view.default: _aten.reshape.default,
+}
+"""Operators that count on how a tensor lies in memory, and those that do the same anyhow."""
+
 PADS = {_aten.constant_pad_nd.default}
 """Those of them that add elements."""
 
@@ -67,6 +73,25 @@ MATRIX, AFFINE = _aten.mm.default, _aten.addmm.default
 PRODUCTS = {_aten.mul.Tensor}
 SUM, TOTAL = _aten.add.Tensor, _aten.sum.dim_IntList
 CASTS = {_aten._to_copy.default}
+SIZED = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+"""Layers whose code counts on the sizes of their weights."""
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """In place of an operator that is not followed: what it makes depends on all that it is given.
+
+    Attributes:
+        name: Of what it stands for.
+        dtypes: Of what it makes.
+    """
+
+    name: str
+    dtypes: tuple[torch.dtype, ...]
+    tags: tuple[torch.Tag, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def is_pointwise(op: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,14 @@ class Removal:
         kept: For each parameter and axis which indices stay, where not all do.
         widths: What is left, see `sparsify.models.narrowing.Widths`.
         shifts: What is added to biases for channels that were constant, by name.
-        stuck: How many channels are dead and stay nevertheless, by what they stay for.
+        stuck: How many channels are dead and stay nevertheless, by what they stay for and by the
+            layer that makes them.
     """
 
     kept: Mapping[tuple[str, int], Ids]
     widths: Mapping[str, Any]
     shifts: Mapping[str, Tensor]
-    stuck: Mapping[str, int]
+    stuck: Mapping[str, Mapping[str, int]]
 
     def applied(self, model: nn.Module, name: str) -> nn.Module:
         """A copy of the network without those channels.
@@ -116,16 +117,28 @@ class _Finder:
         }
         return Removal(kept, self._widths(kept), self._shifts(), self._stuck())
 
-    def _stuck(self) -> dict[str, int]:
+    def _stuck(self) -> dict[str, dict[str, int]]:
         """Channels that are zero where something sees them that cannot do without them."""
-        stuck: dict[str, int] = {}
+        stuck: dict[str, dict[str, int]] = {}
+        told: list[Ids] = []
         for loss in self.structure.losses:
             support = self.values[loss.input].support.numpy() > 0
-            seen, moving = self.roots[loss.ids], np.unique(self.roots[loss.ids[support]])
-            dead = np.setdiff1d(seen[seen >= 0], moving)
+            seen, moving = self.roots[loss.ids], self.roots[loss.ids[support]]
+            dead = np.setdiff1d(seen[seen >= 0], np.concatenate([moving, *told]))
+            dead = dead[self.alive[dead]]
+            told.append(dead)
             if len(dead):
-                stuck[loss.what] = stuck.get(loss.what, 0) + len(dead)
+                layers = stuck.setdefault(loss.what, {})
+                for layer, count in self._makers(dead):
+                    layers[layer] = layers.get(layer, 0) + count
         return stuck
+
+    def _makers(self, channels: Ids) -> Iterator[tuple[str, int]]:
+        """The layers that make channels, and how many of them."""
+        for (name, axis), ids in self.structure.axes.items():
+            count = np.isin(self.roots[ids], channels).sum()
+            if axis == 0 and count and self.state[name].dim() > 1:
+                yield name.rpartition(".")[0] or name, int(count)
 
     def _is_alive(self, ids: Ids) -> Any:
         roots = self.roots[ids]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from sparsify.channels.operators import FREE, SIZED, Opaque
 from sparsify.errors import SparsifyError
 
 _BATCH = 2  # so that the axis of the batch is none of size 1
-FRAMES, OTHER_FRAMES = 32, 45
-"""Lengths of utterances to record; what is constant for both is so for all."""
+FRAMES, OTHER_FRAMES = 32, 44
+"""Lengths of utterances to record; what is constant for both is so for all. Networks that pad do it
+to multiples of 4."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Call:
     """An operator that was called.
 
     Attributes:
-        op: The operator; one that writes into its argument stands as the one that does not.
+        op: The operator; one that writes into its argument stands as the one that does not, where
+            that is the same, and else as an `Opaque` one, as do layers that are `SIZED`.
         args: Its arguments, tensors as `Ref`.
         kwargs: Also by name.
         outputs: Numbers of the tensors that it made.
@@ -89,8 +93,7 @@ def record(model: nn.Module, bins: int, name: str, frames: int = FRAMES) -> Tape
         frames: Of the utterances.
 
     Raises:
-        SparsifyError: It writes into tensors in a way that cannot be followed, or returns something
-            else.
+        SparsifyError: It returns something else.
         RuntimeError: It does not take such features; also `ValueError` and `LookupError`.
     """
     training = model.training
@@ -113,15 +116,16 @@ class _Recorder(TorchDispatchMode):
         self.tape = Tape()
         self._kept: list[Tensor] = []  # what is not freed keeps its id
         self._numbers: dict[int, int] = {}
-        self._storages: dict[int, int] = {}
+        self._views: dict[int, dict[int, Tensor]] = {}  # by their storage, each once
         self._running = [""]
+        self._within: nn.Module | None = None  # a layer that is not looked into
         self._hooks = []
         for each, tensor in (*model.named_parameters(), *model.named_buffers()):
             self.tape.parameters[each] = self._note(tensor)
         for path, module in model.named_modules():
             self._hooks += [
-                module.register_forward_pre_hook(lambda *_, path=path: self._running.append(path)),
-                module.register_forward_hook(lambda *_: self._ended()),
+                module.register_forward_pre_hook(partial(self._begun, path)),
+                module.register_forward_hook(self._ended, with_kwargs=True),
             ]
 
     def unhook(self) -> None:
@@ -145,32 +149,55 @@ class _Recorder(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if self._within is not None:
+            return func(*args, **kwargs)
+        op = self._functional(func, args) if func._schema.is_mutable else FREE.get(func, func)
+        if op is None:
+            return self._written(func, args, kwargs)
         noted = tree_map(self._ref, (args, dict(kwargs)))
         result = func(*args, **kwargs)
-        op = func
-        if func._schema.is_mutable:
-            op = self._functional(func, args)
-            self._forget(args[0])
-        made = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
-        outputs = tuple(self._note(each) for each in made)
+        outputs = tuple(self._note(each) for each in _tensors(result))
         self.tape.calls.append(Call(op, noted[0], noted[1], outputs, self._running[-1]))
         return result
 
     def _functional(self, func: Any, args: Any) -> Any:
-        """The operator that makes what another writes into its first argument."""
+        """The operator that makes what another writes into its first argument, if there is one."""
         packet, overload = str(func).removeprefix("aten.").rsplit(".", 1)
-        plain = getattr(torch.ops.aten, packet.removesuffix("_"), None)
-        plain = getattr(plain, overload, None)
-        shared = self._storages.get(args[0].untyped_storage()._cdata, 0) > 1
-        if plain is None or torch.Tag.pointwise not in func.tags or shared:
-            where = f"'{self._running[-1]}'" if self._running[-1] else "the network itself"
-            raise SparsifyError(
-                f"the channels of '{self.name}' cannot be followed: {where} writes into a tensor by"
-                f" {func}, give it an operator that makes a new one"
-            )
-        return plain
+        if not packet.endswith("_") or torch.Tag.pointwise not in func.tags:
+            return None
+        if len(self._views.get(_storage(args[0]), ())) > 1:
+            return None
+        return getattr(getattr(torch.ops.aten, packet[:-1], None), overload, None)
 
-    def _ended(self) -> None:
+    def _written(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Whatever lies where something is written is another tensor from then on."""
+        arguments = func._schema.arguments
+        by_name = dict(zip((each.name for each in arguments), args, strict=False)) | dict(kwargs)
+        writes = (each.name for each in arguments if each.alias_info and each.alias_info.is_write)
+        places = {_storage(each): None for name in writes for each in _tensors(by_name.get(name))}
+        changed = [view for place in places for view in self._views.get(place, {}).values()]
+        before = tuple(self._ref(each) for each in (*_tensors(by_name), *changed))
+        result = func(*args, **kwargs)
+        name = str(func.overloadpacket).removeprefix("aten.")
+        self._opaque(name, before, [*changed, *_tensors(result)])
+        return result
+
+    def _opaque(self, name: str, given: tuple[Any, ...], made: Sequence[Tensor]) -> None:
+        made = list({id(each): each for each in made}.values())
+        outputs = tuple(self._note(each) for each in made)
+        op = Opaque(name, tuple(each.dtype for each in made))
+        self.tape.calls.append(Call(op, given, {}, outputs, self._running[-1]))
+
+    def _begun(self, path: str, module: nn.Module, args: Any) -> None:
+        self._running.append(path)
+        if self._within is None and isinstance(module, SIZED):
+            self._within = module
+
+    def _ended(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if self._within is module:
+            self._within = None
+            given = tuple(self._ref(each) for each in _tensors((args, kwargs)))
+            self._opaque(type(module).__name__, given, _tensors(output))
         self._running.pop()
 
     def _ref(self, item: Any) -> Any:
@@ -186,10 +213,14 @@ class _Recorder(TorchDispatchMode):
         self.tape.shapes.append(tuple(tensor.shape))
         self._kept.append(tensor)
         self._numbers[id(tensor)] = number
-        place = tensor.untyped_storage()._cdata
-        self._storages[place] = self._storages.get(place, 0) + 1
+        self._views.setdefault(_storage(tensor), {})[id(tensor)] = tensor
         return number
 
-    def _forget(self, tensor: Tensor) -> None:
-        """What is written into a tensor is a new one, in its place."""
-        self._storages[tensor.untyped_storage()._cdata] -= 1
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [each for each in tree_leaves(values) if isinstance(each, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    """Tells which memory a tensor is a view of."""
+    return tensor.untyped_storage()._cdata

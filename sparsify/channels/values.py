@@ -5,7 +5,8 @@ An abstract run over a tape: an element is known, and has a value, or it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from sparsify.channels.operators import (
     REDUCTIONS,
     SOFTMAX,
     VIEWS,
+    Opaque,
     axes_of,
     is_pointwise,
 )
@@ -70,20 +72,54 @@ def evaluate(tape: Tape, parameters: Mapping[str, Tensor]) -> list[Abstract]:
         number: Abstract(parameters[name].detach()) for name, number in tape.parameters.items()
     }
     found |= {number: Abstract(tensor) for number, tensor in tape.constants.items()}
-    shape = tape.shapes[tape.feats]
-    found[tape.feats] = Abstract(torch.zeros(shape), torch.ones(shape))
+    found[tape.feats] = _nothing(tape.shapes[tape.feats], torch.float32)
     for call in tape.calls:
-        args, kwargs = call.with_tensors(partial(_value, found))
-        result = call.op(*args, **kwargs)
-        values = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
-        if all(found[number].unknown is None for number in call.inputs):
-            found |= {n: Abstract(value) for n, value in zip(call.outputs, values, strict=True)}
-            continue
-        unknowns = _unknowns(_Step(call, args, kwargs, values, found))
-        for number, value, unknown in zip(call.outputs, values, unknowns, strict=True):
-            known = torch.where(unknown > 0, torch.zeros_like(value), value)
-            found[number] = Abstract(known, unknown)
+        found |= zip(call.outputs, _made(tape, call, found), strict=True)
     return [found[number] for number in range(len(tape.shapes))]
+
+
+@torch.no_grad()
+def differences(
+    tape: Tape, before: Sequence[Abstract], parameters: Mapping[str, Tensor]
+) -> dict[int, Abstract]:
+    """The tensors of a tape, by number, that are others when some parameters are.
+
+    Args:
+        tape: Of the network.
+        before: What `evaluate` has found.
+        parameters: Other values for some parameters.
+    """
+    new = {tape.parameters[name]: Abstract(value) for name, value in parameters.items()}
+    found = ChainMap(new, dict(enumerate(before)))
+    for call in tape.calls:
+        if not new.keys().isdisjoint(call.inputs):
+            made = zip(call.outputs, _made(tape, call, found), strict=True)
+            new |= {number: each for number, each in made if not _same(each, before[number])}
+    return new
+
+
+def _same(one: Abstract, other: Abstract) -> bool:
+    return torch.equal(one.value, other.value) and torch.equal(one.mask, other.mask)
+
+
+def _made(tape: Tape, call: Call, found: Mapping[int, Abstract]) -> list[Abstract]:
+    """What an operator makes of what is known of its arguments."""
+    if isinstance(call.op, Opaque):
+        shapes = [tape.shapes[number] for number in call.outputs]
+        return [_nothing(*each) for each in zip(shapes, call.op.dtypes, strict=True)]
+    args, kwargs = call.with_tensors(partial(_value, found))
+    result = call.op(*args, **kwargs)
+    values = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+    if all(found[number].unknown is None for number in call.inputs):
+        return [Abstract(value) for value in values]
+    unknowns = _unknowns(_Step(call, args, kwargs, values, found))
+    pairs = zip(values, unknowns, strict=True)
+    return [Abstract(torch.where(u > 0, torch.zeros_like(v), v), u) for v, u in pairs]
+
+
+def _nothing(shape: tuple[int, ...], dtype: torch.dtype) -> Abstract:
+    """A tensor of which nothing is known."""
+    return Abstract(torch.zeros(shape, dtype=dtype), torch.ones(shape))
 
 
 def _value(found: Mapping[int, Abstract], number: int) -> Tensor:

@@ -111,12 +111,14 @@ class _Walk:
             self.ids[number] = np.full(self.tape.shapes[number], FIXED)
 
     def _fix(self, call: Call, number: int) -> None:
-        if number not in self.ids:
-            return
+        if number in self.ids:
+            self._tell(call, number)
+            self.atoms.fix(self.ids[number])
+
+    def _tell(self, call: Call, number: int) -> None:
         op = str(getattr(call.op, "overloadpacket", call.op)).removeprefix("aten.")
         where = f"'{call.module}'" if call.module else "the network itself"
         self.structure.losses.append(Loss(f"'{op}' in {where}", number, self.ids[number]))
-        self.atoms.fix(self.ids[number])
 
     def _view_of_parameters(self, call: Call) -> None:
         """A view of a single parameter still is some of its elements."""
@@ -153,14 +155,17 @@ class _Walk:
         if call.op is SUM and isinstance(self.model.get_submodule(call.module), Sum):
             return self._join(call, shape)
         result = np.full(shape, ANY)
-        for number in call.inputs:
-            if number in self.ids:
-                result = joined(result, np.broadcast_to(self.ids[number], shape))
+        moving = [number for number in call.inputs if number in self.ids]
+        for number in moving:
+            result = joined(result, np.broadcast_to(self.ids[number], shape))
         for number in call.inputs:
             if number not in self.ids:
-                self._attach_broadcast(number, result)
+                self._attach_broadcast(call, number, result)
                 continue
             own = self.ids[number]
+            if (result[np.broadcast_to(own, shape) == FIXED] >= 0).any():
+                for other in moving:
+                    self._tell(call, other)
             if spreads(own, result):  # over channels: it belongs to none of them
                 self._fix(call, number)
             else:
@@ -168,20 +173,22 @@ class _Walk:
         self.ids[call.outputs[0]] = result
         return None
 
-    def _attach_broadcast(self, number: int, result: Ids) -> None:
+    def _attach_broadcast(self, call: Call, number: int, result: Ids) -> None:
         """Finds the channels that a parameter belongs to which is added or multiplied."""
         part = self.parts.get(number)
-        if part is None or not part.places.ndim:
-            return
-        places = part.places
-        size = places.shape
+        size = self.tape.shapes[number]
         shape = (1,) * (result.ndim - len(size)) + tuple(size)
         wide = [axis for axis, length in enumerate(shape) if length > 1]
-        if len(wide) != 1:
+        apart = [axis for axis in wide if (np.diff(result, axis=axis) != 0).any()]
+        ids = per_slice(result, apart[0]) if len(apart) == 1 else None
+        if not apart:
             return
-        ids = per_slice(result, wide[0])
-        if ids is not None:
-            self._attach(_Part(part.name, places.reshape(-1)), ids)
+        if part is None or ids is None or len(wide) > 1:
+            for each in call.inputs:
+                self._fix(call, each)
+            self.atoms.fix(result)
+        else:
+            self._attach(_Part(part.name, part.places.reshape(-1)), ids)
 
     def _join(self, call: Call, shape: tuple[int, ...]) -> None:
         path = call.module

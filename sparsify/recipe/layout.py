@@ -60,7 +60,7 @@ def by_tensor(widths: Any) -> Any:
     """The same by the whole names, such as `layer1.conv.weight`, from either form."""
     if not isinstance(widths, Mapping):
         return widths
-    tensors = {}
+    tensors: dict[Any, Any] = {}
     for path, width in widths.items():
         own = width if isinstance(width, Mapping) else {None: width}
         tensors |= {_joined(path, name): each for name, each in own.items()}
