@@ -35,7 +35,9 @@ TOLERANCE = 1e-4
 """The largest difference between a file and its model, relative to the embeddings' scale."""
 QUANTISED_TOLERANCE = 5e-2
 """The same where a value that lies between two levels may fall to either."""
-_QUANTISED_SHAPES = (20, 50), (2,)  # lengths and sizes of batches that a slow reference computes
+# Lengths and sizes of batches that a slow reference computes, in frames and in seconds.
+_QUANTISED_SHAPES = (20, 50), (2,)
+_QUANTISED_SECONDS = ((1, 0.21), (2, 0.503))
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def export_artifact(
     format_.check_precision(precision, layout)
     format_.check_target(target)
     if with_front_end:
-        format_.check_front_end(precision)
+        format_.check_front_end()
     if calibration or operating_point:
         format_.check_decision(target)
     format_.check_speech(precision, quantise_audio)
@@ -283,7 +285,8 @@ def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance
     front_end, reference = artifact.front_end, exporter.reference(artifact, written)
     if written.takes_samples:
         reference = from_samples(reference, front_end)
-        batches = waveform_batches(front_end.sample_rate)
+        sizes = (_QUANTISED_SECONDS,) if written.quantised else ()
+        batches = waveform_batches(front_end.sample_rate, *sizes)
     else:
         shapes = _QUANTISED_SHAPES if written.quantised else ()
         batches = made_up_batches(front_end.num_mel_bins, *shapes)
@@ -304,14 +307,18 @@ def _rounding(
     tolerance: float | None,
 ) -> Parity | None:
     """What fewer digits do to embeddings, if there are fewer; of int8 activations, on speech."""
+    reference = torch_network(original.build())
     if how is not None:
-        network, batches = exporter.network(written), [each[None] for each in how.features]
+        speech = how.waveforms if written.takes_samples else how.features
+        network, batches = exporter.network(written), [each[None] for each in speech]
+        if written.takes_samples:
+            reference = from_samples(reference, original.front_end)
     elif artifact is not original:
         network, batches = torch_network(artifact.build()), None
     else:
         return None
     return check_parity(
-        torch_network(original.build()),
+        reference,
         network,
         bins=artifact.front_end.num_mel_bins,
         tolerance=tolerance,

@@ -12,6 +12,7 @@ from sparsify.exporters.networks import Network
 
 LENGTHS = (20, 98, 200, 351)  # frames
 BATCHES = (1, 2, 5)
+SPOKEN = ((1, 0.21), (2, 1.003), (5, 2.0005), (1, 3.9001))  # sizes of batches, and seconds
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,15 @@ def made_up_batches(
             yield (smooth - smooth.mean(axis=1, keepdims=True)).astype(np.float32)
 
 
-def waveform_batches(sample_rate: int) -> Iterator[NDArray[np.float32]]:
+def waveform_batches(
+    sample_rate: int, sizes: Sequence[tuple[int, float]] = SPOKEN
+) -> Iterator[NDArray[np.float32]]:
     """Noise as coloured as speech, louder and softer, with a hum; and silence.
 
     The lengths, up to four seconds, are multiples of nothing.
     """
     rng = np.random.default_rng(0)
-    for batch, seconds in ((1, 0.21), (2, 1.003), (5, 2.0005), (1, 3.9001)):
+    for batch, seconds in sizes:
         samples = round(seconds * sample_rate)
         yield np.zeros((1, samples), dtype=np.float32)
         noise = rng.normal(size=(batch, samples + 2))

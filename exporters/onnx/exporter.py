@@ -13,6 +13,7 @@ from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import Network
+from sparsify.exporters.onnx.dequantising import write_float_twin
 from sparsify.exporters.onnx.front_end import takes_samples
 from sparsify.exporters.onnx.quantised import quantised_weights
 from sparsify.exporters.onnx.reference import reference_network
@@ -88,8 +89,10 @@ class OnnxExporter(Exporter):
         return graph_work(artifact.path, counted, frames, artifact.front_end.num_mel_bins)
 
     def twin(self, artifact: Artifact, output: Path) -> None:
-        """The same graph with other weights; it need not be ours."""
-        if artifact.graph:
+        """The same graph with other weights, in float32 if it is ours; it need not be."""
+        if artifact.quantised:
+            write_float_twin(artifact.path, output, dense_weights(artifact))
+        elif artifact.graph:
             ours = artifact.architecture is not None
             replace_weights(artifact.path, output, dense_weights(artifact), ours=ours)
         else:

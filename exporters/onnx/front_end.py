@@ -69,6 +69,28 @@ def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
     graph.input.append(helper.make_tensor_value_info(_WAVEFORM, kind, ["B", "samples"]))
 
 
+def without_front_end(model: onnx.ModelProto) -> None:
+    """Takes the front end off again.
+
+    Args:
+        model: As `prepend_front_end` left it; changed in place, its input becomes the features.
+    """
+    graph = model.graph
+    nodes, front_end = [], []
+    for node in graph.node:
+        (front_end if any(map(_of_front_end, node.input)) else nodes).append(node)
+    made = (name for node in front_end for name in node.output)
+    (feats,) = (name for name in made if not _of_front_end(name))
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    kind = onnx.TensorProto.FLOAT
+    graph.input.append(helper.make_tensor_value_info(feats, kind, ["B", "T", None]))
+
+
+def _of_front_end(name: str) -> bool:
+    return name == _WAVEFORM or name.startswith(_PREFIX)
+
+
 class _Builder:
     """Collects nodes and constants; every value gets a name of its own."""
 

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from sparsify.exporters.networks import Network
+from sparsify.exporters.onnx.front_end import takes_samples, without_front_end
 
 _OPSET = 19  # the first in which it knows quantised values; of what we write nothing else changed
 
 
 def reference_network(path: Path) -> Network:
-    """A graph of ours in onnx's reference implementation.
+    """A graph of ours in onnx's reference implementation, from features to embeddings.
 
     Args:
-        path: The file.
+        path: The file; if it takes samples, its front end is left out.
     """
     model = onnx.load(path)
+    if takes_samples(model):
+        without_front_end(model)
     model.opset_import[0].version = max(model.opset_import[0].version, _OPSET)
     evaluator = ReferenceEvaluator(model)
     name = model.graph.input[0].name

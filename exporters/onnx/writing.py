@@ -36,7 +36,7 @@ from sparsify.exporters.quiet import quiet
 from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import parameter_kinds
+from sparsify.sparsity.table import Kind, parameter_kinds
 
 # What the exporter's operators are written for, so that no version conversion touches the graph.
 # The file format of the same release is all it needs, and what onnxruntime reads since 1.14;
@@ -85,8 +85,7 @@ def export_onnx(
     own[INPUT] = SAMPLES if with_front_end else FEATURES
     runtime = _runtime_metadata(proto, artifact.front_end, samples=with_front_end)
     if how is not None:
-        work = network_work(artifact, _EXAMPLE_SHAPE[1])
-        proto, found = quantise_graph(proto, how, {n: w.multiply_adds for n, w in work.items()})
+        proto, found = quantise_graph(proto, how, _work(artifact, state, kinds))
         own |= quantised_metadata(proto, kinds, own["source_digest"], found)
     if with_front_end:
         prepend_front_end(proto, artifact.front_end)
@@ -130,6 +129,18 @@ def replace_weights(
     if ours:
         seal_graph(proto, own_metadata(proto))
     output.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _work(
+    artifact: Artifact, state: Mapping[str, Tensor], kinds: Mapping[str, Kind]
+) -> dict[str, int]:
+    """How much each prunable weight has to do: its multiply-adds, or else its size."""
+    try:
+        work = network_work(artifact, _EXAMPLE_SHAPE[1])
+    except SparsifyError as error:
+        _LOGGER.warning("layers are weighed by their sizes, not by their multiply-adds: %s", error)
+        return {name: state[name].numel() for name, kind in kinds.items() if kind.prunable}
+    return {name: each.multiply_adds for name, each in work.items()}
 
 
 def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:

@@ -116,7 +116,7 @@ class Artifact:
     @property
     def quantised(self) -> bool:
         """Whether it computes in integers, and not only stores them."""
-        return self.table is not None and QUANTISED in self.metadata
+        return self.table is not None and QUANTISED in self.metadata and PRECISION in self.metadata
 
     @property
     def quantised_how(self) -> dict[str, Any] | None:
@@ -308,11 +308,9 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     architecture, front_end = network_in(weights.metadata, file)
     artifact = replace(artifact, architecture=architecture, front_end=front_end)
     if weights.table:
-        return replace(
-            artifact,
-            table=weights.table,
-            obstacle=weights.obstacle,
-        )
+        artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
+        _check_table(artifact, weights.table, architecture)
+        return artifact
     if _is_intact_unsealed(artifact) if weights.intact is None else weights.intact:
         return artifact
     logger.warning(
@@ -366,6 +364,27 @@ def _in(path: Path) -> Iterator[None]:
         yield
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
+
+
+def _check_table(artifact: Artifact, table: SparsityTable, architecture: Architecture) -> None:
+    """Refuses what a file says of its parameters where the network that it names says otherwise.
+
+    Raises:
+        SparsifyError: It does.
+    """
+    if architecture.is_code:
+        return
+    network = architecture.outline()
+    shapes = {name: tuple(each.shape) for name, each in network.named_parameters()}
+    kinds = parameter_kinds(network, artifact.ignore)
+    told = {layer.name: layer for layer in table.layers}
+    for name in told.keys() | {name for name, kind in kinds.items() if kind.prunable}:
+        layer = told.get(name)
+        found = layer and (layer.shape, Kind(layer.type, layer.prunable))
+        if found != (shapes.get(name), kinds.get(name)):
+            raise SparsifyError(
+                f"'{artifact.path}' is damaged: what it says of '{name}' does not fit its network"
+            )
 
 
 def _lost(artifact: Artifact, architecture: Architecture) -> Iterator[str]:

@@ -163,16 +163,12 @@ class Format:
             )
             raise SparsifyError(f"only {makers} takes --quantize-audio and --reduce-range")
 
-    def check_front_end(self, precision: str) -> None:
+    def check_front_end(self) -> None:
         """Refuses to put the front end into what cannot hold it.
 
         Raises:
             SparsifyError: It cannot.
         """
-        if precision in self.quantising:
-            raise SparsifyError(
-                f"{precision} graphs take features: leave out --with-frontend or --precision"
-            )
         if not self.front_ends:
             others = " or ".join(each.name for each in written() if each.front_ends)
             raise SparsifyError(

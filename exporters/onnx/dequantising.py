@@ -1,0 +1,59 @@
+"""The float32 twin of an int8 graph of ours: what its speed is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+from torch import Tensor
+
+from sparsify.artifact.provenance import PRECISION
+from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
+from sparsify.exporters.onnx.tensors import read_graph
+
+
+def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Copies an int8 graph of ours without its rounding.
+
+    Args:
+        source: The file.
+        output: The copy.
+        tensors: Values by name for the copy, in place of those in the file.
+
+    Raises:
+        OSError: The copy cannot be written.
+    """
+    proto = onnx.load(source)
+    values = read_graph(source).tensors | tensors  # integers as the floats that they mean
+    rounds = {"QuantizeLinear", "DequantizeLinear"}
+    exact = {n.output[0]: n.input[0] for n in proto.graph.node if n.op_type in rounds}
+
+    def unrounded(name: str) -> str:
+        while name in exact:
+            name = exact[name]
+        return name
+
+    nodes = [node for node in proto.graph.node if node.op_type not in rounds]
+    for node in nodes:
+        inputs = [unrounded(name) for name in node.input]
+        del node.input[:]
+        node.input.extend(inputs)
+    for end in proto.graph.output:
+        if end.name in exact:
+            nodes.append(onnx.helper.make_node("Identity", [unrounded(end.name)], [end.name]))
+    used = {name for node in nodes for name in node.input}
+    weights = [
+        numpy_helper.from_array(values[each.name].numpy(), each.name)
+        for each in proto.graph.initializer
+        if each.name in used
+    ]
+    del proto.graph.node[:], proto.graph.initializer[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(weights)
+    own = own_metadata(proto)
+    del own[PRECISION]
+    del proto.metadata_props[:]
+    seal_graph(proto, own)
+    output.write_bytes(proto.SerializeToString(deterministic=True))
