@@ -209,6 +209,7 @@ def _as_json(
     layers: Iterable[LayerSparsity],
     counted: Counted,
 ) -> dict[str, Any]:
+    deployed = artifact.format.deployed_file(artifact.path)
     return {
         "path": str(artifact.path),
         "format": artifact.format.name,
@@ -222,8 +223,8 @@ def _as_json(
         **counted.to_json(table.layers),
         "frames": counted.frames,
         "why_no_multiply_adds": counted.why_not,
-        "bytes": size_bytes(artifact.format.deployed_file(artifact.path)),
-        "zipped_bytes": zipped_bytes(artifact.path),
+        "bytes": size_bytes(deployed),
+        "zipped_bytes": zipped_bytes(deployed),
         "entropy_bytes": entropy_of(artifact),
         "left_out": list(artifact.left_out),
         "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],

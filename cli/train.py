@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +24,13 @@ from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
 from sparsify.methods.bregman import SteeringRule
-from sparsify.methods.registry import ResolvedRecipe, method_names, option_names, resolve
+from sparsify.methods.registry import (
+    ResolvedRecipe,
+    method_names,
+    option_names,
+    pursues_target,
+    resolve,
+)
 from sparsify.models.registry import require_trust
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
@@ -153,12 +159,23 @@ def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
     if any(target in changes for target in _TARGETS):
         changes = dict.fromkeys(_TARGETS) | changes
     recipe = with_target_of_start(described_recipe(given, changes, trust=trust))
+    _check_target(recipe.method, [key for key in changes if changes[key] is not None])
     if given["lambda_rule"] is not None:
         method = recipe.method
         _check_lambda_rule(method)
         options = recipe.methods.get(method, {}) | {"lambda_rule": given["lambda_rule"]}
         recipe = recipe.model_copy(update={"methods": recipe.methods | {method: options}})
     return resolve(recipe)
+
+
+def _check_target(method: str, given: Collection[str]) -> None:
+    """Checks that a method that prunes nothing, if it is one, was given no target."""
+    for target in {*_TARGETS} & {*given}:
+        if method in method_names() and not pursues_target(method):
+            raise SparsifyError(
+                f"method '{method}' prunes nothing, and holds the zeros of a sparse --init-from:"
+                f" leave --{target.replace('_', '-')} away, or choose another --method"
+            )
 
 
 def _check_lambda_rule(method: str) -> None:

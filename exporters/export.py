@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
@@ -38,6 +42,7 @@ QUANTISED_TOLERANCE = 5e-2
 # Lengths and sizes of batches that a slow reference computes, in frames and in seconds.
 _QUANTISED_SHAPES = (20, 50), (2,)
 _QUANTISED_SECONDS = ((1, 0.21), (2, 0.503))
+_QUANTISED_SPEECH = 4  # utterances, the shortest
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def export_artifact(
                 write_masks(written, masks_file(temporary))
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
-            parity = None if obstacle else _parity(artifact, written, exporter, exact)
+            parity = None if obstacle else _parity(artifact, written, exporter, how, exact)
             rounding = _rounding(original, artifact, written, exporter, how, tolerance)
         accuracy = None
         if protocol is not None:
@@ -280,9 +285,16 @@ def _decision(
     return read_decision(file, digest, operating_point or "eer")
 
 
-def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance: float) -> Parity:
-    """How a file compares with what it must compute."""
+def _parity(
+    artifact: Artifact,
+    written: Artifact,
+    exporter: Exporter,
+    how: Quantisation | None,
+    tolerance: float,
+) -> Parity:
+    """How a file compares with what it must compute; of int8 activations, on speech, too."""
     front_end, reference = artifact.front_end, exporter.reference(artifact, written)
+    batches: Iterable[NDArray[np.float32]]
     if written.takes_samples:
         reference = from_samples(reference, front_end)
         sizes = (_QUANTISED_SECONDS,) if written.quantised else ()
@@ -290,12 +302,19 @@ def _parity(artifact: Artifact, written: Artifact, exporter: Exporter, tolerance
     else:
         shapes = _QUANTISED_SHAPES if written.quantised else ()
         batches = made_up_batches(front_end.num_mel_bins, *shapes)
+    if how is not None:
+        batches = chain(batches, (each[None] for each in _speech(how, written)[:_QUANTISED_SPEECH]))
     return check_parity(
         reference,
         exporter.network(written),
         tolerance=QUANTISED_TOLERANCE if written.quantised else tolerance,
         batches=batches,
     )
+
+
+def _speech(how: Quantisation, written: Artifact) -> Sequence[NDArray[np.float32]]:
+    """What a file is given of the speech that told its ranges, the shortest first."""
+    return sorted(how.waveforms if written.takes_samples else how.features, key=len)
 
 
 def _rounding(
@@ -309,8 +328,7 @@ def _rounding(
     """What fewer digits do to embeddings, if there are fewer; of int8 activations, on speech."""
     reference = torch_network(original.build())
     if how is not None:
-        speech = how.waveforms if written.takes_samples else how.features
-        network, batches = exporter.network(written), [each[None] for each in speech]
+        network, batches = exporter.network(written), [e[None] for e in _speech(how, written)]
         if written.takes_samples:
             reference = from_samples(reference, original.front_end)
     elif artifact is not original:

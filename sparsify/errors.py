@@ -22,6 +22,10 @@ class SparsifyError(Exception):
         super().__init__("".join("?" if unicodedata.category(c)[0] == "C" else c for c in line))
 
 
+class NotFiniteError(ArithmeticError):
+    """A number that training made is NaN or infinite."""
+
+
 class FailedElsewhereError(SparsifyError):
     """Another process of the same training has failed, and says why."""
 

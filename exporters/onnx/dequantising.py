@@ -27,22 +27,22 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
     """
     proto = onnx.load(source)
     values = read_graph(source).tensors | tensors  # integers as the floats that they mean
-    rounds = {"QuantizeLinear", "DequantizeLinear"}
-    exact = {n.output[0]: n.input[0] for n in proto.graph.node if n.op_type in rounds}
-
-    def unrounded(name: str) -> str:
-        while name in exact:
-            name = exact[name]
-        return name
-
-    nodes = [node for node in proto.graph.node if node.op_type not in rounds]
-    for node in nodes:
-        inputs = [unrounded(name) for name in node.input]
-        del node.input[:]
-        node.input.extend(inputs)
+    exact: dict[str, str] = {}
+    nodes = []
+    for node in proto.graph.node:
+        inputs = [exact.get(name, name) for name in node.input]
+        if node.op_type == "QuantizeLinear" and not values[node.input[2]].any():
+            # Nothing is below a zero point of zero: a ReLU before it was left out for that.
+            nodes.append(onnx.helper.make_node("Relu", inputs[:1], node.output))
+        elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            exact[node.output[0]] = inputs[0]
+        else:
+            del node.input[:]
+            node.input.extend(inputs)
+            nodes.append(node)
     for end in proto.graph.output:
         if end.name in exact:
-            nodes.append(onnx.helper.make_node("Identity", [unrounded(end.name)], [end.name]))
+            nodes.append(onnx.helper.make_node("Identity", [exact[end.name]], [end.name]))
     used = {name for node in nodes for name in node.input}
     weights = [
         numpy_helper.from_array(values[each.name].numpy(), each.name)

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from sparsify.errors import NotFiniteError
 from sparsify.optim.duals import Duals, choose_zeros, quantile
 from sparsify.optim.lambda_rules import LambdaRule, QuantileLambda
-from sparsify.optim.sharding import local, local_like, local_part, reduced_like
+from sparsify.optim.sharding import Shards, local, local_like, local_part, reduced_like
 from sparsify.optim.sparse_optimizer import Groups, SparseOptimizer
 from sparsify.optim.state import precise
 
@@ -85,10 +86,12 @@ class DualOptimizer(SparseOptimizer):
 
         Raises:
             ValueError: `sparsity` lies outside [0, 1].
+            NotFiniteError: A weight is NaN or infinite, as it is after such a gradient.
         """
         if not 0 <= sparsity <= 1:
             raise ValueError(f"sparsity must lie in [0, 1]: {sparsity}")
         self._prepare_all()
+        self._check_finite()
         if super()._steers():  # also when it lands again
             lam, keeps = choose_zeros(self._duals(), sparsity, keep_layers=keep_layers)
             for (group, parameter), keep in zip(self._regularised(), keeps, strict=True):
@@ -113,8 +116,12 @@ class DualOptimizer(SparseOptimizer):
 
         Args:
             masks: Of all regularised weights, which of their elements stay.
+
+        Raises:
+            NotFiniteError: As in `land`.
         """
         self._prepare_all()
+        self._check_finite()
         for group, parameter in self._regularised():
             self._hold(group, parameter, local(masks[parameter]), self._lam)
         self._landed = True
@@ -199,6 +206,18 @@ class DualOptimizer(SparseOptimizer):
     @abstractmethod
     def _compiles(self, tensor: Tensor) -> bool:
         """Whether C code computes with this tensor."""
+
+    def _check_finite(self) -> None:
+        """Refuses to choose zeros among numbers that are none: every order of them is wrong."""
+        weights = [parameter for _, parameter in self._regularised()]
+        wrong = torch.zeros((), dtype=torch.int64, device=self._device())
+        for weight in weights:
+            wrong += (~local(self.state[weight].get("dual", weight)).isfinite()).sum()
+        if count := int(Shards(weights).sum(wrong)):
+            raise NotFiniteError(
+                f"{count} of the weights to choose zeros among are NaN or infinite, as after such a"
+                " gradient: clip gradients, skip such steps or lower the learning rate"
+            )
 
     def _begin(self) -> None:
         before = self._lam

@@ -10,15 +10,12 @@ import torch
 from torch import nn
 
 from sparsify.audio.features import Features
+from sparsify.errors import NotFiniteError
 from sparsify.training.validation_speech import ValidationSpeech
 from sparsify.verification.evaluate import Evaluation, evaluate_features
 from sparsify.verification.trials import Trials
 
 Figures = dict[str, float]
-
-
-class NotFiniteError(ArithmeticError):
-    """A network gives an embedding with NaN or infinity."""
 
 
 @dataclass

@@ -84,13 +84,15 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
         epoch: Passes over the training utterances so far.
 
     Raises:
-        SparsifyError: The loss is not finite.
+        SparsifyError: The loss is not finite, or a gradient that was not left out is not.
     """
     if not math.isfinite(means["loss"]):
         raise diverged(learner.recipe, step, f"loss {means['loss']}")
+    gradient = means["gradient_norm"]
+    if not math.isfinite(gradient) and not learner.scaler.is_enabled():
+        raise diverged(learner.recipe, step, f"a gradient of norm {gradient}")
     weights = prunable_parameters(learner.network, learner.recipe.model.ignore).values()
     distillation = {"distillation": means["distillation"]} if "distillation" in means else {}
-    gradient = means["gradient_norm"]
     return {
         "step": step,
         "epoch": epoch,

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sparsify.artifact.saving import save_model
+from sparsify.errors import NotFiniteError
 from sparsify.methods.registry import check_start, resolve
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
@@ -32,7 +33,6 @@ from sparsify.training.meter import Meter
 from sparsify.training.model_selection import (
     Best,
     Figures,
-    NotFiniteError,
     error_rate,
     validation_figures,
 )
@@ -164,10 +164,13 @@ class Trainer:
         start = time.perf_counter() - self.seconds
         training = self.recipe.training
         for step, batch in enumerate(self._waiting(self._batches(first)), first + 1):
-            meter.add(self.learner.update(step, batch))
             last = step == self.steps
-            if last:
-                self.learner.method.finish()
+            try:
+                meter.add(self.learner.update(step, batch))
+                if last:
+                    self.learner.method.finish()
+            except NotFiniteError as error:
+                raise diverged(self.recipe, step, str(error)) from error
             due = last or step % training.validate_every == 0
             self.observer.stepped(step)
             if due or step % training.log_every == 0:

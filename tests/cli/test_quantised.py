@@ -1,24 +1,32 @@
 """int8 graphs from the command line: exported, gated, inspected, evaluated."""
 
 import json
+from functools import partial
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import soundfile as sf
 from click.testing import CliRunner
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.saving import save_model
+from sparsify.audio.decode import read_audio
+from sparsify.audio.features import features_of
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.errors import SparsifyError
-from sparsify.exporters import export
+from sparsify.exporters import export, quantise
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.onnx import quantising, writing
+from sparsify.exporters.onnx.dequantising import write_float_twin
 from sparsify.exporters.onnx.quantising import costly_layers
+from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.models.registry import build_model
+from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.trials import make_trials, write_trials
 
 INT8 = ("--format", "onnx", "--precision", "int8")
@@ -42,21 +50,44 @@ def trials_of(speech):
     return ("--trials", speech / "trials.txt", "--audio-root", speech / "audio")
 
 
+def test_no_more_is_decoded_than_is_used(speech, tmp_path, monkeypatch):
+    """Of a recording of ten minutes, some seconds from its first one."""
+    rate = 16000
+    noise = np.random.default_rng(0).integers(-99, 99, 600 * rate, dtype=np.int16)
+    for name in ("a", "b", "c"):
+        sf.write(tmp_path / f"{name}.wav", noise, rate)
+    decoded = []
+
+    def counted(source, sample_rate):
+        decoded.append(source)
+        return read_audio(source, sample_rate)
+
+    monkeypatch.setattr(quantise, "read_audio", counted)
+    how = quantise.quantisation(tmp_path, FrontEnd())
+    assert [len(each) for each in how.waveforms] == [rate // 2, rate, 2 * rate]
+    assert all(each.start == 30 and each.end - each.start <= 2 for each in decoded)
+    features = features_of(FrontEnd())(noise[30 * rate :][: rate // 2] / np.float32(2**15))
+    assert np.array_equal(how.features[0], features)
+    short = quantise.quantisation(speech / "audio", FrontEnd())
+    assert max(map(len, short.waveforms)) <= 4 * rate
+
+
+def known_graph_of(path, model, _):
+    """Without torch's exporter, which takes seconds."""
+    found, state = onnx.load(path), model.state_dict()
+    del found.metadata_props[:]
+    for each in found.graph.initializer:
+        if each.name in state:
+            each.CopyFrom(numpy_helper.from_array(state[each.name].numpy(), each.name))
+    return found
+
+
 @pytest.fixture(scope="module")
 def exported(artifacts, speech, tmp_path_factory):
     """An int8 export with everything that is told of it."""
     output = tmp_path_factory.mktemp("exported") / "small.onnx"
-
-    def graph(model, _):  # without torch's exporter, which takes seconds
-        found, state = onnx.load(artifacts["onnx"]), model.state_dict()
-        del found.metadata_props[:]
-        for each in found.graph.initializer:
-            if each.name in state:
-                each.CopyFrom(numpy_helper.from_array(state[each.name].numpy(), each.name))
-        return found
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "_graph", graph)
+        patch.setattr(writing, "_graph", partial(known_graph_of, artifacts["onnx"]))
         arguments = (*INT8, "--quantize-audio", speech / "audio", *trials_of(speech))
         options = ("--max-eer-loss", 100, "--output", output, "--json")
         result = run("export", artifacts["dense"], *arguments, *options)
@@ -165,6 +196,71 @@ def test_what_loses_too_much_is_refused(artifacts, speech, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "the model before" in result.stdout
     assert "EER +0.00 points against the model" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pool.linear1.weight": ["Conv1d", False]},
+        {"pool.linear1.weight": ["Linear", True]},
+        {"padding": ["Linear", True]},
+    ],
+)
+def test_what_a_file_says_of_its_weights_is_checked(exported, tmp_path, change):
+    """Whoever writes a file can seal it, too."""
+    model = onnx.load(exported[0])
+    padding = numpy_helper.from_array(np.zeros((999, 999), np.float32), "padding")
+    model.graph.initializer.append(padding)
+    own = own_metadata(model)
+    own["parameter_kinds"] = json.dumps(json.loads(own["parameter_kinds"]) | change)
+    seal_graph(model, own)
+    onnx.save(model, tmp_path / "m.onnx")
+    result = run("inspect", tmp_path / "m.onnx", "--min-sparsity", 0.1)
+    assert result.exit_code == 2
+    assert f"what it says of '{next(iter(change))}' does not fit its network" in result.stderr
+
+
+def test_its_twin_in_float_computes_the_same_without_rounding(exported, artifacts, tmp_path):
+    write_float_twin(exported[0], tmp_path / "twin.onnx", {})
+    assert not any("Quantize" in n.op_type for n in onnx.load(tmp_path / "twin.onnx").graph.node)
+    artifact = load_artifact(tmp_path / "twin.onnx")
+    assert artifact.precision == "fp32"
+    parity = export.check_parity(
+        load_network(artifacts["onnx"]), load_network(artifact.path), tolerance=0.05
+    )
+    assert parity.passed
+
+
+def test_int8_graphs_take_samples_too(artifacts, speech, tmp_path, monkeypatch):
+    """The front end stays in float32; where work cannot be counted, sizes stand for it."""
+
+    def uncounted(*_):
+        raise SparsifyError("a weight is used by something that is not counted")
+
+    monkeypatch.setattr(writing, "network_work", uncounted)
+    monkeypatch.setattr(writing, "_graph", partial(known_graph_of, artifacts["onnx"]))
+    output = tmp_path / "m.onnx"
+    options = (*INT8, "--quantize-audio", speech / "audio", "--with-frontend", "--json")
+    result = run("export", artifacts["dense"], *options, "--output", output)
+    assert result.exit_code == 0, result.stderr
+    assert "weighed by their sizes" in result.stderr
+    printed = json.loads(result.stdout)
+    assert printed["parity"]["passed"]
+    assert printed["rounding"]["cosine_min"] > 0.98
+    assert printed["quantised"]["float_layers"]
+    small = load_speaker_model(output)
+    assert small.artifact.takes_samples
+    graph = onnx.load(output)
+    graph.graph.output.append(helper.make_empty_tensor_value_info("feats"))
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    samples = read_audio(next((speech / "audio").rglob("*.*")), 16000)
+    embedding, feats = session.run(None, {"waveform": samples[None]})
+    assert np.abs(feats[0] - features_of(FrontEnd())(samples)).max() < 1e-3
+    assert np.array_equal(embedding[0], small.embedder(samples))
+    whole = load_speaker_model(artifacts["dense"]).embedder(features_of(FrontEnd())(samples))
+    assert embedding[0] @ whole > 0.98 * np.linalg.norm(embedding) * np.linalg.norm(whole)
 
 
 @pytest.mark.usefixtures("known_graph")

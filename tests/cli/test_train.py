@@ -182,6 +182,8 @@ def test_bad_data_is_named(tmp_path, speech, refused):
         ),
         (["--method", "linbrag", "--lambda-rule", "fixed"], ["did you mean 'linbreg'"]),
         (["--lambda-rule", "fixed"], ["lambda_value"]),
+        (["--method", "dense", "--target-sparsity", "0.9"], ["'dense' prunes nothing"]),
+        (["--method", "dense", "--target-macs", "0.1"], ["leave --target-macs away"]),
         (["--method", "adabreg-fixed"], ["--set methods.adabreg-fixed.lambda_value="]),
         (["--resume"], ["nothing to resume"]),
     ],

@@ -21,6 +21,7 @@ from sparsify import (
     QuantileLambda,
     parameter_groups,
 )
+from sparsify.errors import NotFiniteError
 
 TRAJECTORIES = Path(__file__).parents[1] / "golden" / "bregman_trajectories.safetensors"
 CASES = [
@@ -254,6 +255,23 @@ def test_only_gradients_of_held_zeros_are_masked(kind):
         held = (parameter == 0) if parameter.dim() > 1 else torch.zeros_like(parameter, dtype=bool)
         assert held.any() == (parameter.dim() > 1)
         assert torch.equal(parameter.grad, gradient.masked_fill(held, 0.0))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", [AdaBreg, LinBreg])
+def test_landing_refuses_what_is_not_finite(kind, bad):
+    model = _network()
+    optimizer = kind(parameter_groups(model), lr=0.05, lambda_rule=QuantileLambda(0.1))
+    _train(model, optimizer, 3)
+    weight = model[0].weight
+    weight.grad = torch.zeros_like(weight)
+    weight.grad[0, 0] = bad
+    optimizer.step()
+    masks = {each: each != 0 for each in (weight, model[2].weight)}
+    for land in (lambda: optimizer.land(0.5), lambda: optimizer.land_on(masks)):
+        with pytest.raises(NotFiniteError, match=r"1 of the weights .* are NaN or infinite"):
+            land()
+    assert not optimizer.landed
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.9])

@@ -1,6 +1,7 @@
 """Clipping bounds the gradient of what is trained, whatever the gradients of held zeros are."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from sparsify.errors import SparsifyError
 from sparsify.methods.registry import method_names, pursues_target, resolve
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
@@ -83,11 +85,15 @@ def test_the_norm_is_that_of_what_is_trained(name):
         assert not weight.grad[weight == 0].any()
 
 
-def test_a_norm_that_is_not_finite_is_none():
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_a_norm_that_is_not_finite_is_none_if_such_steps_are_left_out(norm):
     learner = _learner("dense")
     learner.update(1, _batch(1))
-    record = step_record(learner, 1, {"loss": 1.0, "gradient_norm": float("inf")}, 0.5)
-    assert record["gradient_norm"] is None
+    means = {"loss": 1.0, "gradient_norm": norm}
+    with pytest.raises(SparsifyError, match=r"diverged before step 1 .a gradient of norm"):
+        step_record(learner, 1, means, 0.5)
+    learner.scaler = torch.amp.GradScaler("cpu")
+    assert step_record(learner, 1, means, 0.5)["gradient_norm"] is None
 
 
 @pytest.mark.parametrize("name", ["one-shot", "rigl"])
