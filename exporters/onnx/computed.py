@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import onnx
 from onnx.inliner import inline_local_functions
@@ -25,6 +25,9 @@ _FLOATS = (_TENSOR.FLOAT, _TENSOR.FLOAT16, _TENSOR.BFLOAT16, _TENSOR.DOUBLE)
 _PASSING: tuple[str, ...] = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _PASSING += ("DequantizeLinear",)
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
+
+Shapes: TypeAlias = MutableMapping[str, Sequence[int]]
+"""Shapes of tensors, by name."""
 
 
 class _Value(NamedTuple):
@@ -74,9 +77,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     return inline_local_functions(model)
 
 
-def computed_weights(
-    model: onnx.ModelProto, constants: MutableMapping[str, Sequence[int]]
-) -> Iterator[str]:
+def computed_weights(model: onnx.ModelProto, constants: Shapes) -> Iterator[str]:
     """Sentences about what may be weights and has its values, or its shape, only at run time.
 
     Args:
@@ -117,40 +118,51 @@ def useful_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _found(
-    nodes: Sequence[onnx.NodeProto],
-    constants: MutableMapping[str, Sequence[int]],
-    *,
-    in_branch: bool = False,
+    nodes: Sequence[onnx.NodeProto], constants: Shapes, around: Shapes | None = None
 ) -> Iterator[_Value]:
     """Values of constants alone that meet others, if no tensor that counts has their elements.
 
     Args:
         nodes: Of a graph or a branch.
-        constants: The shapes of tensors in it and around it; of what is computed around it, `()`.
-        in_branch: Which it is.
+        constants: The shapes of tensors in it.
+        around: Of a branch, those around it; of what is computed around it, `()`.
     """
-    makers = {name: node for node in nodes for name in node.output if name}
-    own = {name for name in makers if name not in constants} - _dependent(nodes, constants)
-    around = ChainMap(dict.fromkeys(own, ()), constants)
+    known = ChainMap(constants, around or {})
+    makers = {name: node for node in nodes for name in node.output if name not in constants}
+    own = makers.keys() - _dependent(nodes, makers, known)
     for node in nodes:
         for name in own.intersection(_inputs(node)) if own.isdisjoint(node.output) else ():
-            source = _source(name, makers, constants)
-            if source is None or _grows(constants[source]):
+            source = _source(name, makers, known)
+            if source is None or _grows(known[source]):
                 elementwise = node.op_type in _ELEMENTWISE
-                yield _Value(name, source, makers[name].op_type, elementwise, in_branch)
+                maker = makers[name].op_type
+                yield _Value(name, source, maker, elementwise, in_branch=around is not None)
         for branch in _branches(node):
-            inner: dict[str, Sequence[int]] = {t.name: tuple(t.dims) for t in branch.initializer}
-            yield from _found(branch.node, ChainMap(inner, around), in_branch=True)
+            computed: Shapes = dict.fromkeys(own, ())
+            yield from _found(branch.node, _constants(branch), ChainMap(computed, known))
 
 
-def _dependent(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Sequence[int]]) -> set[str]:
+def _constants(graph: onnx.GraphProto) -> Shapes:
+    """The shapes of the tensors of a branch."""
+    found: Shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for value in node.attribute:
+                lists = [values for values in (value.floats, value.ints) if values]
+                shape = tuple(value.t.dims) if value.HasField("t") else tuple(map(len, lists))
+                found[node.output[0]] = shape
+    return found
+
+
+def _dependent(
+    nodes: Sequence[onnx.NodeProto], makers: Mapping[str, onnx.NodeProto], constants: Shapes
+) -> set[str]:
     """The values of a graph that something from outside, such as speech, takes part in."""
-    made = {name for node in nodes for name in node.output}
     users = defaultdict[str, list[onnx.NodeProto]](list)
     for node in nodes:
         for name in _inputs(node):
             users[name].append(node)
-    waiting = [name for name in users if name not in made and name not in constants]
+    waiting = [name for name in users if name not in makers and name not in constants]
     dependent = set(waiting)
     while waiting:
         for node in users[waiting.pop()]:
@@ -160,17 +172,14 @@ def _dependent(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Sequence
     return dependent
 
 
-def _source(
-    name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, Sequence[int]]
-) -> str | None:
+def _source(name: str, makers: Mapping[str, onnx.NodeProto], constants: Shapes) -> str | None:
     """The tensor that has the elements of a value; `None` if they are computed."""
     for _ in range(len(makers) + 1):
-        if name in constants:
-            return name
-        node = makers.get(name)
-        if node is None or not node.input or not _passes(node):
+        if name not in makers:
+            return name if name in constants else None
+        if not makers[name].input or not _passes(makers[name]):
             return None
-        name = node.input[0]
+        name = makers[name].input[0]
     return None  # it goes round in circles
 
 

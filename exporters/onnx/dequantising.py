@@ -26,9 +26,9 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
         OSError: The copy cannot be written.
     """
     proto = onnx.load(source)
-    values = read_graph(source).tensors | tensors  # integers as the floats that they mean
+    values = {**read_graph(source).tensors, **tensors}  # integers as the floats that they mean
     exact: dict[str, str] = {}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in proto.graph.node:
         inputs = [exact.get(name, name) for name in node.input]
         if node.op_type == "QuantizeLinear" and not values[node.input[2]].any():

@@ -76,7 +76,7 @@ def without_front_end(model: onnx.ModelProto) -> None:
         model: As `prepend_front_end` left it; changed in place, its input becomes the features.
     """
     graph = model.graph
-    nodes, front_end = [], []
+    nodes, front_end = list[onnx.NodeProto](), list[onnx.NodeProto]()
     for node in graph.node:
         (front_end if any(map(_of_front_end, node.input)) else nodes).append(node)
     made = (name for node in front_end for name in node.output)

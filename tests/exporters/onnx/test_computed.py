@@ -117,6 +117,11 @@ def test_in_branches_and_functions_too(tmp_path):
     path = tmp_path / "m.onnx"
     assert "'w' is computed when" in left_out(path, nodes, use, a=ZEROS + 1, m=ZEROS)
 
+    harmless = [node("Constant", "", "one", value_float=1.0), node("Add", "feats one", "inner")]
+    branch = helper.make_graph(harmless, "branch", [], [output])
+    use = node("If", "loud", "embs", then_branch=branch, else_branch=branch)
+    assert not left_out(path, nodes, use)
+
     opsets = [helper.make_opsetid("", 18)]
     function = helper.make_function(
         "local",
