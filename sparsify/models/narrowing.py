@@ -41,7 +41,8 @@ def narrow(model: nn.Module, widths: Widths, name: str) -> None:
                 _cut(module, own, width)
             _adapt(module)
     except (AttributeError, TypeError, ValueError) as error:
-        raise SparsifyError(f"the widths of '{name}' do not fit it: '{key}', {error}") from error
+        reason = f"'{key:.80}', {error!s:.200}"
+        raise SparsifyError(f"the widths of '{name}' do not fit it: {reason}") from error
 
 
 def _present(operand: str, text: Any) -> list[bool]:

@@ -30,6 +30,7 @@ from sparsify.comparison.rows import read_json, summary_of
 from sparsify.comparison.schema import EvaluationFile
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
+from sparsify.exporters.export import export_artifact
 from sparsify.exporters.mnn.graph import fill_zeros
 from sparsify.exporters.speaker_model import SpeakerModel
 from sparsify.models import speechbrain, wespeaker
@@ -128,14 +129,49 @@ def safetensors_files(folder):
     yield save(tensors())
 
 
-def unsealed(content):
-    """The same file before there were seals, so that other damage is looked at."""
+def with_metadata(content, change):
+    """A safetensors file with other metadata."""
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
-    for key in ("structure_digest", "content_digest"):
-        del header["__metadata__"][key]
+    change(header["__metadata__"])
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + content[start:]
+
+
+def unsealed(content):
+    """The same file before there were seals, so that other damage is looked at."""
+
+    def change(metadata):
+        for key in ("structure_digest", "content_digest"):
+            del metadata[key]
+
+    return with_metadata(content, change)
+
+
+def shrunk_file(folder):
+    """A model without its dead channels, one of them in a sum."""
+    model = build_model("resnet18", channels=3, feature_dim=8, embedding_dim=4, blocks=[1] * 4)
+    with torch.no_grad():
+        for layer, norm in ((model.conv1, model.bn1), (model.layer1[0].conv2, model.layer1[0].bn2)):
+            for tensor in (layer.weight, norm.weight, norm.bias):
+                tensor[1] = 0
+        model.layer1[0].bn2.weight[2] = model.layer1[0].bn2.bias[2] = 0
+        model.layer1[0].conv2.weight[2] = 0
+    save_model(model, folder / "model.safetensors", Recipe(front_end={"num_mel_bins": 8}))
+    artifact = load_artifact(folder / "model.safetensors")
+    export_artifact(artifact, folder / "shrunk.safetensors", "safetensors", shrink=True)
+    return unsealed((folder / "shrunk.safetensors").read_bytes())
+
+
+def changed_widths(data, rng):
+    """The same file with other widths: negative, huge, of unknown names."""
+
+    def change(metadata):
+        architecture = json.loads(metadata["architecture"])
+        architecture["widths"] = structures.changed(architecture["widths"], rng)
+        metadata["architecture"] = json.dumps(architecture)
+
+    return with_metadata(data, change)
 
 
 def onnx_files():
@@ -310,6 +346,9 @@ def subjects(folder: Path) -> dict[str, Subject]:
             "m.safetensors",
             structures.changed_safetensors,
         ),
+        "shrunk": Subject(
+            (shrunk_file(folder),), read_model, "m.safetensors", changed_widths, share=0.5
+        ),
         "onnx": Subject(
             tuple(onnx_files()),
             read_foreign,
@@ -377,6 +416,7 @@ def subjects(folder: Path) -> dict[str, Subject]:
 NAMES = (
     *(
         "safetensors",
+        "shrunk",
         "onnx",
         "mnn",
         "pt",
