@@ -16,7 +16,9 @@ fail_if_option = click.option(
     "--fail-if",
     "gates",
     multiple=True,
-    callback=lambda _context, _parameter, texts: [parse_gate(text) for text in texts],
+    callback=lambda _context, _parameter, texts: [
+        parse_gate(text) for text in dict.fromkeys(texts)
+    ],
     metavar="CONDITION",
     help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
     " repeated.",

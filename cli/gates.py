@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparsify.cli.display import GateError, out
@@ -23,6 +23,7 @@ class Gate:
         what: Names the value in a sentence, such as "the prunable sparsity".
         shown: Writes a value.
         doubt: Why the value tells nothing of the bound, if it does not; it is then not passed.
+        model: Whose value it is, where several models have the same bound.
     """
 
     name: str
@@ -32,11 +33,13 @@ class Gate:
     what: str
     shown: Callable[[float], str]
     doubt: str | None = None
+    model: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As all commands print it."""
-        keys = ("name", "threshold", "value", "passed")
-        return {key: getattr(self, key) for key in keys}
+        """As all commands print it; no two gates of one command have the same name."""
+        name = self.name if self.model is None else f"{self.name} of {self.model}"
+        keys = ("threshold", "value", "passed")
+        return {"name": name, **{key: getattr(self, key) for key in keys}}
 
     def __str__(self) -> str:
         most = self.name.startswith("max_")
@@ -64,7 +67,7 @@ def at_least(
     return Gate(name, threshold, value, value >= threshold, what, shown)
 
 
-def eer_loss_gate(threshold: float, loss: Loss, model: str = "") -> Gate:
+def eer_loss_gate(threshold: float, loss: Loss, model: str | None = None) -> Gate:
     """A gate for what a model may lose in EER against another on the same trials.
 
     Args:
@@ -76,7 +79,8 @@ def eer_loss_gate(threshold: float, loss: Loss, model: str = "") -> Gate:
     level = f"{loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
     whose = f" of '{model}'" if model else ""
     what = f"the loss in EER{whose} ({level}) of"
-    return at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")
+    gate = at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")
+    return replace(gate, model=model)
 
 
 def show_passed(gates: Iterable[Gate]) -> None:

@@ -104,7 +104,7 @@ def report_command(
     if baseline and trial_list and audio_root:
         measured = partial(
             measure,
-            [baseline, *map(Path, paths)],
+            [baseline, *dict.fromkeys(map(Path, paths))],
             trial_list,
             audio_root,
             speakers,

@@ -41,9 +41,10 @@ class Summary:
         if max_eer_loss is None:
             return []
         baseline, *others = self.models
+        losses = {each.name: each.outcome.loss_against(baseline.outcome) for each in others}
         return [
-            eer_loss_gate(max_eer_loss, each.outcome.loss_against(baseline.outcome), each.name)
-            for each in others
+            eer_loss_gate(max_eer_loss, loss, name if len(losses) > 1 else None)
+            for name, loss in losses.items()
         ]
 
     def to_json(self) -> dict[str, Any]:

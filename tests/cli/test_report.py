@@ -11,6 +11,8 @@ from sparsify.benchmarks.inference.speedup import Speedup
 from sparsify.cli import report_summary
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
+from sparsify.report.summary import Measured
+from sparsify.verification.protocol import Loss
 from sparsify.verification.trials import make_trials, write_trials
 
 
@@ -122,6 +124,25 @@ def test_a_summary_against_a_baseline(artifacts, spoken, tmp_path, monkeypatch):
     assert first.startswith(f"**`{artifacts['onnx']}`**, against `{artifacts['run']}`: **")
     for words in (f"{printed['baseline']['eer_percent']:.2f} (", "not measured", "a processor"):
         assert words in output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("losses", "names"),
+    [
+        ({"a.onnx": 0.1}, ["max_eer_loss"]),
+        ({"a.onnx": 0.1, "b.onnx": 0.9}, ["max_eer_loss of a.onnx", "max_eer_loss of b.onnx"]),
+    ],
+)
+def test_every_gate_has_a_name_of_its_own(losses, names):
+    def measured(name, loss):
+        outcome = SimpleNamespace(loss_against=lambda _: Loss(loss, (-1, 1), 95))
+        return Measured(name, outcome, bytes=1, zipped_bytes=1)
+
+    models = [measured(*each) for each in losses.items()]
+    gates = report_summary.Summary([measured("dense", 0), *models], None).gates(0.5)
+    assert [gate.to_json()["name"] for gate in gates] == names
+    assert [gate.passed for gate in gates] == [loss <= 0.5 for loss in losses.values()]
+    assert all("--max-eer-loss 0.5 points" in str(gate) for gate in gates)
 
 
 def test_usage_of_a_baseline(artifacts, spoken, tmp_path, refused):
