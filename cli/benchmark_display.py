@@ -96,17 +96,16 @@ def _verdicts(result: Benchmark) -> list[str]:
     """What the fastest engine of every model gains, in every setting."""
     paths = dict.fromkeys(row.path for row in result.rows)
     return [
-        _verdict(row, result.baseline_of(row).engine)
-        for path in paths
-        for row in result.fastest(path)
+        _verdict(row, result.baseline_of(row)) for path in paths for row in result.fastest(path)
     ]
 
 
-def _verdict(row: Latency, home: str) -> str:
+def _verdict(row: Latency, baseline: Latency) -> str:
     setting = f"{threads_text(row.threads)}, batch {row.batch}, {row.frames} frames"
     times = f"{row.speedup_low:.2f} to {row.speedup_high:.2f} times as fast"
     before = ", before it was shrunk," if row.artifact == "shrunk" else ""
-    twin = f"its dense twin{before} in {home}"
+    precision = "" if baseline.precision == row.precision else f"{baseline.precision} "
+    twin = f"its dense {precision}twin{before} in {baseline.engine}"
     if row.level:
         gain = f"where it is level with {twin}"
     elif row.speedup > 1:

@@ -210,10 +210,8 @@ def export_artifact(
                 if artifact.metadata.get(SHRUNK_FROM) != given_model.metadata.get(SHRUNK_FROM):
                     plain = exporter_of(format_, target, with_front_end=with_front_end)
                     plain.write(dense_model(given_model), twin, DENSE)
-                elif how is None:
-                    exporter.twin(written, twin)
                 else:
-                    exporter_of(format_).twin(artifact, twin)  # in float32
+                    exporter.twin(written, twin)
             dense = format_.deployed_file(twin)
             report = ExportReport(
                 path=output,

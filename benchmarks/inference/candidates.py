@@ -209,7 +209,8 @@ class Gathering:
         dense = [each for each in own if not each.sparsity]
         if dense:
             return dense[0]
-        if not own and network.source is not None:
+        samples = any(each.artifact.takes_samples for each in network.files)
+        if not own and network.source is not None and not samples:
             own = [self._export(network.source, RUNTIME)]
         first, *_ = own or network.files
         return self._twin(replace(first, given=network.artifacts[0].path))
@@ -232,7 +233,7 @@ class Gathering:
         return _File(file, artifact.path)
 
     def _twin(self, file: _File) -> _File:
-        if not file.sparsity:
+        if not file.sparsity and not file.artifact.quantised:
             return file
         path = self._place() / file.artifact.path.name
         exporter_of(file.artifact.format).twin(file.artifact, path)

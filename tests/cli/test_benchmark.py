@@ -130,7 +130,13 @@ def test_the_verdict_is_in_words(artifacts, monkeypatch):
     assert "slower than its dense twin in onnxruntime: 0.40 to 0.60 times as fast" in shown
     assert "mnn is left out: it is not installed" in shown
     assert "toy 1.2" in shown
-    level = benchmark_display._verdict(row("onnxruntime", speedup=(1.17, 0.9, 1.3)), "onnxruntime")
+    dense = row("onnxruntime", speedup=(1.0, 1.0, 1.0))
+    level = benchmark_display._verdict(row("onnxruntime", speedup=(1.17, 0.9, 1.3)), dense)
     assert level.endswith("level with its dense twin in onnxruntime.")
-    faster = benchmark_display._verdict(row("toy engine", speedup=(3.41, 3.2, 3.6)), "onnxruntime")
-    assert faster.endswith("3.20 to 3.60 times as fast as its dense twin in onnxruntime.")
+    fast = row("toy engine", speedup=(3.41, 3.2, 3.6))
+    assert benchmark_display._verdict(fast, dense).endswith(
+        "3.20 to 3.60 times as fast as its dense twin in onnxruntime."
+    )
+    assert "as its dense fp32 twin in" in benchmark_display._verdict(
+        replace(fast, precision="int8"), dense
+    )

@@ -15,6 +15,7 @@ from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.saving import save_model
 from sparsify.audio.decode import read_audio
 from sparsify.audio.features import features_of
+from sparsify.benchmarks.inference.candidates import Gathering
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.errors import SparsifyError
@@ -26,6 +27,7 @@ from sparsify.exporters.onnx.quantising import costly_layers
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.models.registry import build_model
+from sparsify.progress import silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.verification.trials import make_trials, write_trials
 
@@ -225,6 +227,9 @@ def test_its_twin_in_float_computes_the_same_without_rounding(exported, artifact
     assert not any("Quantize" in n.op_type for n in onnx.load(tmp_path / "twin.onnx").graph.node)
     artifact = load_artifact(tmp_path / "twin.onnx")
     assert artifact.precision == "fp32"
+    candidates = Gathering(tmp_path).candidates([load_artifact(exported[0])], silent)
+    kinds = [(each.baseline, each.artifact, each.precision) for each in candidates]
+    assert kinds == [(True, "dense", "fp32"), (False, "sparse", "int8")]
     parity = export.check_parity(
         load_network(artifacts["onnx"]), load_network(artifact.path), tolerance=0.05
     )
