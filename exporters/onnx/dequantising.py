@@ -9,9 +9,10 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor
 
+from sparsify.artifact.plain import damaged
 from sparsify.artifact.provenance import PRECISION
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
-from sparsify.exporters.onnx.tensors import read_graph
+from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_graph
 
 
 def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -23,13 +24,26 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
         tensors: Values by name for the copy, in place of those in the file.
 
     Raises:
+        SparsifyError: The file is damaged.
         OSError: The copy cannot be written.
     """
     proto = onnx.load(source)
     values = {**read_graph(source).tensors, **tensors}  # integers as the floats that they mean
+    try:
+        _leave_out_rounding(proto.graph, values)
+    except GRAPH_ERRORS as error:
+        raise damaged(source, error) from error
+    own = own_metadata(proto)
+    del own[PRECISION]
+    del proto.metadata_props[:]
+    seal_graph(proto, own)
+    output.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _leave_out_rounding(graph: onnx.GraphProto, values: Mapping[str, Tensor]) -> None:
     exact: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
-    for node in proto.graph.node:
+    for node in graph.node:
         inputs = [exact.get(name, name) for name in node.input]
         if node.op_type == "QuantizeLinear" and not values[node.input[2]].any():
             # Nothing is below a zero point of zero: a ReLU before it was left out for that.
@@ -40,20 +54,15 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
             del node.input[:]
             node.input.extend(inputs)
             nodes.append(node)
-    for end in proto.graph.output:
+    for end in graph.output:
         if end.name in exact:
             nodes.append(onnx.helper.make_node("Identity", [exact[end.name]], [end.name]))
     used = {name for node in nodes for name in node.input}
     weights = [
         numpy_helper.from_array(values[each.name].numpy(), each.name)
-        for each in proto.graph.initializer
+        for each in graph.initializer
         if each.name in used
     ]
-    del proto.graph.node[:], proto.graph.initializer[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(weights)
-    own = own_metadata(proto)
-    del own[PRECISION]
-    del proto.metadata_props[:]
-    seal_graph(proto, own)
-    output.write_bytes(proto.SerializeToString(deterministic=True))
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)

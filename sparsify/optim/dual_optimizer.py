@@ -215,8 +215,7 @@ class DualOptimizer(SparseOptimizer):
             wrong += (~local(self.state[weight].get("dual", weight)).isfinite()).sum()
         if count := int(Shards(weights).sum(wrong)):
             raise NotFiniteError(
-                f"{count} of the weights to choose zeros among are NaN or infinite, as after such a"
-                " gradient: clip gradients, skip such steps or lower the learning rate"
+                f"{count} of the weights to choose zeros among are NaN or infinite: a gradient was"
             )
 
     def _begin(self) -> None:

@@ -261,6 +261,19 @@ def test_divergence_is_one_sentence(tmp_path):
         train(recipe, tmp_path / "run")
 
 
+def test_landing_after_a_gradient_that_is_not_finite_is_one_sentence(tmp_path, monkeypatch):
+    def poisoned(parameters, _):
+        parameters[0].grad.fill_(torch.nan)
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
+    later = {"training.log_every": 100, "training.validate_every": 100}
+    recipe = tiny_recipe(method="adabreg", **later)
+    with pytest.raises(SparsifyError, match=r"diverged.*are NaN or infinite.*methods\.adabreg\.lr"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_model_that_does_not_fit_is_named(tmp_path):
     recipe = tiny_recipe(**{"model": {"name": "torch.nn:Linear"}})
     recipe = recipe.model_copy(
