@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -13,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsify.channels.atoms import Ids
-from sparsify.channels.operators import PRODUCTS
-from sparsify.channels.structure import Structure
-from sparsify.channels.tape import Tape, record
-from sparsify.channels.values import Abstract, differences, evaluate
+from sparsify.channels.scaling import gates_of
+from sparsify.channels.tape import record
 from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
@@ -71,7 +68,7 @@ class ChannelGroups:
             if axis == 0 and name in self._tensors and self._tensors[name].dim() > 1
         }
         protected = self._protected(model)
-        gates = _gates(tape, model, self._structure, self._rows)
+        gates = gates_of(tape, model, self._structure, self._rows)
         self.makers = tuple(
             each
             for each, rows in self._rows.items()
@@ -270,38 +267,3 @@ class ChannelGroups:
             if len(roots) and (roots >= 0).all() and self.candidates[roots].all():
                 found[roots.tobytes()] = roots
         return list(found.values())
-
-
-def _gates(tape: Tape, model: nn.Module, structure: Structure, rows: Mapping[str, Ids]) -> set[str]:
-    """The weights whose rows only scale channels that others make.
-
-    With such a row at zero, and all biases and norms of its channel, what it leads to is a factor
-    that is known, and not zero.
-    """
-    state = {**model.state_dict(), **dict(model.named_buffers())}
-    roots, owners = structure.atoms.roots(), Counter[int]()
-    for own in rows.values():
-        owners.update(np.unique(own[own >= 0]).tolist())
-    factors = {n for call in tape.calls if call.op in PRODUCTS for n in call.inputs}
-    before = evaluate(tape, state)
-    found = set()
-    for name, made in rows.items():
-        channel = next((c for c in made.tolist() if owners[c] > 1), None)
-        if channel is None:
-            continue
-        changed: dict[str, Tensor] = {}
-        for (other, axis), atoms in structure.axes.items():
-            affine = other.endswith((".weight", ".bias")) and state[other].dim() == 1
-            own = roots[atoms] == channel
-            if axis == 0 and (other == name or affine) and own.any():
-                changed[other] = state[other].clone()
-                changed[other][torch.from_numpy(own)] = 0
-        after = differences(tape, before, changed)
-        if any(_became_constant(before[n], after[n]) for n in after.keys() & factors):
-            found.add(name)
-    return found
-
-
-def _became_constant(before: Abstract, after: Abstract) -> bool:
-    """Whether elements are known now, and not zero, that were not known before."""
-    return bool(((before.mask > after.mask) & (after.value != 0)).any())

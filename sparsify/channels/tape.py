@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sparsify.channels.operators import FREE, SIZED, Opaque
+from sparsify.channels.operators import FREE, PADS, SIZED, Opaque
 from sparsify.errors import SparsifyError
+from sparsify.sparsity.work import storage_of
 
 _BATCH = 2  # so that the axis of the batch is none of size 1
 FRAMES, OTHER_FRAMES = 32, 44
@@ -60,6 +61,18 @@ class Call:
             return tensor(each.number) if isinstance(each, Ref) else each
 
         return tree_map(put, (self.args, dict(self.kwargs)), is_leaf=lambda x: isinstance(x, Ref))
+
+    def moved(self, tensor: Callable[[int], Tensor], fill: float = 0.0) -> list[Tensor]:
+        """What an operator that only puts elements elsewhere makes of other tensors.
+
+        Args:
+            tensor: What stands in place of each, by number.
+            fill: An element that is added.
+        """
+        args, kwargs = self.with_tensors(tensor)
+        if self.op in PADS:
+            args = (*args[:2], fill)
+        return tensors_in(self.op(*args, **kwargs))
 
 
 @dataclass
@@ -156,7 +169,7 @@ class _Recorder(TorchDispatchMode):
             return self._written(func, args, kwargs)
         noted = tree_map(self._ref, (args, dict(kwargs)))
         result = func(*args, **kwargs)
-        outputs = tuple(self._note(each) for each in _tensors(result))
+        outputs = tuple(self._note(each) for each in tensors_in(result))
         self.tape.calls.append(Call(op, noted[0], noted[1], outputs, self._running[-1]))
         return result
 
@@ -165,7 +178,7 @@ class _Recorder(TorchDispatchMode):
         packet, overload = str(func).removeprefix("aten.").rsplit(".", 1)
         if not packet.endswith("_") or torch.Tag.pointwise not in func.tags:
             return None
-        if len(self._views.get(_storage(args[0]), ())) > 1:
+        if len(self._views.get(storage_of(args[0]), ())) > 1:
             return None
         return getattr(getattr(torch.ops.aten, packet[:-1], None), overload, None)
 
@@ -174,12 +187,14 @@ class _Recorder(TorchDispatchMode):
         arguments = func._schema.arguments
         by_name = dict(zip((each.name for each in arguments), args, strict=False)) | dict(kwargs)
         writes = (each.name for each in arguments if each.alias_info and each.alias_info.is_write)
-        places = {_storage(each): None for name in writes for each in _tensors(by_name.get(name))}
+        places = {
+            storage_of(each): None for name in writes for each in tensors_in(by_name.get(name))
+        }
         changed = [view for place in places for view in self._views.get(place, {}).values()]
-        before = tuple(self._ref(each) for each in (*_tensors(by_name), *changed))
+        before = tuple(self._ref(each) for each in (*tensors_in(by_name), *changed))
         result = func(*args, **kwargs)
         name = str(func.overloadpacket).removeprefix("aten.")
-        self._opaque(name, before, [*changed, *_tensors(result)])
+        self._opaque(name, before, [*changed, *tensors_in(result)])
         return result
 
     def _opaque(self, name: str, given: tuple[Any, ...], made: Sequence[Tensor]) -> None:
@@ -196,8 +211,8 @@ class _Recorder(TorchDispatchMode):
     def _ended(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self._within is module:
             self._within = None
-            given = tuple(self._ref(each) for each in _tensors((args, kwargs)))
-            self._opaque(type(module).__name__, given, _tensors(output))
+            given = tuple(self._ref(each) for each in tensors_in((args, kwargs)))
+            self._opaque(type(module).__name__, given, tensors_in(output))
         self._running.pop()
 
     def _ref(self, item: Any) -> Any:
@@ -213,14 +228,10 @@ class _Recorder(TorchDispatchMode):
         self.tape.shapes.append(tuple(tensor.shape))
         self._kept.append(tensor)
         self._numbers[id(tensor)] = number
-        self._views.setdefault(_storage(tensor), {})[id(tensor)] = tensor
+        self._views.setdefault(storage_of(tensor), {})[id(tensor)] = tensor
         return number
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
+    """The tensors among arguments or results."""
     return [each for each in tree_leaves(values) if isinstance(each, Tensor)]
-
-
-def _storage(tensor: Tensor) -> int:
-    """Tells which memory a tensor is a view of."""
-    return tensor.untyped_storage()._cdata

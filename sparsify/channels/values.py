@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from sparsify.channels.operators import (
     AFFINE,
@@ -21,7 +20,6 @@ from sparsify.channels.operators import (
     CONVOLUTION,
     INDEXED,
     MATRIX,
-    PADS,
     PRODUCTS,
     REDUCTIONS,
     SOFTMAX,
@@ -30,7 +28,7 @@ from sparsify.channels.operators import (
     axes_of,
     is_pointwise,
 )
-from sparsify.channels.tape import Call, Tape
+from sparsify.channels.tape import Call, Tape, tensors_in
 
 _ANY = 0.5  # of counts that a convolution adds up
 
@@ -108,8 +106,7 @@ def _made(tape: Tape, call: Call, found: Mapping[int, Abstract]) -> list[Abstrac
         shapes = [tape.shapes[number] for number in call.outputs]
         return [_nothing(*each) for each in zip(shapes, call.op.dtypes, strict=True)]
     args, kwargs = call.with_tensors(partial(_value, found))
-    result = call.op(*args, **kwargs)
-    values = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+    values = tensors_in(call.op(*args, **kwargs))
     if all(found[number].unknown is None for number in call.inputs):
         return [Abstract(value) for value in values]
     unknowns = _unknowns(_Step(call, args, kwargs, values, found))
@@ -154,21 +151,13 @@ def _unknowns(step: _Step) -> list[Tensor]:
     if op in INDEXED and step.inputs[1].unknown is not None:
         return everywhere
     if op in VIEWS:
-        return _moved(step)
+        return step.call.moved(partial(_mask_or_index, step.found))
     if op in BATCH_NORMS:
         return [_normed(step), *everywhere[1:]]
     first = _FIRST.get(op, _pointwise if is_pointwise(op) else None)
     if op in REDUCTIONS:
         first = _reduced
     return everywhere if first is None else [first(step)]
-
-
-def _moved(step: _Step) -> list[Tensor]:
-    op = step.call.op
-    args, kwargs = step.call.with_tensors(partial(_mask_or_index, step.found))
-    if op in PADS:
-        args = (*args[:2], 0.0)
-    return [each for each in tree_leaves(op(*args, **kwargs)) if isinstance(each, Tensor)]
 
 
 def _normed(step: _Step) -> Tensor:

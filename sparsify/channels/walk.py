@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from sparsify.channels.atoms import (
     ANY,
     FIXED,
     Ids,
-    coordinates,
-    follows,
     joined,
     per_slice,
     spread,
@@ -26,7 +21,6 @@ from sparsify.channels.operators import (
     CONVOLUTION,
     INDEXED,
     MATRIX,
-    PADS,
     REDUCTIONS,
     SOFTMAX,
     SUM,
@@ -35,6 +29,7 @@ from sparsify.channels.operators import (
     axes_of,
     is_pointwise,
 )
+from sparsify.channels.parts import Part, Parts
 from sparsify.channels.structure import Joint, Loss, Site, Structure
 from sparsify.channels.tape import Call, Tape
 from sparsify.models.layers import Sum
@@ -52,27 +47,15 @@ def structure_of(tape: Tape, model: nn.Module) -> Structure:
     return _Walk(tape, model).structure
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A view of a parameter: which of its elements."""
-
-    name: str
-    places: Tensor
-
-
 class _Walk:
     def __init__(self, tape: Tape, model: nn.Module) -> None:
         self.tape, self.model = tape, model
         self.structure = Structure()
         self.atoms = self.structure.atoms
         self.ids: dict[int, Ids] = {}
-        self.parts: dict[int, _Part] = {}
+        self.parts = Parts(tape, self.structure)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         self.constants = {n: tensors[name] for name, n in tape.parameters.items()} | tape.constants
-        for name, number in tape.parameters.items():
-            shape = tape.shapes[number]
-            places = torch.arange(int(np.prod(shape, dtype=np.int64))).view(shape)
-            self.parts[number] = _Part(name, places)
         self.ids[tape.feats] = np.full(tape.shapes[tape.feats], FIXED)
         for call in tape.calls:
             self._follow(call)
@@ -85,7 +68,7 @@ class _Walk:
         moving = [number for number in call.inputs if number in self.ids]
         if not moving:
             if call.op in VIEWS:
-                self._view_of_parameters(call)
+                self.parts.follow(call)
             return
         op = call.op
         if op in VIEWS:
@@ -120,23 +103,10 @@ class _Walk:
         where = f"'{call.module}'" if call.module else "the network itself"
         self.structure.losses.append(Loss(f"'{op}' in {where}", number, self.ids[number]))
 
-    def _view_of_parameters(self, call: Call) -> None:
-        """A view of a single parameter still is some of its elements."""
-        if len(call.inputs) != 1 or call.inputs[0] not in self.parts or call.op in PADS:
-            return
-        part = self.parts[call.inputs[0]]
-        args, kwargs = call.with_tensors(lambda _: part.places)
-        views = [v for v in tree_leaves(call.op(*args, **kwargs)) if isinstance(v, Tensor)]
-        for number, view in zip(call.outputs, views, strict=True):
-            self.parts[number] = _Part(part.name, view)
-
     def _move(self, call: Call) -> None:
         if any(number in self.ids for number in call.inputs[1:]) and call.op in INDEXED:
             return self._lose(call)
-        args, kwargs = call.with_tensors(self._moved)
-        if call.op in PADS:
-            args = (*args[:2], float(ANY))
-        views = [v for v in tree_leaves(call.op(*args, **kwargs)) if isinstance(v, Tensor)]
+        views = call.moved(self._moved, float(ANY))
         for number, view in zip(call.outputs, views, strict=True):
             self.ids[number] = view.long().numpy()
         return None
@@ -188,7 +158,7 @@ class _Walk:
                 self._fix(call, each)
             self.atoms.fix(result)
         else:
-            self._attach(_Part(part.name, part.places.reshape(-1)), ids)
+            self.parts.attach(part, ids)
 
     def _join(self, call: Call, shape: tuple[int, ...]) -> None:
         path = call.module
@@ -207,8 +177,7 @@ class _Walk:
         ids = self._channels(call, x, 1)
         self.ids[call.outputs[0]] = self.ids[x]
         for number in call.inputs[1:]:
-            if number in self.parts:
-                self._attach(self.parts[number], ids)
+            self.parts.attach(self.parts.get(number), ids)
         for number in call.outputs[1:]:
             self.ids[number] = np.full(self.tape.shapes[number], FIXED)
 
@@ -224,15 +193,14 @@ class _Walk:
         depthwise = groups == len(reads) == out[1]
         if depthwise:
             makes = reads
-            self._attach_rows(part.name, part.places.reshape(groups, -1), reads)
+            self.parts.attach_rows(part, reads)
         elif groups != 1:
             return self._lose(call)
         else:
             makes = self.atoms.new(out[1])
             padded = any(call.args[4])
-            self._site(call, x, 1, weight, part, makes, reads, None if padded else bias)
-        if bias is not None and bias in self.parts:
-            self._attach(self.parts[bias], makes)
+            self._site(call, part, makes, reads, None if padded else bias, transposed=False)
+        self.parts.attach(self.parts.get(bias), makes)
         self.ids[call.outputs[0]] = spread(makes, 1, out)
         return None
 
@@ -246,9 +214,8 @@ class _Walk:
             return self._lose(call)
         makes = self.atoms.new(out[1])
         reads = self._channels(call, x, 1)
-        self._site(call, x, 1, weight, part, makes, reads, bias, transposed=True)
-        if bias is not None and bias in self.parts:
-            self._attach(self.parts[bias], makes)
+        self._site(call, part, makes, reads, bias, transposed=True)
+        self.parts.attach(self.parts.get(bias), makes)
         self.ids[call.outputs[0]] = spread(makes, 1, out)
         return None
 
@@ -285,54 +252,13 @@ class _Walk:
         return ids
 
     def _site(
-        self,
-        call: Call,
-        x: int,
-        axis: int,
-        weight: int,
-        part: _Part,
-        makes: Ids,
-        reads: Ids,
-        bias: int | None,
-        *,
-        transposed: bool = False,
+        self, call: Call, part: Part, makes: Ids, reads: Ids, bias: int | None, *, transposed: bool
     ) -> None:
-        places = part.places.transpose(0, 1) if transposed else part.places
-        shape = self.tape.shapes[self.tape.parameters[part.name]]
-        index = coordinates(places, shape)
-        free = list(range(len(shape)))
-        for side, ids in ((0, makes), (1, reads)):
-            found = next((a for a in free if follows(index[a], side)), None)
-            if found is None:
-                self.atoms.fix(ids)
-                continue
-            free.remove(found)
-            along = np.moveaxis(index[found], side, 0).reshape(len(ids), -1)[:, 0]
-            self._attach_axis(part.name, found, along, ids)
-        added = None if bias is None else self.parts.get(bias)
+        """Notes that a weight reads channels, and makes others."""
+        x, weight = call.inputs[-2:] if transposed else call.inputs[:2]
+        self.parts.attach_matrix(part, makes, reads, transposed=transposed)
+        added = self.parts.get(bias)
         named = added.name if added and added.places.shape == (len(makes),) else None
         self.structure.sites.append(
-            Site(call.module, x, axis, weight, transposed, named, reads, makes)
+            Site(call.module, x, 1, weight, transposed, named, reads, makes)
         )
-
-    def _attach_rows(self, name: str, places: Tensor, ids: Ids) -> None:
-        shape = self.tape.shapes[self.tape.parameters[name]]
-        rows = coordinates(places[:, 0], shape)[0]
-        self._attach_axis(name, 0, rows, ids)
-
-    def _attach(self, part: _Part, ids: Ids) -> None:
-        """The elements of a parameter of one axis belong to channels."""
-        shape = self.tape.shapes[self.tape.parameters[part.name]]
-        index = coordinates(part.places.reshape(-1), shape)
-        axis = max(range(len(shape)), key=lambda a: shape[a])
-        if any(length > 1 for a, length in enumerate(shape) if a != axis):
-            self.atoms.fix(ids)
-            return
-        if len(ids) == len(index[axis]):
-            self._attach_axis(part.name, axis, index[axis], ids)
-
-    def _attach_axis(self, name: str, axis: int, places: Ids, ids: Ids) -> None:
-        shape = self.tape.shapes[self.tape.parameters[name]]
-        known = self.structure.axes.setdefault((name, axis), np.full(shape[axis], ANY))
-        self.atoms.tie(known[places], ids)
-        known[places] = joined(known[places], ids)

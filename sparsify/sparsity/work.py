@@ -124,8 +124,8 @@ class _Counting(TorchDispatchMode):
         named = dict(model.named_parameters())
         self.uses: dict[str, Tensor] = {}
         self._parameters = named
-        self._names = {_storage(parameter): name for name, parameter in named.items()}
-        self._prunable = {_storage(p) for p in named.values() if id(p) in prunable}
+        self._names = {storage_of(parameter): name for name, parameter in named.items()}
+        self._prunable = {storage_of(p) for p in named.values() if id(p) in prunable}
 
     def __torch_dispatch__(
         self,
@@ -151,7 +151,7 @@ class _Counting(TorchDispatchMode):
         return result
 
     def _add(self, factor: Tensor, count: int) -> None:
-        name = self._names.get(_storage(factor))
+        name = self._names.get(storage_of(factor))
         if name is None:
             return
         if name not in self.uses:
@@ -167,14 +167,14 @@ class _Counting(TorchDispatchMode):
 
     def _check(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Refuses to overlook a weight: whatever takes one must count, or be a view of it."""
-        views = {_storage(each) for each in tree_leaves(result) if isinstance(each, Tensor)}
+        views = {storage_of(each) for each in tree_leaves(result) if isinstance(each, Tensor)}
         for each in tree_leaves((args, kwargs)):
-            if isinstance(each, Tensor) and _storage(each) in self._prunable - views:
+            if isinstance(each, Tensor) and storage_of(each) in self._prunable - views:
                 raise SparsifyError(
-                    f"'{self._names[_storage(each)]}' is used by {func}, which is not counted"
+                    f"'{self._names[storage_of(each)]}' is used by {func}, which is not counted"
                 )
 
 
-def _storage(tensor: Tensor) -> int:
+def storage_of(tensor: Tensor) -> int:
     """Tells which memory a tensor is a view of, also on the device `meta`."""
     return tensor.untyped_storage()._cdata
