@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class Call:
     outputs: tuple[int, ...]
     module: str
 
-    @property
+    @cached_property
     def inputs(self) -> list[int]:
         """Numbers of the tensors that it was given."""
         leaves = tree_leaves((self.args, dict(self.kwargs)), is_leaf=lambda x: isinstance(x, Ref))
