@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.module_tracker import ModuleTracker
 
+from sparsify.artifact.fidelity import (
+    check_table,
+    check_widths,
+    is_intact_unsealed,
+    lost,
+    outline_in,
+    said_of,
+)
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import (
     COLLAPSED,
@@ -31,18 +35,16 @@ from sparsify.artifact.provenance import (
     provenance,
 )
 from sparsify.artifact.reparametrised import whole
-from sparsify.artifact.seals import altered, source_digest
 from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.fitting import misfits, named_as, proposal
 from sparsify.models.foreign import UnsupportedModelError
-from sparsify.models.recognition import COUNTER
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import looks_prunable, prunable_parameters
+from sparsify.sparsity.prunable import looks_prunable
 from sparsify.sparsity.table import (
     Kind,
     SparsityTable,
@@ -54,7 +56,6 @@ from sparsify.sparsity.table import (
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
-_FRAMES = 50  # that any network takes
 
 
 @dataclass(frozen=True)
@@ -172,34 +173,14 @@ class Artifact:
             )
         self.check_trust()
         if not self.architecture.is_code:
-            self._fitting(self._outline(self.architecture), self.architecture.name)
-        with _in(self.path):
+            self._fitting(outline_in(self.path, self.architecture), self.architecture.name)
+        with said_of(self.path):
             model = self.architecture.build()
         self.load_into(model)
         if self.architecture.widths:
-            self._check_widths(model.eval(), self.architecture.name)
+            with errors_of(self.architecture.name):
+                check_widths(model.eval(), self.front_end.num_mel_bins, self.path)
         return model.eval()
-
-    def _outline(self, architecture: Architecture) -> nn.Module:
-        """The network without values, as the file describes it."""
-        with _in(self.path):
-            return architecture.outline()
-
-    def _check_widths(self, model: nn.Module, name: str) -> None:
-        """Refuses widths that do not fit together: they are the file's, not ours."""
-        feats = torch.zeros(1, _FRAMES, self.front_end.num_mel_bins)
-        with ModuleTracker() as tracker:
-            try:
-                with errors_of(name), torch.inference_mode():
-                    model(feats)
-            except (RuntimeError, LookupError, ValueError) as error:
-                layer = max(tracker.parents, key=len).partition(".")[2]
-                where = f" in '{layer}'" if layer else ""
-                reason = str(error).partition("\n")[0]
-                raise SparsifyError(
-                    f"'{self.path}' is damaged: the widths of its network do not fit together"
-                    f"{where} ({reason[:200]})"
-                ) from error
 
     def exported_metadata(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
         """The metadata of another file of the same network, whatever its format.
@@ -219,7 +200,7 @@ class Artifact:
         if self.architecture is None:
             return None
         if not self.architecture.is_code:
-            network = self._outline(self.architecture)
+            network = outline_in(self.path, self.architecture)
             self._fitting(network, self.architecture.name)
             return parameter_kinds(network, self.ignore)
         kinds = kinds_in(self.metadata, self.path)
@@ -309,16 +290,20 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     artifact = replace(artifact, architecture=architecture, front_end=front_end)
     if weights.table:
         artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
-        _check_table(artifact, weights.table, architecture)
+        if not architecture.is_code:
+            check_table(weights.table, outline_in(file, architecture), artifact.ignore, file)
         return artifact
-    if _is_intact_unsealed(artifact) if weights.intact is None else weights.intact:
+    intact = weights.intact
+    if intact is None:  # from an earlier version
+        intact = is_intact_unsealed(artifact.state, architecture, weights.metadata, file)
+    if intact:
         return artifact
     logger.warning(
         "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
         " not ours",
         file,
     )
-    left_out = (*artifact.left_out, *_lost(artifact, architecture))
+    left_out = (*artifact.left_out, *lost(artifact.state, architecture))
     return _read_as_foreign(replace(artifact, architecture=None, left_out=left_out))
 
 
@@ -357,55 +342,6 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     return table
 
 
-@contextmanager
-def _in(path: Path) -> Iterator[None]:
-    """Within it, what is wrong with a network is said of the file that describes it."""
-    try:
-        yield
-    except SparsifyError as error:
-        raise SparsifyError(f"'{path}': {error}") from error
-
-
-def _check_table(artifact: Artifact, table: SparsityTable, architecture: Architecture) -> None:
-    """Refuses what a file says of its parameters where the network that it names says otherwise.
-
-    Raises:
-        SparsifyError: It does.
-    """
-    if architecture.is_code:
-        return
-    network = architecture.outline()
-    shapes = {name: tuple(each.shape) for name, each in network.named_parameters()}
-    kinds = parameter_kinds(network, artifact.ignore)
-    told = {layer.name: layer for layer in table.layers}
-    for name in told.keys() | {name for name, kind in kinds.items() if kind.prunable}:
-        layer = told.get(name)
-        found = layer and (layer.shape, Kind(layer.type, layer.prunable))
-        if found != (shapes.get(name), kinds.get(name)):
-            raise SparsifyError(
-                f"'{artifact.path}' is damaged: what it says of '{name}' does not fit its network"
-            )
-
-
-def _lost(artifact: Artifact, architecture: Architecture) -> Iterator[str]:
-    """Sentences about weights of the network that a file was made from and that it has no more.
-
-    They may have been renamed or transposed; what was merged or folded has another size.
-    """
-    if architecture.is_code:
-        return
-    try:
-        weights = prunable_parameters(architecture.outline())
-    except SparsifyError as error:
-        yield f"which weights sparsify wrote is not known: {error}"
-        return
-    sizes = Counter(weight.numel() for weight in weights.values())
-    sizes.subtract(tensor.numel() for tensor in artifact.state.values() if tensor.dim() > 1)
-    for name, weight in weights.items():
-        if sizes[weight.numel()] > 0 and name not in artifact.state:
-            yield f"'{name}', which sparsify wrote, is not found"
-
-
 def _model_file(folder: Path) -> Path:
     own = folder / MODEL_FILE
     file = own if own.is_file() else toolkits.model_file(folder)
@@ -441,25 +377,3 @@ def _read_as_foreign(artifact: Artifact) -> Artifact:
         if looks_prunable(tensor.shape) and not tensor.is_floating_point()
     ]
     return replace(artifact, left_out=(*artifact.left_out, *integers))
-
-
-def _is_intact_unsealed(artifact: Artifact) -> bool:
-    """Whether a file of ours without a seal, from an earlier version, is as it was written.
-
-    Raises:
-        SparsifyError: It is damaged.
-    """
-    architecture, digest = artifact.architecture, artifact.metadata.get("source_digest")
-    if architecture is None or architecture.is_code or digest is None:
-        return True
-    expected = artifact._outline(architecture).state_dict()
-    state = {name: tensor for name, tensor in artifact.state.items() if name in expected}
-    if source_digest(state) == digest:
-        return True
-    if all(
-        name.endswith(COUNTER)
-        or (name in state and (t.shape, t.dtype) == (state[name].shape, state[name].dtype))
-        for name, t in expected.items()
-    ):
-        raise altered(artifact.path)
-    return False
