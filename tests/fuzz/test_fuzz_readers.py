@@ -298,7 +298,10 @@ dataset_args:
     cmvn_args: {norm_mean: true, norm_var: false}
 """
 RECIPE = (ROOT / "sparsify/recipes/speech-mini.yaml").read_bytes()
-LISTED = b"1 a/1.wav a/2.wav\n0 a/1.wav b/1.wav\nb/1.wav a/1.wav nontarget\n"
+LISTED = (
+    b"1 a/1.wav a/2.wav\n0 a/1.wav b/1.wav\n",
+    b"b/1.wav a/1.wav nontarget\na/1.wav a/2.wav target\n",
+)
 METRICS = b"".join(
     json.dumps({"step": n, "loss": 2.5 / n, "sparsity": 0.5, "lambda": 1e-3}).encode() + b"\n"
     for n in range(1, 6)
@@ -402,7 +405,7 @@ def subjects(folder: Path) -> dict[str, Subject]:
             arrays,
         ),
         "npz": Subject((npz(folder),), read_table, "e.npz", structures.changed_zip(mutated)),
-        "trials": Subject((LISTED,), read_lists, "trials"),
+        "trials": Subject(LISTED, read_lists, "trials"),
         "speakers": Subject((b"a/1.wav a\nb/1.wav b\n",), read_speakers, "utt2spk"),
         "enrolment": Subject(
             (b"m a/1.wav a/2.wav\nn b/1.wav\n",),
