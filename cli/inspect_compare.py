@@ -118,6 +118,8 @@ def _show_sizes(found: Resizing, path: Path) -> None:
     layers = found.layers
     sizes = [*((each.other, each.size) for each in layers), (found.other, found.size)]
     shapes = [_shapes(each) for each in layers]
+    known = found.size.multiply_adds is not None or found.other.multiply_adds is not None
+    work = Column("Multiply-adds", [_works(*both) for both in sizes], rank=1)
     out.print(
         fitted(
             [
@@ -125,7 +127,7 @@ def _show_sizes(found: Resizing, path: Path) -> None:
                 Column("Channels", [_change(*(size.channels for size in both)) for both in sizes]),
                 Column("Shape", [*shapes, ""], rank=3),
                 Column("Size", [_change(*(size.parameters for size in both)) for both in sizes], 2),
-                Column("Multiply-adds", [_works(*both) for both in sizes], rank=1),
+                *([work] if known else []),
             ],
             sections=[len(layers)],
         )

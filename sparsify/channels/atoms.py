@@ -86,6 +86,12 @@ def per_slice(ids: Ids, axis: int) -> Ids | None:
     return highest if same.all() else None
 
 
+def differ(ids: Ids, axes: tuple[int, ...]) -> bool:
+    """Whether there are several ids along some axes, `ANY` aside."""
+    highest = ids.max(axis=axes, keepdims=True)
+    return bool(((ids != highest) & (ids != ANY)).any())
+
+
 def coordinates(places: Tensor, shape: tuple[int, ...]) -> list[Ids]:
     """Where elements of a parameter lie along each of its axes.
 

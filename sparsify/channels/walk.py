@@ -10,6 +10,7 @@ from sparsify.channels.atoms import (
     ANY,
     FIXED,
     Ids,
+    differ,
     joined,
     per_slice,
     spread,
@@ -149,7 +150,7 @@ class _Walk:
         size = self.tape.shapes[number]
         shape = (1,) * (result.ndim - len(size)) + tuple(size)
         wide = [axis for axis, length in enumerate(shape) if length > 1]
-        apart = [axis for axis in wide if (np.diff(result, axis=axis) != 0).any()]
+        apart = [axis for axis in wide if differ(result, (axis,))]
         ids = per_slice(result, apart[0]) if len(apart) == 1 else None
         if not apart:
             return
@@ -226,21 +227,19 @@ class _Walk:
             axes = [call.args[1] % ids.ndim]
         else:
             axes = axes_of(call.args, dict(call.kwargs), ids.ndim)
-        highest = ids.max(axis=tuple(axes), keepdims=True)
-        apart = ((ids == highest) | (ids == ANY)).all()
-        if not apart and call.op is TOTAL and len(axes) == 1:
+        mixed = differ(ids, tuple(axes))
+        if mixed and call.op is TOTAL and len(axes) == 1:
             reads = per_slice(ids, axes[0])
             if reads is not None:
                 site = Site(call.module, x, axes[0], None, False, None, reads, np.array([FIXED]))
                 self.structure.sites.append(site)
                 self.ids[output] = np.full(self.tape.shapes[output], FIXED)
                 return None
-        if not apart:
+        if mixed:
             return self._lose(call)
-        shape = self.tape.shapes[output]
-        self.ids[output] = (
-            ids if call.op is SOFTMAX else np.ascontiguousarray(highest.reshape(shape))
-        )
+        if call.op is not SOFTMAX:
+            ids = ids.max(axis=tuple(axes)).reshape(self.tape.shapes[output])
+        self.ids[output] = ids
         return None
 
     def _channels(self, call: Call, number: int, axis: int) -> Ids:
