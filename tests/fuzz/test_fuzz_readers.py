@@ -298,6 +298,7 @@ dataset_args:
     cmvn_args: {norm_mean: true, norm_var: false}
 """
 RECIPE = (ROOT / "sparsify/recipes/speech-mini.yaml").read_bytes()
+SHRUNK = b"model:\n  widths:\n    conv1: {weight: [2, 1, 3, 3]}\n    bn1.bias: [2]\n"
 LISTED = (
     b"1 a/1.wav a/2.wav\n0 a/1.wav b/1.wav\n",
     b"b/1.wav a/1.wav nontarget\na/1.wav a/2.wav target\n",
@@ -371,7 +372,7 @@ def subjects(folder: Path) -> dict[str, Subject]:
             "m.pt",
             structures.changed_pickle,
         ),
-        "recipe": Subject((RECIPE,), load_recipe, "recipe.yaml", changed_yaml),
+        "recipe": Subject((RECIPE, SHRUNK), load_recipe, "recipe.yaml", changed_yaml),
         "speechbrain": Subject(
             (HYPERPARAMETERS,),
             lambda path: speechbrain.interpret(path.with_name("m.ckpt"), shipped["speechbrain"]),
