@@ -35,7 +35,7 @@ def _row(run: Path, home: Path, tests: Sequence[str]) -> dict[str, Any]:
         "name": run.name,
         "method": recipe.method if recipe else None,
         "target_sparsity": recipe.target_sparsity if recipe else None,
-        **shrinkage.to_json(),
+        **asdict(shrinkage),
         "bytes": {},
         "eer_percent": {},
         "median_ms": {},

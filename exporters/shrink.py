@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -34,14 +34,12 @@ class Shrinkage:
     Attributes:
         before: Its size.
         after: Its size without dead channels.
+        kept: How many dead channels stay, by what they stay for and by layer.
     """
 
     before: Size
     after: Size
-
-    def to_json(self) -> dict[str, Any]:
-        """`before` and `after`, each with `channels parameters multiply_adds`."""
-        return asdict(self)
+    kept: Mapping[str, Mapping[str, int]]
 
 
 def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
@@ -69,7 +67,7 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     before = _size(artifact, model)
     _warn(artifact, model, removal)
     if not removal.kept:
-        return artifact, Shrinkage(before, before)
+        return artifact, Shrinkage(before, before, removal.stuck)
     smaller = removal.applied(model, known.name)
     left = Architecture(known.name, known.options, removal.widths)
     smaller.architecture = left  # type: ignore[assignment]
@@ -80,7 +78,7 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     if known.is_code:
         metadata |= kinds_of(smaller, artifact.ignore)
     made = replace(artifact, state=state, architecture=left, metadata=metadata)
-    return made, Shrinkage(before, _size(made, smaller))
+    return made, Shrinkage(before, _size(made, smaller), removal.stuck)
 
 
 def _check(name: str, model: nn.Module, smaller: nn.Module, bins: int) -> None:

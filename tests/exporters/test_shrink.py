@@ -164,6 +164,36 @@ def test_a_network_that_counts_its_channels_is_refused(tmp_path):
         shrunk(artifact)
 
 
+class Recurrent(nn.Module):
+    """A user's network with a layer that is not followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(80, 8, 3)
+        self.second = nn.Conv1d(8, 6, 3)
+        self.gru = nn.GRU(6, 5, batch_first=True)
+        self.last = nn.Linear(5, 4)
+
+    def forward(self, feats):
+        x = self.second(self.first(feats.transpose(1, 2)).relu()).relu()
+        return self.last(self.gru(x.transpose(1, 2))[0].mean(1))
+
+
+def test_what_is_kept_and_why_is_said_once(tmp_path, caplog):
+    model = build_model(f"{__name__}:Recurrent")
+    with torch.no_grad():
+        for layer in (model.first, model.second):
+            layer.weight[2:4] = 0
+            layer.bias[2:4] = 0
+    save_model(model, tmp_path / "model.safetensors")
+    with caplog.at_level(logging.WARNING):
+        small, shrinkage = shrunk(load_artifact(tmp_path / "model.safetensors", trust=True))
+    assert small.state["first.weight"].shape[0] == 6
+    assert shrinkage.kept == {"'GRU' in 'gru'": {"second": 2}}
+    (said,) = caplog.messages
+    assert said.endswith("since 'GRU' in 'gru' cannot be followed with fewer: 2 of 'second'")
+
+
 def test_the_command_says_what_went(stored, tmp_path):
     output = tmp_path / "small.safetensors"
     arguments = ["export", str(stored), "--format", "safetensors", "--output", str(output)]
@@ -171,6 +201,7 @@ def test_the_command_says_what_went(stored, tmp_path):
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)
     assert content["shrunk"]["after"].keys() == {"channels", "parameters", "multiply_adds"}
+    assert content["shrunk"]["kept"] == {}
     assert content["shrunk"]["before"]["parameters"] > content["shrunk"]["after"]["parameters"]
     shown = CliRunner().invoke(main, [*arguments, "--shrink", "--force"])
     assert "Left are" in shown.output
