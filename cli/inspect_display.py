@@ -13,7 +13,13 @@ from sparsify.cli.display import human_bytes, out
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.counting import Counted
 from sparsify.files import size_bytes, zipped_bytes
-from sparsify.sparsity.table import LayerSparsity, SparsityTable, no_weight_left
+from sparsify.sparsity.table import (
+    LayerSparsity,
+    SparsityTable,
+    dense_in_words,
+    left_dense,
+    no_weight_left,
+)
 from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS
 
 
@@ -48,6 +54,9 @@ def show_table(
         out.print(f"\nThe model has collapsed: {collapsed}.", markup=False, soft_wrap=True)
     if table.emptied:
         text = no_weight_left(table.emptied)
+        out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
+    if artifact.architecture and (dense := left_dense(table, artifact.selection.ignore)):
+        text = dense_in_words(dense)
         out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
     file = artifact.format.deployed_file(artifact.path)
     size, zipped = size_bytes(file), zipped_bytes(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +29,8 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
     files = f"; {missing:,} of {looked_at:,} files looked at are missing" if looked_at else ""
     lines = [
         f"parameters: {parameters['total']:,}: {parameters['prunable']:,} prunable,"
-        f" {parameters['protected']:,} protected, {parameters['free']:,} free (norms, biases);"
+        f" {parameters['protected']:,} protected, {parameters['free']:,} free"
+        f" ({_free(preview['left_dense'])});"
         f" {parameters['training_only']:,} more in training only",
         f"data: {named_speakers(data)}, {data['utterances']:,} utterances,"
         f" {data['hours']:.2f} h to train ({data['steps_per_epoch']:g} steps per epoch),"
@@ -53,3 +56,12 @@ def show_preview(console: Console, recipe: Recipe, preview: dict[str, Any]) -> N
     console.print(to_yaml(abridged(recipe.model_dump(mode="json"))), markup=False, end="")
     for line in lines:
         console.print(f"# {line}", markup=False, soft_wrap=True)
+
+
+def _free(left_dense: Sequence[Mapping[str, Any]]) -> str:
+    """What is not pruned, by its kind: large matrices, and the rest."""
+    sizes = Counter[str]()
+    for layer in left_dense:
+        sizes[layer["type"]] += layer["parameters"]
+    large = (f"{size:,} of {type_}" for type_, size in sizes.items())
+    return ", ".join([*large, "norms, biases"])

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sparsify.sparsity.table import dense_in_words
 from sparsify.training.trainer import Observer
 
 Record = dict[str, Any]
@@ -129,6 +130,8 @@ def print_header(console: Console, header: Record, first_step: int) -> None:
         f"{header['data']}: {named_speakers(header)}, {header['utterances']:,} utterances,"
         f" {header['hours']:.2f} h; validation on {_validated(header)}",
     ]
+    if header["left_dense"]:
+        lines.insert(2, dense_in_words(header["left_dense"]))
     if start := header.get("start"):
         lines.insert(1, start_in_words(start))
     if header["skipped"]:

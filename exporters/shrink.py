@@ -76,7 +76,7 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     digest = source_digest(canonical_state(model))
     metadata = {**artifact.metadata, SHRUNK_FROM: digest, "source_digest": source_digest(state)}
     if known.is_code:
-        metadata |= kinds_of(smaller, artifact.ignore)
+        metadata |= kinds_of(smaller, artifact.selection)
     made = replace(artifact, state=state, architecture=left, metadata=metadata)
     return made, Shrinkage(before, _size(made, smaller), removal.stuck)
 
@@ -109,7 +109,7 @@ def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:
         logger.warning("dead channels stay, since %s cannot be followed with fewer: %s", what, made)
     if removal.kept:
         return
-    sparsity = sparsity_table(model, artifact.ignore).sparsity
+    sparsity = sparsity_table(model, *artifact.selection).sparsity
     how = ""
     if sparsity > _MUCH:
         how = (

@@ -189,7 +189,7 @@ class _Series:
         self._threads, self._frames = threads, frames
         self._folder, self._track = folder, track
         dense = artifact.state | dense_weights(artifact)
-        names = list(prunable_parameters(artifact.build(), artifact.ignore))
+        names = list(prunable_parameters(artifact.build(), *artifact.selection))
         generator = torch.Generator().manual_seed(0)
         self._scores = {n: torch.rand(dense[n].shape, generator=generator) for n in names}
         self._dense = dense

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.artifact import Artifact, load_artifact
 from sparsify.artifact.formats import DENSE, RUNTIME
 from sparsify.artifact.plain import damaged
 from sparsify.artifact.saving import canonical_state
@@ -61,14 +61,17 @@ class MnnExporter(Exporter):
         with TemporaryDirectory() as folder:
             onnx = Path(folder) / f"model{RUNTIME.suffixes[0]}"
             exporter_of(RUNTIME).write(artifact, onnx, DENSE)
+            absent = load_artifact(onnx).absent
             convert_onnx(onnx, output)
         probe(output, artifact.front_end.num_mel_bins)
         graph = read_graph(output)
-        weights = {name: state[name] for name in prunable_parameters(model)}
+        prunable = prunable_parameters(model, include=artifact.selection.include)
+        weights = {name: state[name] for name in prunable if name not in absent}
         operators = match_weights(weights, graph.operators)
         parameters = [
             Parameter(**asdict(layer), operators=tuple(operators.get(layer.name, ())))
-            for layer in sparsity_table(model, artifact.ignore).layers
+            for layer in sparsity_table(model, *artifact.selection).layers
+            if layer.name not in absent
         ]
         metadata = artifact.exported_metadata(model, state)
         write_sidecar(output, metadata, _counted(parameters, _weights(parameters, graph)))

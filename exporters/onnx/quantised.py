@@ -18,6 +18,7 @@ from sparsify.artifact.provenance import (
     PRECISION,
     QUANTISED,
     ROUNDED_FROM,
+    counts,
     kinds_in,
 )
 from sparsify.artifact.seals import source_digest
@@ -44,15 +45,14 @@ def quantised_metadata(
         for each in model.graph.initializer
     }
     left = {name: kind for name, kind in kinds.items() if name in tensors}
-    table = table_of(left, tensors)
+    nonzero = {layer.name: layer.nonzero for layer in table_of(left, tensors).prunable}
     return {
         PRECISION: EIGHT_BITS,
         ROUNDED_FROM: source,
         QUANTISED: json.dumps(asdict(found)),
         KINDS: json.dumps(left),
-        "sparsity": repr(table.sparsity),
-        "global_sparsity": repr(table.global_sparsity),
-        "nonzero": json.dumps({layer.name: layer.nonzero for layer in table.prunable}),
+        **counts(left, tensors),
+        "nonzero": json.dumps(nonzero),
         "source_digest": source_digest(tensors),
     }
 

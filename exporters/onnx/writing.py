@@ -21,12 +21,13 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.provenance import FEATURES, INPUT, SAMPLES
+from sparsify.artifact.provenance import ABSENT, FEATURES, INPUT, KINDS, SAMPLES, TIED, counts
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import network_work
 from sparsify.exporters.onnx.front_end import prepend_front_end
 from sparsify.exporters.onnx.integers import as_stored
+from sparsify.exporters.onnx.parameters import check_parameters, check_unused, tied_names, untie
 from sparsify.exporters.onnx.quantised import quantised_metadata
 from sparsify.exporters.onnx.quantising import quantise_graph
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
@@ -35,7 +36,6 @@ from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.quiet import quiet
 from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import Kind, parameter_kinds
 
 # What the exporter's operators are written for, so that no version conversion touches the graph.
@@ -70,16 +70,24 @@ def export_onnx(
 
     Raises:
         SparsifyError: The artifact does not say which network it is, the network cannot be
-            exported, or a prunable weight did not survive bit by bit (in int8: its zeros).
+            exported, or a tensor that it uses did not survive bit by bit (in int8: its zeros).
         OSError: The file cannot be written.
     """
     model = whole_weights(artifact.build())
     state = canonical_state(model)
     model.load_state_dict(state)
     proto = _graph(model, artifact)
-    _check_weights(proto, {name: state[name] for name in prunable_parameters(model)}, state)
+    tied = tied_names(model)
+    untie(proto.graph, tied)
+    absent = check_parameters(proto.graph, state, tied)
+    check_unused(model, absent, torch.randn(*_EXAMPLE_SHAPE, artifact.front_end.num_mel_bins))
     own = artifact.exported_metadata(model, state)
-    kinds = parameter_kinds(model, artifact.ignore)
+    kinds = parameter_kinds(model, *artifact.selection)
+    if absent:
+        kinds = {name: kind for name, kind in kinds.items() if name not in absent}
+        own |= {ABSENT: json.dumps(absent), KINDS: json.dumps(kinds), **counts(kinds, state)}
+    if tied:
+        own[TIED] = json.dumps(tied)
     nonzero = {name: int(state[name].count_nonzero()) for name in kinds if kinds[name].prunable}
     own["nonzero"] = json.dumps(nonzero)
     own[INPUT] = SAMPLES if with_front_end else FEATURES
@@ -193,23 +201,6 @@ def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
     graph = graph_model.graph
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
-
-
-def _check_weights(
-    proto: onnx.ModelProto, prunable: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> None:
-    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for name in state:
-        if name not in stored:
-            if name in prunable:
-                raise SparsifyError(
-                    f"weight '{name}' is not in the ONNX graph: forward must use it"
-                )
-            continue
-        exported = numpy_helper.to_array(stored[name])
-        expected = state[name].numpy()
-        if exported.shape != expected.shape or exported.tobytes() != expected.tobytes():
-            raise SparsifyError(f"weight '{name}' was changed on its way into the ONNX graph")
 
 
 def _runtime_metadata(

@@ -21,6 +21,7 @@ from sparsify.artifact.fidelity import (
 )
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
 from sparsify.artifact.provenance import (
+    ABSENT,
     COLLAPSED,
     INPUT,
     MEAN,
@@ -29,8 +30,10 @@ from sparsify.artifact.provenance import (
     ROUNDED_FROM,
     SAMPLES,
     SHRUNK_FROM,
+    TIED,
     is_ours,
     kinds_in,
+    names_in,
     network_in,
     provenance,
 )
@@ -44,7 +47,7 @@ from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.prunable import EVERYTHING, Selection, looks_prunable
 from sparsify.sparsity.table import (
     Kind,
     SparsityTable,
@@ -139,9 +142,20 @@ class Artifact:
         return self.graph and self.metadata.get(INPUT) == SAMPLES
 
     @property
-    def ignore(self) -> tuple[str, ...]:
-        """Patterns of parameter names that were protected from pruning."""
-        return self.recipe.model.ignore if self.recipe else ()
+    def absent(self) -> frozenset[str]:
+        """Tensors that the network does not use, which a graph does not have.
+
+        Raises:
+            SparsifyError: The metadata are damaged.
+        """
+        if not self.graph or self.architecture is None:
+            return frozenset()
+        return frozenset(map(str, names_in(self.metadata, ABSENT, self.path, list)))
+
+    @property
+    def selection(self) -> Selection:
+        """What might become sparse in training."""
+        return self.recipe.model.selection if self.recipe else EVERYTHING
 
     @property
     def rebuildable(self) -> bool:
@@ -202,7 +216,8 @@ class Artifact:
         if not self.architecture.is_code:
             network = outline_in(self.path, self.architecture)
             self._fitting(network, self.architecture.name)
-            return parameter_kinds(network, self.ignore)
+            kinds = parameter_kinds(network, *self.selection)
+            return {name: kind for name, kind in kinds.items() if name not in self.absent}
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:
             return None
@@ -232,6 +247,8 @@ class Artifact:
             )
         known = model.state_dict().keys() & state.keys()
         model.load_state_dict({name: state[name] for name in known}, strict=False)
+        for name in self.absent & model.state_dict().keys():
+            model.state_dict()[name].zero_()
 
     def _fitting(self, model: nn.Module, name: str) -> Mapping[str, Tensor]:
         """The tensors under the names of a network, whose architecture has a name.
@@ -240,6 +257,11 @@ class Artifact:
             SparsifyError: They are not those of the network.
         """
         expected, state, holds, advice = model.state_dict(), self.state, "", ""
+        if self.graph and self.architecture is not None:
+            expected = {name: each for name, each in expected.items() if name not in self.absent}
+            tied = names_in(self.metadata, TIED, self.path, dict)
+            again = {name: state[str(first)] for name, first in tied.items() if str(first) in state}
+            state = {**again, **state}
         if self.architecture is None:
             state = named_as(toolkits.without_head(state), expected)
         else:
@@ -291,13 +313,14 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     if weights.table:
         artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
         if not architecture.is_code:
-            check_table(weights.table, outline_in(file, architecture), artifact.ignore, file)
+            check_table(weights.table, outline_in(file, architecture), artifact.selection, file)
         return artifact
     intact = weights.intact
     if intact is None:  # from an earlier version
         intact = is_intact_unsealed(artifact.state, architecture, weights.metadata, file)
     if intact:
-        return artifact
+        # Code may compute with its weights, as an LSTM's gates are put into another order.
+        return replace(artifact, left_out=()) if architecture.is_code else artifact
     logger.warning(
         "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
         " not ours",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sparsify.artifact.seals import altered, source_digest
 from sparsify.errors import SparsifyError
 from sparsify.models.recognition import COUNTER
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import Selection, prunable_parameters
 from sparsify.sparsity.table import Kind, SparsityTable, parameter_kinds
 
 _FRAMES = 50  # that any network takes
@@ -68,22 +68,20 @@ def check_widths(model: nn.Module, bins: int, path: Path) -> None:
             ) from error
 
 
-def check_table(
-    table: SparsityTable, network: nn.Module, ignore: Sequence[str], path: Path
-) -> None:
+def check_table(table: SparsityTable, network: nn.Module, selection: Selection, path: Path) -> None:
     """Refuses what a file says of its parameters where the network that it names says otherwise.
 
     Args:
         table: What the file says.
         network: The network, perhaps without values.
-        ignore: Patterns of parameter names that were protected from pruning.
+        selection: What might become sparse in training.
         path: The file.
 
     Raises:
         SparsifyError: It does.
     """
     shapes = {name: tuple(each.shape) for name, each in network.named_parameters()}
-    kinds = parameter_kinds(network, ignore)
+    kinds = parameter_kinds(network, *selection)
     told = {layer.name: layer for layer in table.layers}
     for name in told.keys() | {name for name, kind in kinds.items() if kind.prunable}:
         layer = told.get(name)

@@ -9,7 +9,8 @@ no foreign code. Of a model with rounded weights `precision` and `rounded_from` 
 where activations are rounded, too, `quantised` says which layers are not (JSON), and
 `parameter_kinds` what is left of the network's parameters. Of a model that dead channels were taken
 out of, `shrunk_from` says of which, and `architecture` has the `widths` that are left. A model that
-no longer tells speakers apart says so under `collapsed`.
+no longer tells speakers apart says so under `collapsed`. A graph has each of the network's tensors
+once: `tied` tells their further names (JSON), and `absent` which the network does not use (JSON).
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 
 No path, time or machine is among them, so that the same training gives the same file everywhere.
@@ -18,8 +19,9 @@ No path, time or machine is among them, so that the same training gives the same
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -30,7 +32,10 @@ from sparsify.models.registry import Architecture, architecture_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
-from sparsify.sparsity.table import Kind, parameter_kinds, sparsity_table
+from sparsify.sparsity.prunable import EVERYTHING, Selection
+from sparsify.sparsity.table import Kind, parameter_kinds, table_of
+
+N = TypeVar("N", dict[str, Any], list[Any])
 
 FORMAT_VERSION = 1
 MEAN = "embedding_mean"
@@ -45,6 +50,10 @@ SHRUNK_FROM = "shrunk_from"
 KINDS = "parameter_kinds"
 COLLAPSED = "collapsed"
 """Why a trained model cannot verify speakers."""
+TIED = "tied"
+"""Further names of tensors that a graph has under their first (JSON)."""
+ABSENT = "absent"
+"""Names of tensors that a network does not use and that its graph does not have (JSON)."""
 INPUT = "input"
 """What a graph is given: `features`, or `waveform` where it computes these itself."""
 FEATURES, SAMPLES = "features", "waveform"
@@ -65,8 +74,7 @@ def provenance(
         SparsifyError: The model does not know its architecture, or that is not JSON.
     """
     architecture = architecture_of(model)
-    ignore = recipe.model.ignore if recipe else ()
-    table = sparsity_table(model, ignore)
+    selection = recipe.model.selection if recipe else EVERYTHING
     try:
         description = json.dumps(architecture.to_json())
     except TypeError as error:
@@ -78,18 +86,35 @@ def provenance(
         "framework": "sparsify",
         "architecture": description,
         "front_end": front_end.model_dump_json(),
-        "sparsity": repr(table.sparsity),
-        "global_sparsity": repr(table.global_sparsity),
+        **counts(parameter_kinds(model, *selection), state),
         "source_digest": source_digest(state),
     }
     if architecture.is_code:
-        metadata |= kinds_of(model, ignore)
+        metadata |= kinds_of(model, selection)
     return metadata | ({"recipe": recipe.without_paths().to_yaml()} if recipe else {})
 
 
-def kinds_of(model: nn.Module, ignore: Sequence[str]) -> dict[str, str]:
+def counts(kinds: Mapping[str, Kind], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Metadata that tell how sparse parameters are, of which each kind is known."""
+    table = table_of(kinds, tensors)
+    return {"sparsity": repr(table.sparsity), "global_sparsity": repr(table.global_sparsity)}
+
+
+def kinds_of(model: nn.Module, selection: Selection) -> dict[str, str]:
     """Metadata that tell what the parameters of a network are that is not ours."""
-    return {KINDS: json.dumps(parameter_kinds(model, ignore))}
+    return {KINDS: json.dumps(parameter_kinds(model, *selection))}
+
+
+def names_in(metadata: Mapping[str, str], key: str, path: Path, kind: type[N]) -> N:
+    """The names under `TIED`, a dictionary, or `ABSENT`, a list; empty where there is none.
+
+    Raises:
+        SparsifyError: The metadata are damaged.
+    """
+    found = parse_json(metadata[key], f"{key} of '{path}'") if key in metadata else kind()
+    if not isinstance(found, kind):
+        raise SparsifyError(f"'{path}' has damaged metadata: {key} is no {kind.__name__}")
+    return found
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:

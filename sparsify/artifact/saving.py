@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,11 +14,14 @@ from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, STORE
 from sparsify.artifact.provenance import COLLAPSED, MEAN, provenance
 from sparsify.artifact.tensor_file import file_content, write_tensors
-from sparsify.models.registry import architecture_of
+from sparsify.files import replacing
+from sparsify.models.registry import architecture_of, can_be_rebuilt
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
 from sparsify.sparsity.prunable import prunable_parameters
+
+logger = logging.getLogger(__name__)
 
 
 def save_model(
@@ -32,7 +36,8 @@ def save_model(
     """Writes a network as a `.safetensors` artifact; the file appears complete or not at all.
 
     Args:
-        model: A network made by `build_model`, without its training head.
+        model: A network made by `build_model`, without its training head. Of any other the weights
+            are written, in the dense layout, with a warning that nothing can rebuild it.
         path: The `.safetensors` file; replaced if it exists.
         recipe: What made the model; its front end travels with the artifact. Without one that is
             the default, with as many bins as the network has features.
@@ -42,9 +47,12 @@ def save_model(
         collapsed: Why the model cannot verify speakers, if it cannot.
 
     Raises:
-        SparsifyError: The model cannot be rebuilt from a file or takes features that there are not,
-            or the file cannot be written.
+        SparsifyError: The model takes features that there are not, or the layout needs one that can
+            be rebuilt, or the file cannot be written.
     """
+    if not can_be_rebuilt(model):
+        _save_weights(model, Path(path), layout)
+        return
     front_end = recipe.front_end if recipe else _default_front_end(model)
     extra = {}
     if embedding_mean is not None:
@@ -54,6 +62,21 @@ def save_model(
     if collapsed is not None:
         extra[COLLAPSED] = collapsed
     write_artifact(model, Path(path), front_end, recipe, layout, extra)
+
+
+def _save_weights(model: nn.Module, path: Path, layout: str) -> None:
+    """Writes what a network that does not say how to rebuild it has for weights."""
+    STORE.check_name(path)
+    if layout != DENSE:
+        architecture_of(model)  # says what is missing
+    with replacing(path) as temporary:
+        temporary.write_bytes(file_content(canonical_state(model), {"format": "pt"}))
+    logger.warning(
+        "'%s' holds the weights of a %s, and not how to rebuild it: that takes a network built with"
+        " sparsify.build_model('module:factory', …)",
+        path,
+        type(model).__name__,
+    )
 
 
 def _default_front_end(model: nn.Module) -> FrontEnd:
@@ -79,7 +102,8 @@ def write_artifact(
     STORE.check_layout(layout)
     state = canonical_state(model)
     metadata = {**provenance(model, state, front_end, recipe), **extra}
-    write_tensors(path, state, metadata, layout, prunable_parameters(model))
+    include = recipe.model.include if recipe else ()
+    write_tensors(path, state, metadata, layout, prunable_parameters(model, include=include))
 
 
 def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:

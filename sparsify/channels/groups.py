@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sparsify.channels.tape import record
 from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import Selection, prunable_parameters
 
 Flags = NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ class ChannelGroups:
     Args:
         network: Any network.
         bins: Features of a frame.
-        ignore: Glob patterns of parameter names to protect.
+        selection: What may become sparse.
         costs: What the weights of each prunable parameter count for, by name; nothing where
             missing, and one each where there are none at all.
 
@@ -45,7 +45,7 @@ class ChannelGroups:
     """
 
     def __init__(
-        self, network: nn.Module, bins: int, ignore: Sequence[str], costs: Mapping[str, Cost]
+        self, network: nn.Module, bins: int, selection: Selection, costs: Mapping[str, Cost]
     ) -> None:
         model = copy.deepcopy(network).cpu()
         name = type(network).__name__
@@ -55,7 +55,7 @@ class ChannelGroups:
             raise SparsifyError(f"the channels of '{name}' cannot be followed: {error}") from error
         self._structure = structure_of(tape, model)
         self._roots = self._structure.atoms.roots()
-        self._prunable = {n: w.shape for n, w in prunable_parameters(model, ignore).items()}
+        self._prunable = {n: w.shape for n, w in prunable_parameters(model, *selection).items()}
         self._costs = {each: costs.get(each, 0 if costs else 1) for each in self._prunable}
         self._tensors = dict(network.named_parameters())
         self._joints = [

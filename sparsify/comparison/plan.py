@@ -188,11 +188,11 @@ def _check_start(
 ) -> None:
     """Refuses a model that the method of a run cannot start from."""
     network.load_state_dict(start)  # a method before may have changed them
-    steps, ignore = recipe.training.steps, recipe.model.ignore
+    steps, selection = recipe.training.steps, recipe.model.selection
     target = recipe.target_sparsity
     assert target is not None  # `recipe_of` gives one
     try:
-        build_method(recipe, Task(network, nn.Identity(), target, ignore, steps, 0, True))
+        build_method(recipe, Task(network, nn.Identity(), target, selection, steps, 0, True))
     except SparsifyError as error:
         raise SparsifyError(f"{label}: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from sparsify.errors import SparsifyError
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.costs import Cost, PricedWeights, beside
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import Selection, prunable_parameters
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 
@@ -34,7 +34,7 @@ class Task:
         network: The embedding network, to be made sparse.
         head: The training-only classifier; trained, never pruned, never counted.
         target_sparsity: Share of exact zeros wanted among the prunable parameters.
-        ignore: Glob patterns of parameter names to protect.
+        selection: What may become sparse.
         steps: Optimizer steps in all.
         seed: Seed of everything random in the method.
         pretrained: Whether the network is trained already, and the method starts from its weights.
@@ -48,7 +48,7 @@ class Task:
     network: nn.Module
     head: nn.Module
     target_sparsity: float
-    ignore: Sequence[str]
+    selection: Selection
     steps: int
     seed: int
     pretrained: bool = False
@@ -58,7 +58,7 @@ class Task:
 
     def priced(self) -> PricedWeights:
         """The prunable weights, and what they count for."""
-        weights = prunable_parameters(self.network, self.ignore)
+        weights = prunable_parameters(self.network, *self.selection)
         default = 0 if self.costs else 1
         costs = [beside(self.costs.get(name, default), w) for name, w in weights.items()]
         return PricedWeights(list(weights.values()), costs)

@@ -188,7 +188,7 @@ class BregmanMethod(Method[B], Generic[B]):
                 )
             self.steered, self.steered_target = self.priced, task.target_sparsity
             self.initial_sparsity = self.priced.sparsity
-            return parameter_groups(task.network, ignore=task.ignore)
+            return parameter_groups(task.network, None, *task.selection)
         if not task.pretrained:
             self.channels.start(options.initial_sparsity, task.seed)
         makers = self.channels.makers

@@ -30,9 +30,9 @@ class DeadChannels:
     """
 
     def __init__(self, task: Task) -> None:
-        self.groups = ChannelGroups(task.network, task.bins, task.ignore, dict(task.costs))
+        self.groups = ChannelGroups(task.network, task.bins, task.selection, dict(task.costs))
         self._parameters = dict(task.network.named_parameters())
-        self._prunable = prunable_parameters(task.network, task.ignore)
+        self._prunable = prunable_parameters(task.network, *task.selection)
         self.dead: Flags = np.zeros_like(self.groups.candidates)
         self._masks: Mapping[str, Tensor] = {}
         if task.pretrained:

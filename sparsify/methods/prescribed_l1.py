@@ -46,7 +46,7 @@ class PrescribedL1(ProximalMethod[PrescribedL1Options]):
     Options = PrescribedL1Options
 
     def __init__(self, task: Task, options: PrescribedL1Options) -> None:
-        prunable, *rest = parameter_groups(task.network, ignore=task.ignore)
+        prunable, *rest = parameter_groups(task.network, None, *task.selection)
         weights = prunable["params"]
         layerwise = options.allocation != "global"
         blocks = [[weight] for weight in weights] if layerwise else [weights]

@@ -105,7 +105,7 @@ class ProxSGDMethod(ProximalMethod[ProxSGDOptions]):
     Options = ProxSGDOptions
 
     def __init__(self, task: Task, options: ProxSGDOptions) -> None:
-        groups = parameter_groups(task.network, ignore=task.ignore)
+        groups = parameter_groups(task.network, None, *task.selection)
         priced = task.priced()
         end = max(round(options.ramp * task.steps), 1)
         self.schedule = Polynomial(

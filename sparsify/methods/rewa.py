@@ -44,7 +44,7 @@ class ReWA(PrunedOnce[ReWAOptions]):
     optimizer: ReWAAdamW
 
     def __init__(self, task: Task, options: ReWAOptions) -> None:
-        prunable = list(prunable_parameters(task.network, task.ignore).values())
+        prunable = list(prunable_parameters(task.network, *task.selection).values())
         chosen = {id(weight) for weight in prunable}
         parameters = [*task.network.parameters(), *task.head.parameters()]
         rest = [p for p in parameters if id(p) not in chosen]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -166,19 +166,23 @@ def default_options(name: str) -> dict[str, Any]:
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
+def can_be_rebuilt(model: nn.Module) -> bool:
+    """Whether a model says how it was built."""
+    return isinstance(getattr(model, "architecture", None), Architecture)
+
+
 def architecture_of(model: nn.Module) -> Architecture:
     """The architecture `build_model` left on the model.
 
     Raises:
         SparsifyError: The model was not built by `build_model`.
     """
-    architecture = getattr(model, "architecture", None)
-    if not isinstance(architecture, Architecture):
+    if not can_be_rebuilt(model):
         raise SparsifyError(
             f"{type(model).__name__} does not say how to rebuild it: build it with"
             " sparsify.build_model(name, …) or sparsify.build_model('module:factory', …)"
         )
-    return architecture
+    return cast(Architecture, model.architecture)
 
 
 def _build(architecture: Architecture) -> nn.Module:

@@ -122,7 +122,10 @@ class GroupL1L2(Regularizer):
 
 
 def parameter_groups(
-    model: nn.Module, regularizer: Regularizer | None = None, ignore: Sequence[str] = ()
+    model: nn.Module,
+    regularizer: Regularizer | None = None,
+    ignore: Sequence[str] = (),
+    include: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Splits a network's parameters into optimizer groups.
 
@@ -130,15 +133,16 @@ def parameter_groups(
         model: The network to make sparse.
         regularizer: For the prunable weights; ℓ1 when not given.
         ignore: Glob patterns of parameter names to protect.
+        include: Glob patterns of other parameters to make sparse, such as those of an LSTM.
 
     Raises:
-        SparsifyError: A pattern matches no parameter.
+        SparsifyError: A pattern matches no such parameter.
 
     Returns:
         A group of the prunable weights with `regularizer` and `lambda_scale` (its share of λ), and
         a group of all others with `regularizer=None`.
     """
-    prunable = list(prunable_parameters(model, ignore).values())
+    prunable = list(prunable_parameters(model, ignore, include).values())
     chosen = {id(p) for p in prunable}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     groups: list[dict[str, Any]] = [

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from sparsify.recipe.layout import by_layer, by_tensor
 from sparsify.recipe.validation import Fraction, OpenFraction, Options, Section
+from sparsify.sparsity.prunable import Selection
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -68,6 +69,8 @@ class ModelSection(Section):
         widths: Of a network without its dead channels, what is smaller, by layer and tensor;
             `--init-from` sets it.
         ignore: Glob patterns of parameter names to protect from pruning.
+        include: Glob patterns of parameter names to prune besides the weights of convolutions and
+            linear layers, such as those of an LSTM or an embedding.
         keep_layers: Whether every layer keeps a weight, however small, where the weights of all
             layers are compared.
         init_from: Run directory, artifact or state dict whose weights training starts from.
@@ -77,8 +80,14 @@ class ModelSection(Section):
     options: Options = Field(default_factory=dict)
     widths: Widths = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     keep_layers: bool = True
     init_from: str | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """What may become sparse."""
+        return Selection(self.ignore, self.include)
 
 
 class DataSection(Section):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sparsify.sparsity.prunable import prunable_parameters, prunable_tensor
+from sparsify.sparsity.prunable import looks_prunable, prunable_parameters, prunable_tensor
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_LARGE = 0.01  # of all parameters
 _ROUNDING = 1e-6  # of one weight: what the division of two counts may lose
 
 
@@ -123,6 +125,36 @@ class SparsityTable:
         return "\n".join(lines)
 
 
+def left_dense(table: SparsityTable, ignore: Sequence[str] = ()) -> tuple[LayerSparsity, ...]:
+    """The large matrices that no method prunes, such as those of an LSTM, unless they are included.
+
+    Args:
+        table: Of a network.
+        ignore: Glob patterns of names that are protected on purpose.
+    """
+    least = _LARGE * table.parameters
+    return tuple(
+        layer
+        for layer in table.layers
+        if not layer.prunable
+        and looks_prunable(layer.shape)
+        and layer.parameters >= least
+        and not any(fnmatchcase(layer.name, pattern) for pattern in ignore)
+    )
+
+
+def dense_in_words(layers: Sequence[LayerSparsity]) -> str:
+    """A sentence about what `left_dense` has found: what it is, and how it would be pruned."""
+    weights = sum(layer.parameters for layer in layers)
+    types = ", ".join(dict.fromkeys(layer.type for layer in layers))
+    owners = dict.fromkeys(layer.name.rpartition(".")[0] for layer in layers)
+    patterns = [f"{owner}.*" if owner else "*" for owner in owners]
+    return (
+        f"left dense: {weights:,} weights of {types}, such as {layers[0].name}"
+        f" (--set 'model.include=[{', '.join(patterns)}]' prunes them)"
+    )
+
+
 class Kind(NamedTuple):
     """What a parameter is: the class of the layer that owns it, and whether it may be pruned."""
 
@@ -130,14 +162,17 @@ class Kind(NamedTuple):
     prunable: bool
 
 
-def parameter_kinds(model: nn.Module, ignore: Sequence[str] = ()) -> dict[str, Kind]:
+def parameter_kinds(
+    model: nn.Module, ignore: Sequence[str] = (), include: Sequence[str] = ()
+) -> dict[str, Kind]:
     """The kind of every trainable parameter of a network, by name.
 
     Args:
         model: The embedding network, without its training head.
         ignore: Glob patterns of parameter names that are protected from pruning.
+        include: Glob patterns of parameter names that are pruned as well.
     """
-    prunable = {id(p) for p in prunable_parameters(model, ignore).values()}
+    prunable = {id(p) for p in prunable_parameters(model, ignore, include).values()}
     owners = {
         id(parameter): type(module).__name__
         for module in model.modules()
@@ -149,14 +184,17 @@ def parameter_kinds(model: nn.Module, ignore: Sequence[str] = ()) -> dict[str, K
     }
 
 
-def sparsity_table(model: nn.Module, ignore: Sequence[str] = ()) -> SparsityTable:
+def sparsity_table(
+    model: nn.Module, ignore: Sequence[str] = (), include: Sequence[str] = ()
+) -> SparsityTable:
     """Counts the exact zeros of every trainable parameter of a network.
 
     Args:
         model: The embedding network, without its training head.
         ignore: Glob patterns of parameter names that are protected from pruning.
+        include: Glob patterns of parameter names that are pruned as well.
     """
-    return table_of(parameter_kinds(model, ignore), dict(model.named_parameters()))
+    return table_of(parameter_kinds(model, ignore, include), dict(model.named_parameters()))
 
 
 def table_of(kinds: Mapping[str, Kind], tensors: Mapping[str, Tensor]) -> SparsityTable:

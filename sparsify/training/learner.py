@@ -146,7 +146,7 @@ class Learner:
 
     def sparsity(self) -> SparsityTable:
         """The layer-wise sparsity of the network now."""
-        return sparsity_table(self.network, self.recipe.model.ignore)
+        return sparsity_table(self.network, *self.recipe.model.selection)
 
     @property
     def margin(self) -> float:

@@ -14,7 +14,7 @@ from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.costs import Cost, beside, compact, kept_cost, total_cost
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import Selection, prunable_parameters
 from sparsify.sparsity.work import SPEECH_SECONDS
 
 
@@ -35,7 +35,7 @@ class MultiplyAdds:
         parameters = dict(network.named_parameters())
         return sum(self._kept(name, parameters[name]) for name in self.costs) / self.total
 
-    def sparsity_for(self, share: float, network: nn.Module, ignore: tuple[str, ...]) -> float:
+    def sparsity_for(self, share: float, network: nn.Module, selection: Selection) -> float:
         """The share of the prunable weights' multiply-adds that must go for a share to be left.
 
         No more is left than that, however the numbers round.
@@ -43,12 +43,12 @@ class MultiplyAdds:
         Args:
             share: Of the dense network's multiply-adds.
             network: The network.
-            ignore: Glob patterns of parameter names to protect.
+            selection: What may become sparse.
 
         Raises:
             SparsifyError: The weights that are never pruned take more than the share.
         """
-        names = prunable_parameters(network, ignore)
+        names = prunable_parameters(network, *selection)
         own = sum(total_cost([names[name]], [self.costs.get(name, 0)]) for name in names)
         free = int(Fraction(str(share)) * self.total) - (self.total - own)
         if free < 1:

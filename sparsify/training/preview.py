@@ -17,6 +17,7 @@ from sparsify.methods.registry import ResolvedRecipe, check_start
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.table import left_dense
 from sparsify.training.batches import Batch, crop_samples
 from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
@@ -75,8 +76,10 @@ def preview(
     validated = held_out.utterances if held_out else listed_trials(recipe, train)[0].utterances
     warn_of_long_crops(recipe, train)
     learner = Learner(share, compute, Processes(), len(train.speakers), start, trust=trust)
+    table = learner.sparsity()
     return {
         "parameters": _parameters(learner.network, learner.objective, recipe),
+        "left_dense": [layer.to_json() for layer in left_dense(table, recipe.model.ignore)],
         **_multiply_adds(learner),
         **start_record(learner),
         "data": {
@@ -129,8 +132,9 @@ def _share(recipe: ResolvedRecipe, together: Processes) -> ResolvedRecipe:
 
 def _parameters(network: nn.Module, objective: nn.Module, recipe: Recipe) -> dict[str, int]:
     """How many parameters may become zero, were protected from it, or are never zeroed."""
-    all_prunable = sum(p.numel() for p in prunable_parameters(network).values())
-    prunable = sum(p.numel() for p in prunable_parameters(network, recipe.model.ignore).values())
+    ignore, include = recipe.model.selection
+    all_prunable = sum(p.numel() for p in prunable_parameters(network, (), include).values())
+    prunable = sum(p.numel() for p in prunable_parameters(network, ignore, include).values())
     total = sum(p.numel() for p in network.parameters())
     return {
         "total": total,

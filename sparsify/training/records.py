@@ -11,7 +11,7 @@ from torch import nn
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import SparsityTable
+from sparsify.sparsity.table import SparsityTable, left_dense
 from sparsify.training.data import SpeechData
 from sparsify.training.learner import Learner
 
@@ -29,6 +29,7 @@ def header(learner: Learner, data: SpeechData) -> Record:
         "model_options": recipe.model.options,
         "parameters": table.parameters,
         "prunable": sum(layer.parameters for layer in table.prunable),
+        "left_dense": left_dense(table, recipe.model.ignore),
         "method": recipe.method,
         **_target(learner),
         **start_record(learner),
@@ -91,7 +92,7 @@ def step_record(learner: Learner, step: int, means: Mapping[str, float], epoch: 
     gradient = means["gradient_norm"]
     if not math.isfinite(gradient) and not learner.scaler.is_enabled():
         raise diverged(learner.recipe, step, f"a gradient of norm {gradient}")
-    weights = prunable_parameters(learner.network, learner.recipe.model.ignore).values()
+    weights = prunable_parameters(learner.network, *learner.recipe.model.selection).values()
     distillation = {"distillation": means["distillation"]} if "distillation" in means else {}
     return {
         "step": step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from sparsify.training.distributed import Processes
 from sparsify.training.multiply_adds import MultiplyAdds, multiply_adds_of
 from sparsify.training.run_directory import RunDirectory
 
+logger = logging.getLogger(__name__)
+
+_SHOWN = 3
 _SPARSE = 0.01  # a dense network may have a zero by chance
 
 
@@ -74,7 +78,7 @@ def with_target_of_start(recipe: Recipe) -> Recipe:
         return recipe
     network = _build_network(recipe)
     _starting_weights(recipe, network)
-    sparsity = sparsity_table(network, recipe.model.ignore).sparsity
+    sparsity = sparsity_table(network, *recipe.model.selection).sparsity
     if not _SPARSE <= sparsity < 1:
         if recipe.model.widths and pursues_target(recipe.method):
             raise SparsifyError(
@@ -103,7 +107,7 @@ def _build_network(recipe: Recipe) -> nn.Module:
             f"'{recipe.model.name}' has complex parameters, which cannot be trained here: hold real"
             " and imaginary parts apart"
         )
-    if not prunable_parameters(network, recipe.model.ignore):
+    if not prunable_parameters(network, *recipe.model.selection):
         raise SparsifyError(
             f"nothing is left to prune in '{recipe.model.name}': it has no convolutions or linear"
             " layers, or model.ignore protects them all"
@@ -154,7 +158,7 @@ class StartingNetwork:
             self.network,
             head,
             self.target_sparsity,
-            recipe.model.ignore,
+            recipe.model.selection,
             recipe.training.steps,
             recipe.seed,
             pretrained=self.weights is not None,
@@ -181,11 +185,12 @@ def _start_with(
     if weights is not None:
         network.load_state_dict(weights)
     size, state = _embedding_dim(network, recipe), torch.get_rng_state()
+    _warn_of_unused(network, recipe)
     if recipe.target_macs is None:
         assert recipe.target_sparsity is not None  # one of both is given
         return StartingNetwork(network, size, weights, state, recipe.target_sparsity)
     counted = multiply_adds_of(recipe, network)
-    target = counted.sparsity_for(recipe.target_macs, network, recipe.model.ignore)
+    target = counted.sparsity_for(recipe.target_macs, network, recipe.model.selection)
     return StartingNetwork(network, size, weights, state, target, counted)
 
 
@@ -231,6 +236,26 @@ def _weights_of_run(
                 return weights
         # The run began at random, and its recipe has been changed.
     return _starting_weights(recipe, network)
+
+
+def _warn_of_unused(network: nn.Module, recipe: Recipe) -> None:
+    """Names the prunable weights that have no part in an embedding: they never get a gradient."""
+    weights = prunable_parameters(network, *recipe.model.selection)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        embeddings = network(torch.zeros(2, 100, recipe.front_end.num_mel_bins))
+        if not embeddings.requires_grad:  # training will tell
+            return
+        learnt = [weight for weight in weights.values() if weight.requires_grad]
+        found = torch.autograd.grad(embeddings.sum(), learnt, allow_unused=True)
+    idle = {id(w) for w, gradient in zip(learnt, found, strict=True) if gradient is None}
+    if names := [name for name, weight in weights.items() if id(weight) in idle]:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        logger.warning(
+            "the network does not use %s%s, whose zeros count all the same: protect what it does"
+            " not use with --set 'model.ignore=[…]', or take it out",
+            ", ".join(names[:_SHOWN]),
+            more,
+        )
 
 
 def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:

@@ -272,10 +272,10 @@ class Trainer:
 
     def _averaged(self) -> tuple[list[int], dict[str, Tensor]]:
         """The average of those finalists that have the zeros of the last."""
-        network, ignore = self.learner.network, self.recipe.model.ignore
+        network, selection = self.learner.network, self.recipe.model.selection
         states = {step: self.run.load_validated(step) for step in self.finalists.errors}
         with fitting(self.run.path):
-            steps = same_zeros(states, prunable_parameters(network, ignore))
+            steps = same_zeros(states, prunable_parameters(network, *selection))
         if len(steps) < len(states):
             logger.info(
                 "averaging %d of %d models: others have other zeros", len(steps), len(states)

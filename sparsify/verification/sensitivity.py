@@ -21,7 +21,7 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.masks import largest_masks
-from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.prunable import EVERYTHING, Selection, prunable_parameters
 from sparsify.verification.embedding import audio_features, file_recordings, locate
 from sparsify.verification.evaluate import evaluate_features
 from sparsify.verification.trials import TrialList, Trials, make_trials
@@ -117,7 +117,7 @@ def model_sensitivity(
         trials = sample_trials(trial_list.read(), utterances)
         features = _features(trials, audio_root, artifact.front_end, track)
     return layer_sensitivity(
-        network, features, trials, levels=levels, ignore=artifact.ignore, track=track
+        network, features, trials, levels=levels, selection=artifact.selection, track=track
     )
 
 
@@ -127,7 +127,7 @@ def layer_sensitivity(
     trials: Trials,
     *,
     levels: Sequence[float] = LEVELS,
-    ignore: Sequence[str] = (),
+    selection: Selection = EVERYTHING,
     track: Track = silent,
 ) -> Sensitivity:
     """Prunes every prunable layer alone, by magnitude, without any training after it.
@@ -141,7 +141,7 @@ def layer_sensitivity(
         features: `(T, num_mel_bins)` of each of `trials.utterances`, in their order.
         trials: What the error rates are of.
         levels: Sparsities, in (0, 1).
-        ignore: Glob patterns of parameter names to leave out.
+        selection: What may become sparse.
         track: Shows progress.
 
     Raises:
@@ -153,7 +153,7 @@ def layer_sensitivity(
             raise SparsifyError(f"a level of sparsity must lie between 0 and 1, got {level:g}")
     network.eval()
     whole, reference = _measure(network, features, trials)
-    weights = prunable_parameters(network, ignore)
+    weights = prunable_parameters(network, *selection)
     probes: dict[str, list[Probe]] = {name: [] for name in weights}
     work = [(name, level) for name in weights for level in levels]
     for name, level in track(work, "Pruning layers one at a time", len(work)):

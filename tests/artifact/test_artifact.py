@@ -313,7 +313,7 @@ def test_what_is_no_model_is_refused(tmp_path):
             load_artifact(tmp_path / name)
 
 
-def test_saving_needs_a_writable_safetensors_file_and_a_known_architecture(tmp_path):
+def test_saving_needs_a_writable_safetensors_file(tmp_path):
     model = linear()
     for path, message in (
         (tmp_path / "missing" / "m.safetensors", "create the folder"),
@@ -321,8 +321,6 @@ def test_saving_needs_a_writable_safetensors_file_and_a_known_architecture(tmp_p
     ):
         with pytest.raises(SparsifyError, match=message):
             save_model(model, path)
-    with pytest.raises(SparsifyError, match="how to rebuild it"):
-        save_model(torch.nn.Linear(2, 2), tmp_path / "m.safetensors")
     with pytest.raises(SparsifyError, match="must be JSON values"):
         save_model(linear(dtype=torch.float64), tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
