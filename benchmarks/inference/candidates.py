@@ -210,8 +210,8 @@ class Gathering:
         if dense:
             return dense[0]
         samples = any(each.artifact.takes_samples for each in network.files)
-        if not own and network.source is not None and not samples:
-            own = [self._export(network.source, RUNTIME)]
+        if not own and network.source is not None and (network.whole or not samples):
+            own = [self._export(network.source, RUNTIME, with_front_end=samples)]
         first, *_ = own or network.files
         return self._twin(replace(first, given=network.artifacts[0].path))
 
@@ -223,9 +223,11 @@ class Gathering:
             first = replace(exported, given=first.given)
         return self._twin(first)
 
-    def _export(self, artifact: Artifact, format_: Format) -> _File:
+    def _export(
+        self, artifact: Artifact, format_: Format, *, with_front_end: bool = False
+    ) -> _File:
         path = self._place() / f"model{format_.suffixes[0] if format_.suffixes else ''}"
-        exporter = exporter_of(format_)
+        exporter = exporter_of(format_, with_front_end=with_front_end)
         exporter.write(artifact, path, DENSE)
         file = load_artifact(path, trust=artifact.trusted)
         if obstacle := exporter.obstacle(file):

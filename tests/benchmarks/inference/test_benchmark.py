@@ -6,6 +6,7 @@ import torch
 from sparsify import build_model, save_model
 from sparsify.artifact.artifact import load_artifact, weights_table
 from sparsify.artifact.formats import written
+from sparsify.artifact.provenance import INPUT, SAMPLES
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark
 from sparsify.benchmarks.inference.candidates import Gathering
@@ -160,6 +161,14 @@ def test_a_shrunk_file_is_compared_with_the_dense_network_before(shrunk, tmp_pat
     assert measured.is_given
     channels = [weights_table(load_artifact(each.path)).layers[3].shape[0] for each in found[:2]]
     assert channels == [4, 2]
+
+
+def test_the_dense_network_before_takes_samples_where_the_shrunk_file_does(shrunk, tmp_path):
+    source, small, _ = shrunk
+    file = replace(small, metadata=small.metadata | {INPUT: SAMPLES})
+    baseline, *_ = Gathering(tmp_path, ["onnxruntime"]).candidates([file], silent, source)
+    assert load_artifact(baseline.path).takes_samples
+    assert weights_table(load_artifact(baseline.path)).parameters > weights_table(small).parameters
 
 
 def test_a_shrunk_file_shares_the_baseline_of_what_is_given_with_it(shrunk, tmp_path):
