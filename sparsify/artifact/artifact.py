@@ -216,8 +216,8 @@ class Artifact:
         if not self.architecture.is_code:
             network = outline_in(self.path, self.architecture)
             self._fitting(network, self.architecture.name)
-            kinds = parameter_kinds(network, *self.selection)
-            return {name: kind for name, kind in kinds.items() if name not in self.absent}
+            own = parameter_kinds(network, *self.selection)
+            return {name: kind for name, kind in own.items() if name not in self.absent}
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:
             return None

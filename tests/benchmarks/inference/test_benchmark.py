@@ -5,7 +5,7 @@ import torch
 
 from sparsify import build_model, save_model
 from sparsify.artifact.artifact import load_artifact, weights_table
-from sparsify.artifact.formats import written
+from sparsify.artifact.formats import DENSE, format_named, written
 from sparsify.artifact.provenance import INPUT, SAMPLES
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark
@@ -184,8 +184,8 @@ def test_a_shrunk_file_shares_the_baseline_of_what_is_given_with_it(shrunk, tmp_
 
 def test_a_shrunk_file_has_the_dense_network_before_in_its_own_engine_too(shrunk, tmp_path):
     pytest.importorskip("MNN")
-    source, *_ = shrunk
-    export_artifact(source, tmp_path / "small.mnn", "mnn", shrink=True)
+    source, graph, _ = shrunk
+    exporter_of(format_named("mnn")).write(graph, tmp_path / "small.mnn", DENSE)
     small = load_artifact(tmp_path / "small.mnn")
     (tmp_path / "folder").mkdir()
     found = Gathering(tmp_path / "folder", ["mnn"]).candidates([small], silent, source)
