@@ -100,7 +100,7 @@ def _check(name: str, model: nn.Module, smaller: nn.Module, bins: int) -> None:
 
 
 def _size(artifact: Artifact, model: nn.Module) -> Size:
-    return size_of(sparsity_table(model, ()).layers, count_work(artifact))
+    return size_of(sparsity_table(model, *artifact.selection).layers, count_work(artifact))
 
 
 def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:

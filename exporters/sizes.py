@@ -18,7 +18,7 @@ class Size:
     """How large a network is.
 
     Attributes:
-        channels: Outputs of all convolutions and linear layers.
+        channels: Outputs of all layers with prunable weights.
         parameters: Trainable parameters.
         multiply_adds: For two seconds of speech; `None` where they cannot be counted.
     """
