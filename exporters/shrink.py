@@ -107,7 +107,7 @@ def _warn(artifact: Artifact, model: nn.Module, removal: Removal) -> None:
     for what, layers in removal.stuck.items():
         made = ", ".join(f"{count} of '{layer}'" for layer, count in layers.items())
         logger.warning("dead channels stay, since %s cannot be followed with fewer: %s", what, made)
-    if removal.kept:
+    if removal.kept or removal.stuck:
         return
     sparsity = sparsity_table(model, *artifact.selection).sparsity
     how = ""

@@ -64,6 +64,21 @@ class _Walk:
                 if number in self.ids:
                     self.structure.tensors.append(np.unique(self.ids[number]))
         self.atoms.fix(self.ids.get(tape.output, np.array([FIXED])))
+        self._keep_shared()
+
+    def _keep_shared(self) -> None:
+        """What several layers share keeps its channels."""
+        names: dict[int, list[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
+        shared = {first: others for first, *others in names.values() if others}
+        for (name, axis), ids in self.structure.axes.items():
+            if name in shared:
+                number = self.tape.parameters[name]
+                what = f"what '{name}' and '{shared[name][0]}' share"
+                everywhere = spread(ids, axis, self.tape.shapes[number])
+                self.structure.losses.append(Loss(what, number, everywhere))
+                self.atoms.fix(ids)
 
     def _follow(self, call: Call) -> None:
         moving = [number for number in call.inputs if number in self.ids]

@@ -175,6 +175,23 @@ def test_depthwise_convolutions_are_followed():
     assert_same(smaller, model)
 
 
+def test_what_two_layers_share_keeps_its_channels():
+    model = Barrier("none").eval()
+    model.extra = nn.Conv1d(8, 8, 1)
+    model.extra.weight = model.third.weight
+    with torch.no_grad():
+        for layer in (model.first, model.second, model.third):
+            layer.weight[2:4] = 0
+            layer.bias[2:4] = 0
+    found = removal_from(model, BINS, "network", {})
+    smaller = found.applied(model, "network")
+    assert_same(smaller, model)
+    channels = [len(each.weight) for each in (smaller.first, smaller.second, smaller.third)]
+    assert channels == [6, 8, 8]
+    (what,) = found.stuck
+    assert what == "what 'third.weight' and 'extra.weight' share"
+
+
 class Barrier(nn.Module):
     """Convolutions on both sides of something that is not followed."""
 
