@@ -91,6 +91,6 @@ class NeuralNetworkCoding:
         found = check_parity(
             self._reference,
             torch_network(changed.build()),
-            bins=self._artifact.front_end.num_mel_bins,
+            front_end=self._artifact.front_end,
         )
         return size, found.cosine_min

@@ -299,7 +299,7 @@ def _parity(
         batches = waveform_batches(front_end.sample_rate, *sizes)
     else:
         shapes = _QUANTISED_SHAPES if written.quantised else ()
-        batches = made_up_batches(front_end.num_mel_bins, *shapes)
+        batches = made_up_batches(front_end, *shapes)
     if how is not None:
         batches = chain(batches, (each[None] for each in _speech(how, written)[:_QUANTISED_SPEECH]))
     return check_parity(
@@ -336,7 +336,7 @@ def _rounding(
     return check_parity(
         reference,
         network,
-        bins=artifact.front_end.num_mel_bins,
+        front_end=artifact.front_end,
         tolerance=tolerance,
         batches=batches,
     )

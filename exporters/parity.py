@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.audio.features import ENERGIES
 from sparsify.exporters.networks import Network
+from sparsify.recipe.sections import FrontEnd
 
 LENGTHS = (20, 98, 200, 351)  # frames
 BATCHES = (1, 2, 5)
+LOG_MEL = FrontEnd()
+_QUIET = 1e-2  # the energy in a band of speech that is raised to -30 dB
 SPOKEN = ((1, 0.21), (2, 1.003), (5, 2.0005), (1, 3.9001))  # sizes of batches, and seconds
 
 
@@ -36,7 +40,7 @@ def check_parity(
     reference: Network,
     candidate: Network,
     *,
-    bins: int = 80,
+    front_end: FrontEnd = LOG_MEL,
     tolerance: float | None = 1e-4,
     batches: Iterable[NDArray[np.float32]] | None = None,
 ) -> Parity:
@@ -45,14 +49,14 @@ def check_parity(
     Args:
         reference: The original.
         candidate: What was exported.
-        bins: Filterbank bins per frame.
+        front_end: What the networks are given features of.
         tolerance: Largest accepted error, relative to the scale of the embeddings: the size of an
             embedding means nothing, so an absolute limit would be too strict or too lax. With none
             there is no verdict.
         batches: What to compare them on instead.
     """
     error, scale, cosine = 0.0, 0.0, 1.0
-    for feats in made_up_batches(bins) if batches is None else batches:
+    for feats in made_up_batches(front_end) if batches is None else batches:
         expected = reference(feats).astype(np.float64)
         found = candidate(feats).astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -67,19 +71,23 @@ def check_parity(
 
 
 def made_up_batches(
-    bins: int, lengths: Sequence[int] = LENGTHS, sizes: Sequence[int] = BATCHES
+    front_end: FrontEnd, lengths: Sequence[int] = LENGTHS, sizes: Sequence[int] = BATCHES
 ) -> Iterator[NDArray[np.float32]]:
     """Noise with the spread of log-mel features, smooth in time, its mean removed; and silence.
 
+    Of a front end that takes no logarithm, the energies that have these logarithms.
+
     Silence, features that are all zero, is where a variance over time may cancel.
     """
-    rng = np.random.default_rng(0)
+    rng, bins = np.random.default_rng(0), front_end.num_mel_bins
     for frames in lengths:
         yield np.zeros((1, frames, bins), dtype=np.float32)
         for batch in sizes:
             noise = rng.normal(scale=3.0, size=(batch, frames + 2, bins))
             smooth = (noise[:, :-2] + 2 * noise[:, 1:-1] + noise[:, 2:]) / 2.5
-            yield (smooth - smooth.mean(axis=1, keepdims=True)).astype(np.float32)
+            logarithms = smooth - smooth.mean(axis=1, keepdims=True)
+            energies = front_end.preset in ENERGIES
+            yield (_QUIET * np.exp(logarithms) if energies else logarithms).astype(np.float32)
 
 
 def waveform_batches(

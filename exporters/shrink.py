@@ -19,6 +19,7 @@ from sparsify.exporters.networks import first_line, refused, torch_network
 from sparsify.exporters.parity import check_parity
 from sparsify.exporters.sizes import Size, size_of
 from sparsify.models.registry import Architecture, errors_of
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.table import sparsity_table
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     smaller = removal.applied(model, known.name)
     left = Architecture(known.name, known.options, removal.widths)
     smaller.architecture = left  # type: ignore[assignment]
-    _check(known.name, model, smaller, bins)
+    _check(known.name, model, smaller, artifact.front_end)
     state = canonical_state(smaller)
     digest = source_digest(canonical_state(model))
     metadata = {**artifact.metadata, SHRUNK_FROM: digest, "source_digest": source_digest(state)}
@@ -81,11 +82,11 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     return made, Shrinkage(before, _size(made, smaller), removal.stuck)
 
 
-def _check(name: str, model: nn.Module, smaller: nn.Module, bins: int) -> None:
+def _check(name: str, model: nn.Module, smaller: nn.Module, front_end: FrontEnd) -> None:
     """Refuses a network whose embeddings are others, as where its code counts on its channels."""
     try:
         parity = check_parity(
-            torch_network(model), torch_network(smaller), bins=bins, tolerance=_EXACT
+            torch_network(model), torch_network(smaller), front_end=front_end, tolerance=_EXACT
         )
     except (SparsifyError, LookupError, RuntimeError, ValueError) as error:
         raise SparsifyError(

@@ -37,11 +37,12 @@ def front_end_section(front_end: FrontEnd) -> bytes:
 
     Raises:
         SparsifyError: The sample rate is too high for SpeechBrain's transform, or the preset is
-            `tfmel`, which looks at the whole utterance first.
+            `tfmel` or `resemblyzer`, which look at the whole utterance first.
     """
-    if front_end.preset == "tfmel":
+    if front_end.preset in ("tfmel", "resemblyzer"):
         raise SparsifyError(
-            "the native engine does not compute the front end 'tfmel': export --format onnx instead"
+            f"the native engine does not compute the front end '{front_end.preset}': export"
+            " --format onnx instead"
         )
     bank = Filterbank(front_end)
     points = bank.fft_length // 2

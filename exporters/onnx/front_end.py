@@ -50,11 +50,12 @@ def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
         front_end: What computes the features.
 
     Raises:
-        SparsifyError: It is `tfmel`, which is not written as a graph.
+        SparsifyError: It is `tfmel` or `resemblyzer`, which are not written as a graph.
     """
-    if front_end.preset == "tfmel":
+    if front_end.preset in ("tfmel", "resemblyzer"):
         raise SparsifyError(
-            "the front end 'tfmel' is not written as a graph: leave out --with-frontend"
+            f"the front end '{front_end.preset}' is not written as a graph: leave out"
+            " --with-frontend"
         )
     graph = model.graph
     (feats,) = graph.input

@@ -215,7 +215,7 @@ def _runtime_metadata(
     }
     if samples:
         return metadata
-    if front_end.preset in ("speechbrain", "tfmel"):
+    if front_end.preset in ("speechbrain", "tfmel", "resemblyzer"):
         _LOGGER.warning(
             "sherpa-onnx cannot compute the front end '%s': the file is not marked as one that it"
             " can load",

@@ -1,4 +1,4 @@
-"""Log-mel filterbank features, batched and on any device."""
+"""Mel filterbank features, batched and on any device."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ SHIFT_SECONDS = 0.010
 _LOW_FREQUENCY = 20.0
 _SPEECHBRAIN_FFT = 400
 TFMEL_FLOOR = 1e-8  # of what is divided by or taken the logarithm of
+ENERGIES = ("resemblyzer",)
+"""Front ends that take no logarithm and subtract no mean."""
+RESEMBLYZER_LEVEL = 10 ** (-30 / 20)  # to which quieter utterances are raised
 _TFMEL_BAND = (20.0, 0.475)  # in Hz, and as a share of the sample rate: 7600 Hz at 16 kHz
 
 
@@ -69,6 +72,8 @@ def frame_count(front_end: FrontEnd, seconds: float) -> int:
         return (samples - length) // shift + 1
     if front_end.preset == "tfmel":
         return (samples + shift // 2 * 2 - length) // shift + 1
+    if front_end.preset == "resemblyzer":
+        return samples // shift + 1
     return _centred_frames(samples, shift)
 
 
@@ -81,7 +86,9 @@ class Filterbank(nn.Module):
     WeSpeaker (Hamming window, full band, whole frames only). Or those of SpeechBrain: Fbank, in
     decibels within 80 dB of the loudest, and InputNormalization over the sentence, mean only. Or
     those of `tfmel` in WeSpeaker, for ReDimNet2: of a whole utterance that is brought to mean
-    0 and deviation 1 and pre-emphasised, with half a shift of zeros at both ends.
+    0 and deviation 1 and pre-emphasised, with half a shift of zeros at both ends. Or those of
+    Resemblyzer 0.1.4: energies, no logarithms, without any mean subtracted, of an utterance that is
+    raised to -30 dB of full scale if it is quieter; silences are not cut out.
 
     Raises:
         SparsifyError: The sample rate is too high for SpeechBrain's transform of 400 samples.
@@ -102,6 +109,18 @@ class Filterbank(nn.Module):
             self.fft_length = _SPEECHBRAIN_FFT
             window = torch.hamming_window(self.length)
             filters = _speechbrain_filters(front_end)
+        elif front_end.preset == "resemblyzer":
+            self.fft_length = self.length
+            window = torch.hann_window(self.length)
+            filters = torchaudio_module("functional").melscale_fbanks(
+                self.length // 2 + 1,
+                0.0,
+                rate / 2,
+                front_end.num_mel_bins,
+                rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
         else:
             self.fft_length = 1 << (self.length - 1).bit_length()
             window = (
@@ -129,9 +148,15 @@ class Filterbank(nn.Module):
             SparsifyError: The waveforms are shorter than one frame (25 ms).
         """
         self._check_length(waveforms.shape[-1])
-        computed = {"speechbrain": self._speechbrain, "tfmel": self._tfmel}
+        computed = {
+            "speechbrain": self._speechbrain,
+            "tfmel": self._tfmel,
+            "resemblyzer": self._resemblyzer,
+        }
         with torch.autocast(waveforms.device.type, enabled=False):
             features = computed.get(self.front_end.preset, self._kaldi)(waveforms.float())
+            if self.front_end.preset in ENERGIES:
+                return features
             return features - features.mean(dim=1, keepdim=True)
 
     def checked(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,7 +196,8 @@ class Filterbank(nn.Module):
         energies = power @ self.filters
         return energies.clamp_min(torch.finfo(torch.float32).eps).log()
 
-    def _speechbrain(self, waveforms: Tensor) -> Tensor:
+    def _energies(self, waveforms: Tensor) -> Tensor:
+        """Of frames that are centred, with zeros at both ends."""
         spectrum = torch.stft(
             waveforms,
             self.fft_length,
@@ -181,7 +207,15 @@ class Filterbank(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
-        energies = spectrum.abs().square().transpose(1, 2) @ self.filters
+        return spectrum.abs().square().transpose(1, 2) @ self.filters
+
+    def _resemblyzer(self, waveforms: Tensor) -> Tensor:
+        level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
+        gain = (RESEMBLYZER_LEVEL / level.clamp_min(1 / FULL_SCALE**2)).clamp_min(1)
+        return self._energies(gain * waveforms)
+
+    def _speechbrain(self, waveforms: Tensor) -> Tensor:
+        energies = self._energies(waveforms)
         decibels = 10 * energies.clamp_min(SPEECHBRAIN_FLOOR).log10()
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
         return decibels.maximum(loudest - SPEECHBRAIN_RANGE_DB)

@@ -46,12 +46,13 @@ class FrontEnd(Section):
     Attributes:
         preset: `sherpa` (Povey window, band up to 400 Hz below Nyquist, frames centred; what
             sherpa-onnx computes), `wespeaker` (Hamming window, full band, whole frames only),
-            `speechbrain` or `tfmel` (no Kaldi features, see `sparsify.audio.features`).
+            `speechbrain`, `tfmel` or `resemblyzer` (no Kaldi features, see
+            `sparsify.audio.features`).
         sample_rate: In Hz; audio at another rate is resampled.
         num_mel_bins: Filterbank size.
     """
 
-    preset: Literal["sherpa", "wespeaker", "speechbrain", "tfmel"] = "sherpa"
+    preset: Literal["sherpa", "wespeaker", "speechbrain", "tfmel", "resemblyzer"] = "sherpa"
     sample_rate: int = Field(default=16000, ge=8000, le=384_000)
     num_mel_bins: int = Field(default=80, ge=8, le=1024)
 

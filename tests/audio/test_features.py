@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+from safetensors.torch import load_file
 from torchaudio.compliance.kaldi import fbank
 
 from sparsify.audio.features import Filterbank, frame_count
@@ -79,7 +80,15 @@ def test_tfmel_is_that_of_its_definition(samples):
     np.testing.assert_allclose(features, expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel"])
+@pytest.mark.parametrize("name", ["short", "quiet", "loud"])
+def test_equals_resemblyzer(own_golden, name):
+    tensors = load_file(own_golden / "resemblyzer_h8.safetensors")
+    waveform = tensors[f"{name}.waveform"] / 2**15
+    features = Filterbank(FrontEnd(preset="resemblyzer", num_mel_bins=40))(waveform[None])[0]
+    torch.testing.assert_close(features, tensors[f"{name}.features"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel", "resemblyzer"])
 def test_a_batch_equals_its_members(preset):
     filterbank = Filterbank(FrontEnd(preset=preset))
     waveforms = speechlike(12345, batch=3) * torch.tensor([[1.0], [1e-3], [10.0]])
@@ -112,7 +121,7 @@ def test_less_than_a_frame_is_an_error():
         Filterbank(FrontEnd()).features(np.zeros(399, dtype=np.float32))
 
 
-@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel"])
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel", "resemblyzer"])
 @pytest.mark.parametrize("rate", [8000, 11025, 16000])
 def test_frames_are_counted_as_they_are_computed(preset, rate):
     front_end = FrontEnd(preset=preset, sample_rate=rate)
