@@ -40,7 +40,6 @@ FOR_SENSITIVITY = {
     "levels": "--level",
     "utterances": "--utterances",
     "report": "--report",
-    "trust": "--trust",
 }
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,

@@ -1,5 +1,6 @@
 """Code that a file names as its network runs only where the user says so; the user's own does."""
 
+import json
 import shutil
 
 import numpy as np
@@ -96,6 +97,13 @@ def test_reading_weights_takes_no_trust(folder):
     assert run("inspect", folder / "run", "--min-sparsity", 0.5).exit_code == 0
     result = run("report", folder / "run", "--output", folder / "report.html")
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("importable")
+def test_multiply_adds_of_code_are_counted_where_it_is_trusted(folder):
+    counted = [run("inspect", folder / "run", "--json", *trust) for trust in ((), ("--trust",))]
+    known = [json.loads(each.stdout)["multiply_adds"] for each in counted]
+    assert known == [None, pytest.approx(200 * 8 * 80 * 3, rel=0.02)]
 
 
 def test_training_on_from_such_a_file_asks_for_trust(folder, importable, refused, tmp_path):
