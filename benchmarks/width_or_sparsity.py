@@ -146,7 +146,7 @@ class Study:
     def _export(self, row: Row, variant: Variant, options: Sequence[str]) -> tuple[Path, Row]:
         """The file, written if it is not there, and what its export said."""
         file = self._file(row, options)
-        said = file.with_name(f"{file.name}.json")
+        said = file.with_name(f"{file.name}.export.json")  # MNN has a .json of its own
         if not said.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             extra = ["--quantize-audio", str(self.audio)] if variant.audio else []
@@ -189,9 +189,11 @@ def result(studies: Sequence[Study]) -> Row:
     points = [point for study in studies for point in study.points()]
     latencies = measured(studies)
     tests = [test.name for test in studies[0].plan.tests]
-    times: dict[str, Row] = {}
-    for line in latencies["rows"]:
-        times.setdefault(str(Path(line["path"]).resolve()), line)
+    # Of a sparse file there is a row of its dense twin, too.
+    times = {
+        str(Path(line["path"]).resolve()): line
+        for line in sorted(latencies["rows"], key=lambda line: line["artifact"] != "dense")
+    }
     means = overall(points, tests)
     for point in points:
         own = [times[str(Path(path).resolve())] for path in point.pop("runs_as")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.mnn.graph import derive_uuid
@@ -39,7 +40,10 @@ def _convert(kind: str, source: Path, output: Path, *options: str) -> None:
     files = ("--modelFile", str(source.resolve()), "--MNNModel", str(output.resolve()))
     # -P: a module of that name in the current folder is not MNN's.
     command = [sys.executable, "-P", "-c", _PROGRAM, "-f", kind, *files, *_COMMON, *options]
-    result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    with TemporaryDirectory() as own:  # it leaves weights for a moment in the folder where it runs
+        result = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, check=False, cwd=own
+        )
     if result.returncode == 0 and output.is_file():
         derive_uuid(output)
         return
