@@ -28,9 +28,10 @@ from sparsify.comparison.rows import Row
 from sparsify.documents import to_json
 from sparsify.files import write_text
 
+_ENGINES = {"native": "native", "onnx": "onnxruntime", "mnn": "mnn"}  # by the format
 DEPLOYED = "deployed"  # folder in that of the comparison
 CODED = ("--format", "safetensors", "--layout", "coded")
-LATENCIES = "latencies.json"
+_TOGETHER = 15  # files that are measured side by side; more would not fit into memory
 _MODULE = "sparsify.benchmarks.width_or_sparsity"
 
 
@@ -133,7 +134,9 @@ class Study:
             "nonzero": row["nonzero"],
             "bytes": exported["bytes"],
             "multiply_adds": round(small["multiply_adds"] * (1 - zeros)),
-            "runs_as": [str(self._file(row, options)) for options in variant.engines],
+            "runs_as": [
+                (str(self._file(row, options)), _ENGINES[options[1]]) for options in variant.engines
+            ],
             "tests": tests,
         }
 
@@ -175,13 +178,18 @@ def _said(arguments: Sequence[str]) -> Row:
 
 
 def measured(studies: Sequence[Study]) -> Row:
-    """Latencies of all that run, of two seconds in one thread, taken once in one run."""
-    file = studies[0].folder / DEPLOYED / LATENCIES
+    """Latencies of all that run, of two seconds in one thread, each part once in one run."""
     files = [str(path) for study in studies for path in study.files()]
-    if not file.is_file():
-        said = _said(["benchmark", *files, "--threads", "1", "--frames", "200"])
-        write_text(file, to_json(said))
-    return dict(json.loads(file.read_text("utf-8")))
+    parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
+    found: Row = {"rows": []}
+    for number, part in enumerate(parts):
+        file = studies[0].folder / DEPLOYED / f"latencies-{number}.json"
+        if not file.is_file():
+            said = _said(["benchmark", *part, "--threads", "1", "--frames", "200"])
+            write_text(file, to_json(said))
+        one = json.loads(file.read_text("utf-8"))
+        found = one | {"rows": [*found["rows"], *one["rows"]]}
+    return found
 
 
 def result(studies: Sequence[Study]) -> Row:
@@ -191,12 +199,12 @@ def result(studies: Sequence[Study]) -> Row:
     tests = [test.name for test in studies[0].plan.tests]
     # Of a sparse file there is a row of its dense twin, too.
     times = {
-        str(Path(line["path"]).resolve()): line
+        (str(Path(line["path"]).resolve()), line["engine"]): line
         for line in sorted(latencies["rows"], key=lambda line: line["artifact"] != "dense")
     }
     means = overall(points, tests)
     for point in points:
-        own = [times[str(Path(path).resolve())] for path in point.pop("runs_as")]
+        own = [times[str(Path(path).resolve()), engine] for path, engine in point.pop("runs_as")]
         best = min(own, key=lambda line: line["median_ms"], default=None)
         point |= {"engine": best and best["engine"], "median_ms": best and best["median_ms"]}
         point[OVERALL] = dict(
