@@ -17,7 +17,7 @@ Row = dict[str, Any]
 # Of the colour-blind-safe palette of Okabe and Ito; dense networks are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 DENSE = "#555555"
-STYLES = {"fp32": ("-", "o"), "fp16": (":", "^"), "int8": ("--", "s"), "int8 onnx": ("-.", "D")}
+STYLES = {"fp32": ("-", "o"), "fp16": (":", "^"), "int8": ("--", "s"), "int8 onnx": ("none", "D")}
 
 Cost = tuple[str, Callable[[Row], float | None], Sequence[str]]
 """Label of an axis, the cost of a point, and the variants that are drawn over it."""
