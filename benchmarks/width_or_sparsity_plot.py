@@ -89,8 +89,14 @@ def _draw(
         colour = colours.get(name, DENSE)
         y = [mean for mean, _, _ in figures]
         label = f"{name}, {variant}"
-        panel.plot(x, y, style, color=colour, marker=marker, markersize=5, label=label)
+        panel.plot(x, y, linestyle=style, color=colour, marker=marker, markersize=5, label=label)
         if variant == "fp32":
+            for place, point in zip(zip(x, y, strict=True), drawn, strict=True):
+                target = point["target_sparsity"]
+                text = str(point["width"]) if target is None else f"{target:.0%}"
+                panel.annotate(
+                    text, place, (4, 4), textcoords="offset points", fontsize=7, color=colour
+                )
             panel.vlines(
                 x,
                 *zip(*((low, high) for _, low, high in figures), strict=True),
