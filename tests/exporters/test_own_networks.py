@@ -1,5 +1,7 @@
 """Networks that are not ours, from pruning to files and back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ INCLUDE = {
 @pytest.fixture(params=list(INCLUDE))
 def network(request, monkeypatch):
     """A network, half of whose weights are zero, its recipe, and the names of these weights."""
-    monkeypatch.syspath_prepend("tests/models")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "models")
     torch.manual_seed(0)
     model = sparsify.build_model(f"own_networks:{request.param}").eval()
     include = INCLUDE[request.param]
@@ -64,6 +66,7 @@ def test_onnx_is_equal_and_knows_the_weights_and_gives_the_network_back(network,
 
 @pytest.mark.parametrize("network", ["Unused", "Tied"], indirect=True)
 def test_mnn_is_equal_and_knows_the_weights(network, tmp_path):
+    pytest.importorskip("MNN")
     check_table(*exported(network, "mnn", tmp_path))
 
 
