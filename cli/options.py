@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -23,9 +23,10 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
-from sparsify.recipe.sections import LabelPlace
 from sparsify.training.devices import Device
-from sparsify.verification.trials import TrialList
+
+if TYPE_CHECKING:
+    from sparsify.recipe.sections import LabelPlace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -170,7 +171,7 @@ def output_option(what: str, default: str | None = None, metavar: str = "PATH") 
 
 trial_label_option = click.option(
     "--trial-label",
-    type=click.Choice(get_args(LabelPlace)),
+    type=click.Choice(["first", "last"]),
     help="Which field of a trial list is the label, where names are 0 or 1, too.",
 )
 
@@ -190,6 +191,9 @@ def trial_options(*, required: bool = False, about: str = "") -> Decorator:
         ) -> Any:
             if trial_label and trial_list is None:
                 raise click.UsageError("--trial-label needs --trials.")
+            # Help without it is fast.
+            from sparsify.verification.trials import TrialList  # noqa: PLC0415
+
             given = None if trial_list is None else TrialList(trial_list, trial_label)
             return command(trial_list=given, **others)
 

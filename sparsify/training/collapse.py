@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsify.training.validation_speech import ValidationSpeech
 
 _UTTERANCES, _FRAMES = 32, 200
-_ALIKE = 1e-5  # of the largest value: what float32 leaves of a difference
+_ALIKE = 1e-6  # of the largest value: what float32 leaves of a difference
 _CHANCE = 50.0  # percent
 _FEW = 30  # target trials, that tell nothing of chance
 

@@ -321,7 +321,9 @@ def test_norms_behind_convolutions_become_part_of_them(tmp_path):
     assert [n.input[1] for n in graph.graph.node if n.op_type == "Conv"] == convolutions
     onnx.save(graph, tmp_path / "folded.onnx")
     parity = export.check_parity(
-        load_network(tmp_path / "m.onnx"), load_network(tmp_path / "folded.onnx"), bins=16
+        load_network(tmp_path / "m.onnx"),
+        load_network(tmp_path / "folded.onnx"),
+        front_end=FrontEnd(num_mel_bins=16),
     )
     assert parity.passed
 

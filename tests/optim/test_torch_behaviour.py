@@ -158,8 +158,12 @@ def test_changed_weights_are_noticed_by_autograd(network, loss_of):
         (LinBreg, AdaptiveLambda(0.5, every=1, warmup=2, damping=0.9)),
     ],
 )
-def test_no_step_waits_for_the_device(kind, rule, network):
-    """On the device `meta`, which has no numbers: whatever looks at one fails."""
+def test_no_step_waits_for_the_device(kind, rule, network, monkeypatch):
+    """On the device `meta`, which has no numbers: whatever looks at one fails.
+
+    Landing looks once, for numbers that are not finite.
+    """
+    monkeypatch.setattr(kind, "_check_finite", lambda _: None)
     model = network().to("meta")
     optimizer = kind(parameter_groups(model), lr=0.1, lambda_rule=rule)
     for _ in range(4):

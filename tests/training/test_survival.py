@@ -8,6 +8,8 @@ import pytest
 import soundfile as sf
 import torch
 
+from sparsify.artifact.artifact import load_model
+from sparsify.artifact.saving import save_model
 from sparsify.corpus.cache import AudioCache
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import load_recipe
@@ -215,7 +217,9 @@ def test_other_recordings_and_another_teacher_are_noticed(runs, tmp_path):
     data = load_data(recipe)
     before = files_of(recipe, data)
     (noise / "spk0" / "0.wav").unlink()
-    shutil.copy(runs / "stopped" / "model.safetensors", teacher)
+    another = load_model(teacher)
+    next(another.parameters()).data.mul_(2)
+    save_model(another, teacher / "model.safetensors", recipe)
     after = files_of(recipe, data)
     changed = {key for key in after if after[key] != before[key]}
     assert changed == {"the files in augment.noise", "the teacher's weights"}

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sparsify.errors import SparsifyError
+from sparsify.sparsity.prunable import Selection
 from sparsify.verification.sensitivity import layer_sensitivity, sample_trials
 from sparsify.verification.trials import Trials, make_trials
 
@@ -69,7 +70,9 @@ def test_finds_the_layers_that_matter(speech):
 
 
 def test_protected_layers_are_left_out(speech):
-    result = layer_sensitivity(HandMade(), *speech, levels=(0.5,), ignore=["used.*", "idle.*"])
+    result = layer_sensitivity(
+        HandMade(), *speech, levels=(0.5,), selection=Selection(["used.*", "idle.*"])
+    )
     assert [layer.name for layer in result.layers] == ["coarse.weight"]
 
 
