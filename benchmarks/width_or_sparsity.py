@@ -228,6 +228,7 @@ def result(studies: Sequence[Study]) -> Row:
             ]
         ),
         "machine": latencies["machine"],
+        "latencies": latencies["rows"],
         "points": points,
         "differences": gaps,
     }
