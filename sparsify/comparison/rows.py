@@ -94,8 +94,8 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     }
 
 
-def fastest(row: Mapping[str, Any]) -> float | None:
-    """Milliseconds of a run's model in the fastest engine, with one thread, if that was measured.
+def fastest(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The line of a run's fastest engine, with one thread, if that was measured.
 
     Twins without zeros and PyTorch, which is there for comparison, do not count.
     """
@@ -105,7 +105,7 @@ def fastest(row: Mapping[str, Any]) -> float | None:
         if line["threads"] == 1 and line["engine"] != CONTEXT
     ]
     own = [line for line in lines if line["artifact"] == "sparse"] or lines
-    return min((line["median_ms"] for line in own), default=None)
+    return min(own, key=lambda line: line["median_ms"], default=None)
 
 
 def summary_of(run: RunDirectory) -> Row | None:

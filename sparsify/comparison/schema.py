@@ -99,6 +99,7 @@ class LatencyRow(_Document):
     artifact: str
     threads: Count
     median_ms: Positive
+    bytes: Count | None = None
 
 
 class LatencyFile(_Document):

@@ -96,12 +96,23 @@ def step_axis(last: float) -> Axis:
 
 
 def without_crowding(
-    ticks: Sequence[tuple[float, str]], position: Callable[[float], float], distance: float
+    ticks: Sequence[tuple[float, str]],
+    position: Callable[[float], float],
+    room: Callable[[str], float],
 ) -> list[tuple[float, str]]:
-    """The ticks that lie at least `distance` apart, preferring the first ones."""
+    """The ticks whose labels do not meet, preferring the first ones.
+
+    Args:
+        ticks: Values and their labels.
+        position: Of a value.
+        room: What a label takes, half of it on either side.
+    """
     kept: list[tuple[float, str]] = []
     for value, text in ticks:
-        if all(abs(position(value) - position(other)) >= distance for other, _ in kept):
+        if all(
+            abs(position(value) - position(other)) >= (room(text) + room(name)) / 2
+            for other, name in kept
+        ):
             kept.append((value, text))
     return kept
 

@@ -7,11 +7,10 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.rows import Row
 from sparsify.report.markup import append
-from sparsify.report.plot import Style, label, line, method_group, rectangle, room_for, svg
+from sparsify.report.plot import Style, label, line, method_group, natural, rectangle, room_for, svg
 
-_NAMES = 118.0  # at least
+_NAMES, _VALUES = 118.0, 120.0  # at least
 _BARS = 280.0
-_VALUES = 150.0
 _ROW = 22.0
 
 Bar = tuple[str, float, str]
@@ -36,7 +35,8 @@ def cost_bars(
     longest = max((length for each in bars for _, length, _ in each), default=0) or 1.0
     row = _ROW * max(len(each) for each in bars) * (0.8 if len(bars[0]) > 1 else 1)
     left = room_for((entry["cell"] for entry in entries), _NAMES)
-    drawing = svg(left + _BARS + _VALUES, row * len(entries) + 8, title)
+    right = room_for((text for each in bars for _, _, text in each), _VALUES)
+    drawing = svg(left + _BARS + right, row * len(entries) + 8, title)
     for number, (entry, own) in enumerate(zip(entries, bars, strict=True)):
         top = number * row + 4
         parts = [label(entry["cell"], left - 10, top + row / 2 - 1, "head", "end")]
@@ -50,4 +50,4 @@ def cost_bars(
             parts += [shape, value]
         append(drawing, method_group(entry["method"], styles[entry["method"]], *parts))
     append(drawing, line(left, 0, left, row * len(entries) + 2, "axis"))
-    return drawing
+    return natural(drawing)

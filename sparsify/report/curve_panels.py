@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -13,9 +12,9 @@ from sparsify.comparison.curves import Curves
 from sparsify.comparison.rows import Row
 from sparsify.report.axes import Axis, linear_axis, log_axis, sparsity_axis, step_axis
 from sparsify.report.markup import append, element
-from sparsify.report.plot import Frame, Style, line, method_group, polyline
+from sparsify.report.plot import Frame, Style, line, marker, method_group, polyline
 
-_WIDTH, _HEIGHT = 320.0, 208.0
+_HEIGHT = 208.0
 
 
 @dataclass(frozen=True)
@@ -91,33 +90,56 @@ QUANTITIES = (
 )
 
 
+def drawn_targets(quantity: Quantity, rows: Sequence[Row]) -> list[Target | None]:
+    """The targets of runs that have something to show, or `[None]` if those have no target."""
+    shown = _shown(quantity, rows)
+    return [*sorted({t for row in shown if (t := target_of(row))})] or [None] * bool(shown)
+
+
 def curve_panels(
     quantity: Quantity,
     rows: Sequence[Row],
     styles: Mapping[str, Style],
+    widths: Sequence[float],
 ) -> list[Element]:
-    """A panel per target, all with the same axes; empty if no run knows the quantity.
+    """A panel per target of `drawn_targets`, all with the same axes.
 
     Args:
         quantity: What is shown.
         rows: Of the runs.
         styles: By method.
+        widths: Of the panels.
     """
-    shown = [row for row in rows if quantity.column in row["curves"]]
-    if quantity.sparse_only:
-        shown = [row for row in shown if target_of(row) is not None]
-    if not shown:
-        return []
-    values = [v for row in shown for v in row["curves"][quantity.column] if v is not None]
-    last = max(row["steps"] for row in shown)
-    x, y = step_axis(last), quantity.axis(values)
-    targets: list[Target | None] = [*sorted({t for row in shown if (t := target_of(row))})]
+    shown, targets = _shown(quantity, rows), drawn_targets(quantity, rows)
+    y = quantity.axis(value for row in shown for _, value in _known(row, quantity))
+    x = step_axis(max(row["steps"] for row in shown))
     panels = []
-    for target in targets or [None]:
-        frame = Frame(_WIDTH, _HEIGHT, 46, 12, 22, 36, x, y)
+    for target, width in zip(targets, widths, strict=True):
+        frame = Frame(width, _HEIGHT, 46, 12, 22, 36, x, y)
         here = [row for row in shown if target_of(row) in (None, target)]
-        panels.append(_panel(quantity, target, here, styles, frame))
+        panel = _panel(quantity, target, here, styles, frame)
+        heading = f"target {target.text}" if target is not None and len(targets) > 1 else None
+        panels.append(
+            element("div", element("h4", heading) if heading else None, panel, class_="cell")
+        )
     return panels
+
+
+def _shown(quantity: Quantity, rows: Sequence[Row]) -> list[Row]:
+    """The runs that have something to show."""
+    return [
+        row
+        for row in rows
+        if _known(row, quantity) and not (quantity.sparse_only and target_of(row) is None)
+    ]
+
+
+def _known(row: Row, quantity: Quantity) -> list[tuple[float, float]]:
+    """Steps and values, without those that the axis has no place for, such as a λ of zero."""
+    curves: Curves = row["curves"]
+    pairs = zip(curves.get("step", ()), curves.get(quantity.column, ()), strict=False)
+    zero = quantity.axis is not log_axis
+    return [(x, y) for x, y in pairs if x is not None and y is not None and (zero or y > 0)]
 
 
 def _panel(
@@ -144,22 +166,15 @@ def _panel(
         append(drawing, line(frame.left, y, frame.width - frame.right, y, "target"))
     methods = dict.fromkeys(row["method"] for row in rows)
     for method in sorted(methods, key=lambda each: each != "dense"):  # the reference lies below
-        lines = [
-            polyline(points, "curve", styles[method].colour)
-            for row in rows
-            if row["method"] == method
-            for points in [_points(row["curves"], quantity.column, frame)]
-            if points
-        ]
+        own = [_known(row, quantity) for row in rows if row["method"] == method]
+        lines = [_curve([frame.at(x, y) for x, y in each], styles[method]) for each in own]
         append(drawing, method_group(method, styles[method], *lines))
     append(drawing, element("line", class_="cursor", y1=frame.top, y2=frame.height - frame.bottom))
-    return element(
-        "div", element("h4", f"target {title}") if title else None, drawing, class_="cell"
-    )
+    return drawing
 
 
-def _points(curve: Curves, column: str, frame: Frame) -> list[tuple[float, float]]:
-    pairs = zip(curve["step"], curve[column], strict=True)
-    known = ((x, y) for x, y in pairs if x is not None and y is not None)
-    # A logarithmic axis has no place for zero, such as λ after a landing.
-    return [frame.at(x, y) for x, y in known if math.isfinite(frame.y.transform(y))]
+def _curve(points: Sequence[tuple[float, float]], style: Style) -> Element:
+    """A line through points, or the only one of them."""
+    if len(points) == 1:
+        return marker(style.marker, *points[0], 4.6)
+    return polyline(points, "curve", style.colour)

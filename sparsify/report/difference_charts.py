@@ -17,9 +17,9 @@ from sparsify.comparison.wording import (
     signed,
 )
 from sparsify.report.axes import Axis, linear_axis
-from sparsify.report.document import choice, figure, section
+from sparsify.report.document import choice, figure, grid, section
 from sparsify.report.markup import append, element
-from sparsify.report.plot import Style, label, line, marker, method_group, room_for, svg
+from sparsify.report.plot import Style, label, line, marker, method_group, natural, room_for, svg
 
 _NAMES, _PLOT, _VALUES = 128.0, 290.0, 128.0  # the first and the last at least
 _TOP, _HEAD, _ROW = 18.0, 24.0, 20.0
@@ -48,7 +48,7 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
             )
             for test in tests
         ]
-        charts[f"against {against}"] = element("div", panels, class_="panels wide")
+        charts[f"against {against}"] = grid(panels, 2)
     if not charts:
         return None
     return section(
@@ -66,10 +66,11 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
 
 
 def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis: Axis) -> Element:
-    """A line per method under a heading per target."""
+    """A line per method, under a heading if it has a target."""
     targets = dict.fromkeys(target_of(row) for row in entries)
     groups = {target: [r for r in entries if target_of(r) == target] for target in targets}
-    bottom = _TOP + _HEAD * len(groups) + _ROW * len(entries) + 4
+    headings = len(groups.keys() - {None})
+    bottom = _TOP + _HEAD * headings + _ROW * len(entries) + 4
     left = room_for((row["method"] for row in entries), _NAMES)
     right = room_for((difference_text(row) for row in entries), _VALUES)
     drawing = svg(left + _PLOT + right, bottom + 16, title)
@@ -81,16 +82,16 @@ def _chart(title: str, entries: Sequence[Row], styles: Mapping[str, Style], axis
         kind = "target" if value == 0 else "grid"
         append(drawing, line(at(value), _TOP, at(value), bottom, kind))
         append(drawing, label(text, at(value), bottom + 9, "tick", "middle"))
-    append(drawing, label("points of EER", left + _PLOT, 8, "title", "end"))
+    append(drawing, label("points of EER", left + _PLOT, 6, "title", "end"))
     y = _TOP
     for target, group in sorted(groups.items(), key=lambda item: item[0] or ()):
         if target is not None:
             append(drawing, label(target.text, 2, y + _HEAD / 2 + 2, "head", "start"))
-        y += _HEAD
+            y += _HEAD
         for row in group:
             append(drawing, _line(row, y + _ROW / 2, left, at, styles[row["method"]]))
             y += _ROW
-    return drawing
+    return natural(drawing)
 
 
 def _line(row: Row, y: float, left: float, at: Callable[[float], float], style: Style) -> Element:

@@ -12,6 +12,8 @@ from sparsify.documents import to_json
 from sparsify.files import replacing
 from sparsify.report.markup import Child, append, element, render
 
+_ROOM, _GAP = 1142.0, 22.0  # inner width of a card in a wide window, and between its parts
+_WIDEST = 460.0  # what a narrow screen can shrink with its texts still readable
 # The browser itself sees to it that no request leaves the page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -81,6 +83,30 @@ def choice(name: str, charts: Mapping[str, Element]) -> list[Element]:
         return shown
     buttons = [element("button", text, type="button", data_choose=text) for text in charts]
     return [element("div", buttons, class_="choices", role="group", aria_label=name), *shown]
+
+
+def grid(items: Sequence[Element], most: int) -> Element:
+    """Elements beside one another in rows without a hole; narrow screens have fewer in a row.
+
+    Args:
+        items: What is laid out; each is given its share of a row.
+        most: How many stand in a row at most.
+    """
+    for item, count in zip(items, per_row(len(items), most), strict=True):
+        item.set("style", f"--n:{count}")
+    return element("div", items, class_="rows")
+
+
+def per_row(count: int, most: int) -> list[int]:
+    """How many share the row of each item: as few rows as can be, of nearly the same length."""
+    rows = -(-count // most)
+    lengths = [count // rows + (row < count % rows) for row in range(rows)] if rows else []
+    return [length for length in lengths for _ in range(length)]
+
+
+def share_of(count: int) -> float:
+    """The width of a drawing that stands in a row of so many."""
+    return min(_WIDEST, (_ROOM - _GAP * (count - 1)) / count)
 
 
 def section(heading: str, *content: Child) -> Element:

@@ -9,11 +9,22 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.cells import Target, cell_label, target_of
 from sparsify.comparison.rows import Row
-from sparsify.report.markup import append, element
-from sparsify.report.plot import Style, label, line, method_group, rectangle, svg
+from sparsify.report.markup import append
+from sparsify.report.plot import (
+    Style,
+    label,
+    line,
+    method_group,
+    natural,
+    rectangle,
+    room_for,
+    shortened,
+    svg,
+)
 
 _ROW = 15.0
-_NAMES = 232.0  # width of the layers' names
+_LETTER = 6.4  # width of one of a layer's name
+_LONGEST = 44  # letters of such a name
 _FULL = 820.0  # width that columns share as long as they do not get too narrow
 _FLOOR = 1e-3  # share of weights left that has the darkest colour
 _STEPS = 12  # colours of the heat map
@@ -28,8 +39,9 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
     models = _models(rows)
     names = [layer["name"] for layer in rows[0]["layers"]]
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    wide = min(max(_FULL / len(models), 40.0), 100.0)
-    left, top = _NAMES, 40.0
+    texts = {model: "–" if model[1] is None else model[1].text for model in models}
+    wide = min(max(_FULL / len(models), room_for(texts.values(), 40.0)), 200.0)
+    left, top = _room_for_layers(names), 40.0
     order = sorted(models, key=lambda each: (methods.index(each[0]), each[1] or ()))
     x, places, gap = left, {}, 10.0
     for number, model in enumerate(order):
@@ -37,18 +49,19 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
             x += gap
         places[model] = x
         x += wide
+        if number + 1 == len(order) or model[0] != order[number + 1][0]:
+            own = sum(each[0] == model[0] for each in order)
+            x += max(0.0, room_for([model[0]], 0) - own * wide)  # for its name
     drawing = svg(x + 4, top + _ROW * len(names) + 6, "Weights left in every layer of every model")
     for method in methods:
         own = [places[model] for model in order if model[0] == method]
-        centre = (own[0] + own[-1] + wide) / 2
-        append(drawing, label(method, centre, 9, "head", "middle"))
+        append(drawing, label(method, own[0] + 1, 9, "head", "start"))
         append(drawing, line(own[0] + 1, 19, own[-1] + wide - 2, 19, "axis"))
     for model, place in places.items():
-        text = "–" if model[1] is None else model[1].text
-        append(drawing, label(text, place + wide / 2, 29, "tick", "middle"))
+        append(drawing, label(texts[model], place + wide / 2, 29, "tick", "middle"))
     for number, name in enumerate(names):
         y = top + number * _ROW
-        append(drawing, label(short_name(name), left - 8, y + _ROW / 2, "layer", "end"))
+        append(drawing, label(_name(name), left - 8, y + _ROW / 2, "layer", "end"))
         for model, place in places.items():
             sparsity = mean(row["layers"][number]["sparsity"] for row in models[model])
             size = rows[0]["layers"][number]["parameters"]
@@ -58,8 +71,7 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
             append(drawing, rectangle(place, y, wide - 1, _ROW - 1, colour, tip))
             if sparsity == 1:
                 append(drawing, label("0", place + wide / 2, y + _ROW / 2, "on-dark", "middle"))
-    width = f"{x + 4:.0f}px"
-    return element("div", drawing, class_="fixed", style=f"--natural:{width}")
+    return natural(drawing)
 
 
 def heat_legend() -> Element:
@@ -84,40 +96,53 @@ def layer_bars(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element:
     models = _models(rows)
     names = [layer["name"] for layer in rows[0]["layers"]]
     top, gap = 30.0, 20.0
-    room = min(max(_FULL / len(models) - gap, 105.0), 320.0)
+    room = max(_FULL / len(models) - gap, room_for((name for name, _ in models), 105.0))
+    left = _room_for_layers(names)
     longest = max(
         1 - mean(row["layers"][n]["sparsity"] for row in group)
         for group in models.values()
         for n in range(len(names))
     )
-    width = _NAMES + len(models) * (room + gap)
-    drawing = svg(width + 30, top + _ROW * len(names) + 6, "Weights left, layer by layer")
+    drawing = svg(
+        left + len(models) * (room + gap) + 30,
+        top + _ROW * len(names) + 6,
+        "Weights left, layer by layer",
+    )
     for number, name in enumerate(names):
         y = top + (number + 0.5) * _ROW
-        append(drawing, label(short_name(name), _NAMES - 8, y, "layer", "end"))
+        append(drawing, label(_name(name), left - 8, y, "layer", "end"))
     for column, ((method, target), group) in enumerate(models.items()):
-        x = _NAMES + column * (room + gap)
+        x = left + column * (room + gap)
         parts: list[Element] = [label(method, x, 9, "head", "start")]
         parts.append(line(x, 19, x, top + _ROW * len(names), "axis"))
         for number, name in enumerate(names):
             layers = [row["layers"][number] for row in group]
-            left = 1 - mean(layer["sparsity"] for layer in layers)
+            share = 1 - mean(layer["sparsity"] for layer in layers)
             nonzero = mean(layer["nonzero"] for layer in layers)
             y = top + number * _ROW
             tip = (
                 f"{cell_label(method, target)}\n{short_name(name)}\n"
-                f"{left:.2%} left: {nonzero:,.0f} of {layers[0]['parameters']:,}"
+                f"{share:.2%} left: {nonzero:,.0f} of {layers[0]['parameters']:,}"
             )
-            extent = (room - 44) * left / longest if longest else 0.0
+            extent = (room - 44) * share / longest if longest else 0.0
             parts.append(rectangle(x, y + 2, max(extent, 1.0), _ROW - 5, "bar-fill", tip))
-            parts.append(label(_share(left), x + 4 + extent, y + _ROW / 2, "tick", "start"))
+            parts.append(label(_share(share), x + 4 + extent, y + _ROW / 2, "tick", "start"))
         append(drawing, method_group(method, styles[method], *parts))
-    return element("div", drawing, class_="fixed", style=f"--natural:{width + 30:.0f}px")
+    return natural(drawing)
 
 
 def short_name(name: str) -> str:
     """The layer that a weight belongs to."""
     return name.removesuffix(".weight")
+
+
+def _name(name: str) -> str:
+    """The layer that a weight belongs to, at a length that can be drawn."""
+    return shortened(short_name(name), _LONGEST)
+
+
+def _room_for_layers(names: Sequence[str]) -> float:
+    return 12 + _LETTER * max(len(_name(name)) for name in names)
 
 
 def _models(rows: Sequence[Row]) -> dict[tuple[str, Target | None], list[Row]]:

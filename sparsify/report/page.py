@@ -14,7 +14,7 @@ from sparsify.comparison.wording import evaluation_sets
 from sparsify.recipe.layout import compact, to_yaml
 from sparsify.report.accuracy import accuracy_panel, spans_widely
 from sparsify.report.difference_charts import differences_section
-from sparsify.report.document import figure, section, write_document
+from sparsify.report.document import figure, grid, per_row, section, share_of, write_document
 from sparsify.report.highlights import highlights
 from sparsify.report.markup import element
 from sparsify.report.page_sections import (
@@ -115,9 +115,12 @@ def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
         return None
     sets = evaluation_sets(results)
     logarithmic = any(spans_widely(metric, means) for metric in sets)
+    counts = per_row(len(sets), 2 if len(sets) < 5 else 3)
     panels = [
-        accuracy_panel(metric, title, means, rows, styles, logarithmic=logarithmic)
-        for metric, title in sets.items()
+        accuracy_panel(
+            metric, title, means, rows, styles, logarithmic=logarithmic, width=share_of(count)
+        )
+        for (metric, title), count in zip(sets.items(), counts, strict=True)
     ]
     return section(
         "Accuracy",
@@ -125,7 +128,7 @@ def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
             "EER against sparsity",
             "Markers are means over seeds, bars their range, dots the single runs. Equal distances"
             " to the right are equal factors in the number of weights left.",
-            element("div", panels, class_="panels wide"),
+            grid(panels, counts[0]),
         ),
     )
 

@@ -8,28 +8,33 @@ from xml.etree.ElementTree import Element
 from sparsify.comparison.cells import label_of, target_of
 from sparsify.comparison.rows import CONTEXT, Row
 from sparsify.report.costs import Bar, cost_bars
-from sparsify.report.curve_panels import QUANTITIES, curve_panels
-from sparsify.report.document import choice, figure, section
-from sparsify.report.highlights import duration, megabytes
+from sparsify.report.curve_panels import QUANTITIES, curve_panels, drawn_targets
+from sparsify.report.document import choice, figure, grid, per_row, section, share_of
+from sparsify.report.first_card import megabytes
+from sparsify.report.highlights import duration
 from sparsify.report.layer_charts import heat_legend, layer_bars, layer_heatmap
 from sparsify.report.markup import element
 from sparsify.report.plot import Style
 from sparsify.report.sortable_tables import table
 
+_FIGURES, _PANELS = 3, 4  # in a row, at most
+
 
 def training_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
     """Curves over training, a figure per quantity and a panel per target, if there are any."""
-    drawn = [(each, curve_panels(each, rows, styles)) for each in QUANTITIES]
-    figures = [
-        figure(quantity.title, quantity.about, element("div", panels, class_="panels"))
-        for quantity, panels in drawn
-        if panels
-    ]
-    if not figures:
+    panels = {each: len(drawn_targets(each, rows)) for each in QUANTITIES}
+    drawn = [quantity for quantity, count in panels.items() if count]
+    if not drawn:
         return None
-    few = max(len(panels) for _, panels in drawn) < 2
-    content = [element("div", figures, class_="panels figures")] if few else figures
-    return section("Training", content)
+    few = max(panels.values()) < 2
+    beside = per_row(len(drawn), _FIGURES)
+    figures = []
+    for number, quantity in enumerate(drawn):
+        counts = per_row(panels[quantity], _PANELS)
+        widths = [share_of(beside[number])] if few else [share_of(count) for count in counts]
+        content = grid(curve_panels(quantity, rows, styles, widths), counts[0])
+        figures.append(figure(quantity.title, quantity.about, content))
+    return section("Training", grid(figures, beside[0]) if few else figures)
 
 
 def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element | None:
@@ -45,15 +50,11 @@ def layers_section(rows: Sequence[Row], styles: Mapping[str, Style]) -> Element 
             "Share of each layer's weights that is left, mean over seeds, on a logarithmic scale:"
             " darker is sparser, and 0 is a layer without a weight.",
             heat_legend(),
-            element("div", layer_heatmap(sparse), class_="scroll"),
+            layer_heatmap(sparse),
         )
     targets = sorted({target for row in sparse if (target := target_of(row))})
     charts = {
-        target.text: element(
-            "div",
-            layer_bars([row for row in sparse if target_of(row) == target], styles),
-            class_="scroll",
-        )
+        target.text: layer_bars([row for row in sparse if target_of(row) == target], styles)
         for target in targets
     }
     bars = figure(
@@ -99,7 +100,7 @@ def costs_section(
         ),
     ]
     figures += _latency(rows, styles)
-    return section("Cost", element("div", figures, class_="panels wide"))
+    return section("Cost", grid(figures, 2))
 
 
 def tuning_section(tuned: Sequence[Row]) -> Element | None:

@@ -16,8 +16,14 @@ from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 
 _LETTER = 7.2  # width of one of those that name a row, at most
-MARKERS = ("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon")
-_COLOURS = 8  # in the style sheet
+_DIGIT = 6.3  # and of one of a tick
+# The first is that of the dense reference.
+MARKERS = (
+    *("circle", "square", "triangle", "diamond", "down", "cross", "plus", "pentagon"),
+    *("star", "left", "right"),
+)
+_COLOURS = 10  # in the style sheet, chosen to be told apart by the colour-blind, too
+_DASHES = ("none", "7 3", "2 3")
 _DENSE_OF_A_WIDTH = re.compile(series_name(REFERENCE, 0).replace("0", r"\d+"))
 
 
@@ -33,26 +39,62 @@ class Style:
 def styles_of(methods: Collection[str]) -> dict[str, Style]:
     """A style for each method, as far as possible the same on every page.
 
-    The dense reference is grey at every width, the first registered methods have colours of their
-    own, and others take what is free.
+    The dense reference is grey, its widths are shades of grey, registered methods have colours of
+    their own, and others take what is free.
     """
-    grey = {name for name in methods if name == REFERENCE or _DENSE_OF_A_WIDTH.fullmatch(name)}
-    others = [method for method in dict.fromkeys(methods) if method not in grey]
+    grey = [name for name in dict.fromkeys(methods) if _DENSE_OF_A_WIDTH.fullmatch(name)]
+    others = [name for name in dict.fromkeys(methods) if name not in (*grey, REFERENCE)]
     colours = [name for name in method_names() if name != REFERENCE][:_COLOURS]
     free = (n for n in count() if n >= len(colours) or colours[n] not in others)
     numbers = {
         method: colours.index(method) if method in colours else next(free) for method in others
     }
     styles = {
-        # From the ninth on colours come again, with other markers and dashed lines.
+        # When colours come again it is with other markers and dashed lines.
         method: Style(
             f"var(--s{n % _COLOURS})",
-            MARKERS[(n + n // _COLOURS) % len(MARKERS)],
-            "6 3" if n >= _COLOURS else "none",
+            MARKERS[1 + (n + n // _COLOURS) % (len(MARKERS) - 1)],
+            _DASHES[n // _COLOURS % len(_DASHES)],
         )
         for method, n in numbers.items()
     }
-    return styles | dict.fromkeys({REFERENCE, *grey}, Style("var(--reference)", "circle"))
+    dense = {REFERENCE: Style("var(--reference)", MARKERS[0])}
+    return styles | _shades(grey, styles.values()) | dense
+
+
+def _shades(grey: Sequence[str], others: Iterable[Style]) -> dict[str, Style]:
+    """Styles of the dense reference at several widths, with markers that are free if any are."""
+    taken = {style.marker for style in others}
+    markers = sorted(MARKERS, key=lambda kind: kind in taken)
+    return {
+        name: Style(
+            f"color-mix(in oklab, var(--pale) {100 * n // max(len(grey) - 1, 1)}%, var(--ink))",
+            markers[n % len(markers)],
+        )
+        for n, name in enumerate(grey)
+    }
+
+
+def shortened(text: str, letters: int) -> str:
+    """A text without its middle, if it has more letters."""
+    if len(text) <= letters:
+        return text
+    return f"{text[: letters // 2]}…{text[len(text) - (letters - 1) // 2 :]}"
+
+
+def spread(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Positions near those wanted, in their order, that keep a distance between two limits.
+
+    If there is no room for all of them, those that lie too low are what leaves the limits.
+    """
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    places = [min(wanted[index], high) for index in order]
+    for n in reversed(range(len(places) - 1)):
+        places[n] = min(places[n], places[n + 1] - distance)
+    for n, place in enumerate(places):
+        places[n] = max(place, places[n - 1] + distance if n else low)
+    found = dict(zip(order, places, strict=True))
+    return [found[index] for index in range(len(wanted))]
 
 
 def room_for(names: Iterable[str], least: float) -> float:
@@ -98,11 +140,11 @@ class Frame:
         """
         drawing = svg(self.width, self.height, name, **data)
         right, bottom = self.width - self.right, self.height - self.bottom
-        for value, text in without_crowding(self.y.ticks, self.at_y, 16):
+        for value, text in without_crowding(self.y.ticks, self.at_y, lambda _: 16):
             y = self.at_y(value)
             append(drawing, line(self.left, y, right, y, "grid"))
             append(drawing, label(text, self.left - 7, y, "tick", "end"))
-        for value, text in without_crowding(self.x.ticks, self.at_x, 26):
+        for value, text in without_crowding(self.x.ticks, self.at_x, _tick_room):
             x = self.at_x(value)
             append(drawing, line(x, bottom, x, bottom + 4, "axis"))
             append(drawing, label(text, x, bottom + 14, "tick", "middle"))
@@ -124,6 +166,13 @@ def svg(width: float, height: float, name: str, **data: str | float) -> Element:
         xmlns="http://www.w3.org/2000/svg",
         **data,
     )
+
+
+def natural(drawing: Element) -> Element:
+    """A drawing that keeps its size, so that its texts can be read where it has to be scrolled."""
+    width = drawing.get("viewBox", "").split()[2]
+    fixed = element("div", drawing, class_="fixed", style=f"--natural:{width}px")
+    return element("div", fixed, class_="scroll")
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Element:
@@ -173,8 +222,15 @@ def marker(kind: str, x: float, y: float, size: float, tip: str | None = None) -
             "diamond": (4, 0.0, 1.25),
             "down": (3, math.pi, 1.25),
             "pentagon": (5, 0.0, 1.1),
+            "star": (10, 0.0, 1.35),
+            "left": (3, -math.pi / 2, 1.25),
+            "right": (3, math.pi / 2, 1.25),
         }[kind]
-        corners = [_polar(scale * size, turn + 2 * math.pi * n / count) for n in range(count)]
+        inner = 0.45 if kind == "star" else 1.0
+        corners = [
+            _polar(scale * size * (inner if n % 2 else 1.0), turn + 2 * math.pi * n / count)
+            for n in range(count)
+        ]
     path = "M" + "L".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners) + "Z"
     return element("path", d=path, class_="marker", **tipped)
 
@@ -186,6 +242,11 @@ def swatch(style: Style) -> Element:
     )
     append(drawing, marker(style.marker, 7, 7, 5))
     return drawing
+
+
+def _tick_room(text: str) -> float:
+    """The width of a tick's label with some space, at least that of four digits."""
+    return max(26.0, _DIGIT * len(text) + 5)
 
 
 def _polar(radius: float, angle: float) -> tuple[float, float]:

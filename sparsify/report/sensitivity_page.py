@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 
 from sparsify.report.document import figure, section, write_document
 from sparsify.report.layer_charts import short_name
-from sparsify.report.markup import append, element
-from sparsify.report.plot import label, rectangle, svg
+from sparsify.report.markup import append
+from sparsify.report.plot import label, natural, rectangle, svg
 from sparsify.report.sortable_tables import table
 from sparsify.verification.sensitivity import LayerSensitivity, Probe, Sensitivity
 
@@ -70,11 +70,7 @@ def _heatmap(result: Sensitivity, lost: Callable[[Probe], float]) -> Element:
             text = f"{lost(probe):+.2f}".replace("-", "−") if probe.cosine < 1 else "0"
             value = label(text, x + _WIDE / 2, y + _ROW / 2 - 0.5, kind, "middle")
             append(drawing, cell, value)
-    return element(
-        "div",
-        element("div", drawing, class_="fixed", style=f"--natural:{width:.0f}px"),
-        class_="scroll",
-    )
+    return natural(drawing)
 
 
 def _colour(lost: float) -> int:

@@ -11,9 +11,12 @@ from sparsify.comparison.means import metrics_of
 from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row
 from sparsify.comparison.wording import INTERVALS, evaluation_sets, interval_text, marked
-from sparsify.report.highlights import duration, megabytes
+from sparsify.report.first_card import megabytes
+from sparsify.report.highlights import duration
 from sparsify.report.markup import Child, element
 from sparsify.report.plot import Style, swatch
+
+_FILE = "File is the size in the bitmask layout: the nonzeros and one bit per weight."
 
 TableCell = tuple[float | str, Child]
 """What a cell is sorted by, and what it shows."""
@@ -27,10 +30,11 @@ def means_table(results: Results, styles: Mapping[str, Style]) -> list[Element]:
     heads = ["Method", "Target", "Sparsity", *(f"EER {title} %" for title in sets.values())]
     if dense is not None and len(means) > 1:
         heads.append("vs dense")
-    heads += ["minDCF", "Nonzero", "Raw", "Zipped", "Bitmask", "Training", "Seeds"]
+    heads += ["minDCF", "Nonzero", "File", "Training", "Seeds"]
     lines = table(heads, [_means_line(entry, sets, dense, means, styles) for entry in means])
     known = any(interval_text(entry["metrics"], name) for entry in means for name in sets)
-    return [lines, element("p", INTERVALS, class_="about")] if known else [lines]
+    about = f"{INTERVALS} {_FILE}" if known else _FILE
+    return [lines, element("p", about, class_="about")]
 
 
 def runs_table(results: Results, styles: Mapping[str, Style]) -> Element:
@@ -83,13 +87,20 @@ def _means_line(
     cells += [
         _spread(metrics["min_dcf"], ".3f"),
         (mean("nonzero"), f"{mean('nonzero'):,.0f}"),
-        (mean("bytes"), megabytes(mean("bytes"))),
-        (mean("zipped_bytes"), megabytes(mean("zipped_bytes"))),
-        (mean("bitmask_bytes"), megabytes(mean("bitmask_bytes"))),
+        _sizes(*(mean(f"{kind}bytes") for kind in ("bitmask_", "", "zipped_"))),
         (mean("seconds"), duration(mean("seconds"))),
         (len(entry["seeds"]), str(len(entry["seeds"]))),
     ]
     return entry["method"], cells
+
+
+def _sizes(bitmask: float, raw: float, zipped: float) -> TableCell:
+    """The size in the bitmask layout, with what the plain file is and becomes when it is zipped."""
+    small = [
+        element("small", f"{megabytes(size)} {what}")
+        for size, what in ((raw, "raw"), (zipped, "zipped"))
+    ]
+    return bitmask, [element("span", megabytes(bitmask)), *small]
 
 
 def _selected(row: Row) -> str:

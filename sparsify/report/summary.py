@@ -65,7 +65,7 @@ def summary(baseline: Measured, models: Sequence[Measured], latency: str | None 
 
 def _verdict(model: Measured, baseline: Measured) -> str:
     parts = [_eer_text(model.outcome.loss_against(baseline.outcome))]
-    parts.append(_ratio_text(baseline.bytes / model.bytes, "smaller", "larger", "of the same size"))
+    parts.append(ratio_text(baseline.bytes / model.bytes, "smaller", "larger", "of the same size"))
     if model.speedup is not None:
         parts.append(_speed_text(*model.speedup))
     return f"**{_code(model.name)}**, against {_code(baseline.name)}: **{', '.join(parts)}**"
@@ -81,7 +81,8 @@ def _eer_text(loss: Loss) -> str:
     return f"{abs(loss.eer):.2f} points of EER {word} ({interval}{chance})"
 
 
-def _ratio_text(ratio: float, more: str, less: str, same: str) -> str:
+def ratio_text(ratio: float, more: str, less: str, same: str) -> str:
+    """A ratio in words, such as `2.5 times smaller`; one that nobody would see is `same`."""
     if abs(ratio - 1) <= _SAME:
         return same
     return f"{ratio:.3g} times {more}" if ratio > 1 else f"{1 / ratio:.3g} times {less}"

@@ -14,8 +14,8 @@ from sparsify.comparison.results import Results
 from sparsify.comparison.rows import Row, fastest
 from sparsify.comparison.wording import evaluation_sets, spread_text
 from sparsify.report.axes import Axis, linear_axis, log_axis
-from sparsify.report.document import choice, figure, section
-from sparsify.report.highlights import megabytes
+from sparsify.report.document import choice, figure, grid, section, share_of
+from sparsify.report.first_card import megabytes
 from sparsify.report.markup import append, element
 from sparsify.report.plot import Frame, Style, line, marker, method_group, polyline
 
@@ -67,18 +67,12 @@ def tradeoffs_section(results: Results, styles: Mapping[str, Style]) -> Element 
     means, sets = results["means"], evaluation_sets(results)
     if len(results["test_sets"]) > 1:
         means, sets = _with_overall(results), {f"{OVERALL}.eer_percent": OVERALL} | sets
-    charts = {
-        title: element(
-            "div",
-            [
-                _panel(cost, metric, means, styles)
-                for cost in costs
-                if any(cost.of(entry) is not None for entry in means)
-            ],
-            class_="panels",
-        )
-        for metric, title in sets.items()
-    }
+    charts = {}
+    for metric, title in sets.items():
+        known = {cost: found for cost in costs if (found := _known(cost, metric, means))}
+        width = share_of(max(len(known), 2))
+        panels = [_panel(cost, metric, each, styles, width) for cost, each in known.items()]
+        charts[title] = grid(panels, len(panels))
     return section(
         "Width or sparsity",
         figure(
@@ -106,15 +100,25 @@ def _with_overall(results: Results) -> list[Row]:
     ]
 
 
-def _panel(cost: _Cost, metric: str, means: Sequence[Row], styles: Mapping[str, Style]) -> Element:
-    known = [
+def _known(cost: _Cost, metric: str, means: Sequence[Row]) -> list[tuple[float, Row]]:
+    """Those of which both cost and EER are known, with the cost."""
+    return [
         (value, entry)
         for entry in means
         if metric in entry["metrics"] and (value := cost.of(entry)) is not None
     ]
+
+
+def _panel(
+    cost: _Cost,
+    metric: str,
+    known: Sequence[tuple[float, Row]],
+    styles: Mapping[str, Style],
+    width: float,
+) -> Element:
     ends = [end for _, entry in known for end in _interval(entry, metric)]
     x_axis: Axis = log_axis(value for value, _ in known)
-    frame = Frame(380, 320, 40, 16, 26, 44, x_axis, linear_axis(ends))
+    frame = Frame(width, 320, 40, 16, 26, 44, x_axis, linear_axis(ends))
     drawing = frame.draw(f"EER against {cost.title.lower()}", cost.unit, "EER %")
     lines: dict[str, list[tuple[float, Row]]] = {}
     for value, entry in known:
@@ -124,7 +128,7 @@ def _panel(cost: _Cost, metric: str, means: Sequence[Row], styles: Mapping[str, 
         points = sorted(own, key=lambda point: point[0])
         style = styles[points[0][1]["method"]]
         path = [frame.at(value, _eer(entry, metric)) for value, entry in points]
-        drawn = [polyline(path, "mean", style.colour)]
+        drawn = [polyline(path, "mean", style.colour)] if len(path) > 1 else []
         for value, entry in points:
             drawn += _point(frame, cost, metric, value, entry, styles[entry["method"]])
         append(drawing, method_group(points[0][1]["method"], style, *drawn))
@@ -167,4 +171,4 @@ def _multiply_adds(entry: Row) -> float | None:
 
 def _times(rows: Sequence[Row]) -> dict[str, float]:
     """Milliseconds in the fastest engine, by cell, where they were measured."""
-    return {label_of(row): time for row in rows if (time := fastest(row)) is not None}
+    return {label_of(row): each["median_ms"] for row in rows if (each := fastest(row)) is not None}
