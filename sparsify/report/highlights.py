@@ -52,27 +52,24 @@ def _of_one(row: Row) -> list[Figure]:
 
 
 def _of_many(results: Results) -> list[Figure]:
+    """The best sparse models that the first card is not about."""
     sparse = [entry for entry in results["means"] if target_of(entry) is not None]
+    if not sparse:
+        return []
     first, _ = chosen(results)
-    tiles = []
-    if sparse:
-        best = min(sparse, key=eer)
-        sparsest = target_of(max(sparse, key=zeros))
-        top = min((entry for entry in sparse if target_of(entry) == sparsest), key=eer)
-        standing = results["standing"]
-        named = {
-            "Lowest EER of a sparse model": (best, f"on {standing}, mean of {_seeds(best)}"),
-            f"Best at {target_text(top)}": (top, f"on {standing}, {_size(top)}"),
-        }
-        tiles = [
-            (name, f"{eer(entry):.2f} %", f"{entry['cell']}, {about}")
-            for name, (entry, about) in named.items()
-            if entry is not first
-        ]
-    runs, failed = results["runs"], len(results["failures"])
-    count = f"{len(runs)}" + (f" + {failed} failed" if failed else "")
-    trained = f"{duration(sum(row['seconds'] for row in runs))} of training in all"
-    return [*tiles, ("Runs", count, trained)]
+    best = min(sparse, key=eer)
+    sparsest = target_of(max(sparse, key=zeros))
+    top = min((entry for entry in sparse if target_of(entry) == sparsest), key=eer)
+    standing = results["standing"]
+    named = {
+        "Lowest EER of a sparse model": (best, f"on {standing}, mean of {_seeds(best)}"),
+        f"Best at {target_text(top)}": (top, f"on {standing}, {_size(top)}"),
+    }
+    return [
+        (name, f"{eer(entry):.2f} %", f"{entry['cell']}, {about}")
+        for name, (entry, about) in named.items()
+        if entry is not first
+    ]
 
 
 def _size(entry: Row) -> str:

@@ -15,7 +15,7 @@ from sparsify.recipe.layout import compact, to_yaml
 from sparsify.report.accuracy import accuracy_panel, spans_widely
 from sparsify.report.difference_charts import differences_section
 from sparsify.report.document import figure, grid, per_row, section, share_of, write_document
-from sparsify.report.highlights import highlights
+from sparsify.report.highlights import duration, highlights
 from sparsify.report.markup import element
 from sparsify.report.page_sections import (
     costs_section,
@@ -81,6 +81,8 @@ def _title(rows: Sequence[Row]) -> str:
 
 def _facts(rows: Sequence[Row]) -> list[str]:
     facts = [f"{len(rows)} run{'s' if len(rows) != 1 else ''}"]
+    if len(rows) > 1:
+        facts.append(f"{duration(sum(row['seconds'] for row in rows))} of training in all")
     if rows:
         first = rows[0]
         sizes = [row["parameters"] for row in rows]
