@@ -58,7 +58,7 @@ def _of_many(results: Results) -> list[Figure]:
         return []
     first, _ = chosen(results)
     best = min(sparse, key=eer)
-    sparsest = target_of(max(sparse, key=zeros))
+    _, sparsest = max((zeros(entry), target_of(entry)) for entry in sparse)
     top = min((entry for entry in sparse if target_of(entry) == sparsest), key=eer)
     standing = results["standing"]
     named = {

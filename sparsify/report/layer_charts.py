@@ -50,8 +50,8 @@ def layer_heatmap(rows: Sequence[Row]) -> Element:
         places[model] = x
         x += wide
         if number + 1 == len(order) or model[0] != order[number + 1][0]:
-            own = sum(each[0] == model[0] for each in order)
-            x += max(0.0, room_for([model[0]], 0) - own * wide)  # for its name
+            count = sum(each[0] == model[0] for each in order)
+            x += max(0.0, room_for([model[0]], 0) - count * wide)  # for its name
     drawing = svg(x + 4, top + _ROW * len(names) + 6, "Weights left in every layer of every model")
     for method in methods:
         own = [places[model] for model in order if model[0] == method]
