@@ -23,7 +23,7 @@ from sparsify.benchmarks.device_part import Row, Setting, attempt, failed, skipp
 from sparsify.methods.bregman import AdaBregMethod
 from sparsify.methods.registry import resolve
 from sparsify.recipe.recipe import Recipe, load_recipe
-from sparsify.recipe.sections import SYNTHETIC
+from sparsify.recipe.words import SYNTHETIC
 from sparsify.sparsity.costs import zeros_wanted
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute

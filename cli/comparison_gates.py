@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from sparsify.cli.display import GateError
-from sparsify.comparison.gates import Gate, parse_gate
+from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Results
-
-fail_if_option = click.option(
-    "--fail-if",
-    "gates",
-    multiple=True,
-    callback=lambda _context, _parameter, texts: [
-        parse_gate(text) for text in dict.fromkeys(texts)
-    ],
-    metavar="CONDITION",
-    help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
-    " repeated.",
-)
 
 
 def gates_json(results: Results, gates: Sequence[Gate]) -> list[dict[str, Any]]:

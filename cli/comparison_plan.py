@@ -18,15 +18,13 @@ from sparsify.comparison.plan import (
 )
 from sparsify.comparison.results import differing_keys, read_results
 from sparsify.comparison.test_sets import TestSet
+from sparsify.defaults import COMPARED_METHODS, COMPARED_SEEDS, COMPARED_TARGETS
 from sparsify.documents import parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import require_trust
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import validate
 
-METHODS = ("dense", "adabreg", "linbreg", "gmp")
-TARGETS = (0.75, 0.9, 0.95, 0.99)
-SEEDS = (0,)
 OWN_OPTIONS = {
     "method": "--methods",
     "target_sparsity": "--targets",
@@ -76,9 +74,9 @@ def plan_of(output: Path, given: dict[str, Any], command: str, *, trust: bool) -
     before: Sequence[Cell] = saved.runs if saved else ()
     runs = dict.fromkeys(before)
     if saved is None or any(given[key] for key in ("methods", "targets", "seeds", "widths")):
-        methods = dict.fromkeys(cell.method for cell in before) or METHODS
-        targets = {cell.target_sparsity for cell in before} - {None} or TARGETS
-        seeds = {cell.seed for cell in before} or SEEDS
+        methods = dict.fromkeys(cell.method for cell in before) or COMPARED_METHODS
+        targets = {cell.target_sparsity for cell in before} - {None} or COMPARED_TARGETS
+        seeds = {cell.seed for cell in before} or COMPARED_SEEDS
         widths = dict.fromkeys(cell.width for cell in before) or (None,)
         added = grid(
             given["methods"] or list(methods),

@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import click
 from rich.table import Table
 
 from sparsify.cli.display import console, emit_json, out, track
-from sparsify.cli.options import common_options, output_option, path_argument, strict_option
-from sparsify.cli.speech_mini import speech_mini_command
 from sparsify.corpus.corpus import describe
 from sparsify.corpus.prepare import Prepared, prepare
-from sparsify.recipe.sections import CorpusLayout
+from sparsify.recipe.words import CorpusLayout
 
 _SHOWN = 5
 
-_EPILOG = """\b
-Examples:
-  sparsify data prepare VoxCeleb2/dev --output vox2.jsonl
-  sparsify data prepare data/train --output train.csv --verify
-  sparsify train --data vox2.jsonl --output run
-"""
 
-
-@click.group("data", epilog=_EPILOG)
-def data_command() -> None:
-    """Scan and check speech for training."""
-
-
-data_command.add_command(speech_mini_command)
-
-
-@data_command.command("prepare", epilog=_EPILOG)
-@path_argument
-@output_option(
-    "The manifest to write, .jsonl or .csv; what is left out goes beside it, to .skipped.",
-    metavar="FILE",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(get_args(CorpusLayout)),
-    default="auto",
-    show_default=True,
-    help="How the corpus is laid out.",
-)
-@click.option("--verify", is_flag=True, help="Decode every file to its end, to find broken ones.")
-@strict_option
-@common_options
-def prepare_command(
+def run(
     *, path: Path, output: Path, layout: CorpusLayout, verify: bool, strict: bool, as_json: bool
 ) -> None:
-    """Scan a corpus once and write a manifest that `sparsify train --data` starts from at once.
-
-    PATH is a folder with a folder per speaker, a VoxCeleb, CN-Celeb or LibriSpeech tree, a Kaldi
-    data directory, a raw.list or shard.list of WeSpeaker, or a manifest.
-    """
+    """What `sparsify data prepare` does."""
     found = prepare(path, output, layout=layout, verify=verify, strict=strict, track=track)
     if as_json:
         emit_json(_summary(found, path, output, verify))

@@ -10,14 +10,6 @@ import click
 import numpy as np
 
 from sparsify.cli.display import GateError, emit_json, out, track
-from sparsify.cli.options import (
-    PATH,
-    common_options,
-    model_argument,
-    output_option,
-    threads_option,
-    trust_option,
-)
 from sparsify.corpus.layouts import list_speech
 from sparsify.corpus.utterances import Utterance
 from sparsify.documents import MOST_LIST_BYTES, read_text
@@ -27,29 +19,7 @@ from sparsify.verification.embedding import embeddings_or_errors, utterance_reco
 from sparsify.verification.embedding_tables import EmbeddingTable, check_table, write_table
 
 
-@click.command(
-    "embed",
-    epilog="""\b
-    Examples:
-      sparsify embed run enrol.wav test.wav --output embeddings.jsonl
-      sparsify embed model.onnx speech/train --output train.npz
-      sparsify embed run vox2.jsonl --output vox2.npz
-      sparsify embed run --list wav.scp --output embeddings.ark
-    """,
-)
-@model_argument(embedding=True)
-@click.argument("inputs", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--list", "list_file", type=PATH, help="Files, one 'file' or 'key file' per line.")
-@output_option("NumPy .npz, Kaldi .ark (with its .scp beside) or .jsonl.")
-@click.option(
-    "--skip-broken",
-    is_flag=True,
-    help="Exit with code 0 although some utterances could not be embedded.",
-)
-@threads_option
-@trust_option
-@common_options
-def embed_command(
+def run(
     *,
     path: Path,
     inputs: tuple[Path, ...],
@@ -60,14 +30,7 @@ def embed_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Write the speaker embeddings of utterances.
-
-    PATH is {models}; INPUTS are audio files, folders of them and
-    whatever `sparsify train --data` reads: manifests, Kaldi directories, lists of shards and other
-    corpora. The key of an embedding is the utterance's name in its list, the file as given, or in a
-    folder its path from there. What cannot be embedded is left out and named; the exit code is
-    then 1.
-    """
+    """What `sparsify embed` does."""
     check_table(output)
     utterances, skipped = _gather(inputs, list_file)
     count = len(utterances) + len(skipped)

@@ -7,137 +7,22 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import click
-
 from sparsify.cli.display import emit_json, out, track
 from sparsify.cli.evaluation_display import Baseline, confidence_json, table_of
 from sparsify.cli.gates import Gate, at_most, eer_loss_gate, fail_if_any
-from sparsify.cli.options import (
-    PATH,
-    Decorator,
-    baseline_option,
-    common_options,
-    max_eer_loss_option,
-    model_argument,
-    speakers_option,
-    threads_option,
-    trial_options,
-    trust_option,
-)
+from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
 from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
 from sparsify.verification.cohort import load_cohort
-from sparsify.verification.confidence import LEVEL
 from sparsify.verification.det import check_det, write_det
 from sparsify.verification.metrics import DetectionCost, OperatingPoints
 from sparsify.verification.protocol import EvaluationProtocol, Outcome
-from sparsify.verification.scoring import TOP_N, Scoring, scoring_with_cohort
+from sparsify.verification.scoring import Scoring, scoring_with_cohort
 from sparsify.verification.trials import TrialList, read_speakers, speaker_numbers
 
 
-def _cost_option(flag: str, error: str) -> Decorator:
-    return click.option(
-        flag,
-        type=click.FloatRange(0, min_open=True),
-        default=1.0,
-        show_default=True,
-        help=f"Cost of {error}, for minDCF.",
-    )
-
-
-@click.command(
-    "evaluate",
-    epilog="""\b
-    Examples:
-      sparsify evaluate run --trials trials.txt --audio-root test
-      sparsify evaluate model.onnx --trials trials.txt --audio-root test --max-eer 5
-      sparsify evaluate run --trials trials.txt --audio-root test --confidence 95
-      sparsify evaluate model.onnx --trials trials.txt --audio-root test --baseline dense-run \\
-          --max-eer-loss 0.5
-      sparsify evaluate run --trials trials.txt --audio-root test --subtract-mean \\
-          --score-norm as-norm --cohort train
-    """,
-)
-@model_argument(embedding=True)
-@trial_options(required=True)
-@click.option(
-    "--enroll",
-    type=PATH,
-    help="What the models in the trial list are enrolled with: one 'model utterance …' per line.",
-)
-@click.option(
-    "--subtract-mean",
-    is_flag=True,
-    help="Subtract the cohort's mean embedding or, without --cohort, the one in the model file.",
-)
-@click.option("--score-norm", type=click.Choice(["as-norm"]), help="Normalise the scores.")
-@click.option(
-    "--cohort",
-    type=click.Path(exists=True, path_type=Path),
-    help="Speech of other speakers, such as the training set: whatever `sparsify train --data`"
-    " reads, or its embeddings (.npz).",
-)
-@click.option(
-    "--top-n",
-    type=click.IntRange(min=2),
-    default=TOP_N,
-    show_default=True,
-    help="Cohort speakers that AS-norm compares with.",
-)
-@click.option(
-    "--p-target",
-    "p_targets",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=(0.01,),
-    show_default=True,
-    multiple=True,
-    help="Prior probability of a target trial, for minDCF; may be repeated.",
-)
-@_cost_option("--c-miss", "a miss")
-@_cost_option("--c-fa", "a false alarm")
-@click.option(
-    "--corrupt",
-    "corruption_seed",
-    metavar="SEED",
-    type=click.IntRange(min=0),
-    help="Equalise every utterance and add noise to it, as this seed decides.",
-)
-@click.option(
-    "--confidence",
-    metavar="PERCENT",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
-    help="Also give intervals of this level, by resampling the speakers.",
-)
-@click.option(
-    "--resampled",
-    is_flag=True,
-    help="For --confidence with --json: also the EER of every sample, to compare models on the same"
-    " trials sample by sample.",
-)
-@speakers_option
-@click.option("--det", type=PATH, help="Write the DET curve: .csv, or .png, .svg or .pdf.")
-@click.option(
-    "--calibrate",
-    type=PATH,
-    help="Write thresholds for `sparsify verify`, which looks for calibration.json beside a model.",
-)
-@threads_option
-@click.option(
-    "--max-eer",
-    type=click.FloatRange(0, 100),
-    help="Exit with code 1 when the EER in percent is higher.",
-)
-@baseline_option(
-    "A model to compare with on the same trials, such as the dense one; the interval of the"
-    f" difference is of level --confidence, {LEVEL:g} if not given."
-)
-@max_eer_loss_option(
-    "For --baseline: exit with code 1 when the EER in percent is higher by more than that."
-)
-@trust_option
-@common_options
-def evaluate_command(
+def run(
     *,
     path: Path,
     trial_list: TrialList,
@@ -163,23 +48,8 @@ def evaluate_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Measure EER and minDCF on a trial list.
-
-    PATH is {models}. Every utterance is embedded once, whole;
-    scores are cosines, after mean subtraction and with AS-norm on request. A baseline is scored in
-    the same way.
-    """
-    if cohort is None and score_norm:
-        raise click.UsageError("--score-norm needs --cohort.")
-    if cohort is not None and not (score_norm or subtract_mean):
-        raise click.UsageError("--cohort serves --subtract-mean or --score-norm: give one of them.")
-    if max_eer_loss is not None and baseline is None:
-        raise click.UsageError("--max-eer-loss needs --baseline.")
-    percent = LEVEL if confidence is None and baseline else confidence
-    if percent is None and speakers is not None:
-        raise click.UsageError("--speakers serves --confidence: give that, too.")
-    if resampled and not (percent and as_json):
-        raise click.UsageError("--resampled serves --confidence with --json: give both.")
+    """What `sparsify evaluate` does."""
+    percent = CONFIDENCE_PERCENT if confidence is None and baseline else confidence
     if det:
         check_det(det)
     if calibrate:

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-from click.core import ParameterSource
-
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.provenance import COLLAPSED, FEATURES, SAMPLES
 from sparsify.cli.display import console, emit_json, track
@@ -17,30 +14,14 @@ from sparsify.cli.gates import fail_if_any, show_passed
 from sparsify.cli.inspect_compare import compare_weights, show_comparison
 from sparsify.cli.inspect_display import entropy_of, show_table
 from sparsify.cli.inspect_gates import doubt_of, macs_gate, sparsity_gates
-from sparsify.cli.options import (
-    PATH,
-    common_options,
-    max_macs_option,
-    model_argument,
-    trial_options,
-    trust_option,
-)
 from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
 from sparsify.exporters.counting import Counted, count_work
 from sparsify.files import check_writable, size_bytes, zipped_bytes
 from sparsify.report.sensitivity_page import write_sensitivity_report
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
-from sparsify.verification.sensitivity import LEVELS, model_sensitivity
+from sparsify.verification.sensitivity import model_sensitivity
 from sparsify.verification.trials import TrialList
 
-BY_SENSITIVITY = "sensitivity"
-FOR_SENSITIVITY = {
-    "trial_list": "--trials",
-    "audio_root": "--audio-root",
-    "levels": "--level",
-    "utterances": "--utterances",
-    "report": "--report",
-}
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,
     "size": lambda layer: -layer.parameters,
@@ -48,78 +29,7 @@ SORTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@click.command(
-    "inspect",
-    epilog="""\b
-    Examples:
-      sparsify inspect run
-      sparsify inspect model.onnx --json
-      sparsify inspect run --min-sparsity 0.9 --max-macs 0.2 --quiet
-      sparsify inspect fine-tuned --compare run
-      sparsify inspect run --sensitivity --trials trials.txt --audio-root test
-    """,
-)
-@model_argument()
-@click.option(
-    "--min-sparsity",
-    type=click.FloatRange(0, 1),
-    metavar="F",
-    help="Fail (exit code 1) when less than this share of the prunable weights is zero.",
-)
-@click.option(
-    "--max-sparsity",
-    type=click.FloatRange(0, 1),
-    metavar="F",
-    help="Fail (exit code 1) when more than this share of the prunable weights is zero.",
-)
-@max_macs_option
-@click.option(
-    "--sort",
-    type=click.Choice([*SORTS, BY_SENSITIVITY]),
-    help="Order of the layers: by name, largest, sparsest or most sensitive first; as in the model"
-    " if not given.",
-)
-@click.option(
-    "--compare",
-    "other",
-    type=PATH,
-    metavar="PATH",
-    help="Show how the weights of each layer differ from those of another model of this network, or"
-    " how many channels it has more or less.",
-)
-@click.option("--all", "show_all", is_flag=True, help="Show the other parameters, too.")
-@click.option(
-    "--sensitivity",
-    "sensitive",
-    is_flag=True,
-    help="Prune every layer alone and measure what that does to the EER, of synthetic speakers if"
-    " no trials are given.",
-)
-@trial_options(about="For --sensitivity: ")
-@click.option(
-    "--level",
-    "levels",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    multiple=True,
-    default=LEVELS,
-    show_default=True,
-    help="For --sensitivity: a sparsity to prune every layer to; may be repeated.",
-)
-@click.option(
-    "--utterances",
-    type=click.IntRange(min=2),
-    default=200,
-    show_default=True,
-    help="For --sensitivity: how many of the trial list to embed, drawn at random.",
-)
-@click.option(
-    "--report",
-    type=PATH,
-    help="For --sensitivity: also write an HTML page with a heat map.",
-)
-@trust_option
-@common_options
-def inspect_command(
+def run(
     *,
     path: Path,
     min_sparsity: float | None,
@@ -137,16 +47,7 @@ def inspect_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Show where a model is sparse, layer by layer.
-
-    PATH is {models}. Prunable are the weights of
-    convolutions and linear layers; in a file that is not ours, all tensors of two or more
-    dimensions and more than 64 elements, integers against their zero point. No gate passes on a
-    file of which something could not be counted. Multiply-adds are those with a weight, for two
-    seconds of speech: a weight of a convolution counts once for every position of its output. With
-    gates and --quiet one line tells the verdict.
-    """
-    _check_usage(sort, other, sensitive=sensitive)
+    """What `sparsify inspect` does."""
     if report:
         check_writable(report)
     order = SORTS.get(sort or "")
@@ -184,22 +85,10 @@ def inspect_command(
     elif comparison:
         show_comparison(comparison)
     elif sensitivity:
-        show_sensitivity(sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
+        show_sensitivity(sensitivity, by_sensitivity if sort == "sensitivity" else order)
     elif counted:
         show_table(artifact, table, layers, counted, show_all)
     fail_if_any(gates)
-
-
-def _check_usage(sort: str | None, other: Path | None, *, sensitive: bool) -> None:
-    """Refuses options that do nothing together."""
-    context = click.get_current_context()
-    for name, flag in FOR_SENSITIVITY.items():
-        if not sensitive and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{flag} has a meaning only with --sensitivity.")
-    if sort == BY_SENSITIVITY and not sensitive:
-        raise click.UsageError("--sort sensitivity needs --sensitivity.")
-    if other and (sensitive or sort):
-        raise click.UsageError("--compare shows no --sensitivity and knows no --sort.")
 
 
 def _as_json(

@@ -27,42 +27,50 @@ class LazyCommand:
 
 
 COMMANDS = {
-    "data": LazyCommand("sparsify.cli.data:data_command", "Scan and check speech for training."),
+    "data": LazyCommand(
+        "sparsify.cli.commands.data:data_command", "Scan and check speech for training."
+    ),
     "train": LazyCommand(
-        "sparsify.cli.train:train_command",
+        "sparsify.cli.commands.train:train_command",
         "Train a speaker model to an exact sparsity.",
     ),
     "inspect": LazyCommand(
-        "sparsify.cli.inspect:inspect_command", "Show where a model is sparse, layer by layer."
+        "sparsify.cli.commands.inspect:inspect_command",
+        "Show where a model is sparse, layer by layer.",
     ),
     "export": LazyCommand(
-        "sparsify.cli.export:export_command",
+        "sparsify.cli.commands.export:export_command",
         "Write a deployable file and prove it equal to the model.",
     ),
     "benchmark": LazyCommand(
-        "sparsify.cli.benchmark:benchmark_command",
+        "sparsify.cli.commands.benchmark:benchmark_command",
         "Measure how fast models are beside their dense twins.",
     ),
     "plan": LazyCommand(
-        "sparsify.cli.plan:plan_command",
+        "sparsify.cli.commands.plan:plan_command",
         "Find the sparsity at which a model fits a budget.",
     ),
     "evaluate": LazyCommand(
-        "sparsify.cli.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
+        "sparsify.cli.commands.evaluate:evaluate_command", "Measure EER and minDCF on a trial list."
     ),
     "embed": LazyCommand(
-        "sparsify.cli.embed:embed_command", "Write the speaker embeddings of utterances."
+        "sparsify.cli.commands.embed:embed_command", "Write the speaker embeddings of utterances."
     ),
     "verify": LazyCommand(
-        "sparsify.cli.verify:verify_command",
+        "sparsify.cli.commands.verify:verify_command",
         "Score two recordings and say whether the speaker is the same.",
     ),
     "compare": LazyCommand(
-        "sparsify.cli.compare:compare_command",
+        "sparsify.cli.commands.compare:compare_command",
         "Train methods side by side, evaluate them and report.",
     ),
     "report": LazyCommand(
-        "sparsify.cli.report:report_command", "Write one page, or one table, about finished runs."
+        "sparsify.cli.commands.report:report_command",
+        "Write one page, or one table, about finished runs.",
+    ),
+    "completion": LazyCommand(
+        "sparsify.cli.commands.completion:completion_command",
+        "Print the script that makes TAB complete.",
     ),
 }
 

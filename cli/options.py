@@ -1,13 +1,13 @@
 """Options that several commands have.
 
-Those that describe a recipe are in `sparsify.cli.recipe_options`: their help needs the library.
+Those that describe a recipe are in `sparsify.cli.recipe_options`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,17 +23,19 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
+from sparsify.cli.types import PATH, Existing, Name
 from sparsify.training.devices import Device
 
 if TYPE_CHECKING:
-    from sparsify.recipe.sections import LabelPlace
+    from sparsify.comparison.gates import Gate
+    from sparsify.recipe.words import LabelPlace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-PATH = click.Path(path_type=Path)
+_MODEL = Existing("no such file: '{}'")
 
-path_argument = click.argument("path", type=PATH)
-paths_argument = click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+path_argument = click.argument("path", type=_MODEL)
+paths_argument = click.argument("paths", type=_MODEL, nargs=-1, required=True, metavar="PATH...")
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of the runtime; its default if unset."
 )
@@ -57,12 +59,13 @@ max_macs_option = click.option(
 )
 calibration_option = click.option(
     "--calibration",
-    type=PATH,
+    type=Existing("no calibration '{}'"),
     help="Thresholds by `sparsify evaluate --calibrate`; calibration.json beside the model if any.",
 )
 operating_point_option = click.option(
     "--at",
     "operating_point",
+    type=Name(lambda: ["eer", "min-dcf-"]),
     help="Which threshold of the calibration: eer or min-dcf-P, P being a p_target."
     "  [default: eer]",
 )
@@ -138,7 +141,7 @@ def baseline_option(about: str) -> Decorator:
     Args:
         about: Its help.
     """
-    return click.option("--baseline", type=PATH, metavar="ARTIFACT", help=about)
+    return click.option("--baseline", type=_MODEL, metavar="ARTIFACT", help=about)
 
 
 def max_eer_loss_option(about: str) -> Decorator:
@@ -169,6 +172,15 @@ def output_option(what: str, default: str | None = None, metavar: str = "PATH") 
     )
 
 
+fail_if_option = click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    callback=lambda _context, _parameter, texts: _gates(texts),
+    metavar="CONDITION",
+    help="Exit with code 1 when this is true of METHOD@TARGET.METRIC, means over seeds; may be"
+    " repeated.",
+)
 trial_label_option = click.option(
     "--trial-label",
     type=click.Choice(["first", "last"]),
@@ -212,7 +224,7 @@ def trial_paths(*, required: bool = False, about: str = "") -> Decorator:
     trials_option = click.option(
         "--trials",
         "trial_list",
-        type=PATH,
+        type=Existing("no trial list '{}'"),
         required=required,
         metavar="FILE",
         help=f"{about}Trial list of lines '1|0 enrolment test' or 'enrolment test"
@@ -237,6 +249,14 @@ def trial_paths(*, required: bool = False, about: str = "") -> Decorator:
         return trials_option(audio_root_option(checked))
 
     return decorate
+
+
+def _gates(texts: Sequence[str]) -> list[Gate]:
+    if not texts:
+        return []
+    from sparsify.comparison.gates import parse_gate  # noqa: PLC0415 - few ask for it
+
+    return [parse_gate(text) for text in dict.fromkeys(texts)]
 
 
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

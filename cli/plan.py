@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import click
 import torch
 
 from sparsify.artifact.artifact import Artifact, load_artifact
@@ -20,65 +19,19 @@ from sparsify.benchmarks.inference.budget import (
     Budget,
     sparsity_for,
 )
-from sparsify.cli.benchmark import MIN_FRAMES
 from sparsify.cli.display import emit_json, track
 from sparsify.cli.gates import fail_if_any
-from sparsify.cli.options import (
-    common_options,
-    format_option,
-    max_bytes_option,
-    max_macs_option,
-    precision_option,
-    trust_option,
-)
 from sparsify.cli.plan_display import gates_of, plan_json, show_plan
-from sparsify.cli.recipe_options import described_recipe, set_option
-from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.cli.recipe_options import described_recipe
+from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH
-from sparsify.models.registry import Architecture, model_names, names_code
+from sparsify.models.registry import Architecture
 
 _MODEL_FILE = f"model{STORE.suffixes[0]}"
 
 
-@click.command(
-    "plan",
-    epilog="""\b
-    Examples:
-      sparsify plan ecapa-tdnn-512 --format native --max-ms 5 --max-bytes 3e6
-      sparsify plan run --format mnn --max-ms 8 --threads 2
-      sparsify plan resnet34 --format native --max-macs 0.1 --set model.ignore=[linear.weight]
-    """,
-)
-@click.argument("model", metavar="MODEL")
-@format_option()
-@click.option(
-    "--max-ms",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="F",
-    help="The most milliseconds that an utterance may take, in the median.",
-)
-@max_bytes_option("The most bytes of the file in that format")
-@max_macs_option
-@precision_option()
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads per call.",
-)
-@click.option(
-    "--frames",
-    type=click.IntRange(min=MIN_FRAMES),
-    default=200,
-    show_default=True,
-    help="Frames of an utterance, of 10 ms.",
-)
-@set_option
-@trust_option
-@common_options
-def plan_command(
+def run(
     *,
     model: str,
     format_name: str,
@@ -92,17 +45,9 @@ def plan_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Find the sparsity at which a model fits a budget.
-
-    MODEL is a run directory, an artifact, the name of an architecture (see train --model) or
-    module:factory. A few random masks, the same share of every layer, are exported in the format
-    and take turns on this machine; the sparsity that comes out has itself been exported and
-    measured. When nothing fits, the exit code is 1.
-    """
+    """What `sparsify plan` does."""
     given = {MAX_MS: max_ms, MAX_BYTES: max_bytes, MAX_MACS: max_macs}
     limits = {name: most for name, most in given.items() if most is not None}
-    if not limits:
-        raise click.UsageError("give a budget: --max-ms, --max-bytes or --max-macs.")
     format_ = format_named(format_name)
     _check_engine(format_)
     format_.check_precision(precision)
@@ -144,17 +89,12 @@ def _artifact(model: str, assignments: Sequence[str], folder: Path, *, trust: bo
     """The model at a path, or one of that name with random weights.
 
     Raises:
-        SparsifyError: It is neither, or cannot be read or built.
+        SparsifyError: It cannot be read or built.
     """
     if Path(model).exists():
         if assignments:
             raise SparsifyError(f"--set goes with the name of a model: '{model}' is a file")
         return load_artifact(model, trust=trust)
-    if not names_code(model) and model not in model_names():
-        raise SparsifyError(
-            f"there is no file '{model}', and no model of that name:"
-            f" {did_you_mean(model, model_names())}"
-        )
     recipe = described_recipe({"model": model, "assignments": assignments}, trust=True)
     torch.manual_seed(recipe.seed)
     network = Architecture(recipe.model.name, recipe.model.options, recipe.model.widths).build()

@@ -1,52 +1,81 @@
-"""The options that describe a recipe, and the recipe that they describe."""
+"""The options that describe a recipe, and the recipe that they describe.
+
+What is wrong with them is told before torch is imported, as far as that can be known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparsify.cli.types import Assignment, Existing, Name
+from sparsify.methods.names import method_names
 from sparsify.models import toolkits
-from sparsify.models.registry import model_names
-from sparsify.recipe.recipe import Recipe, load_recipe, recipe_names
-from sparsify.recipe.sections import SYNTHETIC
-from sparsify.training.starting_network import network_assignments
+from sparsify.models.names import check_model, model_names
+from sparsify.recipe.words import SYNTHETIC, recipe_names
+from sparsify.training.network_choice import network_assignments
+
+if TYPE_CHECKING:
+    from sparsify.recipe.recipe import Recipe
+
+
+def _keys() -> Iterator[str]:
+    """What `--set` takes; the options of a method are not known without torch."""
+    # TAB elsewhere, and help, do not wait for it.
+    from sparsify.recipe.recipe import Recipe  # noqa: PLC0415
+
+    yield from (key for key in Recipe.setting_names() if key != "methods")
+    yield from (f"methods.{name}." for name in method_names())
+
 
 set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="key=value", help="Override a recipe key."
+    "--set",
+    "assignments",
+    type=Assignment(_keys),
+    multiple=True,
+    metavar="key=value",
+    help="Override a recipe key.",
 )
 _OPTIONS = (
     click.option(
         "--recipe",
+        type=Name(recipe_names, files=True),
         metavar="NAME|FILE",
         help="A shipped recipe or a YAML file; quickstart for synthetic speakers, else speech-mini."
         f" Shipped: {', '.join(recipe_names())}.",
     ),
     click.option(
         "--data",
+        type=Name(lambda: [SYNTHETIC], files=True),
         metavar="PATH|synthetic",
         help="Folder with one folder of audio files per speaker, another corpus or a manifest (see"
         " sparsify data prepare).",
     ),
     click.option(
         "--validation-trials",
+        type=Name(tuple, files=True),
         metavar="FILE",
         help="Validate on this trial list, in place of speakers held out of --data.",
     ),
     click.option(
         "--validation-root",
+        type=Name(tuple, files=True),
         metavar="DIR",
         help="Folder that the names in --validation-trials start from.",
     ),
     click.option(
         "--model",
+        type=Name(model_names, check_model),
         metavar="NAME|module:factory",
         help=f"Architecture: {', '.join(model_names())}, or your own.",
     ),
     click.option(
         "--init-from",
+        type=Existing("--init-from: no such file: '{}'"),
         metavar="PATH",
         help="Start from a run directory, an artifact, a state dict or a model"
         f" of {toolkits.names()}; network and front end are its own.",
@@ -57,7 +86,15 @@ _OPTIONS = (
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--recipe`, `--data` and those of validation, `--model`, `--init-from` and `--set`."""
-    return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), command)
+
+    @functools.wraps(command)
+    def checked(*, init_from: Any, **others: Any) -> Any:
+        given = {**others, "init_from": init_from and str(init_from)}
+        if init_from is None:
+            described_recipe(given, trust=True)
+        return command(**given)
+
+    return reduce(lambda decorated, option: option(decorated), reversed(_OPTIONS), checked)
 
 
 def described_recipe(
@@ -73,15 +110,17 @@ def described_recipe(
     Raises:
         SparsifyError: An option does not fit, or a file cannot be read or is not trusted.
     """
+    from sparsify.recipe.recipe import load_recipe  # noqa: PLC0415 - help does not wait for it
+
     data, recipe = given.get("data"), given.get("recipe")
     if recipe is None:
         recipe = "quickstart" if data in (None, SYNTHETIC) else "speech-mini"
-    network = network_assignments(given.get("model"), given.get("init_from"), trust=trust)
     named = {
         "data.path": data,
         "data.validation_trials": given.get("validation_trials"),
         "data.validation_root": given.get("validation_root"),
     }
     speech = {key: value for key, value in named.items() if value is not None}
+    network = network_assignments(given.get("model"), given.get("init_from"), trust=trust)
     assignments = [*network, *given.get("assignments", ())]
     return load_recipe(recipe, assignments, speech | dict(changes or {}))

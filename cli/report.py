@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import click
-
-from sparsify.cli.comparison_gates import check_results, fail_if_option, gates_json
+from sparsify.cli.comparison_gates import check_results, gates_json
 from sparsify.cli.display import emit_json, out
 from sparsify.cli.gates import fail_if_any
-from sparsify.cli.options import (
-    baseline_option,
-    benchmark_option,
-    common_options,
-    max_eer_loss_option,
-    output_option,
-    speakers_option,
-    trial_options,
-    trust_option,
-)
 from sparsify.cli.report_summary import Summary, measure
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.gathering import Part, gather
@@ -36,40 +24,7 @@ from sparsify.verification.trials import TrialList
 TEXTS = {".json": results_json, ".csv": to_csv, ".md": to_markdown}
 
 
-@click.command(
-    "report",
-    epilog="""\b
-    Examples:
-      sparsify report run --output report.html
-      sparsify report runs/* --output report.html
-      sparsify report comparison results.json --output both.html
-      sparsify report monday tuesday --output results.json
-      sparsify report scratch from-dense=other --output both.html   # gmp, gmp-from-dense …
-      sparsify report sparse.onnx --baseline dense.onnx --trials trials.txt --audio-root test \\
-          --max-eer-loss 0.5 --output summary.md
-      sparsify report results.json --fail-if 'adabreg@0.9.eer_percent > dense.eer_percent + 0.5'
-    """,
-)
-@click.argument("paths", nargs=-1, required=True, metavar="[NAME=]PATH...")
-@output_option(
-    "The file to write: a page (.html), or what compare writes (.json, .csv, .md).",
-    "report.html",
-    "FILE",
-)
-@baseline_option(
-    "Measure each PATH, a model in any format, beside this one, and write a summary (.md)."
-)
-@trial_options(about="For --baseline: ")
-@speakers_option
-@max_eer_loss_option(
-    "For --baseline: fail (exit code 1), with the summary written, when a model loses more points"
-    " of EER."
-)
-@benchmark_option
-@trust_option
-@fail_if_option
-@common_options
-def report_command(
+def run(
     *,
     paths: tuple[str, ...],
     output: Path,
@@ -83,24 +38,7 @@ def report_command(
     gates: Sequence[Gate],
     as_json: bool,
 ) -> None:
-    """Write one page, or one table, about finished runs.
-
-    A PATH is a run directory, the folder of a comparison or its results.json, wherever it was made;
-    with NAME, which is added to its methods, they stay apart from others of the same name. The page
-    is one file that opens offline: accuracy, sparsity and λ over training, layer-wise sparsity,
-    sizes and training time.
-
-    With --baseline every PATH is a model, in any format. The summary for a pull request begins with
-    what it has lost and gained: EER with a paired interval, size and, with --benchmark, latency.
-    """
-    of_baseline = {
-        "--trials": trial_list,
-        "--speakers": speakers,
-        "--max-eer-loss": max_eer_loss is not None,
-        "--benchmark": measure_latency,
-        "--trust": trust,
-    }
-    _check_usage(baseline, of_baseline, gates)
+    """What `sparsify report` does."""
     if baseline and trial_list and audio_root:
         measured = partial(
             measure,
@@ -133,19 +71,6 @@ def report_command(
         out.print(f"Wrote {output}", markup=False, soft_wrap=True)
     if gates:
         check_results(results, gates)
-
-
-def _check_usage(
-    baseline: Path | None, of_baseline: Mapping[str, object], gates: Sequence[Gate]
-) -> None:
-    """Refuses options that belong to the other kind of report."""
-    if baseline is None:
-        if flag := next((flag for flag, given in of_baseline.items() if given), None):
-            raise click.UsageError(f"{flag} has a meaning only with --baseline.")
-    elif of_baseline["--trials"] is None:
-        raise click.UsageError("--baseline needs --trials and --audio-root.")
-    elif gates:
-        raise click.UsageError("--fail-if is for runs: a baseline has --max-eer-loss.")
 
 
 def _write_summary(

@@ -11,10 +11,10 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.display import track
 from sparsify.cli.gates import Gate, eer_loss_gate
+from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.report.summary import Measured, summary
-from sparsify.verification.confidence import LEVEL
 from sparsify.verification.protocol import EvaluationProtocol
 from sparsify.verification.trials import TrialList, read_speakers, speaker_numbers
 
@@ -80,7 +80,7 @@ def measure(
     """
     trials = trial_list.read()
     sides = speaker_numbers(trials, read_speakers(speakers) if speakers else None)
-    protocol = EvaluationProtocol(trials, audio_root, percent=LEVEL, sides=sides)
+    protocol = EvaluationProtocol(trials, audio_root, percent=CONFIDENCE_PERCENT, sides=sides)
     loaded = [load_speaker_model(path, trust=trust) for path in paths]
     outcomes = [protocol.outcome(each.embedder, each.front_end, track=track) for each in loaded]
     artifacts = [each.artifact for each in loaded]

@@ -5,32 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from sparsify.cli.display import GateError, console, emit_json, out, track
-from sparsify.cli.options import (
-    common_options,
-    device_option,
-    output_option,
-    strict_option,
-    trust_option,
-)
 from sparsify.cli.preview_display import show_preview
-from sparsify.cli.recipe_options import described_recipe, recipe_options
+from sparsify.cli.recipe_options import described_recipe
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
-from sparsify.methods.bregman import SteeringRule
-from sparsify.methods.registry import (
-    ResolvedRecipe,
-    method_names,
-    option_names,
-    pursues_target,
-    resolve,
-)
+from sparsify.methods.names import method_names
+from sparsify.methods.registry import ResolvedRecipe, option_names, pursues_target, resolve
 from sparsify.models.registry import require_trust
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
@@ -43,55 +30,8 @@ from sparsify.training.trainer import train
 LOGGER = logging.getLogger("sparsify")
 _TARGETS = ("target_sparsity", "target_macs")
 
-_EPILOG = """\b
-Examples:
-  sparsify train --output run                      # synthetic speakers, 90 %
-  sparsify train --data speech/train --target-sparsity 0.95 --output run
-  sparsify train --data speech/train --target-macs 0.1 --output run
-  sparsify train --data speech/train --method gmp --set training.steps=2000 --output run
-  sparsify train --data speech/train --init-from dense-run --output sparse-run
-  sparsify train --data speech/train --init-from sparse.onnx --output fine-tuned    # its zeros held
-  torchrun --nproc-per-node=4 -m sparsify train --data speech/train --output run
-"""
 
-
-@click.command("train", epilog=_EPILOG)
-@recipe_options
-@click.option("--method", help=f"Way to get sparse: {', '.join(method_names())}.")
-@click.option(
-    "--target-sparsity",
-    type=float,
-    help="Share of exact zeros among the prunable weights; that of a sparse --init-from, else 0.9.",
-)
-@click.option(
-    "--target-macs",
-    type=float,
-    metavar="F",
-    help="In place of a sparsity, the share of the dense network's multiply-adds that is left.",
-)
-@click.option(
-    "--lambda-rule",
-    type=click.Choice(get_args(SteeringRule)),
-    help="How λ is steered (Bregman methods).",
-)
-@click.option("--seed", type=int, help="Seed of everything random.")
-@output_option("The run directory.", "run", "DIR")
-@click.option("--resume", is_flag=True, help="Continue the run in --output from its checkpoint.")
-@click.option(
-    "--accept-changes",
-    is_flag=True,
-    help="Resume though recipe.yaml or the speech are not those that the run began with.",
-)
-@strict_option
-@device_option
-@trust_option
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Show recipe, parameters, data, time and memory (takes a few steps), and write nothing.",
-)
-@common_options
-def train_command(
+def run(
     *,
     output: Path,
     resume: bool,
@@ -103,12 +43,7 @@ def train_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Train a speaker model to an exact sparsity.
-
-    Under torchrun all processes train one model together; the first of them writes.
-    """
-    if accept_changes and not resume:
-        raise click.UsageError("--accept-changes goes with --resume.")
+    """What `sparsify train` does."""
     with Joined() as together:
         if not together.main:
             console.quiet = True
@@ -154,8 +89,6 @@ def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
     """The recipe that the options describe."""
     keys = ("method", *_TARGETS, "seed")
     changes = {key: given[key] for key in keys if given[key] is not None}
-    if changes.keys() >= {*_TARGETS}:
-        raise click.UsageError("--target-sparsity and --target-macs exclude each other: give one.")
     if any(target in changes for target in _TARGETS):
         changes = dict.fromkeys(_TARGETS) | changes
     recipe = with_target_of_start(described_recipe(given, changes, trust=trust))

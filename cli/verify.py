@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
-import click
-
 from sparsify.cli.display import emit_json, out
 from sparsify.cli.gates import at_least, fail_if_any
-from sparsify.cli.options import (
-    PATH,
-    calibration_option,
-    common_options,
-    model_argument,
-    operating_point_option,
-    threads_option,
-    trust_option,
-)
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.calibration import (
@@ -31,28 +19,7 @@ from sparsify.verification.embedding import embed, file_recordings
 from sparsify.verification.scoring import Scoring
 
 
-@click.command(
-    "verify",
-    epilog="""\b
-    Examples:
-      sparsify verify run enrol.wav test.wav
-      sparsify verify model.onnx enrol.wav test.wav --threshold 0.4 --require-match
-      sparsify verify run enrol.wav test.wav --at min-dcf-0.01 --json
-    """,
-)
-@model_argument(embedding=True)
-@click.argument("enrolment", type=PATH)
-@click.argument("test", type=PATH)
-@click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
-@calibration_option
-@operating_point_option
-@click.option(
-    "--require-match", is_flag=True, help="Exit with code 1 when the speakers are different."
-)
-@threads_option
-@trust_option
-@common_options
-def verify_command(
+def run(
     *,
     path: Path,
     enrolment: Path,
@@ -65,18 +32,7 @@ def verify_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Score two recordings and say whether the speaker is the same.
-
-    PATH is {models}. With a calibration the score is computed as
-    it was calibrated (mean subtraction, AS-norm); otherwise it is the cosine. The exit code is 0
-    whatever the answer, unless --require-match is given.
-    """
-    if threshold is not None and calibration is not None:
-        raise click.UsageError("--threshold and --calibration exclude each other.")
-    if threshold is not None and operating_point is not None:
-        raise click.UsageError("--threshold and --at exclude each other.")
-    if threshold is not None and not math.isfinite(threshold):
-        raise click.UsageError(f"--threshold must be a number, got {threshold}.")
+    """What `sparsify verify` does."""
     model = load_speaker_model(path, threads, trust=trust)
     scoring = Scoring()
     if threshold is None:

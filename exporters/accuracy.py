@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsify.artifact.artifact import Artifact
+from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.networks import Network, torch_network
 from sparsify.exporters.speaker_model import expected_front_end
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
-from sparsify.verification.confidence import LEVEL
 from sparsify.verification.evaluate import Evaluation
 from sparsify.verification.metrics import DetectionCost
 from sparsify.verification.protocol import EvaluationProtocol, Loss, Outcome
@@ -45,7 +45,7 @@ def accuracy_protocol(trial_list: TrialList, audio_root: Path) -> EvaluationProt
     """
     trials = trial_list.read()
     return EvaluationProtocol(
-        trials, audio_root, _COSTS, percent=LEVEL, sides=speaker_numbers(trials)
+        trials, audio_root, _COSTS, percent=CONFIDENCE_PERCENT, sides=speaker_numbers(trials)
     )
 
 

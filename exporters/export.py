@@ -19,6 +19,7 @@ from sparsify.artifact.provenance import COLLAPSED, SHRUNK_FROM
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import canonical_state, masks_file, write_masks
 from sparsify.artifact.seals import source_digest
+from sparsify.defaults import TOLERANCE
 from sparsify.errors import SparsifyError
 from sparsify.exporters.accuracy import Accuracy, measure_accuracy
 from sparsify.exporters.exporter import Exporter, exporter_of
@@ -35,10 +36,8 @@ from sparsify.verification.protocol import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
-"""The largest difference between a file and its model, relative to the embeddings' scale."""
 QUANTISED_TOLERANCE = 5e-2
-"""The same where a value that lies between two levels may fall to either."""
+"""`TOLERANCE` where a value that lies between two levels may fall to either."""
 # Lengths and sizes of batches that a slow reference computes, in frames and in seconds.
 _QUANTISED_SHAPES = (20, 50), (2,)
 _QUANTISED_SECONDS = ((1, 0.21), (2, 0.503))

@@ -22,10 +22,10 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify import cli
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference import benchmark, turns
+from sparsify.cli import commands
 from sparsify.comparison.cells import grid
 from sparsify.comparison.plan import Plan, shared_recipe
 from sparsify.exporters.onnx import writing
@@ -273,8 +273,8 @@ def forget_commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def forget() -> None:
         for name in ("benchmark", "export", "inspect", "embed"):
-            importlib.import_module(f"sparsify.cli.{name}")
-            monkeypatch.delitem(sys.modules, f"sparsify.cli.{name}")
-            monkeypatch.delattr(cli, name)
+            importlib.import_module(f"sparsify.cli.commands.{name}")
+            monkeypatch.delitem(sys.modules, f"sparsify.cli.commands.{name}")
+            monkeypatch.delattr(commands, name)
 
     return forget

@@ -18,8 +18,8 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.corpus import layouts
 from sparsify.errors import SparsifyError
-from sparsify.methods import registry as methods
-from sparsify.models import registry as models
+from sparsify.methods import names as methods
+from sparsify.models import names as models
 
 from .fuzz.mutations import mutated
 from .methods import test_methods
@@ -40,10 +40,12 @@ def followed(monkeypatch, forget_commands):
         exec(code, vars(module))
         monkeypatch.setitem(sys.modules, name, module)
         names |= vars(module)
-    names |= vars(layouts) | vars(formats)
+    names |= vars(layouts) | vars(formats) | vars(models)
     method, model, layout, format_ = LINES
-    monkeypatch.setattr(methods, "_METHODS", eval(f"{{{method}}}", names) | methods._METHODS)
-    monkeypatch.setattr(models, "_FACTORIES", eval(f"{{{model}}}", names) | models._FACTORIES)
+    for name, home in eval(f"{{{method}}}", names).items():
+        monkeypatch.setitem(methods.METHODS, name, home)
+    for name, shipped in eval(f"{{{model}}}", names).items():
+        monkeypatch.setitem(models.SHIPPED, name, shipped)
     monkeypatch.setattr(layouts, "_LAYOUTS", eval(f"{{{layout}}}", names) | layouts._LAYOUTS)
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, eval(format_, names)))
     forget_commands()

@@ -8,7 +8,8 @@ from math import comb
 
 import numpy as np
 
-MIN_ROUNDS = 6  # with fewer there is no interval of 95 %
+from sparsify.defaults import FEWEST_ROUNDS
+
 _CONFIDENCE = 0.95
 BETWEEN_PROCESSES = 0.02
 """What two processes with the same file may differ by for as long as they live, which no number of
@@ -49,9 +50,9 @@ def paired_speedup(times: Sequence[float], baseline: Sequence[float]) -> Speedup
         baseline: Of the baseline in the same rounds.
 
     Raises:
-        ValueError: The rounds do not pair, or are fewer than `MIN_ROUNDS`.
+        ValueError: The rounds do not pair, or are fewer than `FEWEST_ROUNDS`.
     """
-    if len(times) != len(baseline) or len(times) < MIN_ROUNDS:
+    if len(times) != len(baseline) or len(times) < FEWEST_ROUNDS:
         raise ValueError(f"{len(times)} rounds do not pair with {len(baseline)}, or are too few")
     ratios = np.sort(np.asarray(baseline) / np.asarray(times))
     outside = _outside(len(ratios))

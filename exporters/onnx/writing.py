@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.provenance import ABSENT, FEATURES, INPUT, KINDS, SAMPLES, TIED, counts
 from sparsify.artifact.saving import canonical_state
+from sparsify.defaults import FEWEST_FRAMES
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import network_work
 from sparsify.exporters.onnx.front_end import prepend_front_end
@@ -43,7 +44,6 @@ from sparsify.sparsity.table import Kind, parameter_kinds
 # sherpa-onnx comes with an old one.
 OPSET = 18
 IR_VERSION = 8
-MIN_FRAMES = 2  # the standard deviation over time needs two
 _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _work(
 
 def _graph(model: nn.Module, artifact: Artifact) -> onnx.ModelProto:
     example = torch.zeros(*_EXAMPLE_SHAPE, artifact.front_end.num_mel_bins)
-    dynamic = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("T", min=MIN_FRAMES)}
+    dynamic = {0: torch.export.Dim("B", min=1), 1: torch.export.Dim("T", min=FEWEST_FRAMES)}
     try:
         with quiet("torch.onnx"):
             program = torch.onnx.export(

@@ -47,7 +47,8 @@ from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import EVERYTHING, Selection, looks_prunable
+from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.selection import EVERYTHING, Selection
 from sparsify.sparsity.table import (
     Kind,
     SparsityTable,

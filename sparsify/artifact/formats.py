@@ -6,12 +6,12 @@ when the first file of that format is met. Importing this module takes neither t
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsify.errors import SparsifyError, did_you_mean
+from sparsify.named import named
 
 DENSE = "dense"
 """The layout that stores zeros like all other weights; every format that is written has it."""
@@ -71,9 +71,8 @@ class Format:
         Args:
             options: What formats that have `targets` are told; `None` is the default.
         """
-        module, _, name = self.home.partition(":")
         given = {key: value for key, value in options.items() if value is not None}
-        return getattr(importlib.import_module(module), name)(**given)
+        return named(self.home)(**given)
 
     def matches(self, path: Path) -> bool:
         """Whether something on disk looks like this format."""

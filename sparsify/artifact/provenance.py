@@ -32,7 +32,7 @@ from sparsify.models.registry import Architecture, architecture_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
-from sparsify.sparsity.prunable import EVERYTHING, Selection
+from sparsify.sparsity.selection import EVERYTHING, Selection
 from sparsify.sparsity.table import Kind, parameter_kinds, table_of
 
 N = TypeVar("N", dict[str, Any], list[Any])

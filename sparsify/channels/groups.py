@@ -17,7 +17,8 @@ from sparsify.channels.tape import record
 from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.costs import Cost, total_cost, zeros_wanted
-from sparsify.sparsity.prunable import Selection, prunable_parameters
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.selection import Selection
 
 Flags = NDArray[np.bool_]
 

@@ -18,7 +18,7 @@ from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 from sparsify.methods.registry import resolve
-from sparsify.models.registry import names_code
+from sparsify.models.names import names_code
 from sparsify.training.devices import Device
 from sparsify.training.run_directory import RunDirectory
 

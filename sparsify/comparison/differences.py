@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sparsify.comparison.cells import target_keys, target_of
 from sparsify.comparison.means import by_cell
 from sparsify.comparison.rows import Row
-from sparsify.verification.confidence import LEVEL, paired_interval
+from sparsify.defaults import CONFIDENCE_PERCENT
+from sparsify.verification.confidence import paired_interval
 
 REFERENCE = "dense"  # what the others are compared with, where it was trained
 OVERALL = "mean of all"  # test sets; no name of a test set has spaces
@@ -76,7 +77,7 @@ def overall(rows: Iterable[Row], tests: Sequence[str]) -> dict[str, tuple[float,
     means = {}
     for name, group in by_cell(rows).items():
         if known := _resampled(group, tests):
-            low, high = paired_interval(known.rates.mean(axis=0), 0.0, LEVEL)
+            low, high = paired_interval(known.rates.mean(axis=0), 0.0, CONFIDENCE_PERCENT)
             means[name] = (float(known.eer_percents.mean()), low, high)
     return means
 
@@ -149,7 +150,7 @@ def _difference(one: _Resampled, two: _Resampled) -> Row:
         one, two = _with_seeds(one, common), _with_seeds(two, common)
     paired = one.seeds == two.seeds
     drawn = _drawn(one.rates, 0), _drawn(two.rates, 0 if paired else 1)
-    low, high = paired_interval(*drawn, LEVEL)
+    low, high = paired_interval(*drawn, CONFIDENCE_PERCENT)
     return {
         "seeds": common or None,
         "by_seed": (one.eer_percents - two.eer_percents).tolist() if common else None,

@@ -30,8 +30,8 @@ from sparsify.models.registry import Architecture
 from sparsify.models.widths import options_of_width
 from sparsify.recipe.layout import compact, to_yaml
 from sparsify.recipe.recipe import Recipe
-from sparsify.recipe.sections import SYNTHETIC
 from sparsify.recipe.validation import Section, validate
+from sparsify.recipe.words import SYNTHETIC
 from sparsify.training.starting_network import start_of
 
 PLAN_FILE = "comparison.yaml"

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import field_validator
 
 from sparsify.errors import SparsifyError
-from sparsify.recipe.sections import LabelPlace
 from sparsify.recipe.validation import Section
+from sparsify.recipe.words import LabelPlace
 from sparsify.verification.embedding import locate
 from sparsify.verification.trials import (
     Trials,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sparsify.corpus.utterances import Utterance, Utterances
 from sparsify.errors import SparsifyError
-from sparsify.recipe.sections import CorpusLayout
+from sparsify.recipe.words import CorpusLayout
 
 MIN_SECONDS = 0.3
 UNLABELLED: CorpusLayout = "unlabelled"

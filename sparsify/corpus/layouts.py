@@ -29,7 +29,7 @@ from sparsify.corpus.trees import (
 from sparsify.corpus.utterances import Utterances, UtterancesBuilder
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
-from sparsify.recipe.sections import CorpusLayout
+from sparsify.recipe.words import CorpusLayout
 
 _PROBES = 16
 

@@ -15,7 +15,7 @@ from sparsify.corpus.layouts import detect_layout, list_corpus
 from sparsify.corpus.manifest import check_suffix, write_manifest
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
-from sparsify.recipe.sections import CorpusLayout
+from sparsify.recipe.words import CorpusLayout
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 

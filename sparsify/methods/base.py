@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from sparsify.errors import SparsifyError
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.costs import Cost, PricedWeights, beside
-from sparsify.sparsity.prunable import Selection, prunable_parameters
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.selection import Selection
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -19,6 +19,7 @@ from sparsify.optim.lambda_rules import AdaptiveLambda, FixedLambda, LambdaRule,
 from sparsify.optim.linbreg import LinBreg
 from sparsify.optim.regularizers import GroupL1L2, parameter_groups
 from sparsify.recipe.validation import Fraction, OpenFraction, Section
+from sparsify.recipe.words import SteeringRule
 from sparsify.sparsity.allocation import LayerwiseAllocation
 from sparsify.sparsity.costs import PricedWeights, beside
 from sparsify.sparsity.masks import initialise_sparse
@@ -26,7 +27,6 @@ from sparsify.sparsity.schedules import Polynomial, Ramp, SparsitySchedule
 
 _AIM_EVERY = 20  # steps
 Beta = Annotated[float, Field(ge=0, lt=1)]
-SteeringRule = Literal["adaptive", "quantile", "smoothed", "fixed"]
 
 
 class BregmanOptions(Section):

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from sparsify.errors import SparsifyError, did_you_mean
-from sparsify.methods.base import Method, Task
-from sparsify.methods.bregman import AdaBregMethod, LinBregMethod
-from sparsify.methods.dense import Dense
-from sparsify.methods.fixed_lambda import AdaBregFixed, LinBregFixed
-from sparsify.methods.magnitude import GMP, OneShot
-from sparsify.methods.prescribed_l1 import PrescribedL1
-from sparsify.methods.proximal import ProxSGDMethod
-from sparsify.methods.rewa import ReWA
-from sparsify.methods.rigl import RigL
+from sparsify.methods.names import METHODS, check_method
+from sparsify.named import named
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
 
-# In the order in which charts give them colours.
-_METHODS: dict[str, type[Method[Any]]] = {
-    "adabreg": AdaBregMethod,
-    "linbreg": LinBregMethod,
-    "gmp": GMP,
-    "one-shot": OneShot,
-    "rigl": RigL,
-    "rewa": ReWA,
-    "prescribed-l1": PrescribedL1,
-    "adabreg-fixed": AdaBregFixed,
-    "linbreg-fixed": LinBregFixed,
-    "prox-sgd": ProxSGDMethod,
-    "dense": Dense,
-}
-
-
-def method_names() -> list[str]:
-    """The registered methods."""
-    return list(_METHODS)
+if TYPE_CHECKING:
+    from sparsify.methods.base import Method, Task
 
 
 def pursues_target(name: str) -> bool:
@@ -120,7 +95,7 @@ def check_start(recipe: ResolvedRecipe, task: Task) -> None:
     Raises:
         SparsifyError: It is sparser than the target, and the method revives nothing.
     """
-    _METHODS[recipe.method].check_start(task)
+    _method(recipe.method).check_start(task)
 
 
 def build_method(recipe: ResolvedRecipe, task: Task) -> Method[Any]:
@@ -129,10 +104,10 @@ def build_method(recipe: ResolvedRecipe, task: Task) -> Method[Any]:
     Raises:
         SparsifyError: The method cannot work on this network.
     """
-    return _METHODS[recipe.method](task, recipe.options)
+    return _method(recipe.method)(task, recipe.options)
 
 
 def _method(name: str) -> type[Method[Any]]:
-    if name not in _METHODS:
-        raise SparsifyError(f"unknown method '{name}': {did_you_mean(name, _METHODS)}")
-    return _METHODS[name]
+    check_method(name)
+    method: type[Method[Any]] = named(METHODS[name])
+    return method

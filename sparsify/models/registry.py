@@ -13,32 +13,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sparsify.errors import SparsifyError, did_you_mean
-from sparsify.models.campplus import CAMPPlus
-from sparsify.models.ecapa_tdnn import ECAPATDNN
+from sparsify.errors import SparsifyError
+from sparsify.models.names import SHIPPED, check_model, names_code
 from sparsify.models.narrowing import Widths, narrow
-from sparsify.models.redimnet2 import ReDimNet2
-from sparsify.models.resnet import ResNet
-
-_FACTORIES: dict[str, Callable[..., nn.Module]] = {
-    "ecapa-tdnn": ECAPATDNN,
-    "ecapa-tdnn-512": partial(ECAPATDNN, channels=512),
-    "ecapa-tdnn-1024": partial(ECAPATDNN, channels=1024),
-    "campplus": CAMPPlus,
-    "redimnet2-b0": ReDimNet2,
-    "redimnet2-b1": partial(ReDimNet2, channels=16, reductions=(32, 32, 32, 32, 16, 16)),
-    "redimnet2-b3": partial(ReDimNet2, channels=24),
-    "redimnet2-b5": partial(
-        ReDimNet2, channels=48, out_channels=256, large=True, reductions=(48, 48, 48, 48, 32, 32)
-    ),
-    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2)),
-    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3)),
-    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
-    "resnet101": partial(ResNet, blocks=(3, 4, 23, 3), bottleneck=True),
-    "resnet152": partial(ResNet, blocks=(3, 8, 36, 3), bottleneck=True),
-    "resnet221": partial(ResNet, blocks=(6, 16, 48, 3), bottleneck=True),
-    "resnet293": partial(ResNet, blocks=(10, 20, 64, 3), bottleneck=True),
-}
+from sparsify.named import named
 
 _MOST_SHOWN = 200  # characters of options in an error
 
@@ -90,16 +68,6 @@ class Architecture:
         with errors_of(self.name):
             model.architecture = self  # type: ignore[assignment]
         return model
-
-
-def model_names() -> list[str]:
-    """The registered architectures, sorted."""
-    return sorted(_FACTORIES)
-
-
-def names_code(name: str) -> bool:
-    """Whether the name of an architecture is `module:factory`."""
-    return ":" in name
 
 
 def require_trust(name: str, source: str, *, trust: bool) -> None:
@@ -205,10 +173,11 @@ def _build(architecture: Architecture) -> nn.Module:
 
 
 def _factory(name: str) -> Callable[..., Any]:
-    if name in _FACTORIES:
-        return _FACTORIES[name]
-    if not names_code(name):
-        raise SparsifyError(f"unknown model '{name}': {did_you_mean(name, model_names())}")
+    if name in SHIPPED:
+        shipped = SHIPPED[name]
+        made: Callable[..., Any] = named(shipped.home)
+        return partial(made, **shipped.options) if shipped.options else made
+    check_model(name)
     module_name, _, attribute = name.partition(":")
     with errors_of(name):
         try:

@@ -26,7 +26,6 @@ from sparsify.recipe.validation import validate
 
 logger = logging.getLogger(__name__)
 
-NAME = "SpeechBrain"
 _MODEL = "embedding_model.ckpt"
 _HYPERPARAMETERS = "hyperparams.yaml"
 _SIGNATURE = {"blocks.0.conv.conv.weight", "asp_bn.norm.weight", "fc.conv.weight"}

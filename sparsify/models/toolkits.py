@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from sparsify.models import speechbrain, wespeaker
-from sparsify.models.foreign import ForeignModel
+    from sparsify.models.foreign import ForeignModel
+
+# By the names that their makers write; a module is imported when it is first asked.
+TOOLKITS = {
+    "SpeechBrain": "sparsify.models.speechbrain",
+    "WeSpeaker": "sparsify.models.wespeaker",
+}
 
 
 class Toolkit(Protocol):
     """What the module of a toolkit has."""
-
-    NAME: str
-    """How its makers write it."""
 
     def model_file(self, folder: Path) -> Path | None:
         """The model file of one of its folders, `None` if the folder is none."""
@@ -28,12 +32,9 @@ class Toolkit(Protocol):
         """A state dict without what only the training needed."""
 
 
-TOOLKITS: tuple[Toolkit, ...] = (speechbrain, wespeaker)
-
-
 def names() -> str:
     """All of them, such as "SpeechBrain or WeSpeaker"."""
-    return " or ".join(toolkit.NAME for toolkit in TOOLKITS)
+    return " or ".join(TOOLKITS)
 
 
 def model_file(folder: Path) -> Path | None:
@@ -42,7 +43,7 @@ def model_file(folder: Path) -> Path | None:
     Raises:
         SparsifyError: It looks like a toolkit's, but has no such file.
     """
-    found = (toolkit.model_file(folder) for toolkit in TOOLKITS)
+    found = (toolkit.model_file(folder) for toolkit in _toolkits())
     return next((file for file in found if file), None)
 
 
@@ -53,13 +54,18 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
         UnsupportedModelError: It cannot be represented here; says why.
         SparsifyError: What lies beside it cannot be read.
     """
-    found = (toolkit.interpret(file, tensors) for toolkit in TOOLKITS)
+    found = (toolkit.interpret(file, tensors) for toolkit in _toolkits())
     return next((model for model in found if model), None)
 
 
 def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without the training heads of all toolkits."""
     state = dict(tensors)
-    for toolkit in TOOLKITS:
+    for toolkit in _toolkits():
         state = toolkit.without_head(state)
     return state
+
+
+def _toolkits() -> Iterator[Toolkit]:
+    for module in TOOLKITS.values():
+        yield cast(Toolkit, importlib.import_module(module))

@@ -19,11 +19,11 @@ from sparsify.models.foreign import (
     read_yaml,
     refuse_other_settings,
 )
-from sparsify.models.registry import Architecture, model_names
+from sparsify.models.names import model_names
+from sparsify.models.registry import Architecture
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import shown, validate
 
-NAME = "WeSpeaker"
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."

@@ -13,7 +13,6 @@ from sparsify.documents import MOST_YAML_BYTES, parse_yaml, read_text
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.recipe.layout import compact, to_yaml
 from sparsify.recipe.sections import (
-    SYNTHETIC,
     AugmentSection,
     DataSection,
     DistillationSection,
@@ -23,6 +22,7 @@ from sparsify.recipe.sections import (
     TrainingSection,
 )
 from sparsify.recipe.validation import OpenFraction, Options, Section, shown, validate
+from sparsify.recipe.words import SYNTHETIC, recipe_names
 
 _MOST_GENERATIONS = 16  # of recipes that extend each other
 LEFT_OUT = "(left out)"
@@ -128,14 +128,6 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The resolved recipe, readable by `load_recipe`."""
         return to_yaml(compact(self.model_dump(mode="json")))
-
-
-def recipe_names() -> list[str]:
-    """The recipes that ship with the package."""
-    folder = resources.files("sparsify.recipes")
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
 
 
 def load_recipe(

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from sparsify.recipe.layout import by_layer, by_tensor
 from sparsify.recipe.validation import Fraction, OpenFraction, Options, Section
-from sparsify.sparsity.prunable import Selection
+from sparsify.recipe.words import SYNTHETIC, CorpusLayout, LabelPlace
+from sparsify.sparsity.selection import Selection
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -20,21 +21,6 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-SYNTHETIC = "synthetic"
-"""The built-in speakers, as a path of data."""
-CorpusLayout = Literal[
-    "auto",
-    "folder",
-    "voxceleb",
-    "cnceleb",
-    "librispeech",
-    "kaldi",
-    "manifest",
-    "shards",
-    "unlabelled",
-]
-LabelPlace = Literal["first", "last"]
-"""Which field of the lines of a trial list is the label."""
 
 
 Widths = Annotated[Options, BeforeValidator(by_tensor), PlainSerializer(by_layer)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -60,6 +60,13 @@ class Section(BaseModel):
         if isinstance(value, str) and _UNWRITABLE.search(value):
             raise ValueError("it has a character that no file can hold")
         return value
+
+    @classmethod
+    def setting_names(cls) -> Iterator[str]:
+        """All that can be set, with dots where it is in a section of this one."""
+        for name, field in cls.model_fields.items():
+            section = _section_in(field.annotation)
+            yield from (f"{name}.{key}" for key in section.setting_names()) if section else (name,)
 
 
 _SHORTENER = reprlib.Repr()

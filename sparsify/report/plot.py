@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from sparsify.comparison.cells import series_name
 from sparsify.comparison.differences import REFERENCE
-from sparsify.methods.registry import method_names
+from sparsify.methods.names import method_names
 from sparsify.report.axes import Axis, without_crowding
 from sparsify.report.markup import append, element
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -14,22 +13,6 @@ from torch.nn.modules.conv import _ConvNd
 from sparsify.errors import SparsifyError
 
 _FOREIGN_MIN_SIZE = 64
-
-
-class Selection(NamedTuple):
-    """Which parameters may become sparse besides, or in spite of, the rule.
-
-    Attributes:
-        ignore: Glob patterns of parameter names to protect.
-        include: Glob patterns of parameter names to prune as well.
-    """
-
-    ignore: Sequence[str] = ()
-    include: Sequence[str] = ()
-
-
-EVERYTHING = Selection()
-"""What the rule says, and nothing else."""
 
 
 def prunable_parameters(

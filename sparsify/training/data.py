@@ -13,7 +13,7 @@ from sparsify.corpus.layouts import detect_layout, load_corpus
 from sparsify.corpus.synthetic import synthetic_corpus
 from sparsify.progress import Track, silent
 from sparsify.recipe.recipe import Recipe
-from sparsify.recipe.sections import SYNTHETIC
+from sparsify.recipe.words import SYNTHETIC
 from sparsify.training.validation_speech import (
     ValidationSpeech,
     speech_of_list,

@@ -14,7 +14,8 @@ from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.costs import Cost, beside, compact, kept_cost, total_cost
-from sparsify.sparsity.prunable import Selection, prunable_parameters
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.selection import Selection
 from sparsify.sparsity.work import SPEECH_SECONDS
 
 

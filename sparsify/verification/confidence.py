@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.verification.metrics import (
@@ -19,7 +20,6 @@ from sparsify.verification.metrics import (
 )
 
 REPLICATES = 1000
-LEVEL = 95.0  # percent, where no other is asked for
 _DECIMALS = 4  # of a percentage
 
 Interval = tuple[float, float]
@@ -70,7 +70,7 @@ def bootstrap(
     test_speakers: ArrayLike,
     costs: Sequence[DetectionCost] = (),
     *,
-    percent: float = LEVEL,
+    percent: float = CONFIDENCE_PERCENT,
     replicates: int = REPLICATES,
     seed: int = 0,
     track: Track = silent,

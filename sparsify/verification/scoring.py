@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.audio.parallel import available_cores
+from sparsify.defaults import TOP_N
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.verification.trials import Trials
@@ -20,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float64]
 
-TOP_N = 300
 _BLOCK = 1 << 15  # trials at a time: bounds the memory, and stays near the cache
 _COHORT_BLOCK = 1 << 10  # utterances at a time against the whole cohort
 _SMALLEST_DEVIATION = 1e-8  # of cohort scores that are all equal, as for an embedding of zeros

@@ -17,18 +17,19 @@ from torch import Tensor, nn
 from sparsify.artifact.artifact import Artifact
 from sparsify.audio.features import Features, Filterbank
 from sparsify.corpus.synthetic import synthetic_corpus
+from sparsify.defaults import SENSITIVITY_LEVELS
 from sparsify.errors import SparsifyError
 from sparsify.progress import Track, silent
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.masks import largest_masks
-from sparsify.sparsity.prunable import EVERYTHING, Selection, prunable_parameters
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.selection import EVERYTHING, Selection
 from sparsify.verification.embedding import audio_features, file_recordings, locate
 from sparsify.verification.evaluate import evaluate_features
 from sparsify.verification.trials import TrialList, Trials, make_trials
 
 logger = logging.getLogger(__name__)
 
-LEVELS = (0.5, 0.75, 0.9, 0.95)
 _SPEAKERS, _UTTERANCES = 20, 5  # of synthetic speech
 _SYNTHETIC_SEED = 1000  # other speakers than a training with a small seed has
 
@@ -89,7 +90,7 @@ def model_sensitivity(
     trial_list: TrialList | None = None,
     audio_root: Path | None = None,
     *,
-    levels: Sequence[float] = LEVELS,
+    levels: Sequence[float] = SENSITIVITY_LEVELS,
     utterances: int = 200,
     track: Track = silent,
 ) -> Sensitivity:
@@ -126,7 +127,7 @@ def layer_sensitivity(
     features: Sequence[Features],
     trials: Trials,
     *,
-    levels: Sequence[float] = LEVELS,
+    levels: Sequence[float] = SENSITIVITY_LEVELS,
     selection: Selection = EVERYTHING,
     track: Track = silent,
 ) -> Sensitivity:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
-from sparsify.recipe.sections import LabelPlace
+from sparsify.recipe.words import LabelPlace
 
 _NUMBERS = {"1": True, "0": False}
 _WORDS = {"target": True, "nontarget": False}

@@ -349,7 +349,7 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path, refused):
         (["--targets", "0.9,95"], ["target_sparsity", "95 % is 0.95"]),
         (["--targets", "0.9,x"], ["not a list of numbers"]),
         (["--seeds", "1.5"], ["not a list of whole numbers"]),
-        (["--trials", "trials.txt"], ["belong together"]),
+        (["--trials", __file__], ["belong together"]),
         (["--test", "clean"], ["NAME=TRIALS:ROOT"]),
         (["--test", "cl-ean=a:b"], ["name", "letters, digits and _"]),
         (

@@ -110,7 +110,7 @@ def test_strict_writes_nothing(tmp_path, speech):
 @pytest.mark.parametrize(
     ("path", "output", "problem"),
     [
-        ("nowhere", "list.csv", "nowhere is not a folder"),
+        ("nowhere", "list.csv", "no such file or folder: "),
         ("speech", "list.txt", "must end in .jsonl or .csv"),
         ("speech", "no/list.csv", "create the folder"),
     ],

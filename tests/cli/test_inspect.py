@@ -234,7 +234,9 @@ def test_comparison_with_another_model(artifacts, sparse_model, tmp_path, refuse
         assert max(map(len, shown.partition("\n\n")[0].splitlines())) <= width
     torch.save({"w": torch.ones(9, 9)}, tmp_path / "w.pt")
     refused(inspect(artifacts["run"], "--compare", tmp_path / "w.pt"), "no weight of the same name")
-    refused(inspect(artifacts["run"], "--compare", "x.pt", "--sort", "name"), "--compare shows no")
+    refused(
+        inspect(artifacts["run"], "--compare", __file__, "--sort", "name"), "--compare shows no"
+    )
 
 
 def test_the_gate_on_multiply_adds(artifacts, rounded, refused):
@@ -319,8 +321,8 @@ def test_sensitivity_finds_utterances_as_evaluate_does(artifacts, tmp_path):
 
 def test_sensitivity_options_belong_together(artifacts):
     for arguments, words in (
-        (["--sensitivity", "--trials", "a"], "belong together"),
-        (["--trials", "a", "--audio-root", "b"], "only with --sensitivity"),
+        (["--sensitivity", "--trials", __file__], "belong together"),
+        (["--trials", __file__, "--audio-root", "b"], "only with --sensitivity"),
         (["--level", "0.9"], "--level has a meaning only with --sensitivity"),
         (["--utterances", "200"], "--utterances has a meaning only with --sensitivity"),
         (["--report", "page.html"], "--report has a meaning only with --sensitivity"),

@@ -51,18 +51,95 @@ def raising(error):
     return function
 
 
-def test_help_lists_the_commands_without_importing_torch():
-    result = python(
-        "-c",
-        "import sys; from sparsify.cli.main import main\n"
-        "main(['--help'], standalone_mode=False)\n"
-        "heavy = {'torch', 'torchaudio', 'onnx', 'onnxruntime', 'numpy'} & sys.modules.keys()\n"
-        "assert not heavy, heavy",
-    )
+WRONG = [
+    "nonsense",
+    "train --nonsense",
+    "train --method nothing",
+    "train --model nothing",
+    "train --recipe nothing",
+    "train --init-from nothing",
+    "train --set training.stepz=3",
+    "train --set training.steps=many",
+    "train --accept-changes",
+    "train --target-sparsity 0.9 --target-macs 0.1",
+    "inspect",
+    "inspect nothing",
+    "inspect --sort sensitivity .",
+    "export nothing --format onnx --output x",
+    "export . --format odd --output x",
+    "export . --format onnx --output x --reduce-range",
+    "benchmark nothing",
+    "plan nothing --format onnx --max-ms 4",
+    "plan ecapa-tdnn --format onnx",
+    "evaluate nothing --trials . --audio-root .",
+    "evaluate . --trials nothing --audio-root .",
+    "embed nothing --output x",
+    "verify nothing a b",
+    "verify . a b --threshold 1 --at eer",
+    "compare --methods dense,nothing",
+    "compare --set training.stepz=3",
+    "report . --trust",
+    "data prepare nothing --output x",
+    "completion nothing",
+]
+TYPED = {
+    "tr": {"train"},
+    "train --method a": {"adabreg", "adabreg-fixed"},
+    "train --recipe speech": {"speech-mini"},
+    "train --model ecapa-tdnn-1": {"ecapa-tdnn-1024"},
+    "train --set training.st": {"training.steps="},
+    "train --set methods.gm": {"methods.gmp."},
+    "train --device c": {"cpu", "cuda"},
+    "compare --methods dense,li": {"dense,linbreg", "dense,linbreg-fixed"},
+    "compare --tune gmp": {"gmp."},
+    "export run --format o": {"onnx"},
+    "export run --precision int": {"int8", "int4"},
+    "export run --target w": {"wasm"},
+    "plan resnet34": {"resnet34"},
+    "inspect --sen": {"--sensitivity"},
+    "data prepare --layout vox": {"voxceleb"},
+    "completion z": {"zsh"},
+}
+AT_ONCE = """
+import json, sys
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+from sparsify.cli.main import main
+
+def run(words):
+    result = CliRunner().invoke(main, words)
+    return result.exit_code, result.output
+
+def complete(line):
+    *words, last = line.split()
+    items = ShellComplete(main, {}, "sparsify", "").get_completions(words, last)
+    return [item.value for item in items]
+
+helps, wrong, typed = json.loads(sys.argv[1])
+told = [{" ".join(each): run([*each, "--help"]) for each in helps}]
+told.append({each: run(each.split()) for each in wrong})
+told.append({each: complete(each) for each in typed})
+print(json.dumps([*told, list(sys.modules)]))
+"""
+
+
+def test_help_usage_errors_and_completion_import_nothing_heavy():
+    context = click.Context(main)
+    groups = {(name,): main.get_command(context, name) for name in COMMANDS}
+    below = [(*path, each) for path, one in groups.items() for each in getattr(one, "commands", ())]
+    asked = json.dumps([[(), *groups, *below], WRONG, [*TYPED]])
+    result = python("-c", AT_ONCE, asked)
     assert result.returncode == 0, result.stderr
+    helps, wrong, typed, modules = json.loads(result.stdout)
+    assert {"torch", "onnx", "onnxruntime"} & {*modules} == set()
     for name, command in COMMANDS.items():
-        assert f"  {name} " in result.stdout
-        assert command.help in result.stdout
+        assert f"  {name} " in helps[""][1]
+        assert command.help in helps[""][1]
+    assert {code for code, _ in helps.values()} == {0}
+    assert {
+        line for line, (code, text) in wrong.items() if code != 2 or "unforeseen" in text
+    } == set()
+    assert {line: set(words) for line, words in typed.items()} == TYPED
 
 
 def test_every_command_exists_and_explains_itself():
@@ -82,7 +159,7 @@ def test_every_command_exists_and_explains_itself():
 
 def test_an_option_of_several_commands_is_declared_once():
     declared = Counter()
-    for file in Path(options.__file__).parent.glob("*.py"):
+    for file in Path(options.__file__).parent.rglob("*.py"):
         declared.update(re.findall(r'click\.option\(\s*"(--[a-z-]+)"', file.read_text("utf-8")))
     again = {name for name, count in declared.items() if count > 1}
     # Of a corpus and of a file's tensors; one number and several.

@@ -133,7 +133,7 @@ def test_bad_input_is_one_sentence_and_code_2(folder):
     files = (folder / "audio" / first, folder / "audio" / second)
     for arguments, sentence in (
         (("--require-match",), "--require-match needs a threshold"),
-        (("--threshold", 0.5, "--calibration", "x.json"), "exclude each other"),
+        (("--threshold", 0.5, "--calibration", __file__), "exclude each other"),
         (("--threshold", "nan"), "must be a number"),
         (("--threshold", 0.5, "--at", "eer"), "exclude each other"),
         (("--at", "min-dcf-0.01"), "needs a calibration"),

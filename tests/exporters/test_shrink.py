@@ -15,7 +15,8 @@ from sparsify.exporters.export import export_artifact
 from sparsify.exporters.shrink import shrunk
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import load_recipe
-from sparsify.training.starting_network import network_assignments, start_of, with_target_of_start
+from sparsify.training.network_choice import network_assignments
+from sparsify.training.starting_network import start_of, with_target_of_start
 
 FEATS = 3 * torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(0))
 

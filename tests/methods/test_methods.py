@@ -9,7 +9,8 @@ from torch.nn.utils import prune
 
 from sparsify import SparsifyError, sparsity_table
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_names, option_names, resolve
+from sparsify.methods.names import method_names
+from sparsify.methods.registry import build_method, option_names, resolve
 from sparsify.optim.sparse_optimizer import SparseOptimizer
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sparsify.methods.base import Task
-from sparsify.methods.registry import build_method, method_names, option_names, resolve
+from sparsify.methods.names import method_names
+from sparsify.methods.registry import build_method, option_names, resolve
 from sparsify.recipe.recipe import load_recipe
 
 OPTIONS = {

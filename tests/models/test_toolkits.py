@@ -1,5 +1,6 @@
 """A toolkit that is added to the list is asked for folders, state dicts and heads, and named."""
 
+import sys
 import types
 
 import pytest
@@ -33,8 +34,8 @@ def interpret(file, tensors):
 
 def test_a_new_toolkit_is_asked_for_everything(tmp_path, monkeypatch):
     others = {"model_file": model_file, "interpret": interpret, "without_head": without_head}
-    toy = types.SimpleNamespace(NAME="Toykit", **others)
-    monkeypatch.setattr(toolkits, "TOOLKITS", (*toolkits.TOOLKITS, toy))
+    monkeypatch.setitem(sys.modules, "toykit", types.SimpleNamespace(**others))
+    monkeypatch.setitem(toolkits.TOOLKITS, "Toykit", "toykit")
     with pytest.raises(SparsifyError, match="folder of SpeechBrain or WeSpeaker or Toykit"):
         load_model(tmp_path)
     model = build_model("resnet18", **OPTIONS).eval()

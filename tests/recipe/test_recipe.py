@@ -8,8 +8,9 @@ import pytest
 from sparsify import SparsifyError
 from sparsify.methods.registry import resolve
 from sparsify.recipe.layout import abridged
-from sparsify.recipe.recipe import LEFT_OUT, Recipe, load_recipe, parse_recipe, recipe_names
+from sparsify.recipe.recipe import LEFT_OUT, Recipe, load_recipe, parse_recipe
 from sparsify.recipe.validation import Section
+from sparsify.recipe.words import recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from sparsify.methods.registry import method_names
+from sparsify.methods.names import method_names
 from sparsify.report.plot import MARKERS, marker, styles_of
 
 # Seeing without one kind of cones, in linear RGB (Machado, Oliveira, Fernandes 2009, severity 1).

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sparsify.errors import SparsifyError
-from sparsify.methods.registry import method_names, pursues_target, resolve
+from sparsify.methods.names import method_names
+from sparsify.methods.registry import pursues_target, resolve
 from sparsify.recipe.recipe import load_recipe
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.compute import choose_compute

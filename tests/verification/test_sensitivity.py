@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sparsify.errors import SparsifyError
-from sparsify.sparsity.prunable import Selection
+from sparsify.sparsity.selection import Selection
 from sparsify.verification.sensitivity import layer_sensitivity, sample_trials
 from sparsify.verification.trials import Trials, make_trials
 

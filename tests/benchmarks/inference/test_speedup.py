@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import binomtest, quantile_test
 
 from sparsify.benchmarks.inference import speedup
-from sparsify.benchmarks.inference.speedup import BETWEEN_PROCESSES, MIN_ROUNDS, paired_speedup
+from sparsify.benchmarks.inference.speedup import BETWEEN_PROCESSES, paired_speedup
+from sparsify.defaults import FEWEST_ROUNDS
 
 TRIALS = 600
 
@@ -39,7 +40,7 @@ def simulated(noise, rng, rounds, gain=1.0, candidates=3):
 
 
 @pytest.mark.parametrize("noise", [quiet, spikes, drift, bursts])
-@pytest.mark.parametrize("rounds", [MIN_ROUNDS, 12, 31])
+@pytest.mark.parametrize("rounds", [FEWEST_ROUNDS, 12, 31])
 def test_equal_candidates_are_level_with_95_percent(noise, rounds, monkeypatch):
     monkeypatch.setattr(speedup, "BETWEEN_PROCESSES", 0.0)
     rng = np.random.default_rng(rounds)

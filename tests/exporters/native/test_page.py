@@ -20,7 +20,7 @@ from sparsify.artifact.saving import save_model
 from sparsify.audio.features import Filterbank
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.speaker_model import load_speaker_model
-from sparsify.models import registry
+from sparsify.models.names import SHIPPED, Shipped
 from sparsify.models.registry import build_model
 from sparsify.verification.decision import Decision
 from sparsify.verification.embedding import embed, file_recordings
@@ -62,7 +62,7 @@ def model_file(tmp_path_factory):
     """A network that is made for these tests, in a file."""
     path = tmp_path_factory.mktemp("model") / "spectrum.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._FACTORIES, "spectrum", Spectrum)
+        patch.setitem(SHIPPED, "spectrum", Shipped(f"{Spectrum.__module__}:Spectrum"))
         save_model(build_model("spectrum").eval(), path)
         yield path
 

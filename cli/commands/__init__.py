@@ -1,0 +1,1 @@
+"""What each command can be told, known without importing what does the work."""

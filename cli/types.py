@@ -1,0 +1,111 @@
+"""Types of what is typed: they check it before anything slow is imported, and complete it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from sparsify.errors import SparsifyError
+
+PATH = click.Path(path_type=Path)
+
+
+class Existing(click.Path):
+    """A path to something that must be there.
+
+    Args:
+        missing: The sentence if it is not; `{}` becomes the path.
+    """
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(path_type=Path)
+        self._missing = missing
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The path.
+
+        Raises:
+            SparsifyError: Nothing is there.
+        """
+        if not os.path.lexists(value):
+            raise SparsifyError(self._missing.format(os.fsdecode(value)))
+        return super().convert(value, param, ctx)
+
+
+class Name(click.ParamType):  # type: ignore[type-arg]
+    """One of some names.
+
+    Args:
+        names: What they are now.
+        check: Refuses a wrong one.
+        files: Whether it may be a file instead.
+        several: Whether it may be a list of them, with commas.
+    """
+
+    name = "text"
+
+    def __init__(
+        self,
+        names: Callable[[], Iterable[str]],
+        check: Callable[[str], None] | None = None,
+        *,
+        files: bool = False,
+        several: bool = False,
+    ) -> None:
+        self._names = names
+        self._check = check
+        self._files = files
+        self._several = several
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What is named, as it is typed or as a list.
+
+        Raises:
+            SparsifyError: The check refuses it.
+        """
+        named = [each.strip() for each in value.split(",")] if self._several else [value]
+        if self._check:
+            for each in named:
+                self._check(each)
+        return named if self._several else value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so."""
+        before, comma, begun = incomplete.rpartition(",") if self._several else ("", "", incomplete)
+        taken = before.split(",")
+        names = [name for name in self._names() if name.startswith(begun) and name not in taken]
+        if not names and self._files:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(f"{before}{comma}{name}") for name in names]
+
+
+class Assignment(click.ParamType):  # type: ignore[type-arg]
+    """`key=value` pairs, whose keys are completed.
+
+    Args:
+        keys: What they are now; one that ends in a dot has more behind it.
+    """
+
+    name = "text"
+
+    def __init__(self, keys: Callable[[], Iterable[str]]) -> None:
+        self._keys = keys
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The keys that begin so."""
+        keys = (key if key.endswith(".") else f"{key}=" for key in self._keys())
+        return [CompletionItem(key) for key in keys if key.startswith(incomplete)]
