@@ -27,7 +27,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.onnx.folding import fold_norms
+from sparsify.exporters.onnx.folding import fold_dead_channels, fold_norms
 from sparsify.exporters.onnx.session import onnx_network
 from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.quiet import quiet
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 FLOAT_SHARE = 0.1
 """Share of the multiply-adds that may stay in float32."""
+_OUT_OF_PROPORTION = 3
 _LAYERS = ("Conv", "Gemm")
 _TYPES = [*_LAYERS, "Relu"]  # what a ReLU puts out is rounded, instead of what goes into it
 _PROBES = 8  # utterances that each layer is measured on
@@ -68,8 +69,8 @@ def quantise_graph(
 ) -> tuple[onnx.ModelProto, Quantised]:
     """An int8 graph of a float32 one, which is changed.
 
-    Each layer is quantised alone first. Those that lose more than their share stay in float32, see
-    `costly_layers`.
+    Each layer is quantised alone first. Those that lose far more than their share stay in float32,
+    see `costly_layers`.
 
     Args:
         model: A graph of ours.
@@ -94,22 +95,25 @@ def quantise_graph(
 
 
 def costly_layers(errors: Mapping[str, float], work: Mapping[str, int]) -> list[str]:
-    """The layers whose share of all errors is larger than their share of the multiply-adds.
+    """The layers whose share of the errors is three times that of the multiply-adds, or more.
 
     Those with the most error per multiply-add come first, until they are `FLOAT_SHARE` of all
-    multiply-adds; one that is too large for what is left of that is passed over.
+    multiply-adds; one that is too large for what is left of that is passed over. Shares are those
+    of the layers that have not been taken, lest one very costly layer hide all others.
 
     Args:
         errors: What quantising each layer alone does.
         work: Multiply-adds of each layer.
     """
-    total_error, total_work = sum(errors.values()), sum(work[name] for name in errors)
-    left, costly = FLOAT_SHARE * total_work, []
+    error, macs = sum(errors.values()), sum(work[name] for name in errors)
+    left, costly = FLOAT_SHARE * macs, []
     for name in sorted(errors, key=lambda name: errors[name] / work[name], reverse=True):
-        more_than_its_share = errors[name] * total_work > total_error * work[name]
-        if more_than_its_share and work[name] <= left:
+        out_of_proportion = errors[name] * macs > _OUT_OF_PROPORTION * error * work[name]
+        if out_of_proportion and work[name] <= left:
             costly.append(name)
             left -= work[name]
+            error -= errors[name]
+            macs -= work[name]
     return costly
 
 
@@ -122,6 +126,7 @@ class _Quantiser:
         self._probes = how.features[:_PROBES]
         self._reference = self._embeddings(model)
         fold_norms(model)
+        fold_dead_channels(model)
         self.model = onnx.shape_inference.infer_shapes(model)
         self._nodes = defaultdict[str, list[str]](list)  # a weight may serve several
         for node in self.model.graph.node:

@@ -297,13 +297,15 @@ def test_wrong_usage_is_one_sentence(artifacts, tmp_path, options, words):
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_layers_that_cost_more_than_their_share_stay():
+def test_layers_that_cost_far_more_than_their_share_stay():
     errors = {"first": 4.0, "small": 1.0, "wide": 3.0, "plain": 2.0, "tiny": 1e-3}
     work = {"first": 5, "small": 1, "wide": 45, "plain": 48, "tiny": 1}
     # "wide" loses its share, "tiny" less, and "first" with "small" is 6 % of all multiply-adds.
     assert costly_layers(errors, work) == ["small", "first"]
     assert costly_layers(errors | {"wide": 9.0}, work | {"wide": 9}) == ["small", "first"]
     assert costly_layers(dict.fromkeys(errors, 0.0), work) == []
+    hiding = costly_layers(errors | {"broken": 1000.0}, work | {"broken": 1})
+    assert hiding == ["broken", "small", "first"]
 
 
 def test_norms_behind_convolutions_become_part_of_them(tmp_path):

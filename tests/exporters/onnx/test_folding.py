@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from sparsify.exporters.onnx.folding import fold_norms
+from sparsify.exporters.onnx.folding import fold_dead_channels, fold_norms
 
 SHAPES = {
     "weight": (4, 4, 3),
@@ -77,3 +77,58 @@ def test_a_norm_stays_where_somebody_else_would_notice(nodes, outputs):
     assert sum(node.op_type == "BatchNormalization" for node in model.graph.node) == norms
     for one, other in zip(run(model), before, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def values(model, name):
+    return numpy_helper.to_array(
+        next(each for each in model.graph.initializer if each.name == name)
+    )
+
+
+def replaced(model, **tensors):
+    for each in model.graph.initializer:
+        if each.name in tensors:
+            each.CopyFrom(numpy_helper.from_array(tensors[each.name], each.name))
+    return model
+
+
+CHAIN = [convolution("x", "a"), helper.make_node("Relu", ["a"], ["b"]), norm("b", "y")]
+
+
+def with_dead_channels(nodes, outputs=("y",)):
+    """The first channel has no weights and a bias, the second neither, and both no variance."""
+    model = graph(nodes, outputs)
+    live = np.array([0, 0, 1, 1], np.float32)
+    weight, bias = values(model, "weight") * live[:, None, None], values(model, "bias").copy()
+    bias[1] = -1
+    means = np.where(live > 0, values(model, "norm.mean"), np.maximum(bias, 0))
+    return replaced(
+        model, weight=weight, bias=bias, **{"norm.var": live, "norm.mean": means.astype("f")}
+    )
+
+
+def test_what_a_dead_channel_puts_out_is_added_behind_its_norm():
+    model = with_dead_channels(CHAIN)
+    before = run(model)
+    fold_dead_channels(model)
+    np.testing.assert_allclose(run(model), before, atol=1e-5)
+    assert not values(model, "bias")[:2].any()
+    assert values(model, "bias")[2:].all()
+    # Whatever rounding adds to the channel is multiplied by this, which was up to 1/sqrt(1e-5).
+    assert not values(model, "norm.weight")[:2].any()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        (CHAIN, ("y", "b")),
+        ([*CHAIN[:2], norm("b", "c"), norm("c", "y")], ("y",)),
+        ([*CHAIN, helper.make_node("Neg", ["bias"], ["z"])], ("y",)),
+    ],
+    ids=["its values are used", "its norm is used again", "its bias is used again"],
+)
+def test_a_dead_channel_stays_where_somebody_else_would_notice(nodes, outputs):
+    model = with_dead_channels(nodes, outputs)
+    before = model.SerializeToString()
+    fold_dead_channels(model)
+    assert model.SerializeToString() == before
