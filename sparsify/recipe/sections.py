@@ -204,8 +204,8 @@ class DistillationSection(Section):
     """Learning the embeddings of another model.
 
     Attributes:
-        teacher: Run directory or artifact of a model with the same front end and embedding size;
-            `None` does without.
+        teacher: Run directory or artifact of a model with the same sample rate and embedding size,
+            whatever its front end; `None` does without.
         loss: `cosine` (1 − cos) or `mse` (mean square of the difference).
         weight: Factor of this loss beside that of the speakers.
         labels: Whether the speakers are learnt too; without, the teacher's embeddings are all.

@@ -113,7 +113,9 @@ class Learner:
         self.network.train()
         self.method.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
-        for piece, feats, labels in self._pieces(batch):
+        waveforms, labels_of_all = batch
+        pieces = zip(self.examples(waveforms), labels_of_all.chunk(self.pieces), strict=True)
+        for piece, ((feats, targets), labels) in enumerate(pieces):
             first = self.places.start + piece * len(labels)
             masked = spec_augment(
                 feats,
@@ -122,10 +124,9 @@ class Learner:
                 step - 1,
                 range(first, first + len(labels)),
             )
-            targets = self.teacher(feats) if self.teacher else None
             with self._synchronised(piece):
                 self.seed(step, 1 + first // len(labels))
-                values = self.model(masked, labels, targets)
+                values = self.model(masked, labels.to(feats.device), targets)
                 self.scaler.scale(values["loss"] / self.pieces).backward()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.pieces
@@ -134,10 +135,12 @@ class Learner:
 
     def features(self, waveforms: Tensor) -> Iterator[Tensor]:
         """Features `(B / pieces, T, F)` of the pieces of a batch of waveforms."""
-        for part in waveforms.chunk(self.pieces):
-            with torch.no_grad():
-                feats = self.filterbank(part.to(self.compute.device, non_blocking=True))
-            yield feats
+        return (feats for _, feats in self._heard(waveforms))
+
+    def examples(self, waveforms: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The same, each with what the teacher makes of its piece, if there is one: `(B, D)`."""
+        for heard, feats in self._heard(waveforms):
+            yield feats, self.teacher(heard, feats) if self.teacher else None
 
     def seed(self, step: int, part: int) -> None:
         """Seeds what the network draws, such as dropout, in a part of a step."""
@@ -188,12 +191,12 @@ class Learner:
         else:
             classifier.margin = margin_at(progress, objective.margin, objective.margin_ramp)
 
-    def _pieces(self, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
-        waveforms, labels = batch
-        labels = labels.to(self.compute.device, non_blocking=True)
-        parts = zip(self.features(waveforms), labels.chunk(self.pieces), strict=True)
-        for piece, (feats, part) in enumerate(parts):
-            yield piece, feats, part
+    def _heard(self, waveforms: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in waveforms.chunk(self.pieces):
+            heard = part.to(self.compute.device, non_blocking=True)
+            with torch.no_grad():
+                feats = self.filterbank(heard)
+            yield heard, feats
 
     def _synchronised(self, piece: int) -> AbstractContextManager[object]:
         """Gradients are averaged over the processes with the last piece."""

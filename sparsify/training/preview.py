@@ -210,9 +210,8 @@ def _time_of_a_step(learner: Learner, step: int, batch: Batch) -> float:
 def _kept_for_backward(learner: Learner, batch: Batch) -> int:
     """Bytes that the forward pass of a micro-batch keeps, besides the weights, for the backward."""
     waveforms, labels = batch
-    feats = next(learner.features(waveforms))
+    feats, targets = next(learner.examples(waveforms))
     labels = labels[: len(feats)].to(feats.device)
-    targets = learner.teacher(feats) if learner.teacher else None
     weights = {p.untyped_storage().data_ptr() for p in learner.model.parameters()}
     kept: dict[int, int] = {}
 

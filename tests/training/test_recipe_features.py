@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.artifact import load_artifact, load_model
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
@@ -15,10 +15,12 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.registry import resolve
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import load_recipe
+from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training import learner as learner_module
 from sparsify.training.compute import Compute, choose_compute
 from sparsify.training.data import load_data
+from sparsify.training.distillation import Teacher
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
 from sparsify.training.starting_network import start_of
@@ -140,10 +142,22 @@ def test_distillation_beside_labels_is_resumed_exactly(teacher, tmp_path, stop_a
     )
 
 
+def test_a_teacher_has_the_features_that_it_was_trained_on(teacher):
+    waveforms = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    # Another preset and other bins than the teacher's, which the student alone is given.
+    front_end = FrontEnd(preset="wespeaker", num_mel_bins=20)
+    student = Filterbank(front_end)(waveforms)
+    compute = Compute(torch.device("cpu"), "fp32", 1)
+    taught = Teacher(str(teacher), front_end, 16, compute, trust=False)(waveforms, student)
+    feats = Filterbank(tiny().front_end)(waveforms)
+    with torch.inference_mode():
+        torch.testing.assert_close(taught, load_model(teacher)(feats))
+
+
 def test_a_teacher_that_does_not_fit_is_named(teacher, tmp_path):
     section = {"distillation.teacher": str(teacher)}
-    with pytest.raises(SparsifyError, match="front end"):
-        train(tiny("front_end.preset=wespeaker", **section), tmp_path / "run")
+    with pytest.raises(SparsifyError, match="16000 Hz and the model 8000"):
+        train(tiny("front_end.sample_rate=8000", **section), tmp_path / "run")
     with pytest.raises(SparsifyError, match="16 numbers and the model of 24"):
         train(tiny("model.options.embedding_dim=24", **section), tmp_path / "run")
     with pytest.raises(SparsifyError, match="nowhere"):
