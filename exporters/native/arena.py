@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.exporters.native.buffers import ONE, Buffer, Rows, buffers_of, indices_of
 from sparsify.exporters.native.fusion import Fused, Group, outside, stored
-from sparsify.exporters.native.steps import (
-    ONE,
-    Buffer,
-    Conv,
-    Rows,
-    Steps,
-    buffers_of,
-    indices_of,
-    read_buffers,
-)
+from sparsify.exporters.native.steps import Conv, Steps, read_buffers
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import sympy
 from numpy.typing import ArrayLike
 
-from sparsify.exporters.native.steps import Length
+from sparsify.exporters.native.buffers import Length
 
 HEADER_WORDS = 16
 MOST_EXPRESSIONS = 64

@@ -10,20 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from sparsify.exporters.native.operators import Lowering, shape_of
-from sparsify.exporters.native.steps import (
+from sparsify.exporters.native.buffers import (
+    GROUPS_OF_A_PANEL,
     ONE,
     Length,
-    Value,
     buffers_of,
     indices_of,
     row_ids,
 )
+from sparsify.exporters.native.operators import Lowering
+from sparsify.exporters.native.shapes import shape_of
+from sparsify.exporters.native.steps import Value
 from sparsify.exporters.native.table import UnsupportedError, operator
 
-MOST_HALO = 5
-"""Frames past a panel's end that the arena keeps; each takes the room of eight. Wider kernels read
-copies."""
+_FEW_FRAMES, _MOST_FRAMES = 5, 32
+"""Frames past a panel's end that the arena always keeps, and can keep: a panel has more if there is
+another one. Each takes the room of eight."""
 
 
 @operator(torch.ops.aten.convolution.default)
@@ -127,7 +129,7 @@ def _taps(
     if value.time is None:
         return [(value, 0)]
     same = stride == 1 and sympy.simplify(value.length - length) == 0
-    if same and max(map(abs, offsets)) <= MOST_HALO:
+    if same and _keeps_halo(offsets):
         return [(value, offset) for offset in offsets]
     taps = []
     for offset in offsets:
@@ -137,6 +139,15 @@ def _taps(
         rows = lowering.gather(value.rows, value.length, length, stride=stride, offset=offset)
         taps.append((Value(rows, value.time, length), 0))
     return taps
+
+
+def _keeps_halo(offsets: list[int]) -> bool:
+    """Whether a kernel reads frames past a panel's end from a halo, not from copies."""
+    farthest = max(map(abs, offsets))
+    halo = max(0, *offsets) - min(0, *offsets)
+    # Of the taps; what is read as it is needs none.
+    copies = GROUPS_OF_A_PANEL * sum(offset != 0 for offset in offsets)
+    return farthest <= _FEW_FRAMES or (farthest <= _MOST_FRAMES and halo < copies)
 
 
 def _at_frequencies(

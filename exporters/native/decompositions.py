@@ -35,17 +35,47 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     return table
 
 
-class TracedPooling(TorchFunctionMode):
-    """Max pooling over one axis as that over two: PyTorch's own fixes the number of frames."""
+class TracedResizing(TorchFunctionMode):
+    """What fixes the number of frames in PyTorch's own way, or computes it with fractions.
+
+    Max pooling over one axis becomes that over two, and frames are repeated by reshaping.
+    """
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Replaces the one function."""
+        """Replaces such functions."""
         options = kwargs or {}
         if function in _MAX_POOL and not options.get("return_indices"):
             return _max_pool1d(*args, **options)
+        if function is F.interpolate and (factors := _whole_factors(*args, **options)):
+            return _repeated(args[0] if args else options["input"], factors)
         return function(*args, **options)
+
+
+def _whole_factors(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    *_: Any,
+    **__: Any,
+) -> list[int]:
+    """By how much each axis is repeated; nothing where that is no repetition."""
+    axes = input.ndim - 2
+    factors = (
+        list(scale_factor) if isinstance(scale_factor, tuple | list) else axes * [scale_factor]
+    )
+    whole = all(isinstance(each, int | float) and each == int(each) > 0 for each in factors)
+    return [int(each) for each in factors] if mode == "nearest" and whole else []
+
+
+def _repeated(x: Tensor, factors: list[int]) -> Tensor:
+    for axis, factor in enumerate(factors, start=2):
+        if factor > 1:
+            copies = [*x.shape[: axis + 1], factor, *x.shape[axis + 1 :]]
+            x = x.unsqueeze(axis + 1).expand(copies).flatten(axis, axis + 1)
+    return x
 
 
 def _max_pool1d(
@@ -176,7 +206,25 @@ def _var_mean(
     return x.var(axes, correction=correction, keepdim=keepdim), x.mean(axes, keepdim)
 
 
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
+        return NotImplemented
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return torch.softmax(query @ key.mT * scale, -1) @ value
+
+
 _OWN = {
+    _aten.scaled_dot_product_attention.default: _attention,
     _aten._adaptive_avg_pool2d.default: _adaptive_avg_pool,
     _aten.var_mean.correction: _var_mean,
     _aten.native_layer_norm.default: _layer_norm,

@@ -9,21 +9,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.exporters.native.buffers import ONE, Buffer, Length, Rows, buffers_of, indices_of
 from sparsify.exporters.native.steps import (
-    ONE,
     Argument,
-    Buffer,
+    Attention,
     Conv,
     Gather,
     Input,
-    Length,
     Operand,
+    Parameter,
     Residual,
-    Rows,
     Rowwise,
+    Step,
     Steps,
-    buffers_of,
-    indices_of,
     read_buffers,
 )
 
@@ -50,7 +48,7 @@ class Group:
     scalars: set[bytes] = field(default_factory=set)
 
 
-Fused: TypeAlias = Input | Gather | Conv | Group
+Fused: TypeAlias = Input | Gather | Conv | Attention | Group
 
 
 def fuse(steps: Steps) -> list[Fused]:
@@ -83,7 +81,7 @@ def outside(group: Group) -> set[int]:
     return numbers
 
 
-def _needed(steps: Steps) -> list[Input | Rowwise | Conv | Gather]:
+def _needed(steps: Steps) -> list[Step]:
     """Without what nobody reads."""
     wanted = {int(each) for each in np.unique(buffers_of(steps.output))}
     kept = []
@@ -170,9 +168,13 @@ def _take(step: Rowwise, conv: Conv, others: list[Argument], known: _Known) -> b
         return False
     if step.code == "affine" and conv.scale is None:
         return _take_affine(step, conv)
-    if step.code == "add" and len(others) == 1 and isinstance(others[0], Operand):
-        return _take_residual(step, conv, others[0], known)
-    return False
+    return step.code == "add" and len(others) == 1 and _take_sum(step, conv, others[0], known)
+
+
+def _take_sum(step: Rowwise, conv: Conv, other: Argument, known: _Known) -> bool:
+    if isinstance(other, Parameter):
+        return _take_bias(step, conv, other)
+    return isinstance(other, Operand) and _take_residual(step, conv, other, known)
 
 
 def _take_relu(conv: Conv) -> bool:
@@ -188,6 +190,14 @@ def _take_affine(step: Rowwise, conv: Conv) -> bool:
     if scale is None or shift is None:
         return False
     conv.scale, conv.shift_after = scale, shift
+    return True
+
+
+def _take_bias(step: Rowwise, conv: Conv, other: Parameter) -> bool:
+    bias = _of_channels(step, other.values)
+    if bias is None or conv.relu_before or conv.scale is not None:
+        return False
+    conv.bias = conv.bias + bias
     return True
 
 
@@ -216,7 +226,7 @@ def _take_residual(step: Rowwise, conv: Conv, other: Operand, known: _Known) -> 
     return True
 
 
-def _grouped(steps: list[Input | Rowwise | Conv | Gather]) -> list[Fused]:
+def _grouped(steps: list[Step]) -> list[Fused]:
     fused: list[Fused] = []
     group: Group | None = None
     for step in steps:

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from sparsify.exporters.native.arena import Arena
 from sparsify.exporters.native.blob import Blob, Numbers
+from sparsify.exporters.native.buffers import ONE
 from sparsify.exporters.native.fusion import MOST_SCALARS, Group
 from sparsify.exporters.native.pairs import combined
 from sparsify.exporters.native.steps import (
-    ONE,
     Argument,
     Constant,
     Expression,

@@ -8,9 +8,10 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
+from sparsify.exporters.native.buffers import row_ids
 from sparsify.exporters.native.engine import Engine
 from sparsify.exporters.native.program import Layer, Program, write_program
-from sparsify.exporters.native.steps import Conv, Input, Steps, row_ids
+from sparsify.exporters.native.steps import Conv, Input, Steps
 
 _FRAMES = 200
 _ROUNDS = 25

@@ -19,14 +19,12 @@ from sparsify.exporters.native import (  # noqa: F401 - they register operators
     reductions,
     views,
 )
-from sparsify.exporters.native.operators import Lowering, expression_of
-from sparsify.exporters.native.steps import (
-    Input,
-    Steps,
-    Value,
-    row_ids,
-)
-from sparsify.exporters.native.table import ON_SEGMENTS, OPERATORS, UnsupportedError
+from sparsify.exporters.native.attention import UNKNOWN, Scores
+from sparsify.exporters.native.buffers import row_ids
+from sparsify.exporters.native.operators import Lowering
+from sparsify.exporters.native.shapes import expression_of
+from sparsify.exporters.native.steps import Input, Steps, Value
+from sparsify.exporters.native.table import ON_SCORES, ON_SEGMENTS, OPERATORS, UnsupportedError
 from sparsify.exporters.native.tracing import Trace, layer_of
 
 
@@ -102,9 +100,10 @@ class _Lowered(Lowering):
             return _constant(node, inputs, args, kwargs)
         if getattr(node.target, "__name__", "") == "getitem":
             return args[0][args[1]]
-        function = OPERATORS.get(node.target)
+        scores = any(isinstance(each, Scores) for each in inputs)
+        function = (ON_SCORES if scores else OPERATORS).get(node.target)
         if function is None:
-            raise UnsupportedError("is none of those that it has")
+            raise UNKNOWN if scores else UnsupportedError("is none of those that it has")
         segments = any(isinstance(each, Value) and each.segment for each in inputs)
         if segments and node.target not in ON_SEGMENTS:
             raise UnsupportedError("uses the means of segments in an unknown way")
@@ -127,7 +126,7 @@ def _constant(node: fx.Node, inputs: list[Any], args: Any, kwargs: Any) -> Any:
 def _holds_value(item: Any) -> bool:
     if isinstance(item, list | tuple):
         return any(_holds_value(each) for each in item)
-    return isinstance(item, Value)
+    return isinstance(item, Value | Scores)
 
 
 def _name(target: Any) -> str:

@@ -8,25 +8,22 @@ import numpy as np
 import sympy
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor
 
-from sparsify.exporters.native.blob import CODES, MOST_EXPRESSIONS
+from sparsify.exporters.native.blob import MOST_EXPRESSIONS
+from sparsify.exporters.native.buffers import ONE, Buffer, Length, Rows, row_ids
+from sparsify.exporters.native.shapes import computed
 from sparsify.exporters.native.steps import (
-    ONE,
     Argument,
-    Buffer,
     Constant,
     Conv,
     Expression,
     Gather,
-    Length,
     Operand,
     Parameter,
-    Rows,
     Rowwise,
     Steps,
     Value,
-    row_ids,
 )
 from sparsify.exporters.native.table import UnsupportedError
 
@@ -145,14 +142,15 @@ class Lowering:
         *,
         stride: int = 1,
         offset: int = 0,
+        repeat: int = 1,
         padding: str = "zero",
     ) -> Rows:
-        """Rows whose frame `i` is frame `stride · i + offset` of others.
+        """Rows whose frame `i` is frame `stride · (i // repeat) + offset` of others.
 
         Args:
             rows: The others, any shape.
             source, length: Frames before and after.
-            stride, offset: See above.
+            stride, offset, repeat: See above.
             padding: What lies beyond the ends: `zero`, `reflect` or `replicate`.
 
         Returns:
@@ -161,14 +159,14 @@ class Lowering:
         if length.is_number:
             raise UnsupportedError(f"takes {length} frames of an utterance of any length")
         flat = np.unique(rows)
-        key = (flat.tobytes(), length, stride, offset, padding)
+        key = (flat.tobytes(), length, stride, offset, repeat, padding)
         if key not in self.gathered:
             source_buffer = self.steps.buffers[int(flat[0] >> 32)]
             whole = np.array_equal(flat, row_ids(source_buffer, np.arange(source_buffer.rows)))
             grid = (source_buffer.channels, source_buffer.frequencies) if whole else (len(flat), 1)
             target = self.buffer(*grid, length)
             made = row_ids(target, np.arange(len(flat)))
-            step = Gather(flat, source, target, made, stride, offset, padding)
+            step = Gather(flat, source, target, made, stride, offset, repeat, padding)
             self.steps.steps.append(step)
             self.gathered[key] = made
         return self.gathered[key][np.searchsorted(flat, rows)]
@@ -188,6 +186,8 @@ class Lowering:
         grid = value.rows.reshape(-1, frequencies)
         buffer = self.steps.buffers[int(grid.flat[0] >> 32)]
         index = grid - row_ids(buffer, np.zeros(1, dtype=np.int64))
+        if self._may_be_seen_as(buffer, index):
+            buffer.channels, buffer.frequencies = grid.shape
         channels = index[:, 0]
         lies = (
             buffer.frequencies == frequencies
@@ -204,6 +204,19 @@ class Lowering:
         )
         self.steps.steps.append(step)
         return copied, np.arange(len(grid))
+
+    def _may_be_seen_as(self, buffer: Buffer, index: NDArray[np.int64]) -> bool:
+        """Whether a buffer of channels may count as one of `(channels, frequencies)`.
+
+        Steps that go row by row do not ask what the rows are; a matrix goes frequency by frequency.
+        """
+        return (
+            (buffer.frequencies, buffer.margin) == (1, 0)
+            and np.array_equal(index.T.reshape(-1), np.arange(buffer.rows))
+            and not any(
+                isinstance(each, Conv) and each.target is buffer for each in self.steps.steps
+            )
+        )
 
     def _emit(
         self,
@@ -223,30 +236,6 @@ class Lowering:
         step = Rowwise(code, arguments, target, rows, layer=self.layer, **options)
         self.steps.steps.append(step)
         return Value(rows.reshape(shape), time, length)
-
-
-def expression_of(number: torch.SymInt | int) -> sympy.Expr:
-    """A size of the tracer's as an expression."""
-    return sympy.Integer(number) if isinstance(number, int) else number.node.expr
-
-
-def shape_of(node: fx.Node) -> tuple[sympy.Expr, ...]:
-    """The shape of an operator's (first) result, its frames as an expression.
-
-    Raises:
-        UnsupportedError: The engine cannot compute them.
-    """
-    val = node.meta["val"]
-    first = val[0] if isinstance(val, tuple | list) else val
-    return tuple(_computed(expression_of(size)) for size in first.shape)
-
-
-def _computed(number: sympy.Expr) -> sympy.Expr:
-    for part in sympy.preorder_traversal(number):
-        known = part.is_Integer or part.is_Symbol or type(part).__name__ in CODES
-        if not known:
-            raise UnsupportedError(f"needs {number}, which the engine cannot compute")
-    return number
 
 
 def _common(
@@ -285,5 +274,5 @@ def _argument(
         values = np.broadcast_to(operand.to(torch.float32).numpy(), shape).reshape(-1)
         return Parameter(values.copy())
     if isinstance(operand, sympy.Expr) and not operand.is_number:
-        return Expression(_computed(operand))
+        return Expression(computed(operand))
     return Constant(float(operand))

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import fx
 
+from sparsify.exporters.native.buffers import Length
 from sparsify.exporters.native.convolution import convolve
-from sparsify.exporters.native.operators import Lowering, shape_of
-from sparsify.exporters.native.steps import Length, Value
+from sparsify.exporters.native.operators import Lowering
+from sparsify.exporters.native.shapes import shape_of
+from sparsify.exporters.native.steps import Value
 from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from sparsify.exporters.native.attention import UNKNOWN, Scores, attend, products
 from sparsify.exporters.native.convolution import matrix
 from sparsify.exporters.native.operators import Lowering
 from sparsify.exporters.native.steps import Value
-from sparsify.exporters.native.table import UnsupportedError, operator
+from sparsify.exporters.native.table import ON_SCORES, UnsupportedError, operator
 
 _aten = torch.ops.aten
 
@@ -22,25 +23,31 @@ def _addmm(lowering: Lowering, bias: Any, a: Any, b: Any, *, node: fx.Node, **sc
         raise UnsupportedError("scales its terms")
     if isinstance(bias, Tensor) and isinstance(b, Tensor) and bias.shape == b.shape[1:]:
         return _linear(lowering, a, b, bias)
-    return lowering.rowwise("add", _product(lowering, a, b), bias)
+    product = _product(lowering, a, b)
+    if isinstance(product, Scores):
+        raise UNKNOWN
+    return lowering.rowwise("add", product, bias)
 
 
 @operator(_aten.mm.default, _aten.bmm.default)
-def _matmul(lowering: Lowering, a: Any, b: Any, *, node: fx.Node) -> Value:
+@operator(_aten.mm.default, _aten.bmm.default, table=ON_SCORES)
+def _matmul(lowering: Lowering, a: Any, b: Any, *, node: fx.Node) -> Value | Scores:
     return _product(lowering, a, b)
 
 
-def _product(lowering: Lowering, a: Value | Tensor, b: Value | Tensor) -> Value:
+def _product(lowering: Lowering, a: Any, b: Any) -> Value | Scores:
+    if isinstance(a, Scores) or isinstance(b, Scores):
+        return attend(lowering, a, b)
     if isinstance(b, Tensor):
         assert isinstance(a, Value)
         return _linear(lowering, a, b)
     if isinstance(a, Tensor):
         return _turned(_linear(lowering, _turned(b), a.mT))
-    dims = b.rows.ndim
+    dims = a.rows.ndim
+    if (a.time, b.time) == (dims - 2, dims - 1):
+        return products(a, b)
     if (a.time, b.time) != (dims - 1, dims - 2):
-        raise UnsupportedError(
-            "multiplies frames or channels with each other, as self-attention does"
-        )
+        raise UnsupportedError("multiplies frames or channels with each other in an unknown way")
     left = a.with_rows(np.expand_dims(a.rows, -1), a.time)
     right = b.with_rows(np.expand_dims(b.rows, -3), dims - 1)
     return lowering.over_time("sum", lowering.rowwise("multiply", left, right), keep=False)

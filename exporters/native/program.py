@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from sparsify.exporters.native.arena import arrange
 from sparsify.exporters.native.blob import HEADER_WORDS, Blob, Numbers
+from sparsify.exporters.native.buffers import Buffer, Length
 from sparsify.exporters.native.fusion import Fused, Group, fuse
 from sparsify.exporters.native.instructions import Instructions
 from sparsify.exporters.native.matrix import Chunk, pack
-from sparsify.exporters.native.steps import Buffer, Conv, Gather, Input, Length, Steps
+from sparsify.exporters.native.steps import Attention, Conv, Gather, Input, Steps
 
 MAGIC = 0x59465053  # "SPFY"
 VERSION = 2
 
-_OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise")
+_OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise", "attention")
 _PADDINGS = ("zero", "reflect", "replicate")
 _RELU_BEFORE, _AFFINE, _RESIDUAL, _RELU_AFTER, _HALF = 1, 2, 4, 8, 16
 
@@ -174,6 +175,8 @@ class _Writer:
                 self._gather(step)
             case Conv():
                 self._conv(step)
+            case Attention():
+                self._attention(step)
             case Group():
                 self._group(step)
 
@@ -183,12 +186,28 @@ class _Writer:
             self.numbers.length(step.source_length),
             step.stride,
             step.offset,
+            step.repeat,
             _PADDINGS.index(step.padding),
             len(step.sources),
             self.blob.add(self.arena.physical(step.sources), np.int32),
             self.blob.add(self.arena.physical(step.rows), np.int32),
         )
         self._operation("gather", step.target.length, operands)
+
+    def _attention(self, step: Attention) -> None:
+        heads, width = step.queries.shape
+        operands = (
+            self.numbers.length(step.key_length),
+            heads,
+            width,
+            step.values.shape[1],
+            int(np.float32(step.scale).view(np.int32)),
+            *(
+                self.blob.add(self.arena.physical(rows), np.int32)
+                for rows in (step.queries, step.keys, step.values, step.rows)
+            ),
+        )
+        self._operation("attention", step.target.length, operands)
 
     def _conv(self, step: Conv) -> None:
         target = step.target

@@ -10,14 +10,15 @@ import sympy
 import torch
 from torch import fx
 
+from sparsify.exporters.native.buffers import Length
 from sparsify.exporters.native.convolution import matrix
 from sparsify.exporters.native.operators import Lowering
-from sparsify.exporters.native.steps import Length, Value
+from sparsify.exporters.native.steps import Value
 from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
 
-_FEW = 4  # branches, whose sum is less work than a matrix
+_FEW = 8  # branches, whose sum is less work than a matrix
 _EXTREMES = {
     _aten.amax.default: ("max_over_time", "maximum"),
     _aten.amin.default: ("min_over_time", "minimum"),

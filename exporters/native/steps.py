@@ -14,83 +14,7 @@ import numpy as np
 import sympy
 from numpy.typing import NDArray
 
-Length: TypeAlias = sympy.Expr
-"""Frames of an activation, in terms of those of the utterance."""
-
-ONE: Length = sympy.Integer(1)
-"""The length of what has one value per utterance."""
-
-Rows: TypeAlias = NDArray[np.int64]
-"""Rows of buffers, as `row_ids` makes them."""
-
-_SHIFT = 32
-_PANEL_GROUPS = 8
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Rows that one step writes: frequency by frequency, in each the channels.
-
-    Attributes:
-        number: Unique.
-        channels: Rows of a frequency.
-        frequencies: How many.
-        length: Frames of each row.
-        margin: Frequencies of zeros below and above, which convolutions need.
-        left, right: Frames past the ends of panels that convolutions need.
-        halo: Groups of room for them between rows.
-    """
-
-    number: int
-    channels: int
-    frequencies: int
-    length: Length
-    margin: int = 0
-    left: int = 0
-    right: int = 0
-    halo: int = 0
-
-    @property
-    def rows(self) -> int:
-        """All rows, without the margins."""
-        return self.channels * self.frequencies
-
-    @property
-    def stride(self) -> int:
-        """Lines from row to row: an odd number, so that short rows spread over a cache, too."""
-        if self.length == ONE and not self.halo:
-            return 1
-        return _lines(_PANEL_GROUPS + self.halo) // 2 * 2 + 1
-
-    @property
-    def before(self) -> int:
-        """Lines before the row of the first frequency: the margin, and room for its halo."""
-        return _lines(self.left) + self.margin * self.channels * self.stride
-
-    @property
-    def lines(self) -> int:
-        """All lines."""
-        return self.before + (self.rows + self.margin * self.channels) * self.stride
-
-
-def _lines(groups: int) -> int:
-    """Lines that hold some groups of eight frames."""
-    return -(-groups // 2)
-
-
-def row_ids(buffer: Buffer, index: NDArray[np.int64]) -> Rows:
-    """Rows of a buffer by their index (frequency × channels + channel)."""
-    return (np.int64(buffer.number) << _SHIFT) + index
-
-
-def buffers_of(rows: Rows) -> NDArray[np.int64]:
-    """The numbers of the buffers that rows belong to."""
-    return rows >> _SHIFT
-
-
-def indices_of(rows: Rows) -> NDArray[np.int64]:
-    """Which rows of their buffers."""
-    return rows & ((1 << _SHIFT) - 1)
+from sparsify.exporters.native.buffers import ONE, Buffer, Length, Rows, buffers_of
 
 
 @dataclass(frozen=True)
@@ -223,7 +147,7 @@ class Conv:
 
 @dataclass(eq=False)
 class Gather:
-    """Frame `i` of a row becomes frame `stride · i + offset` of another, or what pads it."""
+    """Frame `i` of a row becomes frame `stride · (i // repeat) + offset` of another, or padding."""
 
     sources: Rows
     source_length: Length
@@ -231,6 +155,7 @@ class Gather:
     rows: Rows
     stride: int
     offset: int
+    repeat: int = 1
     padding: str = "zero"
 
 
@@ -241,7 +166,28 @@ class Input:
     target: Buffer
 
 
-Step: TypeAlias = Input | Rowwise | Conv | Gather
+@dataclass(eq=False)
+class Attention:
+    """Means of values, for each frame those weighed by the softmax of its products with keys.
+
+    Attributes:
+        queries, keys, values: Rows of what is multiplied and averaged, `(heads, width)`.
+        key_length: Frames of keys and values.
+        target: Where it goes.
+        rows: Rows of the target, one for each of the values.
+        scale: By which the products are multiplied.
+    """
+
+    queries: Rows
+    keys: Rows
+    values: Rows
+    key_length: Length
+    target: Buffer
+    rows: Rows
+    scale: float
+
+
+Step: TypeAlias = Input | Rowwise | Conv | Gather | Attention
 
 
 @dataclass
@@ -273,6 +219,8 @@ def read_rows(step: Step) -> list[Rows]:
         return [each.rows for each in step.arguments if isinstance(each, Operand)]
     if isinstance(step, Gather):
         return [step.sources]
+    if isinstance(step, Attention):
+        return [step.queries, step.keys, step.values]
     return []
 
 

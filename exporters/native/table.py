@@ -11,20 +11,26 @@ Operator: TypeAlias = Callable[..., Any]
 OPERATORS: dict[Any, Operator] = {}
 
 
+ON_SCORES: dict[Any, Operator] = {}
+"""Those of products of frames, which are not computed before it is known what for."""
+
 ON_SEGMENTS: set[Any] = set()
 """Operators that know what to do with the means of segments."""
 
 
-def operator(*targets: Any, on_segments: bool = False) -> Callable[[Operator], Operator]:
+def operator(
+    *targets: Any, table: dict[Any, Operator] = OPERATORS, on_segments: bool = False
+) -> Callable[[Operator], Operator]:
     """Registers how operators of PyTorch are lowered.
 
     Args:
         targets: The operators.
+        table: Where to.
         on_segments: Whether they know what to do with the means of segments.
     """
 
     def register(function: Operator) -> Operator:
-        OPERATORS.update(dict.fromkeys(targets, function))
+        table.update(dict.fromkeys(targets, function))
         if on_segments:
             ON_SEGMENTS.update(targets)
         return function

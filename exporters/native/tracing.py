@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.native.decompositions import TracedPooling, decompositions
+from sparsify.exporters.native.decompositions import TracedResizing, decompositions
 from sparsify.exporters.native.paths import called, difference, modules_of
 from sparsify.exporters.networks import first_line
 from sparsify.exporters.quiet import quiet
@@ -76,7 +76,7 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     frames = torch.export.Dim("T", min=_LEAST_FRAMES)
     watch = _Watch(model)
     try:
-        with quiet("torch"), watch, TracedPooling():
+        with quiet("torch"), watch, TracedResizing():
             exported = torch.export.export(
                 model,
                 (torch.zeros(1, _EXAMPLE_FRAMES, bins),),

@@ -11,8 +11,10 @@ import sympy
 import torch
 from torch import fx
 
-from sparsify.exporters.native.operators import Lowering, shape_of
-from sparsify.exporters.native.steps import ONE, Operand, Value, buffers_of
+from sparsify.exporters.native.buffers import ONE, buffers_of
+from sparsify.exporters.native.operators import Lowering
+from sparsify.exporters.native.shapes import shape_of
+from sparsify.exporters.native.steps import Operand, Value
 from sparsify.exporters.native.table import UnsupportedError, operator
 
 _aten = torch.ops.aten
@@ -65,7 +67,27 @@ def _view(lowering: Lowering, value: Value, shape: Any, *, node: fx.Node) -> Val
         before = int(np.prod(value.rows.shape[: value.time]))
         if all(size.is_number for size in sizes) and int(np.prod(sizes[:time])) == before:
             return value.with_rows(value.rows.reshape([int(size) for size in sizes]), time)
-    raise UnsupportedError("mixes time with another axis")
+    return _repeated_frames(lowering, value, wanted)
+
+
+def _repeated_frames(lowering: Lowering, value: Value, wanted: tuple[sympy.Expr, ...]) -> Value:
+    """Frames and the copies of each, as one sequence."""
+    time = value.time
+    assert time is not None
+    sizes = value.rows.shape
+    copies = sizes[time + 1] if time + 1 < len(sizes) else 0
+    one = value.rows.take([0], time + 1) if copies else value.rows
+    fits = (
+        copies > 1
+        and bool((value.rows == one).all())
+        and len(wanted) == len(sizes) - 1
+        and sympy.expand(wanted[time] - copies * value.length) == 0
+        and tuple(wanted[:time]) + tuple(wanted[time + 1 :]) == sizes[:time] + sizes[time + 2 :]
+    )
+    if not fits:
+        raise UnsupportedError("mixes time with another axis")
+    rows = lowering.gather(one.squeeze(time + 1), value.length, wanted[time], repeat=copies)
+    return Value(rows, time, wanted[time])
 
 
 def _joined_segments(value: Value, wanted: tuple[sympy.Expr, ...]) -> Value:

@@ -95,6 +95,7 @@ INLINE float *row_of(const struct engine *e, int panel, int line) {
 /* It fills halos, which moves.h does. */
 #include "conv.h"
 #include "rowwise.h"
+#include "attention.h"
 
 void RUN(const struct task *task) {
   const struct header *header = task->blob;
@@ -136,6 +137,7 @@ void RUN(const struct task *task) {
       case OP_GATHER: run_gather(&e, (const void *)op); break;
       case OP_CONV: run_conv(&e, (const void *)op); break;
       case OP_ROWWISE: run_rowwise(&e, (const void *)op); break;
+      case OP_ATTENTION: run_attention(&e, (const void *)op); break;
     }
     if (task->wait) task->wait(task->barrier);
     op = after(op);

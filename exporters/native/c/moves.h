@@ -41,6 +41,7 @@ static void halo_group(const struct engine *e, const struct geometry *g, int pan
     own += other == panel;
     from[i] = NOWHERE;
     if (other < 0 || other == g->panels) continue;
+    if (other != panel && t + start_of(g, panel) >= g->frames) continue;
     const int frame = t + start_of(g, panel) - start_of(g, other);
     from[i] = place_in(groups_of(g, other), frame) + (other - panel) * panel_floats(e);
   }
@@ -121,7 +122,7 @@ static void run_gather(const struct engine *e, const struct gather_op *op) {
       for (int i = 0; i < GROUP; i++) {
         const int64_t t = start_of(&to, p) + i * groups + v;
         const int64_t read =
-            t < to.frames ? padded_frame(t * op->stride + op->offset, from.frames, op->padding) : -1;
+            t < to.frames ? padded_frame(t / op->repeat * op->stride + op->offset, from.frames, op->padding) : -1;
         *places++ = read < 0 ? -1 : place_of(e, &from, (int)read);
       }
   }

@@ -46,7 +46,7 @@ struct header {
  * length; the first is the frames. */
 enum expression_code { E_END, E_CONSTANT, E_FRAMES, E_ADD, E_MULTIPLY, E_FLOOR_DIVIDE, E_MAX, E_MIN, E_MODULO };
 
-enum operation_kind { OP_INPUT, OP_ZERO, OP_HALO, OP_GATHER, OP_CONV, OP_ROWWISE };
+enum operation_kind { OP_INPUT, OP_ZERO, OP_HALO, OP_GATHER, OP_CONV, OP_ROWWISE, OP_ATTENTION };
 
 /* Every operation begins so; `size` words lead to the next one. */
 struct operation {
@@ -77,10 +77,10 @@ struct halo_op {
 
 enum { PAD_ZERO, PAD_REFLECT, PAD_REPLICATE };
 
-/* Frame i of a row becomes frame stride * i + offset of another, or what pads it. */
+/* Frame i of a row becomes frame stride * (i / repeat) + offset of another, or what pads it. */
 struct gather_op {
   struct operation op;
-  int32_t source_length, stride, offset, padding, count;
+  int32_t source_length, stride, offset, repeat, padding, count;
   int32_t sources_at, targets_at; /* lines: int32[count] */
 };
 
@@ -133,6 +133,15 @@ struct instruction {
 struct rowwise_op {
   struct operation op;
   int32_t count, instructions, instructions_at;
+};
+
+/* Means of values, for each frame those weighed by the softmax of its products with keys. */
+struct attention_op {
+  struct operation op;
+  int32_t key_length, heads, width, value_width; /* rows of a head */
+  float scale;                                   /* of the products */
+  int32_t queries_at, keys_at;                   /* lines: int32[heads][width] */
+  int32_t values_at, targets_at;                 /* lines: int32[heads][value_width] */
 };
 
 /* Frames of an utterance in groups, spread evenly over panels. */

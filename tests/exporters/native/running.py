@@ -6,10 +6,11 @@ import numpy as np
 import sympy
 
 from sparsify.exporters.native import lowering  # noqa: F401 - it fills the table
+from sparsify.exporters.native.buffers import row_ids
 from sparsify.exporters.native.engine import workspace
 from sparsify.exporters.native.operators import Lowering
 from sparsify.exporters.native.program import write_program
-from sparsify.exporters.native.steps import Input, Value, row_ids
+from sparsify.exporters.native.steps import Input, Value
 from sparsify.exporters.native.table import OPERATORS
 
 T = sympy.Symbol("T", integer=True, positive=True)

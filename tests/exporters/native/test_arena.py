@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.exporters.native.arena import arrange
-from sparsify.exporters.native.steps import ONE, Conv, Input, Steps, row_ids
+from sparsify.exporters.native.buffers import ONE, row_ids
+from sparsify.exporters.native.steps import Conv, Input, Steps
 
 T = sympy.Symbol("T", integer=True)
 LINE, GROUP, PANEL = 16, 8, 64
