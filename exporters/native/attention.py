@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import sympy
 import torch
 from torch import Tensor, fx
 
@@ -22,64 +21,75 @@ UNKNOWN = UnsupportedError("uses products of frames in an unknown way")
 
 @dataclass(frozen=True)
 class Scores:
-    """Products of each frame with each other one, `(*heads, queries, keys)`, not yet computed.
+    """The products of each frame with each other one, which are not yet computed.
 
     Attributes:
-        queries, keys: What is multiplied, `(*heads, width)`.
-        query_length, key_length: Their frames.
+        queries, keys: Rows of what is multiplied, `(…, width)`: before the width, the shape that
+            PyTorch's tensor has, both time axes having the size 1.
+        query_axis, key_axis: These axes.
+        query_length, key_length: Frames along them.
         scale: By which the products are multiplied.
         shared: Whether their softmax over the keys is meant.
     """
 
     queries: Rows
     keys: Rows
+    query_axis: int
+    key_axis: int
     query_length: Length
     key_length: Length
     scale: float = 1.0
     shared: bool = False
 
     @property
-    def heads(self) -> tuple[int, ...]:
-        """All axes but the last two."""
-        return self.queries.shape[:-1]
+    def dims(self) -> int:
+        """How many axes the products have."""
+        return self.queries.ndim - 1
 
-    def with_heads(self, heads: tuple[Any, ...], *, spread: bool = False) -> Scores:
-        """The same with its heads in another shape, to which they are spread if they are fewer."""
-        change = np.broadcast_to if spread else np.reshape
-        queries, keys = (
-            change(rows, (*(int(each) for each in heads), rows.shape[-1]))
-            for rows in (self.queries, self.keys)
+    def permuted(self, order: list[int]) -> Scores:
+        """With its axes in another order."""
+        queries, keys = (rows.transpose([*order, self.dims]) for rows in (self.queries, self.keys))
+        axes = order.index(self.query_axis), order.index(self.key_axis)
+        return replace(self, queries=queries, keys=keys, query_axis=axes[0], key_axis=axes[1])
+
+    def over_queries(self) -> Scores:
+        """The same with queries as keys."""
+        return Scores(
+            self.keys,
+            self.queries,
+            self.key_axis,
+            self.query_axis,
+            self.key_length,
+            self.query_length,
+            self.scale,
         )
-        return replace(self, queries=queries, keys=keys)
 
 
 def products(a: Value, b: Value) -> Scores:
-    """The products of frames `(*heads, T, width)` with others `(*heads, width, T)`."""
-    queries, keys = np.squeeze(a.rows, -2), np.squeeze(b.rows, -1)
-    return Scores(queries, keys, a.length, b.length)
+    """The products of frames `(…, T, width)` with others `(…, width, T)`."""
+    dims = a.rows.ndim
+    queries, keys = (np.expand_dims(rows, -2) for rows in (a.rows, b.rows.swapaxes(-1, -2)))
+    return Scores(queries, keys, dims - 2, dims - 1, a.length, b.length)
 
 
 def attend(lowering: Lowering, scores: Any, value: Any) -> Value:
-    """Means of values `(*heads, T, width)`, weighed by shares."""
+    """Means of values `(…, T, width)`, weighed by shares `(…, T, T)`."""
     if not (isinstance(scores, Scores) and scores.shared and isinstance(value, Value)):
         raise UNKNOWN
-    dims = len(scores.heads) + 2
-    if value.time != dims - 2:
+    dims = scores.dims
+    axes = (scores.query_axis, scores.key_axis, value.time)
+    if axes != (dims - 2, dims - 1, dims - 2) or value.length != scores.key_length:
         raise UNKNOWN
-    if value.length != scores.key_length:
-        raise UnsupportedError("takes tensors of different lengths")
-    heads, width = int(np.prod(scores.heads)), value.rows.shape[-1]
+    heads, width = int(np.prod(value.rows.shape[:-2])), value.rows.shape[-1]
     target = lowering.buffer(heads * width, 1, scores.query_length)
     rows = row_ids(target, np.arange(heads * width))
-    step = Attention(
-        *(each.reshape(heads, -1) for each in (scores.queries, scores.keys, value.rows)),
-        scores.key_length,
-        target,
-        rows,
-        scores.scale,
+    queries, keys, values = (
+        each.reshape(heads, -1) for each in (scores.queries, scores.keys, value.rows)
     )
-    lowering.steps.steps.append(step)
-    return Value(rows.reshape(*scores.heads, 1, width), dims - 2, scores.query_length)
+    lowering.steps.steps.append(
+        Attention(queries, keys, values, scores.key_length, target, rows, scores.scale)
+    )
+    return Value(rows.reshape(value.rows.shape), dims - 2, scores.query_length)
 
 
 @operator(_aten.clone.default, _aten.alias.default, table=ON_SCORES)
@@ -87,19 +97,44 @@ def _same(lowering: Lowering, scores: Scores, *, node: fx.Node, **options: Any) 
     return scores
 
 
-@operator(_aten.view.default, _aten.expand.default, table=ON_SCORES)
-def _heads(lowering: Lowering, scores: Scores, shape: Any, *, node: fx.Node) -> Scores:
+@operator(_aten.permute.default, table=ON_SCORES)
+def _permute(lowering: Lowering, scores: Scores, axes: list[int], *, node: fx.Node) -> Scores:
+    return scores.permuted([axis % scores.dims for axis in axes])
+
+
+@operator(
+    _aten.view.default,
+    _aten.unsqueeze.default,
+    _aten.squeeze.dims,
+    _aten.expand.default,
+    table=ON_SCORES,
+)
+def _view(lowering: Lowering, scores: Scores, shape: Any, *, node: fx.Node) -> Scores:
+    """Whatever leaves the products in their order."""
     wanted = shape_of(node)
-    frames = wanted[-2:] == (scores.query_length, scores.key_length)
-    if not frames or not all(each.is_number for each in wanted[:-2]):
+    moving = [axis for axis, size in enumerate(wanted) if not size.is_number]
+    axes = sorted((scores.query_axis, scores.key_axis))
+    lengths = {scores.query_axis: scores.query_length, scores.key_axis: scores.key_length}
+    if [wanted[axis] for axis in moving] != [lengths[axis] for axis in axes]:
         raise UNKNOWN
-    return scores.with_heads(wanted[:-2], spread=node.target is _aten.expand.default)
+    sizes = [1 if axis in moving else int(size) for axis, size in enumerate(wanted)]
+    spread = node.target is _aten.expand.default
+    if not spread:
+        before = [int(np.prod(scores.queries.shape[:axis])) for axis in axes]
+        if [int(np.prod(sizes[:axis])) for axis in moving] != before:
+            raise UNKNOWN
+    change = np.broadcast_to if spread else np.reshape
+    queries, keys = (
+        change(rows, (*sizes, rows.shape[-1])) for rows in (scores.queries, scores.keys)
+    )
+    query_axis, key_axis = (moving[axes.index(a)] for a in (scores.query_axis, scores.key_axis))
+    return replace(scores, queries=queries, keys=keys, query_axis=query_axis, key_axis=key_axis)
 
 
 @operator(_aten.mul.Tensor, _aten.mul.Scalar, table=ON_SCORES)
 def _times(lowering: Lowering, a: Any, b: Any, *, node: fx.Node) -> Scores:
     scores, factor = (a, b) if isinstance(a, Scores) else (b, a)
-    return _scaled(scores, factor)
+    return _scaled(scores, _number(factor))
 
 
 @operator(_aten.div.Tensor, _aten.div.Scalar, table=ON_SCORES)
@@ -109,20 +144,21 @@ def _divided(lowering: Lowering, scores: Any, divisor: Any, *, node: fx.Node) ->
 
 @operator(_aten._softmax.default, table=ON_SCORES)
 def _softmax(lowering: Lowering, scores: Scores, axis: int, half: bool, *, node: fx.Node) -> Scores:
-    dims = len(scores.heads) + 2
-    if axis % dims != dims - 1 or scores.shared:
+    axis %= scores.dims
+    if scores.shared or axis not in (scores.query_axis, scores.key_axis):
         raise UNKNOWN
-    return replace(scores, shared=True)
+    turned = scores if axis == scores.key_axis else scores.over_queries()
+    return replace(turned, shared=True)
 
 
-def _scaled(scores: Any, factor: Any) -> Scores:
-    if not isinstance(scores, Scores) or scores.shared:
+def _scaled(scores: Scores, factor: float) -> Scores:
+    if scores.shared:
         raise UNKNOWN
-    return replace(scores, scale=scores.scale * _number(factor))
+    return replace(scores, scale=scores.scale * factor)
 
 
 def _number(item: Any) -> float:
     single = isinstance(item, Tensor) and item.numel() == 1
-    if isinstance(item, sympy.Expr) or not (single or isinstance(item, int | float)):
+    if not single and not isinstance(item, int | float):
         raise UNKNOWN
     return float(item)

@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsify.audio.features import (
+    ENERGIES,
     FULL_SCALE,
     PREEMPHASIS,
     SPEECHBRAIN_FLOOR,
     SPEECHBRAIN_RANGE_DB,
+    TFMEL_FLOOR,
     Filterbank,
 )
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 
-_HEADER_WORDS = 20
+_HEADER_WORDS = 23
 _RADICES = (4, 2, 5)
 
 Ints = NDArray[np.int32]
@@ -37,9 +39,9 @@ def front_end_section(front_end: FrontEnd) -> bytes:
 
     Raises:
         SparsifyError: The sample rate is too high for SpeechBrain's transform, or the preset is
-            `tfmel` or `resemblyzer`, which look at the whole utterance first.
+            `resemblyzer`, which takes no logarithms.
     """
-    if front_end.preset in ("tfmel", "resemblyzer"):
+    if front_end.preset in ENERGIES:
         raise SparsifyError(
             f"the native engine does not compute the front end '{front_end.preset}': export"
             " --format onnx instead"
@@ -49,7 +51,7 @@ def front_end_section(front_end: FrontEnd) -> bytes:
     radices = _radices(points)
     spans, weights = _sparse(bank.filters.numpy())
     tables: list[Ints | Floats] = [
-        bank.window.numpy() * np.float32(1 if front_end.preset == "speechbrain" else FULL_SCALE),
+        bank.window.numpy() * np.float32(FULL_SCALE if _is_kaldi(front_end) else 1),
         np.array(radices, np.int32),
         _twiddles(radices),
         _unit_roots(np.arange(points // 2 + 1), bank.fft_length),
@@ -66,23 +68,31 @@ def front_end_section(front_end: FrontEnd) -> bytes:
 
 def _header(bank: Filterbank, stages: int) -> list[Ints | Floats]:
     length, shift, bins = bank.length, bank.shift, bank.front_end.num_mel_bins
-    kaldi = bank.front_end.preset != "speechbrain"
+    kaldi, levelled = _is_kaldi(bank.front_end), bank.front_end.preset == "tfmel"
     mirrored = kaldi and not bank.snip_edges
     if mirrored:
         first, extra = shift // 2 - length // 2, shift // 2
     elif kaldi:
         first, extra = 0, shift - length
+    elif levelled:
+        first, extra = -(shift // 2), 2 * (shift // 2) + shift - length
     else:
         # torch.stft begins half a transform before the audio, and puts a shorter window in the
         # middle of it.
         first, extra = (bank.fft_length - length) // 2 - bank.fft_length // 2, shift
-    whole = [length, shift, first, extra, mirrored, kaldi, bank.fft_length // 2, stages, bins]
-    real = (
-        [PREEMPHASIS, float(np.finfo(np.float32).eps), 1, math.inf]
-        if kaldi
-        else [0, SPEECHBRAIN_FLOOR, 10 / math.log(10), SPEECHBRAIN_RANGE_DB]
-    )
+    points = bank.fft_length // 2
+    whole = [length, shift, first, extra, mirrored, kaldi, levelled, points, stages, bins]
+    if kaldi:
+        real = [PREEMPHASIS, float(np.finfo(np.float32).eps), math.inf, 0, 1, math.inf]
+    elif levelled:
+        real = [PREEMPHASIS, TFMEL_FLOOR, 1 / TFMEL_FLOOR, TFMEL_FLOOR, 1, math.inf]
+    else:
+        real = [0, SPEECHBRAIN_FLOOR, math.inf, 0, 10 / math.log(10), SPEECHBRAIN_RANGE_DB]
     return [np.array(whole, np.int32), np.array(real, np.float32)]
+
+
+def _is_kaldi(front_end: FrontEnd) -> bool:
+    return front_end.preset in ("sherpa", "wespeaker")
 
 
 def _radices(points: int) -> list[int]:

@@ -36,8 +36,11 @@ def _matmul(lowering: Lowering, a: Any, b: Any, *, node: fx.Node) -> Value | Sco
 
 
 def _product(lowering: Lowering, a: Any, b: Any) -> Value | Scores:
-    if isinstance(a, Scores) or isinstance(b, Scores):
+    if isinstance(a, Scores):
         return attend(lowering, a, b)
+    if isinstance(b, Scores):
+        turned = b.permuted([*range(b.dims - 2), b.dims - 1, b.dims - 2])
+        return _turned(attend(lowering, turned, _turned(a)))
     if isinstance(b, Tensor):
         assert isinstance(a, Value)
         return _linear(lowering, a, b)

@@ -67,8 +67,7 @@ def trace(model: nn.Module, bins: int, name: str) -> Trace:
     """
     model.eval()
     for path, module in model.named_modules():
-        # The tracer would write out every frame of the one, for a minute, and parts of the other.
-        if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        if isinstance(module, nn.RNNBase):  # the tracer would write out every frame, for a minute
             raise SparsifyError(
                 f"the native engine cannot run '{name}': operator '{type(module).__name__}' of"
                 f" '{path}' is none of those that it has; export --format onnx instead"

@@ -19,10 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import helper, numpy_helper
 
 from sparsify.audio.features import (
+    ENERGIES,
     FULL_SCALE,
     PREEMPHASIS,
     SPEECHBRAIN_FLOOR,
     SPEECHBRAIN_RANGE_DB,
+    TFMEL_FLOOR,
     Filterbank,
 )
 from sparsify.errors import SparsifyError
@@ -50,9 +52,9 @@ def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
         front_end: What computes the features.
 
     Raises:
-        SparsifyError: It is `tfmel` or `resemblyzer`, which are not written as a graph.
+        SparsifyError: It is `resemblyzer`, which is not written as a graph.
     """
-    if front_end.preset in ("tfmel", "resemblyzer"):
+    if front_end.preset in ENERGIES:
         raise SparsifyError(
             f"the front end '{front_end.preset}' is not written as a graph: leave out"
             " --with-frontend"
@@ -115,13 +117,18 @@ class _Builder:
 
 def _features(op: _Builder, filterbank: Filterbank) -> None:
     """Adds what `Filterbank` computes; the last operator gives the features."""
-    speechbrain = filterbank.front_end.preset == "speechbrain"
-    if speechbrain:
+    preset = filterbank.front_end.preset
+    if preset == "speechbrain":
         energies = _energies(op, filterbank, _zero_padded_frames(op, filterbank))
         logarithms = op("Log", op("Max", energies, np.float32(SPEECHBRAIN_FLOOR)))
         decibels = op("Mul", logarithms, np.float32(10 / np.log(10)))
         loudest = op("ReduceMax", decibels, np.array([1, 2]), keepdims=1)
         values = op("Max", decibels, op("Sub", loudest, np.float32(SPEECHBRAIN_RANGE_DB)))
+    elif preset == "tfmel":
+        bounds = np.float32(TFMEL_FLOOR), np.float32(1 / TFMEL_FLOOR)
+        energies = _energies(op, filterbank, _levelled_frames(op, filterbank), bounds)
+        bounded = op("Clip", energies, *bounds)
+        values = op("Log", op("Add", bounded, np.float32(TFMEL_FLOOR)))
     else:
         energies = _energies(op, filterbank, _kaldi_frames(op, filterbank))
         values = op("Log", op("Max", energies, np.float32(torch.finfo(torch.float32).eps)))
@@ -144,6 +151,21 @@ def _kaldi_frames(op: _Builder, filterbank: Filterbank) -> str:
     return op("Sub", frames, op("Mul", previous, np.float32(PREEMPHASIS)))
 
 
+def _levelled_frames(op: _Builder, filterbank: Filterbank) -> str:
+    """Frames `(B, T, length)` of audio of mean 0 and deviation 1, with pre-emphasis."""
+    samples = op("Cast", _WAVEFORM, to=onnx.TensorProto.DOUBLE)
+    centred = op("Sub", samples, op("ReduceMean", samples, np.array([1]), keepdims=1))
+    variance = op("ReduceMean", op("Mul", centred, centred), np.array([1]), keepdims=1)
+    deviation = op("Add", op("Sqrt", variance), np.float64(TFMEL_FLOOR))
+    level = op("Cast", op("Div", centred, deviation), to=onnx.TensorProto.FLOAT)
+    earlier = [_slice(op, level, *ends, axis=1) for ends in ((1, 2), (0, -1))]
+    previous = op("Concat", *earlier, axis=1)
+    emphasised = op("Sub", level, op("Mul", previous, np.float32(PREEMPHASIS)))
+    side = filterbank.shift // 2
+    padded = op("Pad", emphasised, np.array([0, side, 0, side]))
+    return op("Gather", padded, _places(op, filterbank), axis=1)
+
+
 def _zero_padded_frames(op: _Builder, filterbank: Filterbank) -> str:
     """Frames `(B, T, length)`, centred on multiples of the shift, with zeros beyond the edges."""
     before = filterbank.fft_length // 2
@@ -157,6 +179,9 @@ def _places(op: _Builder, filterbank: Filterbank) -> str:
     if filterbank.front_end.preset == "speechbrain":
         first = (filterbank.fft_length - length) // 2  # of what the padding makes of it
         frames = op("Add", op("Div", _size(op), np.int64(shift)), np.int64(1))
+    elif filterbank.front_end.preset == "tfmel":
+        longer = 2 * (shift // 2) + shift - length
+        first, frames = 0, op("Div", op("Add", _size(op), np.int64(longer)), np.int64(shift))
     elif filterbank.snip_edges:
         whole = op("Sub", _size(op), np.int64(length - shift))
         first, frames = 0, op("Div", whole, np.int64(shift))
@@ -173,11 +198,13 @@ def _size(op: _Builder) -> str:
     return op("Squeeze", op("Shape", _WAVEFORM, start=1, end=2))
 
 
-def _slice(op: _Builder, frames: str, start: int, end: int, step: int = 1) -> str:
-    return op("Slice", frames, *(np.array([each]) for each in (start, end, 2, step)))
+def _slice(op: _Builder, values: str, start: int, end: int, step: int = 1, *, axis: int = 2) -> str:
+    return op("Slice", values, *(np.array([each]) for each in (start, end, axis, step)))
 
 
-def _energies(op: _Builder, filterbank: Filterbank, frames: str) -> str:
+def _energies(
+    op: _Builder, filterbank: Filterbank, frames: str, bounds: tuple[ArrayLike, ...] = ()
+) -> str:
     """The energies that the filters let through, `(B, T, bins)`.
 
     The power of a frequency is the same wherever time begins: here it does in the middle of the
@@ -198,4 +225,6 @@ def _energies(op: _Builder, filterbank: Filterbank, frames: str) -> str:
     real = op("MatMul", op("Add", after, before), cosines.astype(np.float32))
     imaginary = op("MatMul", op("Sub", after, before), sines.astype(np.float32))
     power = op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+    if bounds:
+        power = op("Clip", power, *bounds)
     return op("MatMul", power, np.ascontiguousarray(filters[used]))

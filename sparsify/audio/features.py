@@ -221,9 +221,10 @@ class Filterbank(nn.Module):
         return decibels.maximum(loudest - SPEECHBRAIN_RANGE_DB)
 
     def _tfmel(self, waveforms: Tensor) -> Tensor:
-        centred = waveforms - waveforms.mean(dim=1, keepdim=True)
+        # In double precision, so that of a constant nothing is left that could be raised.
+        centred = waveforms.double() - waveforms.double().mean(dim=1, keepdim=True)
         deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
-        level = centred / (deviation + TFMEL_FLOOR)
+        level = (centred / (deviation + TFMEL_FLOOR)).to(waveforms.dtype)
         previous = torch.cat([level[:, 1:2], level[:, :-1]], dim=1)
         side = self.shift // 2
         padded = nn.functional.pad(level - PREEMPHASIS * previous, (side, side))

@@ -10,10 +10,9 @@ from sparsify.exporters.onnx.front_end import prepend_front_end
 from sparsify.recipe.sections import FrontEnd
 
 
-@pytest.mark.parametrize("preset", ["tfmel", "resemblyzer"])
-def test_what_is_not_computed_in_a_format_is_one_sentence(preset):
-    front_end = FrontEnd(preset=preset, num_mel_bins=72)
-    with pytest.raises(SparsifyError, match=f"'{preset}': export --format onnx"):
+def test_what_is_not_computed_in_a_format_is_one_sentence():
+    front_end = FrontEnd(preset="resemblyzer", num_mel_bins=72)
+    with pytest.raises(SparsifyError, match="'resemblyzer': export --format onnx"):
         front_end_section(front_end)
     feats = helper.make_tensor_value_info("feats", onnx.TensorProto.FLOAT, ["B", "T", 72])
     model = helper.make_model(helper.make_graph([], "g", [feats], [feats]))

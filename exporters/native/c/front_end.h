@@ -13,6 +13,8 @@
 #include "fourier.h"
 #include "vector.h"
 
+#include <math.h>
+
 enum { FRONT_END_MOST_LANES = 16 };
 
 struct front_end {
@@ -21,10 +23,14 @@ struct front_end {
   int32_t extra;          /* n samples give (n + extra) / shift frames */
   int32_t mirrored;       /* whether the audio goes on mirrored beyond its ends, or as zeros */
   int32_t centred;        /* whether the mean of a frame is subtracted from it */
+  int32_t levelled;       /* whether all audio is brought to mean 0 and deviation 1, and pre-emphasised
+                             as a whole; then the power of each frequency is kept within the bounds of
+                             the energies, too */
   int32_t points;         /* complex numbers that are transformed: half as many as real ones */
   int32_t stages, bins;
   float preemphasis;
-  float floor;            /* of the energies */
+  float floor, ceiling;   /* of the energies */
+  float added;            /* to them, before their logarithm is taken */
   float unit;             /* of the features, times the natural logarithm of an energy */
   float range;            /* of the features, below the largest one */
   int32_t window_at;      /* float[length] */
@@ -61,22 +67,60 @@ static float sample_at(const struct front_end *f, const float *samples, int64_t 
   return samples[i < 0 ? -1 - i : 2 * count - 1 - i];
 }
 
+/* What brings audio to mean 0 and deviation 1. */
+struct level {
+  double mean, factor;
+};
+
+/* The mean of samples, or of their squared differences to one; in four parts that do not wait. */
+static double mean_of(const float *samples, int count, const double *centre) {
+  double part[4] = {0, 0, 0, 0};
+  for (int i = 0; i < count; i++) {
+    const double x = centre ? samples[i] - *centre : samples[i];
+    part[i % 4] += centre ? x * x : x;
+  }
+  return (part[0] + part[1] + part[2] + part[3]) / count;
+}
+
+static struct level level_of(const struct front_end *f, const float *samples, int count) {
+  struct level level = {0, 1};
+  if (!f->levelled) return level;
+  level.mean = mean_of(samples, count, NULL);
+  level.factor = 1 / (sqrt(mean_of(samples, count, &level.mean)) + f->floor);
+  return level;
+}
+
+/* A frame of levelled audio, pre-emphasised; before the first sample is taken to be the second one. */
+static void copy_levelled(const struct front_end *f, const struct level *level, const float *samples,
+                          int64_t count, int64_t start, float *copy) {
+  for (int i = 0; i < f->length; i++) {
+    const int64_t n = start + i;
+    copy[i] = 0.0f;
+    if (n < 0 || n >= count) continue;
+    const float x = (float)((samples[n] - level->mean) * level->factor);
+    const float previous = (float)((samples[n ? n - 1 : 1] - level->mean) * level->factor);
+    copy[i] = x - f->preemphasis * previous;
+  }
+}
+
 /* Where each lane's frame lies. Those near the ends are copied, as whole vectors are read; lanes
  * beyond the last frame repeat it. */
-static void locate_frames(const struct front_end *f, const float *samples, int64_t count, int begin,
-                          int frames, float *copies, const float **lanes) {
+static void locate_frames(const struct front_end *f, const struct level *level, const float *samples,
+                          int64_t count, int begin, int frames, float *copies, const float **lanes) {
   for (int lane = 0; lane < LANES; lane++) {
     if (begin + lane >= frames) {
       lanes[lane] = lanes[lane - 1];
       continue;
     }
     const int64_t start = (int64_t)(begin + lane) * f->shift + f->first;
-    if (start >= 0 && start + f->length + LANES - 1 <= count) {
+    if (!f->levelled && start >= 0 && start + f->length + LANES - 1 <= count) {
       lanes[lane] = samples + start;
       continue;
     }
     float *copy = copies + (size_t)lane * copied_frame(f);
-    for (int i = 0; i < f->length; i++) copy[i] = sample_at(f, samples, count, start + i);
+    if (f->levelled) copy_levelled(f, level, samples, count, start, copy);
+    else
+      for (int i = 0; i < f->length; i++) copy[i] = sample_at(f, samples, count, start + i);
     lanes[lane] = copy;
   }
 }
@@ -104,10 +148,11 @@ static vf transpose_frames(const struct front_end *f, const float *const *lanes,
 
 static void window_frames(const struct front_end *f, const float *window, vf sum, float *wave) {
   const vf mean = f->centred ? sum / (float)f->length : splat(0.0f);
+  const float preemphasis = f->levelled ? 0.0f : f->preemphasis;
   vf previous = load(wave) - mean;
   for (int i = 0; i < f->length; i++) {
     const vf x = load(wave + i * LANES) - mean;
-    store(wave + i * LANES, (x - f->preemphasis * previous) * window[i]);
+    store(wave + i * LANES, (x - preemphasis * previous) * window[i]);
     previous = x;
   }
   for (int i = f->length; i < 2 * f->points; i++) store(wave + i * LANES, splat(0.0f));
@@ -134,6 +179,16 @@ static void power_spectrum(const struct front_end *f, const int32_t *section, fl
   }
 }
 
+/* Keeps four times the power of each frequency within the bounds of the energies. */
+static void bound_powers(const struct front_end *f, const int32_t *section, float *wave) {
+  const int32_t *places = section + f->places_at;
+  const vf least = splat(4 * f->floor), most = splat(4 * f->ceiling);
+  for (int k = 0; k <= f->points; k++) {
+    float *power_at = wave + places[k] * LANES;
+    store(power_at, vmin(vmax(load(power_at), least), most));
+  }
+}
+
 /* The logarithms of the filters' energies, for `frames` lanes; returns the largest or, if `loudest`
  * is, that. */
 static vf log_energies(const struct front_end *f, const int32_t *section, const float *wave,
@@ -147,7 +202,8 @@ static vf log_energies(const struct front_end *f, const int32_t *section, const 
       vf energy = splat(0.0f);
       for (int k = spans[0]; k < spans[0] + spans[1]; k++)
         energy += load(wave + places[k] * LANES) * *weights++;
-      rows[i] = vlog(vmax(energy, splat(f->floor))) * f->unit;
+      energy = vmin(vmax(energy, splat(f->floor)), splat(f->ceiling));
+      rows[i] = vlog(energy + f->added) * f->unit;
       loudest = vmax(loudest, rows[i]);
     }
     for (int i = bins; i < LANES; i++) rows[i] = splat(0.0f);
@@ -185,14 +241,16 @@ static inline void front_end_features(const int32_t *section, const float *sampl
   const size_t bins = (size_t)f->bins;
   float *wave = scratch, *copies = scratch + 2 * (size_t)f->points * LANES;
   vf loudest = splat(-__builtin_inff());
+  const struct level level = level_of(f, samples, count);
   for (int begin = 0; begin < frames; begin += LANES) {
     const float *lanes[LANES];
-    locate_frames(f, samples, count, begin, frames, copies, lanes);
+    locate_frames(f, &level, samples, count, begin, frames, copies, lanes);
     const vf sum = transpose_frames(f, lanes, wave);
     window_frames(f, (const float *)(section + f->window_at), sum, wave);
     transform(wave, f->points, f->stages, section + f->radices_at,
               (const float *)(section + f->twiddles_at));
     power_spectrum(f, section, wave);
+    if (f->levelled) bound_powers(f, section, wave);
     loudest = log_energies(f, section, wave, feats + (size_t)begin * bins,
                            frames - begin < LANES ? frames - begin : LANES, loudest);
   }

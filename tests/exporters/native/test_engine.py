@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._sympy.functions import FloorDiv
 
+from sparsify.exporters.native.attention import attend, products
 from sparsify.exporters.native.engine import ENGINE_SOURCES, workspace
 from sparsify.exporters.native.matrix import BLOCK
 
@@ -54,6 +56,13 @@ def _building():
     spread = building.call(_aten.var.correction, gated, [2], correction=0)
     root = building.call(_aten.sqrt.default, building.rowwise("add", spread, 1e-5))
     peak = building.call(_aten.amax.default, building.call(_aten.tanh.default, wide), [2])
+    frames = building.call(_aten.permute.default, wide, [0, 2, 1])
+    scores = replace(products(frames, wide), shared=True)
+    seen = building.call(_aten.mean.dim, attend(building, scores, frames), [1])
+    twice = building.call(_aten.unsqueeze.default, short, -1)
+    twice = building.call(_aten.expand.default, twice, (), shape=(1, 6, length, 2))
+    twice = building.call(_aten.view.default, twice, (), shape=(1, 6, 2 * length))
+    lowest = building.call(_aten.amin.default, twice, [2])
     plane = building.call(_aten.unsqueeze.default, x, 1)
     plane = building.call(
         _aten.convolution.default,
@@ -61,8 +70,8 @@ def _building():
         shape=(1, 4, 6, T),
     )
     plane = building.call(_aten.mean.dim, plane, [2, 3])
-    joined = building.call(_aten.cat.default, [weighed, root, peak, plane], 1)
-    return building, building.call(_aten.addmm.default, torch.ones(5), joined, _weight(23, 5))
+    joined = building.call(_aten.cat.default, [weighed, root, peak, seen, lowest, plane], 1)
+    return building, building.call(_aten.addmm.default, torch.ones(5), joined, _weight(36, 5))
 
 
 def _conv(building, x, outputs, kernel, stride=1, padding=0, dilation=1):

@@ -51,12 +51,37 @@ REFUSED = {
         "LSTM",
         "inner.a",
     ),
-    "attention": (
+    "attention to earlier frames": (
         lambda: _inner(
-            lambda s, x: s.a(x, x, x)[0].mean(1), a=nn.MultiheadAttention(8, 2, batch_first=True)
+            lambda s, x: F.scaled_dot_product_attention(x, x, x, is_causal=True).mean(1)
         ),
-        "MultiheadAttention",
+        "aten.scaled_dot_product_attention",
+        "inner",
+    ),
+    "shares of attention": (
+        lambda: _inner(
+            lambda s, x: s.a(x, x, x)[1].amax(1)[:, :1],
+            a=nn.MultiheadAttention(8, 2, batch_first=True),
+        ),
+        "aten.mean",
         "inner.a",
+    ),
+    "products without shares": (
+        lambda: _inner(lambda s, x: (x @ _swapped(x) @ x).mean(1)),
+        "aten.bmm",
+        "inner",
+    ),
+    "biased attention": (
+        lambda: _inner(lambda s, x: ((x @ _swapped(x) + 1).softmax(2) @ x).mean(1)),
+        "aten.add",
+        "inner",
+    ),
+    "frames between frames": (
+        lambda: _inner(
+            lambda s, x: F.interpolate(_swapped(x), scale_factor=2, mode="linear").mean(2)
+        ),
+        "aten.arange",
+        "inner",
     ),
     "transposed": (
         lambda: _inner(lambda s, x: s.a(_swapped(x)).mean(2), a=nn.ConvTranspose1d(8, 8, 3)),

@@ -12,6 +12,7 @@ from sparsify.exporters.native.program import write_program
 from sparsify.exporters.native.table import OPERATORS
 from sparsify.exporters.native.tracing import trace
 from sparsify.models.layers import Sum
+from sparsify.models.redimnet2 import Backbone, Stage
 from sparsify.models.registry import build_model
 
 from .running import call
@@ -251,6 +252,24 @@ def _selected(self, feats):
     return torch.cat([heads, single, turned], 1)
 
 
+def _attending(self, feats):
+    """Attention as layers of PyTorch have it, and written out; frames and bins repeated."""
+    x = self.layer(feats)
+    q, k, v = (each(x).unflatten(2, (3, 4)) for each in (self.q, self.k, self.v))
+    shares = torch.softmax(torch.einsum("bqhc,bkhc->bhqk", q, k) / 2, -1)
+    heads = torch.einsum("bhqk,bkhc->bqhc", shares, v).flatten(2)
+    turned = torch.softmax(self.k(x) @ _swapped(self.q(x)), 1)
+    other = _swapped(self.v(x)) @ turned
+    twice = self.up(self.down(_swapped(x)[:, None]))
+    return torch.cat([heads.mean(1), other.amax(2), twice.mean(3).flatten(1)], 1)
+
+
+def _redimnet(self, feats):
+    whole = _swapped(feats[:, : feats.shape[1] // 4 * 4]).unsqueeze(1)
+    x = self.backbone(whole)
+    return torch.cat([x.mean(2), x.amax(2)], 1)
+
+
 def _registered(name, **options):
     return build_model(name, feature_dim=BINS, embedding_dim=10, **options)
 
@@ -295,6 +314,16 @@ NETWORKS = {
         choice=nn.Linear(8, 16),
         heads=nn.Linear(8, 3),
         weight=nn.Parameter(torch.randn(5, 8)),
+    ),
+    "attending": lambda: Of(
+        _attending,
+        layer=nn.TransformerEncoderLayer(BINS, 2, 16, activation="gelu", batch_first=True),
+        **{name: nn.Linear(BINS, BINS) for name in "qkv"},
+        down=nn.Conv2d(1, 2, 3, 2),
+        up=nn.Upsample(scale_factor=(2, 3)),
+    ),
+    "redimnet2": lambda: Of(
+        _redimnet, backbone=Backbone(BINS, 4, 6, (Stage(1, 1, 1, 2), Stage(2, 4, 1, 1)), (6, 6))
     ),
     "shared": lambda: Of(_shared, layer=nn.Conv1d(BINS, BINS, 3, padding=1)),
     "speechbrain": lambda: _registered(

@@ -73,9 +73,11 @@ def test_log_mel_is_that_of_torchaudio(preset, rate, bins):
         np.testing.assert_allclose(compute(batch), expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("rate", [8000, 16000])
-def test_speechbrains_features_too(rate):
-    front_end = FrontEnd(preset="speechbrain", sample_rate=rate)
+@pytest.mark.parametrize(
+    ("preset", "rate"), [("speechbrain", 8000), ("speechbrain", 16000), ("tfmel", 11025)]
+)
+def test_other_features_too(preset, rate):
+    front_end = FrontEnd(preset=preset, sample_rate=rate)
     compute, filterbank = log_mel(front_end), Filterbank(front_end)
     for batch in waveforms(rate):
         expected = filterbank(torch.from_numpy(batch)).numpy()
@@ -93,7 +95,7 @@ def test_of_real_speech_as_near_as_float32_comes(speech_mini):
     assert far <= 1e-4 * values
 
 
-@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain"])
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker", "speechbrain", "tfmel"])
 @pytest.mark.parametrize("frames", [4, 57])
 def test_as_many_samples_as_frames_ask_for(preset, frames):
     front_end = OwnFrontEnd(preset=preset)
