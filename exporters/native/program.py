@@ -17,7 +17,7 @@ from sparsify.exporters.native.matrix import Chunk, pack
 from sparsify.exporters.native.steps import Attention, Conv, Gather, Input, Steps
 
 MAGIC = 0x59465053  # "SPFY"
-VERSION = 2
+VERSION = 3
 
 _OPERATIONS = ("input", "zero", "halo", "gather", "conv", "rowwise", "attention")
 _PADDINGS = ("zero", "reflect", "replicate")

@@ -15,7 +15,7 @@ from sparsify.artifact.formats import DENSE, STORE
 from sparsify.artifact.provenance import COLLAPSED, MEAN, provenance
 from sparsify.artifact.tensor_file import file_content, write_tensors
 from sparsify.files import replacing
-from sparsify.models.registry import architecture_of, can_be_rebuilt
+from sparsify.models.registry import architecture_of, can_be_rebuilt, default_options
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
@@ -80,7 +80,9 @@ def _save_weights(model: nn.Module, path: Path, layout: str) -> None:
 
 
 def _default_front_end(model: nn.Module) -> FrontEnd:
-    options = architecture_of(model).options
+    architecture = architecture_of(model)
+    known = {} if architecture.is_code else default_options(architecture.name)
+    options = {**known, **architecture.options}
     bins = {"num_mel_bins": options["feature_dim"]} if "feature_dim" in options else {}
     return validate(FrontEnd, bins, "the network's feature_dim")
 

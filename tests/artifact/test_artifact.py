@@ -174,6 +174,8 @@ def test_a_network_of_other_features_is_saved_with_them(tmp_path):
         else:
             save_model(model, tmp_path / "model.safetensors")
             assert load_artifact(tmp_path / "model.safetensors").front_end.num_mel_bins == bins
+    save_model(build_model("redimnet2-b0", channels=4), tmp_path / "model.safetensors")
+    assert load_artifact(tmp_path / "model.safetensors").front_end.num_mel_bins == 72
 
 
 def test_protected_parameters_do_not_count(tmp_path, sparse_model):

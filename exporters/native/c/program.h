@@ -25,7 +25,7 @@ enum {
   MOST_EXPRESSIONS = 64, /* lengths and other numbers that depend on the number of frames */
   MOST_SCALARS = 32,     /* registers of a rowwise operation that hold one value a row */
   BLOCK = 4,             /* output rows that share a pattern */
-  BLOB_VERSION = 2
+  BLOB_VERSION = 3
 };
 
 struct header {

@@ -15,7 +15,7 @@ const PAGE = 65536;
 /** Where the header of a model has its numbers, in words of 32 bits. */
 const HEADER = {version: 1, featureDim: 2, embeddingDim: 3, sampleRate: 4, frontEnd: 15, words: 16};
 const MAGIC = 0x59465053;
-const VERSION = 2;
+const VERSION = 3;
 
 /** Reads a file beside a page or, in node, on disk. */
 async function fetchFile(url, integrity = '') {
