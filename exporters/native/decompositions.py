@@ -67,7 +67,8 @@ def _whole_factors(
         list(scale_factor) if isinstance(scale_factor, tuple | list) else axes * [scale_factor]
     )
     whole = all(isinstance(each, int | float) and each == int(each) > 0 for each in factors)
-    return [int(each) for each in factors] if mode == "nearest" and whole else []
+    nearest = mode in ("nearest", "nearest-exact")
+    return [int(each) for each in factors] if nearest and whole else []
 
 
 def _repeated(x: Tensor, factors: list[int]) -> Tensor:

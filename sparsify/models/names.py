@@ -41,7 +41,11 @@ SHIPPED = {
     "campplus": Shipped("sparsify.models.campplus:CAMPPlus"),
     "redimnet2-b0": _redimnet2(),
     "redimnet2-b1": _redimnet2(channels=16, reductions=(32, 32, 32, 32, 16, 16)),
+    "redimnet2-b2": _redimnet2(
+        channels=20, reductions=(40, 30, 30, 20, 20, 10), bins=(1, 2, 1, 3, 1, 2)
+    ),
     "redimnet2-b3": _redimnet2(channels=24),
+    "redimnet2-b4": _redimnet2(channels=32, out_channels=None, large=True, reductions=(24,) * 6),
     "redimnet2-b5": _redimnet2(
         channels=48, out_channels=256, large=True, reductions=(48, 48, 48, 48, 32, 32)
     ),

@@ -117,14 +117,16 @@ def redimnet2(state: State) -> Architecture:
     """
     channels = state["backbone.stem.0.weight"].shape[0]
     reduced = [tensor.shape for name, tensor in state.items() if name.endswith(_REDUCING)]
+    head = state.get("backbone.head.weight")
     options = {
         "channels": channels,
-        "feature_dim": state["backbone.head.weight"].shape[1] // channels,
+        "feature_dim": reduced[0][1] // channels,
         "embedding_dim": state["linear.weight"].shape[0],
-        "out_channels": state["backbone.head.weight"].shape[0],
+        "out_channels": None if head is None else head.shape[0],
         "attention_channels": state["pool.linear1.weight"].shape[0],
         "large": state["backbone.stage0.2.weight"].shape[0] == 4 * channels,
         "reductions": [volume // hidden for hidden, volume, _ in reduced],
+        "bins": [state[f"backbone.stage{i}.2.weight"].shape[2] for i in range(len(reduced))],
     }
     return Architecture("redimnet2-b0", options)
 

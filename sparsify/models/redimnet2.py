@@ -8,7 +8,7 @@ learnt mean of all that came before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
+from math import gcd, prod
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,8 @@ _LARGER_STAGES = tuple(
     stage._replace(expansion=expansion)
     for stage, expansion in zip(_STAGES, (4, 3, 2, 1, 1, 1), strict=True)
 )
-_BINS = 8  # of which the number must be a multiple, as all stages divide them
+BINS = tuple(stage.bins for stage in _STAGES)
+"""By which each stage divides the bins."""
 FRAME_STEP = 4  # frames beyond a multiple of it are left out
 REDUCTIONS = (36, 36, 36, 36, 18, 18)
 
@@ -206,13 +207,16 @@ class TimeContext(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The stages, `(B, 1, F, T)` → `(B, out_channels, T)`, T a multiple of 4."""
+    """The stages, `(B, 1, F, T)` → `(B, out_channels, T)`, T a multiple of 4.
+
+    Without `out_channels` there are all channels × bins.
+    """
 
     def __init__(
         self,
         feature_dim: int,
         channels: int,
-        out_channels: int,
+        out_channels: int | None,
         stages: Sequence[Stage],
         reductions: Sequence[int],
     ) -> None:
@@ -244,7 +248,7 @@ class Backbone(nn.Module):
             ]
             setattr(self, f"stage{number}", nn.Sequential(*layers))
         self.fin_wght1d = WeightedMean(self.stages + 1, volume)
-        self.head = nn.Conv1d(volume, out_channels, 1)
+        self.head = nn.Conv1d(volume, out_channels, 1) if out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = [self.stem(x)]
@@ -260,13 +264,14 @@ class ReDimNet2(nn.Module):
 
     Args:
         channels: Of the image, before bins become channels.
-        feature_dim: Filterbank bins per frame; a multiple of 8.
+        feature_dim: Filterbank bins per frame; a multiple of what all stages divide them by.
         embedding_dim: Size of the embedding.
-        out_channels: What is pooled.
+        out_channels: What is pooled; without them, all channels × bins.
         attention_channels: Width of the hidden layer of the pooling's attention.
         large: Whether the first stages are wider inside, as in `B4` and `B5`.
         reductions: By which the 1-D block of each of the six stages has fewer channels than there
             are channels × bins.
+        bins: By which each of the stages divides the bins.
 
     Raises:
         ValueError: A size does not fit.
@@ -278,30 +283,38 @@ class ReDimNet2(nn.Module):
         feature_dim: int = 72,
         embedding_dim: int = 192,
         *,
-        out_channels: int = 64,
+        out_channels: int | None = 64,
         attention_channels: int = 128,
         large: bool = False,
         reductions: Sequence[int] = REDUCTIONS,
+        bins: Sequence[int] = BINS,
     ) -> None:
         super().__init__()
-        if min(channels, embedding_dim, out_channels, attention_channels, *reductions) < 1:
-            raise ValueError("channels, embedding_dim and reductions must be positive")
-        if feature_dim < _BINS or feature_dim % _BINS:
-            raise ValueError(f"feature_dim must be a positive multiple of {_BINS}: {feature_dim}")
-        if len(reductions) != len(_STAGES):
-            raise ValueError(f"reductions must be {len(_STAGES)} numbers: {reductions}")
         volume = channels * feature_dim
+        pooled = volume if out_channels is None else out_channels
+        if min(channels, embedding_dim, pooled, attention_channels, *reductions, *bins) < 1:
+            raise ValueError("channels, embedding_dim, reductions and bins must be positive")
+        if feature_dim < prod(bins) or feature_dim % prod(bins):
+            raise ValueError(
+                f"feature_dim must be a positive multiple of {prod(bins)}: {feature_dim}"
+            )
+        for name, numbers in (("reductions", reductions), ("bins", bins)):
+            if len(numbers) != len(_STAGES):
+                raise ValueError(f"{name} must be {len(_STAGES)} numbers: {numbers}")
         for reduction in reductions:
             if volume // reduction < _HEADS or volume // reduction % _HEADS:
                 raise ValueError(
                     f"channels × feature_dim / {reduction} must be a multiple of {_HEADS}:"
                     f" {volume // reduction}"
                 )
-        stages = _LARGER_STAGES if large else _STAGES
+        stages = [
+            stage._replace(bins=divisor)
+            for stage, divisor in zip(_LARGER_STAGES if large else _STAGES, bins, strict=True)
+        ]
         self.backbone = Backbone(feature_dim, channels, out_channels, stages, reductions)
-        self.pool = AttentiveStatisticsPooling(out_channels, attention_channels)
-        self.bn = nn.BatchNorm1d(2 * out_channels)
-        self.linear = nn.Linear(2 * out_channels, embedding_dim)
+        self.pool = AttentiveStatisticsPooling(pooled, attention_channels)
+        self.bn = nn.BatchNorm1d(2 * pooled)
+        self.linear = nn.Linear(2 * pooled, embedding_dim)
         self.min_frames = FRAME_STEP
 
     def forward(self, feats: Tensor) -> Tensor:

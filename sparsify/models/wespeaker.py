@@ -27,7 +27,7 @@ from sparsify.recipe.validation import shown, validate
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."
-_REDIMNETS = ("ReDimNet2B0", "ReDimNet2B1", "ReDimNet2B3", "ReDimNet2B5")
+_REDIMNETS = tuple(f"ReDimNet2B{i}" for i in range(6))
 _RESNET_POOLING = {"TSTP": "statistics", "ASTP": "attentive"}
 
 

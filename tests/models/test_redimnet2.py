@@ -23,6 +23,8 @@ def test_frames_beyond_a_multiple_of_four_are_left_out():
         ({"feature_dim": 76}, "multiple of 8: 76"),
         ({"channels": 5}, "must be a multiple of 4"),
         ({"reductions": (36, 36)}, "6 numbers"),
+        ({"bins": (1, 2)}, "bins must be 6 numbers"),
+        ({"bins": (1, 2, 1, 5, 1, 2)}, "multiple of 20: 72"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(options, words):
