@@ -22,7 +22,7 @@ from sparsify.artifact.coded import entropy_bytes
 from sparsify.artifact.formats import BITMASK, CODED, STORE
 from sparsify.artifact.rounding import rounded
 from sparsify.benchmarks.engines import masked
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.benchmarks.nnc import NeuralNetworkCoding
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.speaker_model import load_speaker_model
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--audio-root", type=Path)
     options = parser.parse_args()
     extras = Extras(options.nncodec, options.trials, options.audio_root)
-    result = {"command": "python -m sparsify.benchmarks.coded"} | measure(options.run, extras)
+    result = {"command": command_line()} | measure(options.run, extras)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -26,7 +26,7 @@ from sparsify.artifact.formats import DENSE, HALF, format_named
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.benchmarks.inference.speedup import paired_speedup
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.native.engine import Engine
@@ -181,9 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trained", nargs="*", type=Path, default=())
     options = parser.parse_args(arguments)
     result: dict[str, Any] = {
-        "command": " ".join(
-            ["python -m sparsify.benchmarks.engines", *(arguments or sys.argv[1:])]
-        ),
+        "command": command_line(),
         "compiler": os.environ.get("CC", "cc"),  # with options that leave kernels out, perhaps
         "machine": asdict(describe_machine()),
         "block_masks": block_masks(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,11 @@ _INSTRUCTIONS = {
     "sve2": "SVE2",
     "sme": "SME",
 }
+
+
+def command_line() -> str:
+    """What was called, for the results."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from sparsify.artifact.artifact import Artifact, load_artifact
 from sparsify.artifact.formats import EIGHT_BITS, RUNTIME, SINGLE
 from sparsify.benchmarks.inference.benchmark import benchmark
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import ExportReport, export_artifact
 from sparsify.verification.trials import TrialList
@@ -83,7 +83,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         rows = [compare(run, options.speech, Path(folder)) for run in options.run]
     result = {
-        "command": "python -m sparsify.benchmarks.quantised",
+        "command": command_line(),
         "machine": asdict(describe_machine()),
         "rows": rows,
     }

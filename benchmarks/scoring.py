@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.verification.confidence import REPLICATES, bootstrap
 from sparsify.verification.metrics import DetectionCost, eer, operating_points
 from sparsify.verification.scoring import Scoring, unit_length
@@ -172,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [measure(size) for size in SIZES]
     content: dict[str, Any] = {
-        "command": f"python -m {module}",
+        "command": command_line(),
         "machine": asdict(describe_machine()),
         "sizes": {
             "speakers": SPEAKERS,

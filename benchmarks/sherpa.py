@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks.inference.speedup import paired_speedup
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.native.engine import check, workspace
 from sparsify.exporters.native.targets import LIBRARY
@@ -118,8 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         sizes = {"onnx_bytes": size_bytes(model), "library_bytes": size_bytes(folder / LIBRARY)}
     result = {
-        "command": "python -m sparsify.benchmarks.sherpa RUN WAV --output "
-        "benchmarks/results/sherpa.json",
+        "command": command_line(),
         "machine": asdict(describe_machine({"sherpa-onnx": version("sherpa-onnx")})),
         "threads": 1,
         **sizes,

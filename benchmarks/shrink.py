@@ -18,6 +18,7 @@ from typing import Any
 from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import DENSE, format_named
 from sparsify.benchmarks.inference.benchmark import benchmark
+from sparsify.benchmarks.machine import command_line
 from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.shrink import shrunk
@@ -81,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if latency.path in files:  # a dense twin comes before its file
                 files[latency.path][latency.engine] = latency.median_ms
     result = {
-        "command": "python -m sparsify.benchmarks.shrink DENSE RUN… --test clean=… --test noisy=…"
-        " --output benchmarks/results/shrink.json",
+        "command": command_line(),
         "machine": asdict(measured.machine),
         "threads": 1,
         "frames": 200,

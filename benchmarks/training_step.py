@@ -97,7 +97,7 @@ def measure(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         changes: Dotted keys and values that the recipe is changed by.
     """
     # It also imports what only measurements of inference need.
-    from sparsify.benchmarks.machine import describe_machine  # noqa: PLC0415
+    from sparsify.benchmarks.machine import command_line, describe_machine  # noqa: PLC0415
 
     recipe = resolve(load_recipe("speech-mini", changes=changes))
     choose_compute("cpu", "fp32")  # before the first parallel operation
@@ -117,7 +117,7 @@ def measure(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
             measured.extend(in_turns([step], STEPS_PER_ROUND, "cpu")[0])
     medians = [float(np.median(measured)) for measured in times]
     return {
-        "command": "python -m sparsify.benchmarks.training_step",
+        "command": command_line(),
         "machine": asdict(describe_machine()),
         "threads": torch.get_num_threads(),
         "recipe": recipe.name,

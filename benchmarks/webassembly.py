@@ -26,7 +26,7 @@ from typing import Any
 from sparsify.artifact.formats import HALF, SINGLE
 from sparsify.benchmarks.engines import masked
 from sparsify.benchmarks.inference.speedup import paired_speedup
-from sparsify.benchmarks.machine import describe_machine
+from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.export import export_artifact
 from sparsify.files import size_bytes
 
@@ -159,9 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--models", nargs="*", default=MODELS)
     options = parser.parse_args(arguments)
-    words = ["python -m sparsify.benchmarks.webassembly", *(arguments or sys.argv[1:])]
     result: dict[str, Any] = {
-        "command": " ".join(words),
+        "command": command_line(),
         "machine": asdict(describe_machine()),
         **_CONFIG,
         "threads": 1,
