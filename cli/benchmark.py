@@ -9,7 +9,7 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import emit_json, track
-from sparsify.cli.gates import Gate, at_least, fail_if_any
+from sparsify.cli.gates import Gate, at_least, decide, verdict_alone
 
 
 def run(
@@ -46,9 +46,9 @@ def run(
                 "gates": [gate.to_json() for gate in gates],
             }
         )
-    else:
+    elif not verdict_alone(gates):
         show_benchmark(result)
-    fail_if_any(gates)
+    decide(gates, as_json=as_json)
 
 
 def _gate(result: Benchmark, given: Sequence[str], threshold: float) -> Gate:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency
 from sparsify.benchmarks.inference.turns import threads_text
-from sparsify.cli.display import human_bytes, out
+from sparsify.cli.display import human_bytes, out, say
 from sparsify.cli.tables import Column, fitted
 
 
@@ -33,14 +33,14 @@ def show_benchmark(result: Benchmark) -> None:
         out.print(f"\n{threads_text(threads)}, batch {batch}, {frames} frames", style="bold")
         out.print(_table(rows))
     for sentence in _verdicts(result):
-        _say(f"\n{sentence}")
+        say(f"\n{sentence}")
     for sentence in result.left_out:
-        _say(f"\n{sentence}")
+        say(f"\n{sentence}")
     machine = result.machine
     engines = {"torch": machine.torch, "onnxruntime": machine.onnxruntime, **machine.engines}
     engines.pop("pytorch", None)
     versions = ", ".join(f"{name} {version}" for name, version in engines.items())
-    _say(
+    say(
         f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores), Python {machine.python},"
         f" {versions}. Speed-up: over the baseline, median of paired rounds with"
         " its interval of 95 %; level: the interval contains 1."
@@ -49,7 +49,7 @@ def show_benchmark(result: Benchmark) -> None:
 
 def _table(rows: Sequence[Latency]) -> Any:
     several = len({row.path for row in rows}) > 1
-    model = Column("Model", _names([row.path for row in rows]), rank=0, left=True)
+    model = Column("Model", _names([row.path for row in rows]), left=True, name=True)
     times = (("Median ms", "median_ms", 0), ("90 % ms", "p90_ms", 5), ("Min ms", "min_ms", 6))
     return fitted(
         [
@@ -113,7 +113,3 @@ def _verdict(row: Latency, baseline: Latency) -> str:
     else:
         gain = f"slower than {twin}: {times}"
     return f"{row.path}, {setting}: fastest in {row.engine}, {gain}."
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=not out.is_terminal)

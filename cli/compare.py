@@ -15,14 +15,18 @@ from sparsify.audio.parallel import available_cores
 from sparsify.cli.comparison_display import comparison_display, show_results
 from sparsify.cli.comparison_gates import check_results, gates_json
 from sparsify.cli.comparison_plan import plan_of
-from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.display import console, emit_json, say, say_next, track
+from sparsify.cli.gates import verdict_alone
+from sparsify.comparison.cells import target_of
+from sparsify.comparison.commands import RUNS
 from sparsify.comparison.compare import compare
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.gathering import Part, gather
 from sparsify.comparison.means import expected_metrics
-from sparsify.comparison.results import read_results
+from sparsify.comparison.results import Results, read_results
 from sparsify.comparison.runner import visible_gpus
 from sparsify.models.names import names_code
+from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
 
@@ -70,13 +74,23 @@ def run(
                 hint += f", {output / REPORT_FILE} shows what is complete"
             console.print(hint, markup=False, soft_wrap=True)
             raise
-    write_report(results, output / REPORT_FILE)
+    with phase(track, "writing the report"):
+        write_report(results, output / REPORT_FILE)
     if as_json:
         emit_json(results | {"gates": gates_json(results, gates)})
-    else:
+    elif not verdict_alone(gates):
         show_results(results)
-        out.print(f"\nSaved to {output / REPORT_FILE}", markup=False, soft_wrap=True)
-    check_results(results, gates)
+        say(f"\nSaved to {output / REPORT_FILE}")
+        _say_next(results, output)
+    check_results(results, gates, as_json=as_json)
+
+
+def _say_next(results: Results, output: Path) -> None:
+    """How to deploy the sparse model of the lowest EER."""
+    sparse = [row for row in results["runs"] if target_of(row) is not None]
+    if sparse:
+        best = min(sparse, key=lambda row: float(row["eer_percent"]))["run"]
+        say_next("export", output / RUNS / best, "--format", "onnx", "--output", f"{best}.onnx")
 
 
 def _default_jobs(runs: int, device: Device) -> int:

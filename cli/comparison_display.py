@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
 from rich.console import Console
 from rich.progress import (
@@ -15,10 +16,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
+from rich.table import Column as Place
 from rich.text import Text
 
-from sparsify.cli.display import out
+from sparsify.cli.display import out, say
+from sparsify.cli.tables import Column, fitted
 from sparsify.cli.training_display import record_text
 from sparsify.comparison.cells import target_text
 from sparsify.comparison.commands import TRAINING
@@ -87,6 +89,7 @@ class PlainComparison:
         self.console = console
         self.events = Events(console)
         self.last = time.monotonic()
+        self.told: dict[str, str] = {}
 
     def watch(self, runs: Sequence[RunProgress]) -> None:
         """Prints what is new."""
@@ -94,8 +97,11 @@ class PlainComparison:
         if time.monotonic() - self.last >= INTERVAL:
             self.last = time.monotonic()
             for run in runs:
-                if run.state == "running" and run.record:
-                    self.console.print(f"{run.cell.name}: {_figures(run)}", markup=False)
+                if run.state == "running" and run.record and run.doing == TRAINING:
+                    name, figures = run.cell.name, _figures(run)
+                    if self.told.get(name) != figures:  # a log has no use for a line twice
+                        self.console.print(f"{name}: {figures}", markup=False)
+                    self.told[name] = figures
 
 
 class LiveComparison:
@@ -105,13 +111,13 @@ class LiveComparison:
         self.title = title
         self.events = Events(console)
         # Where the terminal is narrow, only the details are cut short.
-        whole = Column(no_wrap=True, min_width=7)
-        details = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        whole = Place(no_wrap=True, min_width=7)
+        details = Place(no_wrap=True, overflow="ellipsis", ratio=1)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=whole),
-            BarColumn(12, table_column=Column(min_width=12)),
+            BarColumn(12, table_column=Place(min_width=12)),
             TimeElapsedColumn(table_column=whole),
-            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("left", table_column=Place(no_wrap=True, min_width=4)),
             TimeRemainingColumn(table_column=whole),
             TextColumn("{task.fields[detail]}", markup=False, table_column=details),
             console=console,
@@ -150,30 +156,44 @@ def _figures(run: RunProgress) -> str:
 
 def show_results(results: Results) -> None:
     """Prints the means over seeds, the differences, and what was tuned."""
-    sets = evaluation_sets(results)
-    view = Table(box=None, pad_edge=False)
-    view.add_column("Method")
-    heads = ["Target", "Sparsity", *(f"EER {title} %" for title in sets.values()), "minDCF"]
-    for heading in (*heads, "Nonzero", "Training", "Seeds"):
-        view.add_column(heading, justify="right")
-    for entry in results["means"]:
-        metrics = entry["metrics"]
-        view.add_row(
-            marked(entry),
-            target_text(entry),
-            f"{metrics['sparsity']['mean']:.3%}",
-            *(eer_text(metrics, name) for name in sets),
-            spread_text(metrics["min_dcf"], ".3f"),
-            f"{metrics['nonzero']['mean']:,.0f}",
-            f"{metrics['seconds']['mean']:,.0f} s",
-            str(len(entry["seeds"])),
+    sets, means = evaluation_sets(results), results["means"]
+    metrics = [entry["metrics"] for entry in means]
+    best = min((each["eer_percent"]["mean"] for each in metrics), default=None)
+    styles = ["bold" if each["eer_percent"]["mean"] == best else "" for each in metrics]
+    rates = [
+        Column(
+            f"EER {title} %",
+            _styled([eer_text(each, name) for each in metrics], styles if not number else []),
+            rank=number,
         )
-    out.print(view)
+        for number, (name, title) in enumerate(sets.items())
+    ]
+    last = len(sets)
+    seconds = [f"{each['seconds']['mean']:,.0f} s" for each in metrics]
+    out.print(
+        fitted(
+            [
+                Column("Method", [marked(entry) for entry in means], left=True, name=True),
+                Column("Target", [target_text(entry) for entry in means]),
+                Column("Sparsity", [f"{each['sparsity']['mean']:.3%}" for each in metrics], last),
+                *rates,
+                Column("minDCF", [spread_text(each["min_dcf"], ".3f") for each in metrics], last),
+                Column("Nonzero", [f"{e['nonzero']['mean']:,.0f}" for e in metrics], last + 1),
+                Column("Training", seconds, last + 2),
+                Column("Seeds", [str(len(entry["seeds"])) for entry in means], last + 3),
+            ]
+        )
+    )
     _show_differences(results)
     for sentence in lost(results):
-        out.print(f"\n{sentence}", markup=False, soft_wrap=True)
+        say(f"\n{sentence}", "bold red")
     for row in results["tuning"]:
-        out.print(f"\n{tuning_text(row)}", markup=False)
+        say(f"\n{tuning_text(row)}")
+
+
+def _styled(texts: Sequence[str], styles: Sequence[str]) -> list[Text]:
+    """Texts in their styles, as far as they have one."""
+    return [Text(text, style) for text, style in zip_longest(texts, styles, fillvalue="")]
 
 
 def _show_differences(results: Results) -> None:
@@ -182,17 +202,29 @@ def _show_differences(results: Results) -> None:
     if against is None:
         return
     tests = list(dict.fromkeys(row["test"] for row in results["differences"]))
-    view = Table(box=None, pad_edge=False)
-    view.add_column(f"Against {against}")
-    for heading in ("Target", *(f"EER {test}, points" for test in tests)):
-        view.add_column(heading, justify="right")
-    for method, target, by_test in compared(results, against):
-        texts = [_difference(by_test.get(test)) for test in tests]
-        view.add_row(method, "–" if target is None else target.text, *texts)
+    rows = compared(results, against)
+    # The mean of all test sets, which comes last, is the one to keep.
+    columns = [
+        Column(
+            f"EER {test}, points",
+            [_difference(by_test.get(test)) for *_, by_test in rows],
+            rank=0 if test == tests[-1] else number + 1,
+        )
+        for number, test in enumerate(tests)
+    ]
+    targets = ["–" if target is None else target.text for _, target, _ in rows]
     out.print()
-    out.print(view)
+    out.print(
+        fitted(
+            [
+                Column(f"Against {against}", [each[0] for each in rows], left=True, name=True),
+                Column("Target", targets),
+                *columns,
+            ]
+        )
+    )
     if note := left_out(results):
-        out.print(note, markup=False, soft_wrap=True)
+        say(note)
 
 
 def _difference(row: Row | None) -> Text:

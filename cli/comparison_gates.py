@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsify.cli.display import GateError
+from sparsify.cli.gates import say_passed
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.means import gate_metrics
 from sparsify.comparison.results import Results
@@ -30,8 +31,13 @@ def gates_json(results: Results, gates: Sequence[Gate]) -> list[dict[str, Any]]:
     return decided
 
 
-def check_results(results: Results, gates: Sequence[Gate]) -> None:
-    """Failed runs, and gates that are not passed, in one sentence.
+def check_results(results: Results, gates: Sequence[Gate], *, as_json: bool) -> None:
+    """Tells of gates that were passed, or fails with one sentence about those and failed runs.
+
+    Args:
+        results: Of the runs.
+        gates: Conditions on them.
+        as_json: They are in the JSON, which nothing may follow.
 
     Raises:
         GateError: There are such.
@@ -50,3 +56,6 @@ def check_results(results: Results, gates: Sequence[Gate]) -> None:
     if failed:
         told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
         raise GateError(told)
+    if gates and not as_json:
+        numbers = (f"{gate.text} does not hold: {gate.with_numbers(metrics)}" for gate in gates)
+        say_passed("; ".join(numbers))

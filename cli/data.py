@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sparsify.cli.display import console, emit_json, out, track
+from sparsify.cli.display import console, emit_json, out, say, say_next, track
 from sparsify.corpus.corpus import describe
 from sparsify.corpus.prepare import Prepared, prepare
 from sparsify.recipe.words import CorpusLayout
@@ -24,12 +24,14 @@ def run(
         emit_json(_summary(found, path, output, verify))
     else:
         out.print(_table(found))
-        out.print(f"Saved to {output}", markup=False)
+        say(f"Saved to {output}")
     skipped = found.corpus.skipped
     for left_out in skipped[:_SHOWN]:
         console.print(f"Skipped {left_out.path}: {left_out.reason}", markup=False)
     if len(skipped) > _SHOWN:
         console.print(f"… and {len(skipped) - _SHOWN:,} more: {found.skipped_report}", markup=False)
+    if not as_json:
+        say_next("train", "--data", output, "--output", "run")
 
 
 def _summary(found: Prepared, path: Path, output: Path, verify: bool) -> dict[str, Any]:

@@ -9,16 +9,19 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar
 
 import click
 from rich.console import Console
 from rich.text import Text
+from rich.theme import Theme
 
 T = TypeVar("T")
 
@@ -31,6 +34,10 @@ PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no termin
 _json_stream: ContextVar[IO[str] | None] = ContextVar("_json_stream", default=None)
 
 
+# Rich's yellow and cyan cannot be read on a light background.
+_THEME = Theme(dict.fromkeys((f"progress.{name}" for name in ("elapsed", "remaining")), "none"))
+
+
 class _Console(Console):
     """Shows texts as they are: names from files neither style nor steer the terminal."""
 
@@ -40,8 +47,15 @@ class _Console(Console):
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    width = None if stream.isatty() else PIPE_WIDTH
-    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        theme=_THEME,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        width=None if stream.isatty() else PIPE_WIDTH,
+    )
 
 
 def _open_closed_streams() -> None:
@@ -56,11 +70,38 @@ console = _console(sys.stderr, stderr=True)
 out = _console(sys.stdout, stderr=False)
 
 
+class _Unread(io.FileIO):
+    """A stream that loses what nobody reads any more, while the command goes on to its verdict."""
+
+    def write(self, data: Any) -> int:
+        """Writes, if somebody reads."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
 def print_on_any_console() -> None:
-    """Lets a stream whose encoding lacks a character, such as λ, show `?` instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    """Lets streams lose what cannot be shown instead of failing.
+
+    That is a character that the encoding lacks, such as λ, which becomes `?`, and all that comes
+    after the reader of a pipe has gone, as `head` goes.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="replace")
+        if stream is getattr(sys, f"__{name}__"):
+            raw = _Unread(stream.fileno(), "w", closefd=False)
+            patient = io.TextIOWrapper(
+                io.BufferedWriter(raw),
+                stream.encoding,
+                errors="replace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, patient)
 
 
 class GateError(click.ClickException):
@@ -70,7 +111,9 @@ class GateError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Prints the sentence to stderr."""
-        click.echo(f"Failed: {self.format_message()}", err=True)
+        sentence = styled(f"Failed: {self.format_message()}")
+        sentence.stylize("bold red", 0, len("Failed"))
+        _console(sys.stderr, stderr=True).print(sentence, soft_wrap=True)
 
 
 @contextmanager
@@ -89,6 +132,21 @@ def emit_json(result: Mapping[str, Any]) -> None:
     from sparsify.documents import to_json  # noqa: PLC0415 - keeps `sparsify --help` fast
 
     click.echo(to_json(result, indent=2), file=_json_stream.get())
+
+
+def styled(text: str, style: str = "") -> Text:
+    """A text in a style that, like all that is shown, does not steer the terminal."""
+    return Text(_CONTROLS.sub("?", text), style)
+
+
+def say(text: str, style: str = "") -> None:
+    """A sentence of the result: whole words to a line of a terminal, one line elsewhere."""
+    out.print(styled(text, style), soft_wrap=not out.is_terminal)
+
+
+def say_next(*words: str | Path) -> None:
+    """The command of sparsify that one would try next; it is not a part of the result."""
+    console.print(f"Next: {shlex.join(['sparsify', *map(str, words)])}", soft_wrap=True)
 
 
 def human_bytes(size: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsify.cli.display import emit_json, out, track
 from sparsify.cli.evaluation_display import Baseline, confidence_json, table_of
-from sparsify.cli.gates import Gate, at_most, eer_loss_gate, fail_if_any
+from sparsify.cli.gates import Gate, at_most, decide, eer_loss_gate, verdict_alone
 from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
@@ -101,9 +101,9 @@ def run(
                 "gates": [gate.to_json() for gate in gates],
             }
         )
-    else:
+    elif not verdict_alone(gates):
         out.print(table_of(outcome, costs, compared))
-    fail_if_any(gates)
+    decide(gates, as_json=as_json)
 
 
 def _gates(

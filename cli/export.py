@@ -15,9 +15,9 @@ from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import format_named
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json
-from sparsify.cli.display import GateError, emit_json, human_bytes, out, track
+from sparsify.cli.display import GateError, emit_json, human_bytes, say, say_next, track
 from sparsify.cli.export_display import show_export
-from sparsify.cli.gates import Gate, at_most, eer_loss_gate
+from sparsify.cli.gates import Gate, at_most, decide, eer_loss_gate, verdict_alone
 from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
@@ -92,8 +92,13 @@ def run(
     if as_json:
         emit_json(_as_json(report, result, limits))
         return
-    show_export(report, result)
-    _show_page(report, target)
+    gates = [*_gates(report, limits)]
+    if not verdict_alone(gates):
+        show_export(report, result)
+        _show_page(report, target)
+        if result is None and target in (None, own_target()):
+            say_next("benchmark", output)
+    decide(gates)
 
 
 def _as_json(
@@ -134,6 +139,4 @@ def _show_page(report: ExportReport, target: str | None) -> None:
     format_ = format_named(report.format)
     if target in format_.deciding:
         folder = shlex.quote(str(format_.deployed_file(report.path)))
-        out.print(
-            f"Its page: python -m http.server --directory {folder}", markup=False, soft_wrap=True
-        )
+        say(f"Its page: python -m http.server --directory {folder}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from sparsify.artifact.formats import DENSE, SINGLE
 from sparsify.benchmarks.inference.benchmark import Benchmark
 from sparsify.cli.benchmark_display import show_benchmark
-from sparsify.cli.display import human_bytes, out
+from sparsify.cli.display import human_bytes, out, say
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.export import ExportReport
 from sparsify.exporters.shrink import Shrinkage
@@ -42,9 +42,9 @@ def show_export(report: ExportReport, result: Benchmark | None) -> None:
         after, before = report.accuracy.after.eer_percent, report.accuracy.before.eer_percent
         columns.append(column("EER", [f"{after:.2f} %", ""], f"{before:.2f} %"))
     out.print(fitted(columns))
-    out.print(f"\nWrote {report.path}: {_verdict(report)}", markup=False, soft_wrap=True)
+    say(f"\nWrote {report.path}: {_verdict(report)}")
     for sentence in _details(report):
-        out.print(sentence, markup=False, soft_wrap=True)
+        say(sentence)
     if result:
         show_benchmark(result)
 

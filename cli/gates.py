@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparsify.cli.display import GateError, out
+from sparsify.cli.display import GateError, console, out, styled
 from sparsify.verification.protocol import Loss
 
 
@@ -83,21 +83,32 @@ def eer_loss_gate(threshold: float, loss: Loss, model: str | None = None) -> Gat
     return replace(gate, model=model)
 
 
-def show_passed(gates: Iterable[Gate]) -> None:
-    """One line that says what was kept, if everything was."""
-    gates = list(gates)
-    if all(gate.passed for gate in gates):
-        out.print(f"Passed: {_joined(gates)}", markup=False, soft_wrap=True)
+def verdict_alone(gates: Sequence[object]) -> bool:
+    """Whether the verdict on gates is all that a command shows: with `--quiet`."""
+    return bool(gates) and console.quiet
 
 
-def fail_if_any(gates: Iterable[Gate]) -> None:
-    """Fails with a sentence about the gates that were not passed.
+def decide(gates: Sequence[Gate], *, as_json: bool = False) -> None:
+    """Tells in one line that gates were passed, or fails with a sentence about those that were not.
+
+    Args:
+        gates: All of a command.
+        as_json: They are in its JSON, which nothing may follow.
 
     Raises:
-        GateError: There are such.
+        GateError: Some were not passed.
     """
     if failed := [gate for gate in gates if not gate.passed]:
         raise GateError(_joined(failed))
+    if gates and not as_json:
+        say_passed(_joined(gates))
+
+
+def say_passed(what: str) -> None:
+    """The line about gates that were passed."""
+    sentence = styled(f"Passed: {what}")
+    sentence.stylize("bold green", 0, len("Passed"))
+    out.print(sentence, soft_wrap=True)
 
 
 def _joined(gates: Iterable[Gate]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
 from sparsify.artifact.provenance import COLLAPSED, FEATURES, SAMPLES
-from sparsify.cli.display import console, emit_json, track
-from sparsify.cli.gates import fail_if_any, show_passed
+from sparsify.cli.display import emit_json, track
+from sparsify.cli.gates import decide, verdict_alone
 from sparsify.cli.inspect_compare import compare_weights, show_comparison
 from sparsify.cli.inspect_display import entropy_of, show_table
 from sparsify.cli.inspect_gates import doubt_of, macs_gate, sparsity_gates
@@ -80,15 +80,15 @@ def run(
         content["gates"] = [gate.to_json() for gate in gates]
         content |= {"sensitivity": asdict(sensitivity)} if sensitivity else {}
         emit_json(content | ({"compare": comparison.to_json()} if comparison else {}))
-    elif gates and console.quiet and not sensitivity:
-        show_passed(gates)
+    elif verdict_alone(gates):
+        pass
     elif comparison:
         show_comparison(comparison)
     elif sensitivity:
         show_sensitivity(sensitivity, by_sensitivity if sort == "sensitivity" else order)
     elif counted:
         show_table(artifact, table, layers, counted, show_all)
-    fail_if_any(gates)
+    decide(gates, as_json=as_json)
 
 
 def _as_json(

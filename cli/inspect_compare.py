@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.artifact import Artifact, weights_table
-from sparsify.cli.display import human_bytes, out
+from sparsify.cli.display import human_bytes, out, say
 from sparsify.cli.tables import Column, fitted
 from sparsify.errors import SparsifyError
 from sparsify.exporters.sizes import Resized, Resizing, Size, resizing
@@ -82,14 +82,14 @@ def show_comparison(comparison: Comparison) -> None:
         _show_sizes(comparison.resizing, comparison.path)
         left_out = [n for n in left_out if n not in {e.name for e in comparison.resizing.layers}]
         total, count = comparison.total, len(comparison.changes)
-        _say(
+        say(
             f"{count} of these have the same shape in both: {total.overlap:.2%} overlap, distance"
             f" {_distance(total)} (see --json)."
         )
     else:
         _show_changes(comparison.changes, comparison.total, comparison.path)
     if left_out:
-        _say(f"Not in both, or of another shape: {', '.join(left_out)}.")
+        say(f"Not in both, or of another shape: {', '.join(left_out)}.")
 
 
 def _show_changes(found: Mapping[str, Change], total: Change, path: Path) -> None:
@@ -98,7 +98,7 @@ def _show_changes(found: Mapping[str, Change], total: Change, path: Path) -> Non
     out.print(
         fitted(
             [
-                Column("Parameter", list(rows), left=True),
+                Column("Parameter", list(rows), left=True, name=True),
                 Column("Size", [f"{change.parameters:,}" for change in each], rank=2),
                 Column("Sparsity", [f"{change.sparsity:.2%}" for change in each]),
                 Column("Other's", [f"{change.other_sparsity:.2%}" for change in each]),
@@ -108,7 +108,7 @@ def _show_changes(found: Mapping[str, Change], total: Change, path: Path) -> Non
             sections=[len(found)],
         )
     )
-    _say(
+    say(
         f"\nAgainst {path}. Overlap: weights that are nonzero in both, of those that are"
         " in either. Distance: norm of the difference over the other's norm."
     )
@@ -118,12 +118,13 @@ def _show_sizes(found: Resizing, path: Path) -> None:
     layers = found.layers
     sizes = [*((each.other, each.size) for each in layers), (found.other, found.size)]
     shapes = [_shapes(each) for each in layers]
+    names = [*(each.name for each in layers), "Whole model"]
     known = found.size.multiply_adds is not None or found.other.multiply_adds is not None
     work = Column("Multiply-adds", [_works(*both) for both in sizes], rank=1)
     out.print(
         fitted(
             [
-                Column("Parameter", [*(each.name for each in layers), "Whole model"], left=True),
+                Column("Parameter", names, left=True, name=True),
                 Column("Channels", [_change(*(size.channels for size in both)) for both in sizes]),
                 Column("Shape", [*shapes, ""], rank=3),
                 Column("Size", [_change(*(size.parameters for size in both)) for both in sizes], 2),
@@ -133,7 +134,7 @@ def _show_sizes(found: Resizing, path: Path) -> None:
         )
     )
     before, after = human_bytes(found.other_bytes), human_bytes(found.bytes)
-    _say(f"\nFrom {path}, {before}, to this model, {after}: {_relation(found)}.")
+    say(f"\nFrom {path}, {before}, to this model, {after}: {_relation(found)}.")
 
 
 def _relation(found: Resizing) -> str:
@@ -160,10 +161,6 @@ def _works(before: Size, after: Size) -> str:
     works = (size.multiply_adds for size in (before, after))
     shown = ("?" if work is None else f"{work / 1e6:,.2f} M" for work in works)
     return " → ".join(dict.fromkeys(shown))
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=not out.is_terminal)
 
 
 def _as_json(change: Change) -> dict[str, Any]:

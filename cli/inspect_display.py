@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.bar import Bar
+from rich.text import Text
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.coded import entropy_bytes
 from sparsify.artifact.provenance import COLLAPSED
-from sparsify.cli.display import human_bytes, out
+from sparsify.cli.display import human_bytes, out, say, styled
 from sparsify.cli.tables import Column, fitted
 from sparsify.exporters.counting import Counted
 from sparsify.files import size_bytes, zipped_bytes
@@ -21,6 +22,8 @@ from sparsify.sparsity.table import (
     no_weight_left,
 )
 from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS
+
+_PRUNABLE = "Prunable"
 
 
 def show_table(
@@ -39,36 +42,47 @@ def show_table(
     others = [layer for layer in layers if not layer.prunable]
     if others and not show_all:
         rows.append((f"{len(others)} others", "not prunable", "", others))
-    totals = [("Prunable", "", "", table.prunable), ("Whole model", "", "", table.layers)]
+    totals = [(_PRUNABLE, "", "", table.prunable), ("Whole model", "", "", table.layers)]
+    lines = [*rows, *totals]
+    styles = [_style(name, each) for name, _, _, each in lines]
     view = fitted(
         [
-            Column("Parameter", [name for name, *_ in (*rows, *totals)], left=True),
-            Column("Type", [type_ for _, type_, *_ in (*rows, *totals)], left=True, rank=3),
-            Column("Shape", [shape for _, _, shape, _ in (*rows, *totals)], rank=5),
-            *_numbers([each for *_, each in (*rows, *totals)], counted),
+            Column("Parameter", _styled([each[0] for each in lines], styles), left=True, name=True),
+            Column("Type", [type_ for _, type_, *_ in lines], left=True, rank=3),
+            Column("Shape", [shape for _, _, shape, _ in lines], rank=5),
+            *_numbers([each for *_, each in lines], counted, styles),
         ],
         sections=[len(rows)],
     )
     out.print(view)
     if collapsed := artifact.metadata.get(COLLAPSED):
-        out.print(f"\nThe model has collapsed: {collapsed}.", markup=False, soft_wrap=True)
+        say(f"\nThe model has collapsed: {collapsed}.", style="bold red")
     if table.emptied:
         text = no_weight_left(table.emptied)
-        out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
+        say(f"\n{text[0].upper()}{text[1:]}.", style="bold red")
     if artifact.architecture and (dense := left_dense(table, artifact.selection.ignore)):
         text = dense_in_words(dense)
-        out.print(f"\n{text[0].upper()}{text[1:]}.", markup=False, soft_wrap=True)
+        say(f"\n{text[0].upper()}{text[1:]}.")
     file = artifact.format.deployed_file(artifact.path)
     size, zipped = size_bytes(file), zipped_bytes(file)
     integers = ", int8" if artifact.quantised else ""
     samples = ", takes samples" if artifact.takes_samples else ""
-    out.print(
+    say(
         f"\n{artifact.path}: {artifact.format.name}{integers}, {artifact.layout} layout{samples},"
         f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}"
-        f"{_nearness(artifact, size)}{_left_out(artifact)}",
-        markup=False,
-        soft_wrap=True,
+        f"{_nearness(artifact, size)}{_left_out(artifact)}"
     )
+
+
+def _style(name: str, layers: Sequence[LayerSparsity]) -> str:
+    """Red for a layer that no weight is left of, bold for the result."""
+    if layers and all(layer.prunable and not layer.nonzero for layer in layers):
+        return "bold red"
+    return "bold" if name == _PRUNABLE else ""
+
+
+def _styled(texts: Sequence[str], styles: Sequence[str]) -> list[Text]:
+    return [styled(text, style) for text, style in zip(texts, styles, strict=True)]
 
 
 def _left_out(artifact: Artifact, most: int = 4) -> str:
@@ -81,13 +95,15 @@ def _left_out(artifact: Artifact, most: int = 4) -> str:
     return f"\nLeft out: {'; '.join(shown)}{rest}. No gate passes on this file."
 
 
-def _numbers(groups: Sequence[Sequence[LayerSparsity]], counted: Counted) -> list[Column]:
+def _numbers(
+    groups: Sequence[Sequence[LayerSparsity]], counted: Counted, styles: Sequence[str]
+) -> list[Column]:
     """The columns of numbers for groups of layers."""
     sums = [SparsityTable(tuple(layers)) for layers in groups]
     columns = [
         Column("Size", [f"{each.parameters:,}" for each in sums], rank=1),
         Column("Nonzero", [f"{each.nonzero:,}" for each in sums], rank=4),
-        Column("Sparsity", [f"{each.global_sparsity:.2%}" for each in sums]),
+        Column("Sparsity", _styled([f"{each.global_sparsity:.2%}" for each in sums], styles)),
         Column(
             "",
             [Bar(size=1, begin=0, end=each.global_sparsity, width=16) for each in sums],

@@ -126,8 +126,6 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as error:
             click.echo("Interrupted.", err=True)
             raise SystemExit(INTERRUPTED) from error
-        except BrokenPipeError:
-            raise  # click ends quietly when nobody reads any more
         except FailedElsewhereError as error:
             if debugging():
                 traceback.print_exc()

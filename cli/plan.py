@@ -20,7 +20,7 @@ from sparsify.benchmarks.inference.budget import (
     sparsity_for,
 )
 from sparsify.cli.display import emit_json, track
-from sparsify.cli.gates import fail_if_any
+from sparsify.cli.gates import decide, verdict_alone
 from sparsify.cli.plan_display import gates_of, plan_json, show_plan
 from sparsify.cli.recipe_options import described_recipe
 from sparsify.errors import SparsifyError
@@ -67,12 +67,12 @@ def run(
             frames=frames,
             track=track,
         )
-    command = _command(model, assignments, budget, limits)
+    command, gates = _command(model, assignments, budget, limits), gates_of(budget, limits)
     if as_json:
         emit_json(plan_json(model, format_name, budget, limits, command))
-    else:
+    elif not verdict_alone(gates):
         show_plan(model, format_name, budget, limits, command)
-    fail_if_any(gates_of(budget, limits))
+    decide(gates, as_json=as_json)
 
 
 def _check_engine(format_: Format) -> None:

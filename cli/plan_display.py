@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
-from sparsify.cli.display import human_bytes, out
+from sparsify.cli.display import human_bytes, out, say
 from sparsify.cli.gates import Gate, at_most
 from sparsify.cli.tables import Column, fitted
 
@@ -73,11 +73,11 @@ def show_plan(
         )
     )
     for sentence in (_verdict(budget, limits), *_notes(format_name, budget)):
-        _say(f"\n{sentence}")
+        say(f"\n{sentence}")
     if command:
-        _say(f"\n{command}")
+        say(f"\n{command}")
     machine = budget.machine
-    _say(f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores). Speed-up: over no zeros.")
+    say(f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores). Speed-up: over no zeros.")
 
 
 def _verdict(budget: Budget, limits: Mapping[str, float]) -> str:
@@ -146,7 +146,3 @@ def _speedup(fit: Fit) -> str:
 
 def _macs(fit: Fit) -> str:
     return "" if fit.macs is None else f"{fit.macs:.2%}"
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=not out.is_terminal)

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from sparsify.cli.comparison_gates import check_results, gates_json
-from sparsify.cli.display import emit_json, out
-from sparsify.cli.gates import fail_if_any
+from sparsify.cli.display import emit_json, say, track
+from sparsify.cli.gates import decide, verdict_alone
 from sparsify.cli.report_summary import Summary, measure
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.gathering import Part, gather
@@ -18,6 +18,7 @@ from sparsify.comparison.results import results_json
 from sparsify.comparison.text_tables import to_csv, to_markdown
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, write_text
+from sparsify.progress import phase
 from sparsify.report.page import write_report
 from sparsify.verification.trials import TrialList
 
@@ -56,21 +57,23 @@ def run(
             f"'{output}' tells no format: let --output end in .html, .json, .csv or .md"
         )
     check_writable(output)
-    results = gather([_part(path) for path in paths])
+    with phase(track, "reading the runs"):
+        results = gather([_part(path) for path in paths])
     known = gate_metrics(results["runs"])
     for gate in gates:
         gate.check(known)
     if output.suffix in TEXTS:
         write_text(output, TEXTS[output.suffix](results))
     else:
-        write_report(results, output)
+        with phase(track, "writing the page"):
+            write_report(results, output)
     if as_json:
         decided = gates_json(results, gates)
         emit_json({"path": str(output), "runs": len(results["runs"]), "gates": decided})
-    else:
-        out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+    elif not verdict_alone(gates):
+        say(f"Wrote {output}")
     if gates:
-        check_results(results, gates)
+        check_results(results, gates, as_json=as_json)
 
 
 def _write_summary(
@@ -90,9 +93,9 @@ def _write_summary(
     if as_json:
         decided = [gate.to_json() for gate in gates]
         emit_json({"path": str(output), **found.to_json(), "gates": decided})
-    else:
-        out.print(f"Wrote {output}", markup=False, soft_wrap=True)
-    fail_if_any(gates)
+    elif not verdict_alone(gates):
+        say(f"Wrote {output}")
+    decide(gates, as_json=as_json)
 
 
 def _part(text: str) -> Part:

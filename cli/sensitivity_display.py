@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
-from sparsify.cli.display import out
+from sparsify.cli.display import out, say
+from sparsify.cli.tables import Column, fitted
 from sparsify.verification.sensitivity import LayerSensitivity, Sensitivity
 
 HARMFUL = (0.5, 2.0)  # points of EER from which a cell is marked
@@ -16,27 +16,31 @@ HARMFUL = (0.5, 2.0)  # points of EER from which a cell is marked
 
 def show_sensitivity(result: Sensitivity, order: Callable[[LayerSensitivity], Any] | None) -> None:
     """Prints a table: the EER with each layer pruned to each level, the rest left alone."""
-    view = Table(box=None, pad_edge=False)
-    view.add_column("Pruned alone", no_wrap=True)
-    for heading in ("Size", "Sparsity", *(f"EER at {100 * level:g} %" for level in result.levels)):
-        view.add_column(heading, justify="right")
-    view.add_column("Cosine", justify="right")
     layers = sorted(result.layers, key=order) if order else result.layers
-    for layer in layers:
-        view.add_row(
-            layer.name,
-            f"{layer.parameters:,}",
-            f"{layer.sparsity:.2%}",
-            *(_cell(probe.eer_percent, result.eer_percent) for probe in layer.probes),
-            f"{layer.probes[-1].cosine:.4f}",
+    probed = [
+        Column(
+            f"EER at {100 * level:g} %",
+            [_cell(layer.probes[number].eer_percent, result.eer_percent) for layer in layers],
+            rank=len(result.levels) - 1 - number,  # the highest level tells most
         )
-    out.print(view)
+        for number, level in enumerate(result.levels)
+    ]
+    others = len(result.levels)
     out.print(
+        fitted(
+            [
+                Column("Pruned alone", [layer.name for layer in layers], left=True, name=True),
+                Column("Size", [f"{layer.parameters:,}" for layer in layers], others + 1),
+                Column("Sparsity", [f"{layer.sparsity:.2%}" for layer in layers], others),
+                *probed,
+                Column("Cosine", [f"{layer.probes[-1].cosine:.4f}" for layer in layers], 1),
+            ]
+        )
+    )
+    say(
         f"\nEER {result.eer_percent:.2f} % as it is; {result.utterances} utterances,"
         f" {result.trials:,} trials. The cosine is that to the unpruned embeddings, at"
-        f" {100 * result.levels[-1]:g} %.",
-        markup=False,
-        soft_wrap=True,
+        f" {100 * result.levels[-1]:g} %."
     )
 
 
@@ -47,5 +51,5 @@ def by_sensitivity(layer: LayerSensitivity) -> float:
 
 def _cell(eer_percent: float, whole: float) -> Text:
     harm = eer_percent - whole
-    style = "red" if harm >= HARMFUL[1] else "yellow" if harm >= HARMFUL[0] else ""
+    style = "bold red" if harm >= HARMFUL[1] else "magenta" if harm >= HARMFUL[0] else ""
     return Text(f"{eer_percent:.2f}", style=style)

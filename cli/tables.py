@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import RenderableType
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-from sparsify.cli.display import out
+from sparsify.cli.display import out, styled
+from sparsify.texts import shortened
+
+_SECONDARY = 2  # columns of a higher rank go before names are shortened
+_READABLE, _LEAST = 24, 9  # letters of a name: for the sake of a column, and of the table
 
 
 @dataclass(frozen=True)
@@ -21,28 +26,62 @@ class Column:
         cells: From the top.
         rank: Where there is no room for all columns, the highest ranks are left out first; 0 stays.
         left: Whether its cells begin at its left side, as words do.
+        name: Whether its cells are names, which lose their middle where there is no room.
     """
 
     heading: str
     cells: Sequence[RenderableType]
     rank: int = 0
     left: bool = False
+    name: bool = False
 
 
 def fitted(columns: Sequence[Column], sections: Collection[int] = ()) -> Table:
-    """A table of the columns that there is room for; words that are too long go on below.
+    """A table of the columns that there is room for.
+
+    Columns that matter little are left out, then names lose their middle, then more columns are
+    left out. Words that are still too long go on below.
 
     Args:
         columns: All of equally many cells.
         sections: Rows before which there is a gap.
     """
+    kept = _without(columns, _SECONDARY)
+    kept = _shortened(kept, _READABLE)
+    kept = _without(kept, 0)
+    return _table(_shortened(kept, _LEAST), sections)
+
+
+def _without(columns: Sequence[Column], rank: int) -> list[Column]:
+    """The columns without those of the highest ranks above one, as far as there is no room."""
     kept = list(columns)
-    while _width(view := _table(kept, sections)) > out.width:
-        last = max(kept, key=lambda column: column.rank)
-        if not last.rank:
-            break
+    while _excess(kept) and (last := max(kept, key=lambda column: column.rank)).rank > rank:
         kept.remove(last)
-    return view
+    return kept
+
+
+def _shortened(columns: Sequence[Column], least: int) -> list[Column]:
+    """The columns with their names as short as there is need for, unless that does not suffice."""
+    if not (excess := _excess(columns)):
+        return list(columns)
+    names = [column for column in columns if column.name]
+    longest = max((len(str(cell)) for column in names for cell in column.cells), default=0)
+    letters = max(longest - excess, least)
+    short = [_cut(column, letters) if column.name else column for column in columns]
+    return list(columns) if least > _LEAST and _excess(short) else short
+
+
+def _cut(column: Column, letters: int) -> Column:
+    cells = []
+    for cell in column.cells:
+        style = str(cell.style) if isinstance(cell, Text) else ""
+        cells.append(styled(shortened(str(cell), letters), style))
+    return replace(column, cells=cells)
+
+
+def _excess(columns: Sequence[Column]) -> int:
+    """How many columns of the terminal a table takes more than there are."""
+    return max(0, _width(_table(columns, ())) - out.width)
 
 
 def _width(view: Table) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sparsify.cli.display import GateError, console, emit_json, out, track
+from sparsify.cli.display import GateError, console, emit_json, out, say, say_next, track
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.recipe_options import described_recipe
 from sparsify.cli.training_display import averaged_models, training_display
@@ -19,6 +19,7 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.names import method_names
 from sparsify.methods.registry import ResolvedRecipe, option_names, pursues_target, resolve
 from sparsify.models.registry import require_trust
+from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
 from sparsify.training.distributed import Joined
@@ -79,8 +80,9 @@ def run(
                 )
         if together.main:
             if finished is None or not (output / REPORT_FILE).exists():
-                write_report(gather([Part(output)]), output / REPORT_FILE)
-            emit_json(summary) if as_json else _report(summary, output)
+                with phase(track, "writing the report"):
+                    write_report(gather([Part(output)]), output / REPORT_FILE)
+            emit_json(summary) if as_json else _report(summary, output, recipe)
             if collapsed := summary.get("collapsed"):
                 raise GateError(f"the model has collapsed: {collapsed}")
 
@@ -137,7 +139,8 @@ def _resumed(output: Path, given: dict[str, Any], trust: bool) -> ResolvedRecipe
     return saved
 
 
-def _report(summary: dict[str, Any], output: Path) -> None:
+def _report(summary: dict[str, Any], output: Path, recipe: ResolvedRecipe) -> None:
+    """The outcome of a run, and what to do with it."""
     try:
         lines = list(_outcome(summary))
     except (LookupError, TypeError, ValueError) as error:  # of a run that was complete already
@@ -147,7 +150,12 @@ def _report(summary: dict[str, Any], output: Path) -> None:
         ) from error
     out.print(lines[0], markup=True)
     for line in lines[1:]:
-        out.print(line, markup=False)
+        say(line)
+    if pursues_target(recipe.method):
+        say_next("export", output, "--format", "onnx", "--output", f"{output}.onnx")
+    else:
+        data = recipe.data.path
+        say_next("train", "--data", data, "--init-from", output, "--output", f"{output}-sparse")
 
 
 def _macs(summary: dict[str, Any]) -> str:
@@ -171,4 +179,4 @@ def _outcome(summary: dict[str, Any]) -> Iterator[str]:
         yield f"It is the {averaged_models(average)}."
     if changed := summary.get("changed_at_resume"):
         yield f"Changed at a resume: {', '.join(changed)}."
-    yield f"Saved to {summary['output']}"
+    yield f"Saved to {summary['output']}, with {REPORT_FILE}"

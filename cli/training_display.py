@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,6 +28,10 @@ Record = dict[str, Any]
 
 _COMPILING = "compiling the network (up to a minute)"
 _TRAINING = "training"
+_GRAPHS = ("loss", "sparsity", "λ")  # what is drawn while it trains
+_HEIGHTS = {True: "▁▂▃▄▅▆▇█", False: "_.-=+*%#"}  # by whether the terminal knows Unicode
+_NAMES, _FIGURES = 9, 9  # letters beside a graph
+_WIDEST = 60  # letters of a graph
 
 
 @contextmanager
@@ -47,12 +54,22 @@ class PlainDisplay(Observer):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.step = 0
 
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header."""
+        self.step = first_step
         print_header(self.console, header, first_step)
         if header["compiled"]:
             self.console.print(_COMPILING, markup=False)
+
+    def stepped(self, step: int) -> None:
+        """Remembers it."""
+        self.step = step
+
+    def began(self, phase: str) -> None:
+        """Prints what the log waits for."""
+        self.console.print(f"step {self.step:>6}  {phase}", markup=False)
 
     def logged(self, record: Record) -> None:
         """Prints the record."""
@@ -64,12 +81,12 @@ class PlainDisplay(Observer):
 
 
 class LiveDisplay(Observer):
-    """Header, a progress bar over the latest figures, and a line that stays per validation."""
+    """Header, a bar over the phase and graphs of what was logged, and a line per validation."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(_TRAINING),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -78,34 +95,68 @@ class LiveDisplay(Observer):
             console=console,
             expand=True,
         )
+        self.phase = Progress(
+            SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn()
+        )
         self.figures: Record = {}
+        self.curves: dict[str, list[float]] = {name: [] for name in _GRAPHS}
         self.task = self.progress.add_task("")
         self.live = Live(console=console, transient=True)
 
     def started(self, header: Record, first_step: int) -> None:
         """Prints the header and starts the bar."""
         print_header(self.console, header, first_step)
-        description = _COMPILING if header["compiled"] else _TRAINING
-        self.progress.reset(
-            self.task, total=header["steps"], completed=first_step, description=description
-        )
+        self.progress.reset(self.task, total=header["steps"], completed=first_step)
+        if header["compiled"]:
+            self.began(_COMPILING)
         self.live.start()
-        self.live.update(self.progress)
+        self._show()
 
     def stepped(self, step: int) -> None:
         """Moves the bar."""
-        self.progress.update(self.task, completed=step, description=_TRAINING)
+        self.progress.update(self.task, completed=step)
+        self._end_phase()
+
+    def began(self, phase: str) -> None:
+        """Starts a clock for the phase."""
+        self._end_phase()
+        self.phase.add_task(phase, total=None)
 
     def logged(self, record: Record) -> None:
         """Updates the figures; a validation leaves a line."""
         self.figures |= record
-        self.live.update(Group(self.progress, Text(record_text(self.figures, live=True))))
+        for name, value in zip(_GRAPHS, _drawn(record), strict=True):
+            if value is not None:
+                self.curves[name].append(value)
+        self._show()
         if "eer_percent" in record:
             self.console.print(record_text(record), markup=False)
 
     def averaged(self, record: Record) -> None:
         """Leaves a line."""
         self.console.print(describe_average(record), markup=False)
+
+    def _end_phase(self) -> None:
+        for task in self.phase.task_ids:
+            self.phase.remove_task(task)
+
+    def _show(self) -> None:
+        parts: list[Progress | Text] = [self.progress, self.phase]
+        if self.figures:
+            texts = _texts(self.figures)
+            room = min(self.console.width - _NAMES - _FIGURES - 1, _WIDEST)
+            heights = _HEIGHTS[self.console.encoding.startswith("utf")]
+            parts += [
+                Text.assemble(
+                    f"{name:<{_NAMES}}",
+                    (sparkline(values, room, heights), "blue"),
+                    (f" {texts.pop(name):>{_FIGURES}}", "bold"),
+                )
+                for name, values in self.curves.items()
+                if values
+            ]
+            parts.append(Text("  ".join(f"{name} {text}" for name, text in texts.items())))
+        self.live.update(Group(*parts))
 
 
 def named_speakers(found: Record) -> str:
@@ -161,29 +212,56 @@ def _target(header: Record) -> str:
     return f"{header['target_sparsity']:.2%} sparsity"
 
 
+def sparkline(values: Sequence[float], width: int, heights: str) -> str:
+    """Values as a row of small columns, means of neighbours where there are more than fit.
+
+    Args:
+        values: From the first.
+        width: Letters at most; fewer values take fewer.
+        heights: Letters from the lowest to the highest.
+    """
+    count = min(len(values), width)
+    ends = [len(values) * place // count for place in range(count + 1)] if count > 0 else []
+    means = [mean(values[start:end]) for start, end in pairwise(ends)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    scale = (len(heights) - 1) / (high - low) if high > low else 0.0
+    return "".join(heights[round((value - low) * scale)] for value in means)
+
+
 def record_text(record: Record, *, live: bool = False) -> str:
     """A record as one line; the live line goes without what the bar shows."""
     parts = [] if live else [f"step {record['step']:>6}"]
-    parts.append(f"loss {record['loss']:.3f}")
+    parts += [f"{name} {text}" for name, text in _texts(record).items()]
+    mark = " *" if record.get("selected") and not live else ""
+    return f"{'  '.join(parts)}{mark}"
+
+
+def _drawn(record: Record) -> tuple[float | None, ...]:
+    """The values of `_GRAPHS`."""
+    return record["loss"], record["sparsity"], record["lambda"]
+
+
+def _texts(record: Record) -> dict[str, str]:
+    """The figures of a record in words, by their names."""
+    texts = {"loss": f"{record['loss']:.3f}"}
     if record["accuracy"] is not None:
-        parts.append(f"accuracy {record['accuracy']:.1%}")
+        texts["accuracy"] = f"{record['accuracy']:.1%}"
     if "distillation" in record:
-        parts.append(f"distillation {record['distillation']:.3f}")
-    parts.append(f"sparsity {record['sparsity']:.2%}")
+        texts["distillation"] = f"{record['distillation']:.3f}"
+    texts["sparsity"] = f"{record['sparsity']:.2%}"
     if "macs" in record:
-        parts.append(f"MACs {record['macs']:.2%}")
+        texts["MACs"] = f"{record['macs']:.2%}"
     if record["lambda"] is not None:
-        parts.append(f"λ {record['lambda']:.4g}")
+        texts["λ"] = f"{record['lambda']:.4g}"
     if "eer_percent" in record:
-        mark = " *" if record["selected"] and not live else ""
-        parts.append(f"{_error_rates(record)}{mark}")
-    return "  ".join(parts)
+        texts["EER"] = _error_rates(record)
+    return texts
 
 
 def describe_average(record: Record) -> str:
     """The average of several models as one line."""
     mark = " *" if record["selected"] else ""
-    return f"{averaged_models(record)}  {_error_rates(record)}{mark}"
+    return f"{averaged_models(record)}  EER {_error_rates(record)}{mark}"
 
 
 def averaged_models(record: Record) -> str:
@@ -195,4 +273,4 @@ def averaged_models(record: Record) -> str:
 def _error_rates(record: Record) -> str:
     corrupted = record.get("corrupted_eer_percent")
     noisy = "" if corrupted is None else f", corrupted {corrupted:.2f} %"
-    return f"EER {record['eer_percent']:.2f} %{noisy}"
+    return f"{record['eer_percent']:.2f} %{noisy}"

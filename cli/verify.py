@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from sparsify.cli.display import emit_json, out
-from sparsify.cli.gates import at_least, fail_if_any
+from sparsify.cli.gates import at_least, decide, verdict_alone
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.calibration import (
@@ -69,12 +69,12 @@ def run(
                 "gates": [gate.to_json() for gate in gates],
             }
         )
-    else:
+    elif not verdict_alone(gates):
         verdict = {None: "no threshold to decide by", True: "same speaker"}
         answer = verdict.get(same, "different speakers")
         against = "" if threshold is None else f", threshold {threshold:.4f}"
         out.print(f"{answer} (score {score:.4f}{against})", markup=False)
-    fail_if_any(gates)
+    decide(gates, as_json=as_json)
 
 
 def _shown(score: float) -> str:

@@ -18,9 +18,9 @@ from sparsify.report.plot import (
     natural,
     rectangle,
     room_for,
-    shortened,
     svg,
 )
+from sparsify.texts import shortened
 
 _ROW = 15.0
 _LETTER = 6.4  # width of one of a layer's name

@@ -75,13 +75,6 @@ def _shades(grey: Sequence[str], others: Iterable[Style]) -> dict[str, Style]:
     }
 
 
-def shortened(text: str, letters: int) -> str:
-    """A text without its middle, if it has more letters."""
-    if len(text) <= letters:
-        return text
-    return f"{text[: letters // 2]}…{text[len(text) - (letters - 1) // 2 :]}"
-
-
 def spread(wanted: Sequence[float], distance: float, low: float, high: float) -> list[float]:
     """Positions near those wanted, in their order, that keep a distance between two limits.
 

@@ -53,6 +53,9 @@ class Observer:
     def stepped(self, step: int) -> None:
         """A step is done."""
 
+    def began(self, phase: str) -> None:
+        """Something else than steps has begun, such as `validating`; the next step ends it."""
+
     def logged(self, record: Record) -> None:
         """A record was written to the metrics."""
 
@@ -235,6 +238,7 @@ class Trainer:
 
     def _figures(self, step: int) -> Figures:
         """Validates with batch-norm statistics of the last batches."""
+        self.observer.began("validating")
         network = self.learner.network
         count = min(self.recipe.training.batch_norm_batches, step)
         self.learner.seed(step, 0)
@@ -260,6 +264,7 @@ class Trainer:
             if self.recipe.training.average > 1:
                 logger.warning("nothing was averaged: fewer than two validated models qualify")
             return None
+        self.observer.began("averaging models")
         steps, weights = self.processes.from_main(self._averaged)
         self.learner.network.load_state_dict(weights)
         figures = self._figures(self.steps)
@@ -292,12 +297,14 @@ class Trainer:
         if averaged is None or not averaged["selected"]:
             with fitting(self.run.path):
                 network.load_state_dict(self.run.load_validated(self.best.step))
+        self.observer.began("computing the mean embedding")
         mean = mean_embedding(
             network, self.data.train, self.data.cache, self.learner.filterbank, self.recipe.seed
         )
         if not mean.isfinite().all():
             raise diverged(self.recipe, self.steps, "the mean embedding is not finite")
         figures: Record = self.best.figures | {"selected_step": self.best.step}
+        self.observer.began("looking for a collapse")
         device = self.learner.compute.device
         collapsed = collapse_of(network, self.data.validation, figures, device)
         save_model(

@@ -1,5 +1,7 @@
 import copy
+import io
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -9,12 +11,14 @@ import soundfile as sf
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsify.artifact.saving import save_model
-from sparsify.cli import display
+from sparsify.cli import display, inspect_display, tables
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
+from sparsify.texts import shortened
 
 KEYS = {"path", "format", "sparsity", "global_sparsity", "parameters", "nonzero", "bytes", "layers"}
 KEYS |= {"multiply_adds", "mac_sparsity"}
@@ -154,9 +158,12 @@ def test_no_number_is_cut_where_there_is_little_room(artifacts, monkeypatch, wid
     shown = "".join(table)
     for layer in printed["layers"]:
         if layer["prunable"]:
-            assert layer["name"] in shown
+            least = 24 if width == 60 else len(layer["name"])
+            assert any(shortened(layer["name"], n) in shown for n in range(least, 60))
             assert f"{layer['sparsity']:.2%}" in shown
-    assert ("Multiply-adds" in shown) == (width > 60)
+            assert f"{layer['parameters']:,}" in shown
+    assert "…" not in shown or width == 60
+    assert "Multiply-adds" in shown
 
 
 @pytest.fixture
@@ -366,3 +373,29 @@ def test_the_entropy_is_shown_and_how_near_the_file_is(artifacts, sparse_model):
     more = printed["bytes"] / printed["entropy_bytes"] - 1
     shown = " ".join(inspect(artifacts["coded"]).stdout.split())
     assert f"the file is {more:.1%} larger" in shown
+
+
+def test_dead_layers_and_the_result_stand_out(artifacts, monkeypatch):
+    screen = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=160)
+    for module in (display, inspect_display, tables):
+        monkeypatch.setattr(module, "out", screen)
+    assert inspect(artifacts["dense"]).exit_code == 0
+    shown = screen.file.getvalue()
+    red, bold = "\x1b[1;31m", "\x1b[1m"
+    dead = [
+        layer["name"]
+        for layer in inspect_json(artifacts["dense"])["layers"]
+        if layer["prunable"] and not layer["nonzero"]
+    ]
+    assert dead
+    marked = {line.split()[0].removesuffix("\x1b[0m") for line in shown.split(red)[1:]}
+    assert marked >= {*dead, "100.00%"}
+    assert f"{bold}Prunable" in shown
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_there_are_no_colours_with_no_color(monkeypatch, value):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", value)
+    assert (display._console(sys.stdout, stderr=False).color_system is None) == bool(value)

@@ -11,7 +11,7 @@ from sparsify.benchmarks.inference import budget
 from sparsify.benchmarks.inference.benchmark import Latency
 from sparsify.benchmarks.inference.budget import Budget, Fit
 from sparsify.benchmarks.machine import describe_machine
-from sparsify.cli import plan_display, tables
+from sparsify.cli import display, plan_display, tables
 from sparsify.cli.main import main
 from sparsify.exporters.onnx import writing
 
@@ -78,7 +78,7 @@ def fit(sparsity):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_fits_any_terminal(width, monkeypatch, capsys):
     screen = Console(width=width, highlight=False)
-    for module in (plan_display, tables):
+    for module in (plan_display, tables, display):
         monkeypatch.setattr(module, "out", screen)
     fits = tuple(fit(sparsity) for sparsity in (0.0, 0.9, 0.995))
     plan_display.show_plan(

@@ -10,7 +10,8 @@ from sparsify.comparison.results import runs_alone
 from sparsify.recipe.recipe import Recipe
 from sparsify.report.document import per_row
 from sparsify.report.page import write_report
-from sparsify.report.plot import shortened, spread
+from sparsify.report.plot import spread
+from sparsify.texts import shortened
 
 from .labels import outside, overlapping
 
