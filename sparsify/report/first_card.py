@@ -15,6 +15,8 @@ from sparsify.comparison.wording import evaluation_sets, is_clear, signed
 from sparsify.report.markup import element
 from sparsify.report.summary import ratio_text
 
+_TINY = 1e-9
+
 Figure = tuple[str, str, str]
 """A name, a figure, and a sentence about it."""
 
@@ -54,6 +56,11 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
+def ratio_of(one: float, other: float) -> float:
+    """How many times as large one is, of figures that a stranger's file may say are zero."""
+    return max(one, _TINY) / max(other, _TINY)
+
+
 def chosen(results: Results) -> tuple[Row, str]:
     """The mean that the report begins with, and why it is that one.
 
@@ -72,7 +79,7 @@ def chosen(results: Results) -> tuple[Row, str]:
 
 def reference(entry: Row, means: list[Row]) -> Row | None:
     """The dense model of the same width, or the one that there is."""
-    names = (series_name(REFERENCE, entry["width"]), REFERENCE)
+    names = (series_name(REFERENCE, entry.get("width")), REFERENCE)
     by_method = {each["method"]: each for each in means}
     return next((by_method[name] for name in names if name in by_method), None)
 
@@ -114,8 +121,10 @@ def _eer(entry: Row, dense: Row | None, results: Results) -> Figure:
 
 def _loss(entry: Row, dense: Row, results: Results) -> str:
     gap = eer(entry) - eer(dense)
-    word = "lost" if gap > 0 else "gained"
-    text = f"{abs(gap):.2f} points {word} against {eer(dense):.2f} %"
+    text = f"the same as dense, {eer(dense):.2f} %"
+    if round(gap, 2):
+        word = "lost" if gap > 0 else "gained"
+        text = f"{abs(gap):.2f} points {word} against {eer(dense):.2f} %"
     for row in results["differences"]:
         names = row["test"], row["method"], row["against"], target_of(row)
         if names == (results["standing"], entry["method"], dense["method"], target_of(entry)):
@@ -131,7 +140,7 @@ def _file(entry: Row, dense: Row | None, results: Results) -> Figure:
     plain = mean_of(entry if dense is None else dense, "bytes")
     than = "its plain file" if dense is None else "the dense file"
     ratio = ratio_text(
-        plain / size, f"smaller than {than}", f"larger than {than}", f"as large as {than}"
+        ratio_of(plain, size), f"smaller than {than}", f"larger than {than}", f"as large as {than}"
     )
     return "File", megabytes(size), f"{kind}, {ratio} of {megabytes(plain)}"
 
@@ -144,7 +153,7 @@ def _latency(entry: Row, dense: Row | None, results: Results) -> Figure | None:
     other = _fastest(dense, results) if dense is not None and dense is not entry else None
     other = other or _fastest_twin(entry, results)
     if other is not None and other is not line:
-        ratio = other["median_ms"] / line["median_ms"]
+        ratio = ratio_of(other["median_ms"], line["median_ms"])
         gain = ratio_text(ratio, "faster", "slower", "as fast")
         about += f", {gain} than dense in {other['engine']} ({other['median_ms']:.2f} ms)"
     return "Latency", f"{line['median_ms']:.2f} ms", about

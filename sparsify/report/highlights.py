@@ -14,6 +14,7 @@ from sparsify.report.first_card import (
     first_card,
     mean_of,
     megabytes,
+    ratio_of,
     tile_parts,
     zeros,
 )
@@ -73,7 +74,7 @@ def _of_many(results: Results) -> list[Figure]:
 
 
 def _size(entry: Row) -> str:
-    factor = mean_of(entry, "bytes") / mean_of(entry, "bitmask_bytes")
+    factor = ratio_of(mean_of(entry, "bytes"), mean_of(entry, "bitmask_bytes"))
     packed = megabytes(mean_of(entry, "bitmask_bytes"))
     return f"{packed} in the bitmask layout, {factor:.1f}× smaller than dense"
 
