@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def run(
         if resume:
             recipe = together.from_main(lambda: _resumed(output, given, trust))
         else:
-            recipe = _resolve(given, trust)
+            recipe = resolved_recipe(given, trust)
         if dry_run:
             if together.main:
                 if not resume:
@@ -81,19 +81,32 @@ def run(
         if together.main:
             if finished is None or not (output / REPORT_FILE).exists():
                 with phase(track, "writing the report"):
-                    write_report(gather([Part(output)]), output / REPORT_FILE)
+                    write_page(output)
             emit_json(summary) if as_json else _report(summary, output, recipe)
             if collapsed := summary.get("collapsed"):
                 raise GateError(f"the model has collapsed: {collapsed}")
 
 
-def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
-    """The recipe that the options describe."""
+def resolved_recipe(
+    given: dict[str, Any], trust: bool, settings: Mapping[str, Any] | None = None
+) -> ResolvedRecipe:
+    """The recipe that options describe.
+
+    Args:
+        given: The options by name.
+        trust: Whether the model to start from may name code as its network.
+        settings: Dotted keys of the recipe and their values, which options override.
+
+    Raises:
+        SparsifyError: They do not fit together, or a file cannot be read or is not trusted.
+    """
     keys = ("method", *_TARGETS, "seed")
     changes = {key: given[key] for key in keys if given[key] is not None}
     if any(target in changes for target in _TARGETS):
         changes = dict.fromkeys(_TARGETS) | changes
-    recipe = with_target_of_start(described_recipe(given, changes, trust=trust))
+    recipe = with_target_of_start(
+        described_recipe(given, dict(settings or {}) | changes, trust=trust)
+    )
     _check_target(recipe.method, [key for key in changes if changes[key] is not None])
     if given["lambda_rule"] is not None:
         method = recipe.method
@@ -101,6 +114,11 @@ def _resolve(given: dict[str, Any], trust: bool) -> ResolvedRecipe:
         options = recipe.methods.get(method, {}) | {"lambda_rule": given["lambda_rule"]}
         recipe = recipe.model_copy(update={"methods": recipe.methods | {method: options}})
     return resolve(recipe)
+
+
+def write_page(output: Path) -> None:
+    """Writes the report of a run into its directory."""
+    write_report(gather([Part(output)]), output / REPORT_FILE)
 
 
 def _check_target(method: str, given: Collection[str]) -> None:
@@ -131,7 +149,7 @@ def _resumed(output: Path, given: dict[str, Any], trust: bool) -> ResolvedRecipe
     pieces = saved.training.micro_batches
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in given):
         require_trust(saved.model.name, f"'{output}'", trust=trust)
-    elif _resolve(given, trust).in_pieces(pieces) != saved:
+    elif resolved_recipe(given, trust).in_pieces(pieces) != saved:
         raise SparsifyError(
             f"the run in '{output}' was started with other settings than given now:"
             " resume it with --output and --resume alone"

@@ -1,4 +1,9 @@
 # What `import sparsify` offers, and where it lives; `__init__.py` reads it here, too.
+from sparsify.api import TrainedModel as TrainedModel
+from sparsify.api import embed as embed
+from sparsify.api import evaluate as evaluate
+from sparsify.api import export as export
+from sparsify.api import train as train
 from sparsify.artifact.artifact import load_model as load_model
 from sparsify.artifact.saving import save_model as save_model
 from sparsify.errors import SparsifyError as SparsifyError

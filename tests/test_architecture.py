@@ -11,8 +11,8 @@ FLOORS = (
     *("report", "comparison", "training", "verification", "corpus", "methods", "artifact"),
     *("augment", "optim", "channels", "models", "audio", "recipe", "sparsity"),
 )
-# The two doors of the package know what is behind them; all other modules of it are the basement.
-DOORS = ("sparsify", "sparsify.__main__")
+# The doors of the package know what is behind them; all other modules of it are the basement.
+DOORS = ("sparsify", "sparsify.__main__", "sparsify.api", "sparsify.optim")
 DATA = ("recipes",)
 
 
