@@ -10,6 +10,7 @@ from sparsify.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def _blocks(language, text=README):
@@ -40,7 +41,7 @@ def test_python_of_the_docs_runs(code):
 def test_commands_and_options_exist():
     lines = [
         line.partition("#")[0].split()
-        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for path in PAGES
         for block in _blocks("sh", path.read_text("utf-8"))
         for line in block.splitlines()
         if line.startswith("sparsify ")
@@ -54,3 +55,30 @@ def test_commands_and_options_exist():
         assert command is not None, name
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        path, _, heading = link.partition("#")
+        if re.match(r"\w+:", path):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if heading and target.suffix == ".md":
+            assert heading in _headings(target), link
+
+
+def _headings(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    titles = (
+        re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)
+        for title in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    )
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_has_every_page():
+    linked = set(re.findall(r"\(([\w-]+\.md)", (ROOT / "docs" / "README.md").read_text("utf-8")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= linked

@@ -18,8 +18,8 @@ def estimate_batch_norm(
     The running averages of training are those of bfloat16 activations, with older weights. Few
     weights and a bias make channels whose mean is a hundred times their deviation. Rounding
     shifts such a mean by a good part of a deviation, and a network that computes in float32, as
-    the delivered one does, can lose all its accuracy by that (docs/optimizers.md). The cure is
-    known as precise batch norm (Wu & Johnson 2021, arXiv 2105.07576).
+    the delivered one does, can lose all its accuracy by that (docs/optimizer-measurements.md). The
+    cure is known as precise batch norm (Wu & Johnson 2021, arXiv 2105.07576).
 
     Args:
         network: Put into train mode while it sees the batches.
