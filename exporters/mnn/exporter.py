@@ -124,9 +124,8 @@ def _weights(parameters: Sequence[Parameter], graph: Graph) -> dict[str, Tensor]
     found = {}
     for parameter in parameters:
         if parameter.operators:
-            pieces = [graph.operators[number].weight for number in parameter.operators]
-            known = [piece for piece in pieces if piece is not None]
-            found[parameter.name] = joined(known, parameter.shape)
+            operators = [graph.operators[number] for number in parameter.operators]
+            found[parameter.name] = joined(operators, parameter.shape)
     return found
 
 

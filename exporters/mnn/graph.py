@@ -28,6 +28,8 @@ _NET_MAKER, _NET_OPERATORS, _NET_UUID = 0, 3, 11
 _INPUTS, _KIND, _CONTENT, _NAME, _OUTPUTS, _TYPE = range(6)  # of an operator
 _BLOB, _CONVOLUTION, _INPUT, _SCALE = 7, 9, 21, 58  # kinds of content
 _DEPTHWISE = 13  # a type of operator
+DEPTHWISE = "ConvolutionDepthwise"
+"""What it is called."""
 _COMMON, _WEIGHT, _BIAS, _COMPRESSED, _ABOUT_ZEROS = 0, 1, 2, 3, 5  # of a convolution
 _WIDTH, _HEIGHT, _CHANNELS = 2, 3, 10  # of what convolutions have in common
 _VALUES, _COUNT, _PLACES = 1, 12, 13  # of compressed weights
@@ -160,7 +162,7 @@ def _graph(tables: Tables) -> Graph:
             inputs.append(tuple(int(size) for size in tables.vector(each.content, 0, "<i4")))
         if each.kind == _CONVOLUTION:
             depthwise = tables.integer(each.place, _TYPE) == _DEPTHWISE
-            type_ = "ConvolutionDepthwise" if depthwise else "Convolution"
+            type_ = DEPTHWISE if depthwise else "Convolution"
             operators.append(Operator(name, type_, _weight(tables, each, room)))
         if each.content in merged:
             continue

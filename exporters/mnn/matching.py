@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.mnn.graph import Operator
+from sparsify.exporters.mnn.graph import DEPTHWISE, Operator
 
 _ALIKE = 1 - 1e-3  # cosine of two rows, of which one may be scaled by a folded batch norm
 
@@ -19,7 +19,8 @@ def match_weights(
     """The operators of each weight by number, more than one where the converter has split it.
 
     MNN keeps no names of weights, folds batch norms into them, which scales their rows, and splits
-    what the graph slices and what has groups.
+    what the graph slices and what has groups. Of a weight with several outputs of each channel it
+    makes depthwise operators, which take turns at the rows.
 
     Args:
         weights: Of the network, by name.
@@ -33,10 +34,14 @@ def match_weights(
         for number, each in enumerate(operators)
         if each.weight is not None
     }
+    depthwise = {number for number, each in enumerate(operators) if each.type == DEPTHWISE}
     found = {}
     for name, weight in weights.items():
-        numbers = _pieces(weight.flatten(1), free, axis=1) or _pieces(
-            weight.flatten(1), free, axis=0
+        rows = weight.flatten(1)
+        numbers = (
+            _pieces(rows, free, axis=1)
+            or _in_turns(rows, {n: free[n] for n in free if n in depthwise})
+            or _pieces(rows, free, axis=0)
         )
         if not numbers:
             raise SparsifyError(
@@ -48,18 +53,33 @@ def match_weights(
     return found
 
 
-def joined(pieces: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+def joined(operators: Sequence[Operator], shape: Sequence[int]) -> Tensor:
     """A weight of the network out of those of its operators.
 
     Args:
-        pieces: In the order of `match_weights`.
+        operators: In the order of `match_weights`.
         shape: Of the weight.
 
     Raises:
         RuntimeError: They do not fit.
     """
+    pieces = [each.weight.flatten(1) for each in operators if each.weight is not None]
+    if all(each.type == DEPTHWISE for each in operators):
+        return torch.stack(pieces, 1).reshape(shape)
     along_inputs = all(len(piece) == shape[0] for piece in pieces)
-    return torch.cat([piece.flatten(1) for piece in pieces], int(along_inputs)).reshape(shape)
+    return torch.cat(pieces, int(along_inputs)).reshape(shape)
+
+
+def _in_turns(weight: Tensor, free: Mapping[int, Tensor]) -> list[int]:
+    """The operators that take turns at the rows of a weight; none if there are not."""
+    for turns in range(2, len(weight) + 1):
+        if len(weight) % turns == 0:
+            parts = [weight[first::turns] for first in range(turns)]
+            whole = {n: free[n] for n in free if free[n].shape == parts[0].shape}
+            numbers = _pieces(torch.cat(parts), whole, axis=0)
+            if len(numbers) == turns:
+                return numbers
+    return []
 
 
 def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
