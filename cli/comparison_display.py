@@ -41,8 +41,12 @@ from sparsify.comparison.wording import (
     spread_text,
     tuning_text,
 )
+from sparsify.texts import shortened
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
+_COMFORTABLE = 80  # columns of a terminal with room for long bars
+_TIMES = 23  # columns of both times, the word between them and the gaps
+_STEPS = 11  # columns of `10000/50000`
 
 
 @contextmanager
@@ -110,12 +114,14 @@ class LiveComparison:
     def __init__(self, console: Console, title: str) -> None:
         self.title = title
         self.events = Events(console)
-        # Where the terminal is narrow, only the details are cut short.
+        bar = 12 if console.width >= _COMFORTABLE else 4
+        self.room = console.width - bar - _TIMES  # for a name and its details
+        # Where the terminal is narrow, there are fewer details.
         whole = Place(no_wrap=True, min_width=7)
         details = Place(no_wrap=True, overflow="ellipsis", ratio=1)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=whole),
-            BarColumn(12, table_column=Place(min_width=12)),
+            BarColumn(bar, table_column=Place(min_width=bar)),
             TimeElapsedColumn(table_column=whole),
             TextColumn("left", table_column=Place(no_wrap=True, min_width=4)),
             TimeRemainingColumn(table_column=whole),
@@ -144,8 +150,19 @@ class LiveComparison:
                     self.progress.remove_task(self.tasks.pop(name))
                 continue
             if name not in self.tasks:
-                self.tasks[name] = self.progress.add_task(name, total=run.steps, detail="")
-            self.progress.update(self.tasks[name], completed=run.step, detail=_figures(run))
+                short = shortened(name, self.room - _STEPS)
+                self.tasks[name] = self.progress.add_task(short, total=run.steps, detail="")
+            shown = [task.description for task in self.progress.tasks]
+            detail = _first_parts(_figures(run), self.room - max(map(len, shown)))
+            self.progress.update(self.tasks[name], completed=run.step, detail=detail)
+
+
+def _first_parts(text: str, room: int) -> str:
+    """As many of the figures as there is room for, none of them cut."""
+    parts = text.split("  ")
+    while len(parts) > 1 and len("  ".join(parts)) > room:
+        parts.pop()
+    return "  ".join(parts)
 
 
 def _figures(run: RunProgress) -> str:

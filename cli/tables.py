@@ -53,7 +53,7 @@ def fitted(columns: Sequence[Column], sections: Collection[int] = ()) -> Table:
 
 
 def _without(columns: Sequence[Column], rank: int) -> list[Column]:
-    """The columns without those of the highest ranks above one, as far as there is no room."""
+    """The columns without those above a rank, the highest first, as far as there is no room."""
     kept = list(columns)
     while _excess(kept) and (last := max(kept, key=lambda column: column.rank)).rank > rank:
         kept.remove(last)

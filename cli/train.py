@@ -169,6 +169,8 @@ def _report(summary: dict[str, Any], output: Path, recipe: ResolvedRecipe) -> No
     out.print(lines[0], markup=True)
     for line in lines[1:]:
         say(line)
+    if summary.get("collapsed"):
+        return  # which is told in the end
     if pursues_target(recipe.method):
         say_next("export", output, "--format", "onnx", "--output", f"{output}.onnx")
     else:
