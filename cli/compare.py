@@ -81,8 +81,9 @@ def run(
     elif not verdict_alone(gates):
         show_results(results)
         say(f"\nSaved to {output / REPORT_FILE}")
-        _say_next(results, output)
     check_results(results, gates, as_json=as_json)
+    if not as_json:
+        _say_next(results, output)
 
 
 def _say_next(results: Results, output: Path) -> None:

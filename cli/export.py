@@ -96,9 +96,9 @@ def run(
     if not verdict_alone(gates):
         show_export(report, result)
         _show_page(report, target)
-        if result is None and target in (None, own_target()):
-            say_next("benchmark", output)
     decide(gates)
+    if result is None and target in (None, own_target()):
+        say_next("benchmark", output)
 
 
 def _as_json(

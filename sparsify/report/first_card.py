@@ -135,6 +135,8 @@ def _loss(entry: Row, dense: Row, results: Results) -> str:
 
 def _file(entry: Row, dense: Row | None, results: Results) -> Figure:
     line = _fastest(entry, results) or {}
+    if target_of(entry) is None and not line.get("bytes"):
+        return "File", megabytes(mean_of(entry, "bytes")), "with all its weights"
     size = line.get("bytes") or mean_of(entry, "bitmask_bytes")
     kind = f"for {line['engine']}" if line.get("bytes") else "in the bitmask layout"
     plain = mean_of(entry if dense is None else dense, "bytes")
