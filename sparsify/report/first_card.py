@@ -156,8 +156,8 @@ def _latency(entry: Row, dense: Row | None, results: Results) -> Figure | None:
     other = other or _fastest_twin(entry, results)
     if other is not None and other is not line:
         ratio = ratio_of(other["median_ms"], line["median_ms"])
-        gain = ratio_text(ratio, "faster", "slower", "as fast")
-        about += f", {gain} than dense in {other['engine']} ({other['median_ms']:.2f} ms)"
+        gain = ratio_text(ratio, "faster than dense", "slower than dense", "as fast as dense")
+        about += f", {gain} in {other['engine']} ({other['median_ms']:.2f} ms)"
     return "Latency", f"{line['median_ms']:.2f} ms", about
 
 
