@@ -23,6 +23,9 @@ FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ascending)]
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
+# Compiling takes as long as 600 to 800 steps save, on idle cores and with nothing in torch's cache
+# (benchmarks/results/training_step.json).
+_COMPILING_PAYS = 1000
 Widths = Annotated[Options, BeforeValidator(by_tensor), PlainSerializer(by_layer)]
 
 
@@ -256,7 +259,8 @@ class TrainingSection(Section):
         average_of: Whether these are the `last` or the `best` ones.
         precision: `bf16` and `fp16` compute convolutions and products in that type (autocast);
             `auto` takes bf16 where the processor has the instructions.
-        compile: Compile the network with torch.compile.
+        compile: Compile the network with torch.compile; `auto` does so where there are enough steps
+            to make up for the time that it takes.
         quantisation_aware: Steps see weights and inputs of layers rounded as in int8 exports; for
             the end of a training, with `model.init_from`.
         workers: Data-loader processes; `None` chooses from the number of cores.
@@ -276,7 +280,7 @@ class TrainingSection(Section):
     average: int = Field(default=1, ge=1)
     average_of: Literal["last", "best"] = "last"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    compile: bool = False
+    compile: Literal[True, False, "auto"] = False
     quantisation_aware: bool = False
     workers: int | None = Field(default=None, ge=0)
     log_every: int = Field(default=20, ge=1)
@@ -293,9 +297,16 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _rounding_is_not_compiled(self) -> Self:
-        if self.compile and self.quantisation_aware:
+        if self.compile is True and self.quantisation_aware:
             raise ValueError("quantisation_aware training is not compiled: leave one of them out")
         return self
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the network is compiled."""
+        if self.compile == "auto":
+            return self.steps >= _COMPILING_PAYS and not self.quantisation_aware
+        return self.compile
 
     @model_validator(mode="after")
     def _decay_has_an_end(self) -> Self:

@@ -84,7 +84,7 @@ class Learner:
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         self.forward = self.network
-        if training.compile:
+        if training.compiles:
             self.forward = compiled(self.network, compute)
         elif training.quantisation_aware:
             self.forward = QuantisationAware(self.network)

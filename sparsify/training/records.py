@@ -24,7 +24,7 @@ def header(learner: Learner, data: SpeechData) -> Record:
     return {
         "compute": str(learner.compute),
         "processes": learner.processes.count,
-        "compiled": learner.recipe.training.compile and learner.forward is not learner.network,
+        "compiled": learner.recipe.training.compiles and learner.forward is not learner.network,
         "model": recipe.model.name,
         "model_options": recipe.model.options,
         "parameters": table.parameters,

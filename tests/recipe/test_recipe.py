@@ -34,6 +34,21 @@ def test_options_survive_yaml(tmp_path):
     assert resolve(copy).options.lambda_value == {0.9: 2, 0.95: 4}
 
 
+@pytest.mark.parametrize(
+    ("settings", "compiles"),
+    [
+        ({}, True),
+        ({"steps": 60}, False),
+        ({"steps": 60, "compile": True}, True),
+        ({"compile": False}, False),
+        ({"quantisation_aware": True}, False),
+    ],
+)
+def test_only_a_long_training_is_compiled_unless_told_so(settings, compiles):
+    changes = {f"training.{key}": value for key, value in settings.items()}
+    assert load_recipe("speech-mini", changes=changes).training.compiles == compiles
+
+
 def test_a_recipe_without_paths_tells_what_was_read():
     paths = ("data.path", "model.init_from", "augment.noise", "augment.reverb")
     paths = dict.fromkeys([*paths, "distillation.teacher"], "/home/ann/speech")
