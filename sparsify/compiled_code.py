@@ -13,8 +13,6 @@ import functools
 import hashlib
 import logging
 import os
-import platform
-import pwd
 import shlex
 import shutil
 import stat
@@ -23,9 +21,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsify.user_cache import SpoiltError, cache_home, keep, kept, new_file, objection, processor
+
 logger = logging.getLogger(__name__)
 
-_DIGEST = hashlib.sha256().digest_size
 _MOST_BYTES = 1 << 26
 _PATIENCE = 300  # seconds for a compiler
 
@@ -47,7 +46,7 @@ def library(name: str, source: str, flags: Sequence[str]) -> ctypes.CDLL:
     command = [*compiler, *flags, "-x", "c", "-"]
     version = _run([*compiler, "--version"], "")
     # `-march=native` makes code for one kind of processor; a home may be shared by several.
-    key = "\0".join((source, version, *command, _processor()))
+    key = "\0".join((source, version, *command, processor()))
     folder = _folder()
     path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     code = _kept(path)
@@ -63,7 +62,7 @@ def remember(code: bytes) -> None:
     It is forgotten when the process ends if the cache does not serve, which is logged.
     """
     note = _note(code)
-    temporary = _written(b"", note.parent)
+    temporary = new_file(b"", note.parent)
     temporary.replace(note)
 
 
@@ -73,7 +72,7 @@ def is_remembered(code: bytes) -> bool:
         status = os.lstat(_note(code))
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(status.st_mode) and not _objection(status)
+    return stat.S_ISREG(status.st_mode) and not objection(status)
 
 
 def loaded(code: bytes) -> ctypes.CDLL:
@@ -92,28 +91,10 @@ def _note(code: bytes) -> Path:
 def _kept(path: Path) -> bytes | None:
     """The code in a file that nobody else can have written, if all of it is there."""
     try:
-        with open(path, "rb", opener=_open) as file:
-            status = os.fstat(file.fileno())
-            objection = "" if stat.S_ISREG(status.st_mode) else "it is no file"
-            objection = objection or _objection(status)
-            content = b"" if objection else file.read(_MOST_BYTES)
-    except FileNotFoundError:
+        return kept(path, _MOST_BYTES)
+    except SpoiltError as error:
+        logger.warning("'%s' is not loaded but compiled anew: %s", path, error)
         return None
-    except OSError as error:
-        objection = str(error.strerror)
-    if objection:
-        logger.warning("'%s' is not loaded but compiled anew: %s", path, objection)
-        return None
-    code, digest = content[:-_DIGEST], content[-_DIGEST:]
-    if hashlib.sha256(code).digest() != digest:
-        logger.warning("'%s' is damaged and compiled anew", path)
-        return None
-    return code
-
-
-def _open(path: str, flags: int) -> int:
-    """Follows no link, waits for nobody."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _compiled(command: Sequence[str], source: str, folder: Path) -> bytes:
@@ -124,36 +105,18 @@ def _compiled(command: Sequence[str], source: str, folder: Path) -> bytes:
 
 
 def _keep(code: bytes, path: Path) -> None:
-    """Writes code and its digest, all at once: other processes may do the same."""
     try:
-        temporary = _written(code + hashlib.sha256(code).digest(), path.parent)
-        try:
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        keep(code, path)
     except OSError as error:
         logger.warning("compiled code cannot be kept in '%s': %s", path, error.strerror)
 
 
 def _loaded(code: bytes, folder: Path) -> ctypes.CDLL:
-    path = _written(code, folder)
+    path = new_file(code, folder, ".so")
     try:
         return ctypes.CDLL(str(path))
     finally:
         path.unlink()
-
-
-def _written(content: bytes, folder: Path) -> Path:
-    """A new file, of a name that nobody knows before, which only this user may open."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".so", dir=folder)
-    path = Path(name)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-    except OSError:
-        path.unlink()
-        raise
-    return path
 
 
 def _run(command: Sequence[str], text: str) -> str:
@@ -172,9 +135,9 @@ def _run(command: Sequence[str], text: str) -> str:
 def _folder() -> Path:
     """The user's cache, or where it does not serve a folder for this process, logged."""
     try:
-        path = _cache_home() / "sparsify"
+        path = cache_home() / "sparsify"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        reason = _objection(path.stat())
+        reason = objection(path.stat())
         if not os.access(path, os.W_OK):
             reason = "it is not writable"
         elif os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):
@@ -188,37 +151,3 @@ def _folder() -> Path:
     temporary = tempfile.mkdtemp(prefix="sparsify-")
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return Path(temporary)
-
-
-def _cache_home() -> Path:
-    """As the XDG base directory specification has it; what is empty or relative is not set.
-
-    Raises:
-        FileNotFoundError: The user has no home.
-    """
-    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", ".cache")):
-        value = os.environ.get(variable, "")
-        if os.path.isabs(value):
-            return Path(value, below)
-    try:
-        return Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache")
-    except KeyError as error:
-        raise FileNotFoundError("the user has no home") from error
-
-
-def _objection(status: os.stat_result) -> str:
-    """What speaks against code in a file or folder, or nothing."""
-    if status.st_uid != os.geteuid():
-        return "it belongs to another user"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others can write it (chmod go-w)"
-    return ""
-
-
-def _processor() -> str:
-    """What tells this kind of processor from others."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsify import compiled_code
+from sparsify import compiled_code, user_cache
 from sparsify.optim.compiled import _library, fits
 
 CODE = ("answer", "int answer(void) { return 42; }", ["-shared", "-fPIC"])
@@ -145,7 +145,7 @@ def _no_home(home, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "")
-    monkeypatch.setattr(compiled_code.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(user_cache.pwd, "getpwuid", unknown)
 
 
 PLACES = [
@@ -230,15 +230,15 @@ def test_code_without_the_functions_is_logged_and_no_crash(monkeypatch, caplog):
 )
 def test_where_the_cache_is(monkeypatch, variables, expected):
     entry = type("Entry", (), {"pw_dir": "/of/the/user"})
-    monkeypatch.setattr(compiled_code.pwd, "getpwuid", lambda _: entry)
+    monkeypatch.setattr(user_cache.pwd, "getpwuid", lambda _: entry)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert compiled_code._cache_home() == Path(expected)
+    assert user_cache.cache_home() == Path(expected)
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(home):
     code = f"""
-from sparsify import compiled_code
+from sparsify import compiled_code, user_cache
 for _ in range(10):
     assert compiled_code.library(*{CODE}).answer() == 42
     for kept in compiled_code._folder().glob("answer-*.so"):
