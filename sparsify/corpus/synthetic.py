@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sparsify.audio.samples import Quantised, Samples, to_int16
 from sparsify.augment.augment import add_noise, equalise, limit_peak
 from sparsify.corpus.cache import AudioCache
 from sparsify.corpus.corpus import Corpus
+from sparsify.corpus.kept_voices import kept_voice
 from sparsify.corpus.utterances import Utterance
 from sparsify.progress import Track, silent
 
@@ -190,14 +192,22 @@ def _recordings(
 ) -> Iterator[tuple[str, int, Quantised]]:
     """Name of the speaker, number of the utterance and its samples."""
     for speaker in range(speakers):
-        voice = draw_voice(np.random.default_rng([seed, speaker, 0]))
-        for number in range(1, utterances + 1):
-            rng = np.random.default_rng([seed, speaker, number])
-            dry = speak(voice, rng, rng.integers(20, 41) / 10, sample_rate)
-            heard = equalise(rng, dry, _CHANNEL_DB)
-            noisy = add_noise(rng, heard, rng.uniform(*_SNR_DB), _CHANNEL_DB)
-            level = np.float32(10 ** rng.uniform(-1, 0))
-            yield f"voice-{speaker:03d}", number, to_int16(limit_peak(noisy) * level)
+        make = partial(_spoken, speaker, utterances, seed, sample_rate)
+        heard = kept_voice(make, utterances, speaker=speaker, seed=seed, sample_rate=sample_rate)
+        for number, recording in enumerate(heard, start=1):
+            yield f"voice-{speaker:03d}", number, recording
+
+
+def _spoken(speaker: int, utterances: int, seed: int, sample_rate: int) -> Iterator[Quantised]:
+    """All that a speaker says."""
+    voice = draw_voice(np.random.default_rng([seed, speaker, 0]))
+    for number in range(1, utterances + 1):
+        rng = np.random.default_rng([seed, speaker, number])
+        dry = speak(voice, rng, rng.integers(20, 41) / 10, sample_rate)
+        heard = equalise(rng, dry, _CHANNEL_DB)
+        noisy = add_noise(rng, heard, rng.uniform(*_SNR_DB), _CHANNEL_DB)
+        level = np.float32(10 ** rng.uniform(-1, 0))
+        yield to_int16(limit_peak(noisy) * level)
 
 
 def _segments(voice: Voice, rng: np.random.Generator, seconds: float) -> tuple[Kinds, Real]:

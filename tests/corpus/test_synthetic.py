@@ -6,6 +6,7 @@ import pytest
 from sparsify.corpus.cache import load_audio
 from sparsify.corpus.layouts import load_corpus
 from sparsify.corpus.synthetic import draw_voice, speak, synthetic_corpus, write_synthetic
+from sparsify.user_cache import keep
 
 RATE = 16000
 
@@ -27,8 +28,9 @@ def measured_pitch(samples, low=60, high=400):
     return np.median(RATE / lags[1:-1][strong[voiced].argmax(axis=1)])
 
 
-def test_deterministic_and_different_under_another_seed():
+def test_deterministic_and_different_under_another_seed(monkeypatch, tmp_path):
     corpus, cache = synthetic_corpus(2, 2, seed=5)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where none of it is kept
     again, cache_again = synthetic_corpus(2, 2, seed=5)
     other, other_cache = synthetic_corpus(2, 2, seed=6)
     assert corpus == again
@@ -102,3 +104,19 @@ def test_progress_is_reported_for_every_utterance():
 
     synthetic_corpus(2, 2, seed=0, track=track)
     assert len(seen) == 4
+
+
+def test_voices_that_are_kept_are_those_that_were_made(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = synthetic_corpus(2, 2, seed=1)
+    files = [*(tmp_path / "sparsify" / "voices").iterdir()]
+    assert len(files) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("sparsify.corpus.synthetic.speak", None)
+        kept = synthetic_corpus(2, 2, seed=1)
+    assert made[0] == kept[0]
+    assert made[1].digest() == kept[1].digest()
+    keep(b"of something else", files[0])
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    assert synthetic_corpus(2, 2, seed=1)[1].digest() == made[1].digest()
+    assert synthetic_corpus(2, 2, seed=2)[1].digest() != made[1].digest()
