@@ -74,10 +74,7 @@ class Shelf:
             (folder / key).unlink(missing_ok=True)
 
     def _folder(self) -> Path | None:
-        folder, reason = _shelf(self._name, os.environ.get("XDG_CACHE_HOME"))
-        if reason:
-            logger.info("nothing is kept for later: %s", reason)
-        return folder
+        return _shelf(self._name, os.environ.get("XDG_CACHE_HOME"))
 
     def _shed(self, folder: Path) -> None:
         """Removes the oldest files beyond the bound; another process may do the same."""
@@ -97,17 +94,21 @@ class Shelf:
 
 
 @functools.lru_cache
-def _shelf(name: str, _home: str | None) -> tuple[Path | None, str]:
-    """The folder of a shelf, or why there is none."""
+def _shelf(name: str, _home: str | None) -> Path | None:
+    """The folder of a shelf, or none, which is logged once."""
     try:
         ours = cache_home() / "sparsify"
         folder = ours / name
         ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         reason = objection(folder.stat()) or objection(ours.stat())
+        if not reason:
+            return folder
+        reason = f"'{folder}': {reason}"
     except OSError as error:
-        return None, str(error)
-    return (None, f"'{folder}': {reason}") if reason else (folder, "")
+        reason = str(error)
+    logger.info("nothing is kept for later: %s", reason)
+    return None
 
 
 def kept(path: Path, most_bytes: int) -> bytes | None:
