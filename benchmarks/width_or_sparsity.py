@@ -249,11 +249,12 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--brief-plot", type=Path, help="the same with less in it")
     options = parser.parse_args()
     found = result([Study.named(text, options.audio) for text in options.folders])
     write_text(options.output, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    if options.plot:
-        write_plot(found["points"], options.plot)
+    for file in filter(None, (options.plot, options.brief_plot)):
+        write_plot(found["points"], file, brief=file == options.brief_plot)
 
 
 if __name__ == "__main__":

@@ -27,14 +27,17 @@ COSTS: Sequence[Cost] = (
     ("multiply-adds by nonzeros, million", lambda p: p["multiply_adds"] / 1e6, ("fp32",)),
     ("latency in the fastest engine, ms", lambda p: p["median_ms"], ("fp32", "fp16", "int8 onnx")),
 )
+BRIEF = ("fp32", "int8")  # variants
 
 
-def write_plot(points: Sequence[Row], file: Path) -> None:
+def write_plot(points: Sequence[Row], file: Path, *, brief: bool = False) -> None:
     """Draws EER against size, work and latency: the mean of all test sets, and the first.
 
     Args:
         points: Of `sparsify.benchmarks.width_or_sparsity`.
         file: The picture.
+        brief: Only the mean, of fewer variants, and of all networks with zeros only those of the
+            first width.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
 
@@ -43,7 +46,16 @@ def write_plot(points: Sequence[Row], file: Path) -> None:
         f"EER %, mean of {len(points[0]['tests'])} conditions": _overall,
         f"EER %, {first}": lambda point: _of(point["tests"][first]),
     }
-    figure = Figure((13, 7.5), dpi=130, layout="constrained")
+    if brief:
+        width = next(p["width"] for p in points if p["target_sparsity"] is not None)
+        points = [
+            point
+            for point in points
+            if point["variant"] in BRIEF
+            and (point["target_sparsity"] is None or point["width"] == width)
+        ]
+        rows = dict([*rows.items()][:1])
+    figure = Figure((13, 1 + 3.25 * len(rows)), dpi=130, layout="constrained")
     axes = figure.subplots(len(rows), len(COSTS), sharex="col", sharey="row", squeeze=False)
     for line, (title, eer) in zip(axes, rows.items(), strict=True):
         for panel, cost in zip(line, COSTS, strict=True):
@@ -105,6 +117,8 @@ def _draw(
                 linewidth=1.2,
             )
     panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter("")
     panel.grid(alpha=0.25, which="both", linewidth=0.5)
 
 
