@@ -34,13 +34,23 @@ def depends_on_target(name: str, option: str) -> bool:
     return option in _method(name).of_one_target
 
 
+def options_of(name: str) -> type[Section]:
+    """The section of a recipe that holds a method's options.
+
+    Raises:
+        SparsifyError: The method is unknown.
+    """
+    section: type[Section] = _method(name).Options
+    return section
+
+
 def option_names(name: str) -> list[str]:
     """The options of a method.
 
     Raises:
         SparsifyError: The method is unknown.
     """
-    return list(_method(name).Options.model_fields)
+    return list(options_of(name).model_fields)
 
 
 _RESOLVED = {"method", "methods", "target_sparsity", "target_macs", "options"}

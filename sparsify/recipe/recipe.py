@@ -39,12 +39,14 @@ class Recipe(Section):
     """A complete training configuration.
 
     Attributes:
+        name: Of the recipe; a training keeps it and does nothing else with it.
         method: Registered name of the way to get sparse.
-        methods: Options by method name; those of other methods are ignored, so that one recipe
-            serves them all.
         target_sparsity: Share of exact zeros among the prunable parameters; 0.9 where no target is
             given, and `null` where the other is.
         target_macs: In its place, the share of the dense network's multiply-adds that is left.
+        seed: Of everything random.
+        methods: Options by method name; those of other methods are ignored, so that one recipe
+            serves them all.
     """
 
     name: str = "custom"

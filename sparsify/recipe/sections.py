@@ -141,13 +141,13 @@ class AugmentSection(Section):
         speeds: Playback speeds; each except 1.0 makes a new virtual speaker of every speaker.
         probability: Share of crops that are corrupted.
         equaliser_db: Standard deviation of the random smooth equalisation.
-        noise: Folder of recordings of noise, such as MUSAN; `None` generates coloured noise.
+        noise: Folder of recordings of noise, such as MUSAN; `null` generates coloured noise.
         noise_snr_db: Range of the signal-to-noise ratio of recordings in subfolders of that name;
             those elsewhere take the range of `noise`.
         noise_colour_db: Standard deviation of the random smooth spectrum of generated noise.
         snr_db: Range of the signal-to-noise ratio of generated noise.
         reverb_share: Share of the corrupted crops that are reverberated instead of made noisy.
-        reverb: Folder of recordings of room impulse responses; `None` simulates rooms.
+        reverb: Folder of recordings of room impulse responses; `null` simulates rooms.
         rt60: Range of the reverberation time of simulated rooms in seconds.
         spec_augment: Masks over the features.
     """
@@ -208,7 +208,7 @@ class DistillationSection(Section):
 
     Attributes:
         teacher: Run directory or artifact of a model with the same sample rate and embedding size,
-            whatever its front end; `None` does without.
+            whatever its front end; `null` does without.
         loss: `cosine` (1 − cos) or `mse` (mean square of the difference).
         weight: Factor of this loss beside that of the speakers.
         labels: Whether the speakers are learnt too; without, the teacher's embeddings are all.
@@ -263,7 +263,7 @@ class TrainingSection(Section):
             to make up for the time that it takes.
         quantisation_aware: Steps see weights and inputs of layers rounded as in int8 exports; for
             the end of a training, with `model.init_from`.
-        workers: Data-loader processes; `None` chooses from the number of cores.
+        workers: Data-loader processes; `null` chooses from the number of cores.
         log_every: Steps between records in `metrics.jsonl`.
         validate_every: Steps between validations and checkpoints.
     """
