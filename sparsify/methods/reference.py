@@ -105,7 +105,8 @@ def kind(schema: Schema) -> str:
     if "anyOf" in schema:
         return ", or ".join(map(kind, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
-        return ", ".join(_code(value) for value in schema.get("enum", [schema.get("const")]))
+        values = schema.get("enum", [schema.get("const")])
+        return ", ".join(_code(_in_yaml(value)) for value in values)
     text = _KINDS[schema["type"]]
     bounds = ", ".join(
         form.format(f"{schema[key]:,}") for key, form in _BOUNDS.items() if key in schema
@@ -128,11 +129,13 @@ def _sections(section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
             yield name, field.annotation
 
 
-def _shown(section: type[Section], name: str) -> Any:
+def _shown(section: type[Section], name: str) -> str:
     """The default of a field as YAML has it."""
-    field = section.model_fields[name]
-    value = field.get_default(call_default_factory=True)
-    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=float("inf"))
+    return _in_yaml(_plain(section.model_fields[name].get_default(call_default_factory=True)))
+
+
+def _in_yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
 
@@ -147,8 +150,8 @@ def _summary(section: type[Section]) -> str:
     return inspect.cleandoc(section.__doc__ or "").partition("\n\nAttributes:")[0]
 
 
-def _code(value: Any) -> str:
-    return f"`{value}`"
+def _code(text: str) -> str:
+    return f"`{text}`"
 
 
 def _table(rows: Iterator[tuple[str, str, str, str]] | list[tuple[str, str, str, str]]) -> str:

@@ -40,6 +40,7 @@ def test_defaults_are_what_a_recipe_has():
         ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "number > 0, ≤ 1"),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "text, or null"),
         ({"type": "string", "enum": ["a", "b"]}, "`a`, `b`"),
+        ({"enum": [True, False, "auto"]}, "`true`, `false`, `auto`"),
         ({"type": "array", "items": {"type": "integer"}}, "list of whole number"),
         ({"type": "object", "additionalProperties": True}, "mapping"),
     ],
