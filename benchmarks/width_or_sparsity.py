@@ -130,6 +130,7 @@ class Study:
             "width": row["width"],
             "target_sparsity": row["target_sparsity"],
             "seed": row["seed"],
+            "channels": small.get("channels"),  # told of shrunk networks
             "parameters": small["parameters"],
             "nonzero": row["nonzero"],
             "bytes": exported["bytes"],
