@@ -138,7 +138,8 @@ def exact(front_end, waveform):
 def assert_equals(engine, front_end, waveform):
     waveform = np.asarray(waveform, np.float32)
     expected = Filterbank(front_end).features(waveform)
-    np.testing.assert_allclose(engine.features(front_end, waveform), expected, atol=3e-4, rtol=0)
+    atol = 3e-4 if front_end.preset == "tfmel" else 2e-4
+    np.testing.assert_allclose(engine.features(front_end, waveform), expected, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -231,7 +232,8 @@ def test_speech_is_as_near_the_exact_features_as_filterbank(engine, preset):
         errors.append(np.ravel(engine.features(front_end, waveform) - truth))
         theirs.append(np.ravel(Filterbank(front_end).features(waveform) - truth))
     ours, reference = np.abs(np.concatenate(errors)), np.abs(np.concatenate(theirs))
-    assert np.sqrt(np.mean(ours**2)) < 1.4 * np.sqrt(np.mean(reference**2))
+    factor = 1.4 if front_end.preset == "tfmel" else 1.2
+    assert np.sqrt(np.mean(ours**2)) < factor * np.sqrt(np.mean(reference**2))
     assert np.quantile(ours, 0.999) < 2e-4
 
 
