@@ -34,6 +34,8 @@ def _ecapa(**options: Any) -> Shipped:
     return Shipped("sparsify.models.ecapa_tdnn:ECAPATDNN", options)
 
 
+_WIDER = (4, 3, 2, 1, 1, 1)
+
 SHIPPED = {
     "ecapa-tdnn": _ecapa(),
     "ecapa-tdnn-512": _ecapa(channels=512),
@@ -45,9 +47,19 @@ SHIPPED = {
         channels=20, reductions=(40, 30, 30, 20, 20, 10), bins=(1, 2, 1, 3, 1, 2)
     ),
     "redimnet2-b3": _redimnet2(channels=24),
-    "redimnet2-b4": _redimnet2(channels=32, out_channels=None, large=True, reductions=(24,) * 6),
+    "redimnet2-b4": _redimnet2(
+        channels=32, out_channels=None, expansions=_WIDER, reductions=(24,) * 6
+    ),
     "redimnet2-b5": _redimnet2(
-        channels=48, out_channels=256, large=True, reductions=(48, 48, 48, 48, 32, 32)
+        channels=48, out_channels=256, expansions=_WIDER, reductions=(48, 48, 48, 48, 32, 32)
+    ),
+    "redimnet2-b6": _redimnet2(
+        channels=64,
+        out_channels=224,
+        image_head=True,
+        reductions=(64, 64, 48, 48, 32, 24),
+        blocks=(3, 4, 5, 5, 4, 3),
+        expansions=(3, 2, 2, 1, 0.75, 0.5),
     ),
     "resnet18": _resnet(2, 2, 2, 2),
     "resnet34": _resnet(3, 4, 6, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ FIRST_LAYERS = (
 )
 """Of the architectures, by which one is found behind other names."""
 _REDUCING = ".red_dim_conv.0.weight"  # of ReDimNet2's 1-D blocks, one for each stage
+_BLOCK = ".conv_block.bn1.weight"  # of ReDimNet2's residual blocks
 
 
 def recognised(state: State) -> Architecture | None:
@@ -115,18 +117,28 @@ def redimnet2(state: State) -> Architecture:
     Raises:
         LookupError: It is no such state dict.
     """
-    channels = state["backbone.stem.0.weight"].shape[0]
+    stem = state["backbone.stem.0.weight"].shape[0]
     reduced = [tensor.shape for name, tensor in state.items() if name.endswith(_REDUCING)]
+    entries = [state[f"backbone.stage{i}.2.weight"].shape for i in range(len(reduced))]
+    bins = [entry[2] for entry in entries]
+    channels = [stem * prod(bins[: i + 1]) for i in range(len(bins))]
     head = state.get("backbone.head.weight")
     options = {
-        "channels": channels,
-        "feature_dim": reduced[0][1] // channels,
+        "channels": stem,
+        "feature_dim": reduced[0][1] // stem,
         "embedding_dim": state["linear.weight"].shape[0],
         "out_channels": None if head is None else head.shape[0],
+        "image_head": head is not None and head.ndim == 4,
         "attention_channels": state["pool.linear1.weight"].shape[0],
-        "large": state["backbone.stage0.2.weight"].shape[0] == 4 * channels,
         "reductions": [volume // hidden for hidden, volume, _ in reduced],
-        "bins": [state[f"backbone.stage{i}.2.weight"].shape[2] for i in range(len(reduced))],
+        "bins": bins,
+        "blocks": [
+            sum(name.startswith(f"backbone.stage{i}.") and name.endswith(_BLOCK) for name in state)
+            for i in range(len(bins))
+        ],
+        "expansions": [
+            inside[0] / outside for inside, outside in zip(entries, channels, strict=True)
+        ],
     }
     return Architecture("redimnet2-b0", options)
 

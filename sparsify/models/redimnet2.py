@@ -36,23 +36,14 @@ class Stage(NamedTuple):
     bins: int
     frames: int
     blocks: int
-    expansion: int
+    expansion: float
 
 
-_STAGES = (
-    Stage(1, 1, 2, 2),
-    Stage(2, 1, 3, 1),
-    Stage(1, 2, 4, 1),
-    Stage(2, 1, 5, 1),
-    Stage(1, 2, 4, 1),
-    Stage(2, 1, 3, 1),
-)
-_LARGER_STAGES = tuple(
-    stage._replace(expansion=expansion)
-    for stage, expansion in zip(_STAGES, (4, 3, 2, 1, 1, 1), strict=True)
-)
-BINS = tuple(stage.bins for stage in _STAGES)
+_FRAMES = (1, 1, 2, 1, 2, 1)
+BINS = (1, 2, 1, 2, 1, 2)
 """By which each stage divides the bins."""
+BLOCKS = (2, 3, 4, 5, 4, 3)
+EXPANSIONS = (2, 1, 1, 1, 1, 1)
 FRAME_STEP = 4  # frames beyond a multiple of it are left out
 REDUCTIONS = (36, 36, 36, 36, 18, 18)
 
@@ -207,9 +198,11 @@ class TimeContext(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The stages, `(B, 1, F, T)` → `(B, out_channels, T)`, T a multiple of 4.
+    """The stages, `(B, 1, F, T)` → `(B, width, T)`, T a multiple of 4.
 
-    Without `out_channels` there are all channels × bins.
+    Attributes:
+        width: `out_channels`; without them, all channels × bins; of an image, `out_channels` ×
+            the bins that are left.
     """
 
     def __init__(
@@ -219,6 +212,7 @@ class Backbone(nn.Module):
         out_channels: int | None,
         stages: Sequence[Stage],
         reductions: Sequence[int],
+        image_head: bool,
     ) -> None:
         super().__init__()
         volume = channels * feature_dim
@@ -229,7 +223,7 @@ class Backbone(nn.Module):
         bins, frames = feature_dim, 1
         for number, (stage, reduction) in enumerate(zip(stages, reductions, strict=True)):
             frames *= stage.frames
-            wide = stage.bins * channels * stage.expansion
+            wide = _whole(stage.bins * channels * stage.expansion)
             step = (stage.bins, frames)
             layers: list[nn.Module] = [
                 WeightedMean(number + 1, volume),
@@ -238,7 +232,7 @@ class Backbone(nn.Module):
             ]
             bins, channels = bins // stage.bins, channels * stage.bins
             layers += [Block2d(wide) for _ in range(stage.blocks)]
-            if stage.expansion > 1:
+            if stage.expansion != 1:
                 norm = nn.BatchNorm2d(channels, eps=_EPSILON)
                 layers.append(nn.Sequential(nn.Conv2d(wide, channels, 1), norm))
             layers += [
@@ -248,19 +242,25 @@ class Backbone(nn.Module):
             ]
             setattr(self, f"stage{number}", nn.Sequential(*layers))
         self.fin_wght1d = WeightedMean(self.stages + 1, volume)
-        self.head = nn.Conv1d(volume, out_channels, 1) if out_channels else nn.Identity()
+        self.fin_to2d = To2d(bins) if image_head else nn.Identity()
+        self.head: nn.Module = nn.Identity()
+        if out_channels:
+            convolution = nn.Conv2d if image_head else nn.Conv1d
+            self.head = convolution(channels if image_head else volume, out_channels, 1)
+        self.width = (out_channels * bins if image_head else out_channels) or volume
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = [self.stem(x)]
         for number in range(self.stages):
             outputs.append(getattr(self, f"stage{number}")(outputs))
-        return self.head(self.fin_wght1d(outputs))
+        out = self.head(self.fin_to2d(self.fin_wght1d(outputs)))
+        return out.flatten(1, -2)
 
 
 class ReDimNet2(nn.Module):
     """Speaker-embedding network that reshapes between images and channels over time.
 
-    Parameter names equal those of WeSpeaker's `ReDimNet2B0` to `B5`, so their checkpoints load.
+    Parameter names equal those of WeSpeaker's `ReDimNet2B0` to `B6`, so their checkpoints load.
 
     Args:
         channels: Of the image, before bins become channels.
@@ -268,10 +268,13 @@ class ReDimNet2(nn.Module):
         embedding_dim: Size of the embedding.
         out_channels: What is pooled; without them, all channels × bins.
         attention_channels: Width of the hidden layer of the pooling's attention.
-        large: Whether the first stages are wider inside, as in `B4` and `B5`.
+        image_head: Whether `out_channels` are those of an image, so that each of the bins that are
+            left has as many, as in `B6`.
         reductions: By which the 1-D block of each of the six stages has fewer channels than there
             are channels × bins.
         bins: By which each of the stages divides the bins.
+        blocks: Residual blocks of each stage.
+        expansions: By how much more channels there are inside each stage.
 
     Raises:
         ValueError: A size does not fit.
@@ -285,36 +288,45 @@ class ReDimNet2(nn.Module):
         *,
         out_channels: int | None = 64,
         attention_channels: int = 128,
-        large: bool = False,
+        image_head: bool = False,
         reductions: Sequence[int] = REDUCTIONS,
         bins: Sequence[int] = BINS,
+        blocks: Sequence[int] = BLOCKS,
+        expansions: Sequence[float] = EXPANSIONS,
     ) -> None:
         super().__init__()
         volume = channels * feature_dim
-        pooled = volume if out_channels is None else out_channels
-        if min(channels, embedding_dim, pooled, attention_channels, *reductions, *bins) < 1:
-            raise ValueError("channels, embedding_dim, reductions and bins must be positive")
+        sizes = (channels, embedding_dim, attention_channels, *reductions, *bins, *blocks)
+        if min(*sizes, *([] if out_channels is None else [out_channels])) < 1:
+            raise ValueError("channels, embedding_dim, reductions, bins and blocks must be positive")
+        if image_head and out_channels is None:
+            raise ValueError("image_head needs out_channels")
         if feature_dim < prod(bins) or feature_dim % prod(bins):
             raise ValueError(
                 f"feature_dim must be a positive multiple of {prod(bins)}: {feature_dim}"
             )
-        for name, numbers in (("reductions", reductions), ("bins", bins)):
-            if len(numbers) != len(_STAGES):
-                raise ValueError(f"{name} must be {len(_STAGES)} numbers: {numbers}")
+        of_stages: dict[str, Sequence[float]] = {
+            "reductions": reductions,
+            "bins": bins,
+            "blocks": blocks,
+            "expansions": expansions,
+        }
+        for name, numbers in of_stages.items():
+            if len(numbers) != len(_FRAMES):
+                raise ValueError(f"{name} must be {len(_FRAMES)} numbers: {numbers}")
         for reduction in reductions:
             if volume // reduction < _HEADS or volume // reduction % _HEADS:
                 raise ValueError(
                     f"channels × feature_dim / {reduction} must be a multiple of {_HEADS}:"
                     f" {volume // reduction}"
                 )
-        stages = [
-            stage._replace(bins=divisor)
-            for stage, divisor in zip(_LARGER_STAGES if large else _STAGES, bins, strict=True)
-        ]
-        self.backbone = Backbone(feature_dim, channels, out_channels, stages, reductions)
-        self.pool = AttentiveStatisticsPooling(pooled, attention_channels)
-        self.bn = nn.BatchNorm1d(2 * pooled)
-        self.linear = nn.Linear(2 * pooled, embedding_dim)
+        stages = [Stage(*row) for row in zip(bins, _FRAMES, blocks, expansions, strict=True)]
+        self.backbone = Backbone(
+            feature_dim, channels, out_channels, stages, reductions, image_head
+        )
+        self.pool = AttentiveStatisticsPooling(self.backbone.width, attention_channels)
+        self.bn = nn.BatchNorm1d(2 * self.backbone.width)
+        self.linear = nn.Linear(2 * self.backbone.width, embedding_dim)
         self.min_frames = FRAME_STEP
 
     def forward(self, feats: Tensor) -> Tensor:
@@ -342,3 +354,9 @@ class ReDimNet2(nn.Module):
 
 def _depthwise(channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+
+def _whole(channels: float) -> int:
+    if channels < 1 or channels != int(channels):
+        raise ValueError(f"expansions must leave whole channels inside a stage: {channels:g}")
+    return int(channels)

@@ -27,7 +27,7 @@ from sparsify.recipe.validation import shown, validate
 _CONFIG = "config.yaml"
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."
-_REDIMNETS = tuple(f"ReDimNet2B{i}" for i in range(6))
+_REDIMNETS = tuple(f"ReDimNet2B{i}" for i in range(7))
 _RESNET_POOLING = {"TSTP": "statistics", "ASTP": "attentive"}
 
 

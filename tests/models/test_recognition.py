@@ -22,6 +22,7 @@ SMALL = {
     "redimnet2-b2": {"channels": 4, "reductions": [36] * 6},
     "redimnet2-b4": {"channels": 4},
     "redimnet2-b5": {"channels": 8, "out_channels": 8, "reductions": [48] * 4 + [36] * 2},
+    "redimnet2-b6": {"channels": 8, "out_channels": 8, "reductions": [48] * 4 + [36] * 2},
 }
 
 
