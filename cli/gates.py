@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsify.cli.display import GateError, console, out, styled
-from sparsify.verification.protocol import Loss
+
+if TYPE_CHECKING:
+    from sparsify.verification.protocol import Loss
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
-from sparsify.artifact.provenance import COLLAPSED, FEATURES, SAMPLES
-from sparsify.cli.display import emit_json, track
+from sparsify.artifact.formats import FEATURES, SAMPLES
+from sparsify.cli.display import emit_json
 from sparsify.cli.gates import decide, verdict_alone
-from sparsify.cli.inspect_compare import compare_weights, show_comparison
-from sparsify.cli.inspect_display import entropy_of, show_table
-from sparsify.cli.inspect_gates import doubt_of, macs_gate, sparsity_gates
-from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
-from sparsify.exporters.counting import Counted, count_work
-from sparsify.files import check_writable, size_bytes, zipped_bytes
-from sparsify.report.sensitivity_page import write_sensitivity_report
-from sparsify.sparsity.table import LayerSparsity, SparsityTable
-from sparsify.verification.sensitivity import model_sensitivity
-from sparsify.verification.trials import TrialList
+from sparsify.cli.inspect_display import show_table
+from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
+from sparsify.exporters.accounts import Account, kept_account
+from sparsify.files import check_writable
+from sparsify.sparsity.table import LayerSparsity
 
 SORTS: dict[str, Callable[[Any], Any]] = {
     "name": lambda layer: layer.name,
@@ -39,71 +32,44 @@ def run(
     other: Path | None,
     show_all: bool,
     sensitive: bool,
-    trial_list: TrialList | None,
-    audio_root: Path | None,
-    levels: Sequence[float],
-    utterances: int,
     report: Path | None,
     trust: bool,
     as_json: bool,
+    **trials: Any,
 ) -> None:
     """What `sparsify inspect` does."""
     if report:
         check_writable(report)
+    account = None if other or sensitive else kept_account(path)
+    examined = None
+    if account is None:
+        # PyTorch takes seconds to import.
+        from sparsify.cli.inspect_model import examine  # noqa: PLC0415
+
+        examined = examine(path, other, show_all, trials if sensitive else None, report, trust)
+        account = examined.account
     order = SORTS.get(sort or "")
-    artifact = load_artifact(path, trust=trust)
-    table = weights_table(artifact)
-    layers = sorted(table.layers, key=order) if order else table.layers
-    sensitivity = None
-    if sensitive:
-        sensitivity = model_sensitivity(
-            artifact,
-            trial_list,
-            audio_root,
-            levels=levels,
-            utterances=utterances,
-            track=track,
-        )
-        if report:
-            write_sensitivity_report(sensitivity, path.resolve().stem, report)
-    counted = None
-    if as_json or not sensitivity or max_macs is not None:
-        counted = count_work(artifact)
-    comparison = None
-    if other:
-        comparison = compare_weights(artifact, load_artifact(other), prunable=not show_all)
-    gates = [*sparsity_gates(table, min_sparsity, max_sparsity, doubt_of(artifact))]
-    if counted and max_macs is not None:
-        gates.append(macs_gate(artifact, table, counted, max_macs))
-    if as_json and counted:
-        content = _as_json(artifact, table, layers, counted)
+    layers = sorted(account.table.layers, key=order) if order else account.table.layers
+    gates = [*sparsity_gates(account, min_sparsity, max_sparsity)]
+    if max_macs is not None:
+        gates.append(macs_gate(account, max_macs))
+    if as_json:
+        content = _as_json(account, layers)
         content["gates"] = [gate.to_json() for gate in gates]
-        content |= {"sensitivity": asdict(sensitivity)} if sensitivity else {}
-        emit_json(content | ({"compare": comparison.to_json()} if comparison else {}))
-    elif verdict_alone(gates):
-        pass
-    elif comparison:
-        show_comparison(comparison)
-    elif sensitivity:
-        show_sensitivity(sensitivity, by_sensitivity if sort == "sensitivity" else order)
-    elif counted:
-        show_table(artifact, table, layers, counted, show_all)
+        emit_json(content | (examined.to_json() if examined else {}))
+    elif not verdict_alone(gates) and not (examined and examined.show(sort, order)):
+        show_table(account, layers, show_all)
     decide(gates, as_json=as_json)
 
 
-def _as_json(
-    artifact: Artifact,
-    table: SparsityTable,
-    layers: Iterable[LayerSparsity],
-    counted: Counted,
-) -> dict[str, Any]:
-    deployed = artifact.format.deployed_file(artifact.path)
+def _as_json(account: Account, layers: Iterable[LayerSparsity]) -> dict[str, Any]:
+    table, counted = account.table, account.counted
     return {
-        "path": str(artifact.path),
-        "format": artifact.format.name,
-        "layout": artifact.layout,
-        "input": SAMPLES if artifact.takes_samples else FEATURES,
-        "collapsed": artifact.metadata.get(COLLAPSED),
+        "path": str(account.path),
+        "format": account.format.name,
+        "layout": account.layout,
+        "input": SAMPLES if account.takes_samples else FEATURES,
+        "collapsed": account.collapsed,
         "sparsity": table.sparsity,
         "global_sparsity": table.global_sparsity,
         "parameters": table.parameters,
@@ -111,9 +77,9 @@ def _as_json(
         **counted.to_json(table.layers),
         "frames": counted.frames,
         "why_no_multiply_adds": counted.why_not,
-        "bytes": size_bytes(deployed),
-        "zipped_bytes": zipped_bytes(deployed),
-        "entropy_bytes": entropy_of(artifact),
-        "left_out": list(artifact.left_out),
+        "bytes": account.bytes,
+        "zipped_bytes": account.zipped_bytes,
+        "entropy_bytes": account.entropy_bytes,
+        "left_out": list(account.left_out),
         "layers": [layer.to_json() | counted.to_json([layer]) for layer in layers],
     }

@@ -7,13 +7,9 @@ from collections.abc import Sequence
 from rich.bar import Bar
 from rich.text import Text
 
-from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.coded import entropy_bytes
-from sparsify.artifact.provenance import COLLAPSED
 from sparsify.cli.display import human_bytes, out, say, styled
 from sparsify.cli.tables import Column, fitted
-from sparsify.exporters.counting import Counted
-from sparsify.files import size_bytes, zipped_bytes
+from sparsify.exporters.accounts import Account, Counted
 from sparsify.sparsity.table import (
     LayerSparsity,
     SparsityTable,
@@ -26,14 +22,9 @@ from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS
 _PRUNABLE = "Prunable"
 
 
-def show_table(
-    artifact: Artifact,
-    table: SparsityTable,
-    layers: Sequence[LayerSparsity],
-    counted: Counted,
-    show_all: bool,
-) -> None:
+def show_table(account: Account, layers: Sequence[LayerSparsity], show_all: bool) -> None:
     """Prints a row for every layer, totals, the size of the file and what the zeros save."""
+    table, counted = account.table, account.counted
     shown = [layer for layer in layers if layer.prunable or show_all]
     rows: list[tuple[str, str, str, Sequence[LayerSparsity]]] = [
         (layer.name, layer.type, "×".join(str(size) for size in layer.shape), [layer])
@@ -55,22 +46,21 @@ def show_table(
         sections=[len(rows)],
     )
     out.print(view)
-    if collapsed := artifact.metadata.get(COLLAPSED):
-        say(f"\nThe model has collapsed: {collapsed}.", style="bold red")
+    if account.collapsed:
+        say(f"\nThe model has collapsed: {account.collapsed}.", style="bold red")
     if table.emptied:
         text = no_weight_left(table.emptied)
         say(f"\n{text[0].upper()}{text[1:]}.", style="bold red")
-    if artifact.architecture and (dense := left_dense(table, artifact.selection.ignore)):
+    if account.ignore is not None and (dense := left_dense(table, account.ignore)):
         text = dense_in_words(dense)
         say(f"\n{text[0].upper()}{text[1:]}.")
-    file = artifact.format.deployed_file(artifact.path)
-    size, zipped = size_bytes(file), zipped_bytes(file)
-    integers = ", int8" if artifact.quantised else ""
-    samples = ", takes samples" if artifact.takes_samples else ""
+    integers = ", int8" if account.quantised else ""
+    samples = ", takes samples" if account.takes_samples else ""
+    size, zipped = human_bytes(account.bytes), human_bytes(account.zipped_bytes)
     say(
-        f"\n{artifact.path}: {artifact.format.name}{integers}, {artifact.layout} layout{samples},"
-        f" {human_bytes(size)}, {human_bytes(zipped)} zipped\n{_zeros(table, counted)}"
-        f"{_nearness(artifact, size)}{_left_out(artifact)}"
+        f"\n{account.path}: {account.format.name}{integers}, {account.layout} layout{samples},"
+        f" {size}, {zipped} zipped\n{_zeros(table, counted)}"
+        f"{_nearness(account)}{_left_out(account.left_out)}"
     )
 
 
@@ -85,12 +75,12 @@ def _styled(texts: Sequence[str], styles: Sequence[str]) -> list[Text]:
     return [styled(text, style) for text, style in zip(texts, styles, strict=True)]
 
 
-def _left_out(artifact: Artifact, most: int = 4) -> str:
+def _left_out(left_out: Sequence[str], most: int = 4) -> str:
     """What was not counted."""
-    if not artifact.left_out:
+    if not left_out:
         return ""
-    shown = artifact.left_out[:most]
-    more = len(artifact.left_out) - len(shown)
+    shown = left_out[:most]
+    more = len(left_out) - len(shown)
     rest = f"; and so on, {more} more" if more else ""
     return f"\nLeft out: {'; '.join(shown)}{rest}. No gate passes on this file."
 
@@ -125,17 +115,12 @@ def _numbers(
     return columns
 
 
-def entropy_of(artifact: Artifact) -> int | None:
-    """The entropy of what a file holds in bytes, where the tensors are all there."""
-    return entropy_bytes(artifact.state) if artifact.table is None else None
-
-
-def _nearness(artifact: Artifact, size: int) -> str:
+def _nearness(account: Account) -> str:
     """How near to its entropy a file is."""
-    entropy = entropy_of(artifact)
+    entropy = account.entropy_bytes
     if not entropy:
         return ""
-    more = size / entropy - 1
+    more = account.bytes / entropy - 1
     return (
         f"\nThe entropy of its tensors, each value drawn for itself, is {human_bytes(entropy)}; the"
         f" file is {abs(more):.1%} {'larger' if more >= 0 else 'smaller'}."

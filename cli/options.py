@@ -203,10 +203,12 @@ def trial_options(*, required: bool = False, about: str = "") -> Decorator:
         ) -> Any:
             if trial_label and trial_list is None:
                 raise click.UsageError("--trial-label needs --trials.")
-            # Help without it is fast.
-            from sparsify.verification.trials import TrialList  # noqa: PLC0415
+            given = None
+            if trial_list is not None:
+                # Help without it is fast.
+                from sparsify.verification.trials import TrialList  # noqa: PLC0415
 
-            given = None if trial_list is None else TrialList(trial_list, trial_label)
+                given = TrialList(trial_list, trial_label)
             return command(trial_list=given, **others)
 
         return trial_paths(required=required, about=about)(trial_label_option(joined))

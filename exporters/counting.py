@@ -1,46 +1,18 @@
-"""The multiply-adds of a model file, whatever its format, for two seconds of speech."""
+"""Counts what is told of a model file, whatever its format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.coded import entropy_bytes
+from sparsify.artifact.provenance import COLLAPSED, is_ours
 from sparsify.audio.features import frame_count
 from sparsify.errors import SparsifyError
+from sparsify.exporters.accounts import Account, Counted, account_key, keep_account
 from sparsify.exporters.exporter import exporter_of
-from sparsify.sparsity.table import LayerSparsity
-from sparsify.sparsity.work import NO_WORK, SPEECH_SECONDS, Work, total_work
-
-
-@dataclass(frozen=True)
-class Counted:
-    """The multiply-adds of a file.
-
-    Attributes:
-        frames: Of the utterance they are counted for.
-        by_weight: Those of every weight that multiplies; `None` where they are not known.
-        why_not: Why they are not.
-    """
-
-    frames: int
-    by_weight: Mapping[str, Work] | None = None
-    why_not: str | None = None
-
-    def of(self, layers: Iterable[LayerSparsity]) -> Work | None:
-        """Those of some layers together, if they are known."""
-        if self.by_weight is None:
-            return None
-        return total_work(self.by_weight.get(layer.name, NO_WORK) for layer in layers)
-
-    def to_json(self, layers: Iterable[LayerSparsity]) -> dict[str, Any]:
-        """`multiply_adds mac_sparsity` of some layers, both null where they are not known."""
-        work = self.of(layers)
-        return {
-            "multiply_adds": work.multiply_adds if work else None,
-            "mac_sparsity": work.sparsity if work else None,
-        }
+from sparsify.files import size_bytes, zipped_bytes
+from sparsify.sparsity.work import SPEECH_SECONDS
 
 
 def count_work(artifact: Artifact) -> Counted:
@@ -50,3 +22,47 @@ def count_work(artifact: Artifact) -> Counted:
         return Counted(frames, exporter_of(artifact.format).work(artifact, frames))
     except SparsifyError as error:
         return Counted(frames, why_not=str(error))
+
+
+def account_of(artifact: Artifact) -> Account:
+    """What is told of a model.
+
+    Raises:
+        SparsifyError: Its tensors do not fit its architecture, or it has none that count.
+    """
+    file = artifact.format.deployed_file(artifact.path)
+    return Account(
+        path=artifact.path,
+        format=artifact.format,
+        layout=artifact.layout,
+        quantised=artifact.quantised,
+        takes_samples=artifact.takes_samples,
+        collapsed=artifact.metadata.get(COLLAPSED),
+        ignore=tuple(artifact.selection.ignore) if artifact.architecture else None,
+        left_out=artifact.left_out,
+        table=weights_table(artifact),
+        counted=count_work(artifact),
+        bytes=size_bytes(file),
+        zipped_bytes=zipped_bytes(file),
+        entropy_bytes=entropy_bytes(artifact.state) if artifact.table is None else None,
+    )
+
+
+def counted_account(path: Path, *, trust: bool = False) -> tuple[Artifact, Account]:
+    """Reads and counts a model, and keeps what is told of it where that may be kept.
+
+    Args:
+        path: A file, or a run directory.
+        trust: Whether code that the file names as its network may be imported and run.
+
+    Raises:
+        SparsifyError: As `load_artifact` and `account_of`.
+    """
+    key = account_key(path)
+    artifact = load_artifact(path, trust=trust)
+    account = account_of(artifact)
+    known = artifact.architecture is not None and not artifact.architecture.is_code
+    # What has changed meanwhile may have been read before that, or afterwards.
+    if key is not None and known and is_ours(artifact.metadata) and key == account_key(path):
+        keep_account(key, account)
+    return artifact, account

@@ -17,7 +17,8 @@ from sparsify.errors import SparsifyError
 from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.work import Work, work_with
+from sparsify.sparsity.uses import work_with
+from sparsify.sparsity.work import Work
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32.

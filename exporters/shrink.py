@@ -20,7 +20,7 @@ from sparsify.exporters.parity import check_parity
 from sparsify.exporters.sizes import Size, size_of
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.table import sparsity_table
+from sparsify.sparsity.counting import sparsity_table
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.provenance import ROUNDED_FROM, SHRUNK_FROM
-from sparsify.exporters.counting import Counted, count_work
+from sparsify.exporters.accounts import Counted
+from sparsify.exporters.counting import count_work
 from sparsify.files import size_bytes
 from sparsify.sparsity.table import LayerSparsity
 

@@ -19,4 +19,4 @@ from sparsify.optim.regularizers import L1 as L1
 from sparsify.optim.regularizers import GroupL1L2 as GroupL1L2
 from sparsify.optim.regularizers import parameter_groups as parameter_groups
 from sparsify.recipe.recipe import load_recipe as load_recipe
-from sparsify.sparsity.table import sparsity_table as sparsity_table
+from sparsify.sparsity.counting import sparsity_table as sparsity_table

@@ -28,8 +28,9 @@ from sparsify.exporters.mnn.sidecar import (
     write_sidecar,
 )
 from sparsify.exporters.networks import Network
+from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import SparsityTable, sparsity_table
+from sparsify.sparsity.table import SparsityTable
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from onnx.inliner import inline_local_functions
 
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.shapes import known_shapes
-from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.selection import looks_prunable
 
 _MOST_NODES = 200_000  # that inlining may make
 _TENSOR = onnx.TensorProto

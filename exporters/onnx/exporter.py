@@ -7,8 +7,9 @@ from pathlib import Path
 import onnxruntime
 
 from sparsify.artifact.artifact import Artifact, weights_table
+from sparsify.artifact.formats import FEATURES, SAMPLES
 from sparsify.artifact.plain import damaged
-from sparsify.artifact.provenance import FEATURES, INPUT, SAMPLES
+from sparsify.artifact.provenance import INPUT
 from sparsify.artifact.seals import is_intact
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.selection import looks_prunable
 
 Place: TypeAlias = tuple[int, int | None]
 """Among the inputs of an operator: a tensor, and its zero point if it has any."""

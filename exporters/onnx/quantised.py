@@ -24,7 +24,7 @@ from sparsify.artifact.provenance import (
 from sparsify.artifact.seals import source_digest
 from sparsify.artifact.weights import Weights
 from sparsify.exporters.onnx.quantising import Quantised
-from sparsify.sparsity.table import Kind, table_of
+from sparsify.sparsity.counting import Kind, table_of
 
 
 def quantised_metadata(

@@ -19,7 +19,7 @@ from sparsify.artifact.plain import Room, check_shape, damaged, plain
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.computed import computed_weights, inlined, useful_names
 from sparsify.exporters.onnx.integers import Integers, centred, integers_in
-from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.selection import looks_prunable
 
 _MOST_BYTES = (1 << 31) - 1  # of any protobuf
 # What looking at a graph that contradicts itself can end in.

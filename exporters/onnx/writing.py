@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.provenance import ABSENT, FEATURES, INPUT, KINDS, SAMPLES, TIED, counts
+from sparsify.artifact.formats import FEATURES, SAMPLES
+from sparsify.artifact.provenance import ABSENT, INPUT, KINDS, TIED, counts
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
 from sparsify.exporters.networks import network_work
@@ -28,7 +29,7 @@ from sparsify.exporters.onnx.tensors import read_graph
 from sparsify.exporters.quantise import Quantisation
 from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.table import Kind, parameter_kinds
+from sparsify.sparsity.counting import Kind, parameter_kinds
 
 _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)

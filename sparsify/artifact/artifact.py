@@ -19,7 +19,15 @@ from sparsify.artifact.fidelity import (
     outline_in,
     said_of,
 )
-from sparsify.artifact.formats import DENSE, SINGLE, Format, format_of, is_exported_folder
+from sparsify.artifact.formats import (
+    DENSE,
+    MODEL_FILE,
+    SAMPLES,
+    SINGLE,
+    Format,
+    format_of,
+    is_exported_folder,
+)
 from sparsify.artifact.provenance import (
     ABSENT,
     COLLAPSED,
@@ -28,7 +36,6 @@ from sparsify.artifact.provenance import (
     PRECISION,
     QUANTISED,
     ROUNDED_FROM,
-    SAMPLES,
     SHRUNK_FROM,
     TIED,
     is_ours,
@@ -47,19 +54,11 @@ from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import looks_prunable
-from sparsify.sparsity.selection import EVERYTHING, Selection
-from sparsify.sparsity.table import (
-    Kind,
-    SparsityTable,
-    parameter_kinds,
-    table_from_tensors,
-    table_of,
-)
+from sparsify.sparsity.counting import Kind, parameter_kinds, table_from_tensors, table_of
+from sparsify.sparsity.selection import EVERYTHING, Selection, looks_prunable
+from sparsify.sparsity.table import SparsityTable
 
 logger = logging.getLogger(__name__)
-
-MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from sparsify.artifact.seals import altered, source_digest
 from sparsify.errors import SparsifyError
 from sparsify.models.recognition import COUNTER
 from sparsify.models.registry import Architecture
+from sparsify.sparsity.counting import Kind, parameter_kinds
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.selection import Selection
-from sparsify.sparsity.table import Kind, SparsityTable, parameter_kinds
+from sparsify.sparsity.table import SparsityTable
 
 _FRAMES = 50  # that any network takes
 

@@ -17,6 +17,8 @@ DENSE = "dense"
 """The layout that stores zeros like all other weights; every format that is written has it."""
 BITMASK, CODED = "bitmask", "coded"
 """Layouts of safetensors: a zero takes one bit, or the tensors are entropy-coded."""
+FEATURES, SAMPLES = "features", "waveform"
+"""What a graph is given; the latter where it computes its features itself."""
 SINGLE = "fp32"
 """The precision of weights as they were trained; every format has it."""
 HALF, EIGHT_BITS, FOUR_BITS = "fp16", "int8", "int4"
@@ -339,5 +341,7 @@ def kinds_of_models(*, embedding: bool = False) -> str:
 
 STORE = format_named("safetensors")
 """What run directories hold."""
+MODEL_FILE = f"model{STORE.suffixes[0]}"
+"""Its name in a run directory."""
 RUNTIME = format_named("onnx")
 """What latencies are measured in where a format has no engine of its own."""

@@ -32,8 +32,8 @@ from sparsify.models.registry import Architecture, architecture_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
+from sparsify.sparsity.counting import Kind, parameter_kinds, table_of
 from sparsify.sparsity.selection import EVERYTHING, Selection
-from sparsify.sparsity.table import Kind, parameter_kinds, table_of
 
 N = TypeVar("N", dict[str, Any], list[Any])
 
@@ -56,7 +56,6 @@ ABSENT = "absent"
 """Names of tensors that a network does not use and that its graph does not have (JSON)."""
 INPUT = "input"
 """What a graph is given: `features`, or `waveform` where it computes these itself."""
-FEATURES, SAMPLES = "features", "waveform"
 
 
 def provenance(

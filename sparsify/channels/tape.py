@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sparsify.channels.operators import FREE, PADS, SIZED, Opaque
 from sparsify.errors import SparsifyError
-from sparsify.sparsity.work import storage_of
+from sparsify.sparsity.uses import storage_of
 
 _BATCH = 2  # so that the axis of the batch is none of size 1
 FRAMES, OTHER_FRAMES = 32, 44

@@ -23,7 +23,8 @@ from sparsify.models.registry import Architecture
 from sparsify.models.widths import width_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
-from sparsify.sparsity.work import SPEECH_SECONDS, total_work, work_with
+from sparsify.sparsity.uses import work_with
+from sparsify.sparsity.work import SPEECH_SECONDS, total_work
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.work import uses_of
+from sparsify.sparsity.uses import uses_of
 
 
 def weight_uses(
     known: Architecture | None, build: Callable[[], nn.Module], frames: int, bins: int
 ) -> dict[str, Tensor]:
-    """How often each weight multiplies, see `sparsify.sparsity.work.uses_of`.
+    """How often each weight multiplies, see `sparsify.sparsity.uses.uses_of`.
 
     A network of ours is not computed for that; one that is code runs once.
 

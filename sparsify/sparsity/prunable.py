@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from math import prod
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from sparsify.errors import SparsifyError
-
-_FOREIGN_MIN_SIZE = 64
+from sparsify.sparsity.selection import looks_prunable
 
 
 def prunable_parameters(
@@ -72,8 +70,3 @@ def prunable_tensor(tensor: torch.Tensor) -> bool:
     Without the network at hand: a float tensor of two or more dimensions and more than 64 elements.
     """
     return tensor.is_floating_point() and looks_prunable(tensor.shape)
-
-
-def looks_prunable(shape: Sequence[int]) -> bool:
-    """Whether a tensor of a shape, in a file that is not ours, may be a prunable weight."""
-    return len(shape) >= 2 and prod(shape) > _FOREIGN_MIN_SIZE

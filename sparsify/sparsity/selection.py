@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
+
+_FOREIGN_MIN_SIZE = 64
 
 
 class Selection(NamedTuple):
@@ -20,3 +23,8 @@ class Selection(NamedTuple):
 
 EVERYTHING = Selection()
 """What the rule says, and nothing else."""
+
+
+def looks_prunable(shape: Sequence[int]) -> bool:
+    """Whether a tensor of a shape, in a file that is not ours, may be a prunable weight."""
+    return len(shape) >= 2 and prod(shape) > _FOREIGN_MIN_SIZE

@@ -16,7 +16,8 @@ from sparsify.augment.spec_augment import spec_augment
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method
 from sparsify.methods.registry import ResolvedRecipe, build_method
-from sparsify.sparsity.table import SparsityTable, sparsity_table
+from sparsify.sparsity.counting import sparsity_table
+from sparsify.sparsity.table import SparsityTable
 from sparsify.training.batches import Batch
 from sparsify.training.compute import Compute, compiled
 from sparsify.training.distillation import Teacher

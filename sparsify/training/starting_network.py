@@ -15,8 +15,8 @@ from sparsify.methods.base import Task
 from sparsify.methods.registry import pursues_target
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.recipe import Recipe
+from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import sparsity_table
 from sparsify.training.checkpoints import fitting
 from sparsify.training.distributed import Processes
 from sparsify.training.multiply_adds import MultiplyAdds, multiply_adds_of

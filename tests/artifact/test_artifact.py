@@ -17,8 +17,8 @@ from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd, ModelSection
+from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import sparsity_table
 
 OURS = ("dense", "bitmask", "run", "onnx", "coded")
 

@@ -15,7 +15,7 @@ from sparsify.artifact.seals import seal, tensor_entries
 from sparsify.comparison.rows import _sizes
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.onnx.writing import export_onnx
-from sparsify.sparsity.table import sparsity_table
+from sparsify.sparsity.counting import sparsity_table
 
 NAME = "own_networks:pooled"
 

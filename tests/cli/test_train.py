@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from sparsify.artifact.artifact import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
+from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import sparsity_table
 from sparsify.training.distributed import Processes
 
 TINY = {

@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.work import NO_WORK, Work, total_work, work_of
+from sparsify.sparsity.uses import work_of
+from sparsify.sparsity.work import NO_WORK, Work, total_work
 
 FRAMES = 200
 

@@ -5,8 +5,8 @@ import torch
 
 from sparsify import build_model, save_model
 from sparsify.artifact.artifact import load_artifact, weights_table
-from sparsify.artifact.formats import DENSE, format_named, written
-from sparsify.artifact.provenance import INPUT, SAMPLES
+from sparsify.artifact.formats import DENSE, SAMPLES, format_named, written
+from sparsify.artifact.provenance import INPUT
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark
 from sparsify.benchmarks.inference.candidates import Gathering

@@ -17,8 +17,8 @@ from sparsify.exporters.onnx.writing import export_onnx, replace_weights
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
+from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.table import sparsity_table
 
 
 @pytest.fixture(scope="module")

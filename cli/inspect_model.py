@@ -1,0 +1,84 @@
+"""What `sparsify inspect` takes PyTorch for: to count a model, compare it, prune it on trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsify.artifact.artifact import load_artifact
+from sparsify.cli.commands.inspect import BY_SENSITIVITY
+from sparsify.cli.display import track
+from sparsify.cli.inspect_compare import Comparison, compare_weights, show_comparison
+from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
+from sparsify.exporters.accounts import Account
+from sparsify.exporters.counting import counted_account
+from sparsify.report.sensitivity_page import write_sensitivity_report
+from sparsify.verification.sensitivity import Sensitivity, model_sensitivity
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found in a model.
+
+    Attributes:
+        account: What any model is told of.
+        sensitivity: What pruning each layer does, if that was asked for.
+        comparison: How it differs from another, if that was asked for.
+    """
+
+    account: Account
+    sensitivity: Sensitivity | None = None
+    comparison: Comparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What was asked for besides the account."""
+        return ({"sensitivity": asdict(self.sensitivity)} if self.sensitivity else {}) | (
+            {"compare": self.comparison.to_json()} if self.comparison else {}
+        )
+
+    def show(self, sort: str | None, order: Callable[[Any], Any] | None) -> bool:
+        """Prints what was asked for in place of the account; whether there is such a thing.
+
+        Args:
+            sort: What the layers are sorted by.
+            order: The key of that, except of `BY_SENSITIVITY`.
+        """
+        if self.comparison:
+            show_comparison(self.comparison)
+        elif self.sensitivity:
+            show_sensitivity(self.sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
+        return self.comparison is not None or self.sensitivity is not None
+
+
+def examine(
+    path: Path,
+    other: Path | None,
+    show_all: bool,
+    trials: Mapping[str, Any] | None,
+    report: Path | None,
+    trust: bool,
+) -> Examined:
+    """Reads and counts a model, and whatever else is asked for.
+
+    Args:
+        path: The model.
+        other: A model to compare it with.
+        show_all: Whether parameters are compared that are not prunable.
+        trials: What `model_sensitivity` is told, if every layer is to be pruned on trial.
+        report: A page to write of that.
+        trust: Whether the model may name code as its network.
+
+    Raises:
+        SparsifyError: A file cannot be read, or they cannot be compared.
+    """
+    artifact, account = counted_account(path, trust=trust)
+    sensitivity = comparison = None
+    if trials is not None:
+        sensitivity = model_sensitivity(artifact, **trials, track=track)
+        if report:
+            write_sensitivity_report(sensitivity, path.resolve().stem, report)
+    if other:
+        comparison = compare_weights(artifact, load_artifact(other), prunable=not show_all)
+    return Examined(account, sensitivity, comparison)
