@@ -164,34 +164,11 @@ def track(items: Iterable[T], description: str, total: int) -> Iterable[T]:
     """A `sparsify.progress.Track`: a bar on a terminal, sparse lines elsewhere, silent with -q."""
     if console.quiet:
         return items
-    return (_bar if console.is_terminal else _lines)(items, description, total)
+    if not console.is_terminal:
+        return _lines(items, description, total)
+    from sparsify.cli.bars import bar  # noqa: PLC0415 - keeps `sparsify --help` fast
 
-
-def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    from rich.progress import (  # noqa: PLC0415 - keeps `sparsify --help` fast
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    progressed: tuple[ProgressColumn, ...] = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    if total == 1:  # what has no parts
-        progressed = (SpinnerColumn("line"), TimeElapsedColumn())
-    with Progress(
-        TextColumn("{task.description}"), *progressed, console=console, transient=True
-    ) as progress:
-        # An error leaves this generator suspended; the command's end still gives the cursor back.
-        click.get_current_context().call_on_close(progress.stop)
-        yield from progress.track(items, total=total, description=description)
+    return bar(console, items, description, total)
 
 
 def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:

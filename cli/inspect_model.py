@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.artifact import load_artifact
-from sparsify.cli.commands.inspect import BY_SENSITIVITY
 from sparsify.cli.display import track
 from sparsify.cli.inspect_compare import Comparison, compare_weights, show_comparison
 from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
@@ -43,12 +42,12 @@ class Examined:
 
         Args:
             sort: What the layers are sorted by.
-            order: The key of that, except of `BY_SENSITIVITY`.
+            order: The key of that, except of the sensitivity.
         """
         if self.comparison:
             show_comparison(self.comparison)
         elif self.sensitivity:
-            show_sensitivity(self.sensitivity, by_sensitivity if sort == BY_SENSITIVITY else order)
+            show_sensitivity(self.sensitivity, by_sensitivity if sort == "sensitivity" else order)
         return self.comparison is not None or self.sensitivity is not None
 
 

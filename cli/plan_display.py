@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
-from sparsify.cli.display import human_bytes, out, say
+from sparsify.cli.display import human_bytes, out, say, styled
 from sparsify.cli.gates import Gate, at_most
 from sparsify.cli.tables import Column, fitted
 
@@ -74,10 +74,10 @@ def show_plan(
     )
     for sentence in (_verdict(budget, limits), *_notes(format_name, budget)):
         say(f"\n{sentence}")
-    if command:
-        say(f"\n{command}")
     machine = budget.machine
     say(f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores). Speed-up: over no zeros.")
+    if command:
+        out.print(styled(f"\nNext: {command}"), soft_wrap=True)  # one line, to be copied
 
 
 def _verdict(budget: Budget, limits: Mapping[str, float]) -> str:

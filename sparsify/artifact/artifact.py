@@ -162,6 +162,12 @@ class Artifact:
         """Whether the network can be built from the file, if its tensors fit."""
         return self.architecture is not None and self.obstacle is None
 
+    @cached_property
+    def _outline(self) -> nn.Module:
+        """The network without values, of a registered name."""
+        assert self.architecture is not None
+        return outline_in(self.path, self.architecture)
+
     def check_trust(self) -> None:
         """Refuses a file that names code as its network, unless it is trusted.
 
@@ -187,7 +193,7 @@ class Artifact:
             )
         self.check_trust()
         if not self.architecture.is_code:
-            self._fitting(outline_in(self.path, self.architecture), self.architecture.name)
+            self._fitting(self._outline, self.architecture.name)
         with said_of(self.path):
             model = self.architecture.build()
         self.load_into(model)
@@ -214,9 +220,8 @@ class Artifact:
         if self.architecture is None:
             return None
         if not self.architecture.is_code:
-            network = outline_in(self.path, self.architecture)
-            self._fitting(network, self.architecture.name)
-            own = parameter_kinds(network, *self.selection)
+            self._fitting(self._outline, self.architecture.name)
+            own = parameter_kinds(self._outline, *self.selection)
             return {name: kind for name, kind in own.items() if name not in self.absent}
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:

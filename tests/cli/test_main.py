@@ -17,8 +17,10 @@ import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from rich.progress import Progress
 
 from sparsify.cli import display, options
+from sparsify.cli.bars import Clock
 from sparsify.cli.main import COMMANDS, LazyCommand, main
 from sparsify.errors import SparsifyError
 
@@ -308,6 +310,16 @@ def test_a_bar_gives_the_cursor_back_when_its_loop_fails(probe, monkeypatch, err
     shown = terminal.file.getvalue()
     assert "Counting" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+
+
+def test_a_bar_has_a_clock_from_the_beginning():
+    time, shown = [0.0], []
+    bar = Progress(console=Console(file=io.StringIO()), get_time=lambda: time[0])
+    task = bar.add_task("Measuring", total=4)
+    for time[0], done in ((3.0, 0), (4.0, 1), (8.0, 2), (10.0, 4)):
+        bar.update(task, completed=done)
+        shown.append(Clock().render(bar.tasks[0]).plain)
+    assert shown == ["0:00:03", "0:00:04", "0:00:08 left", "0:00:10"]
 
 
 @pytest.mark.parametrize(("closed", "shown"), [(">&-", False), ("<&- 2>&-", True)])
