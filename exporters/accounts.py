@@ -35,7 +35,7 @@ _SHELF = Shelf("accounts", 1 << 24)
 _MOST_BYTES = 1 << 30  # of a file whose digest is worth its time
 _VERSIONED = ("torch", "onnx", "sparsify-speaker")
 _COUNTING = (
-    *("sparsify.artifact", "sparsify.audio", "sparsify.models", "sparsify.recipe"),
+    *("sparsify", "sparsify.artifact", "sparsify.audio", "sparsify.models", "sparsify.recipe"),
     *("sparsify.sparsity", "sparsify.exporters", "sparsify.exporters.mnn"),
     *("sparsify.exporters.native", "sparsify.exporters.onnx"),
 )
