@@ -247,7 +247,7 @@ class Backbone(nn.Module):
         if out_channels:
             convolution = nn.Conv2d if image_head else nn.Conv1d
             self.head = convolution(channels if image_head else volume, out_channels, 1)
-        self.width = (out_channels * bins if image_head else out_channels) or volume
+        self.width = out_channels * (bins if image_head else 1) if out_channels else volume
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = [self.stem(x)]
