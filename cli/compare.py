@@ -6,12 +6,11 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparsify.audio.parallel import available_cores
 from sparsify.cli.comparison_display import comparison_display, show_results
 from sparsify.cli.comparison_gates import check_results, gates_json
 from sparsify.cli.comparison_plan import plan_of
@@ -20,21 +19,26 @@ from sparsify.cli.gates import verdict_alone
 from sparsify.comparison.cells import target_of
 from sparsify.comparison.commands import RUNS
 from sparsify.comparison.compare import compare
+from sparsify.comparison.executor import Executor
 from sparsify.comparison.gates import Gate
 from sparsify.comparison.gathering import Part, gather
 from sparsify.comparison.means import expected_metrics
+from sparsify.comparison.on_ray import ray_cluster
+from sparsify.comparison.processes import Processes, default_jobs
 from sparsify.comparison.results import Results, read_results
-from sparsify.comparison.runner import visible_gpus
 from sparsify.models.names import names_code
 from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
+
+_GPU = {"auto": None, "cpu": False, "cuda": True}
 
 
 def run(
     *,
     output: Path,
     jobs: int | None,
+    executor: str,
     device: Device,
     measure_latency: bool,
     gates: Sequence[Gate],
@@ -54,12 +58,13 @@ def run(
     )
     for gate in gates:  # a typo is found before hours of training
         gate.check(expected)
-    with _ended_like_interrupted():
+    # Ray takes the signals first, so that those of this command count.
+    with _executor(executor, len(plan.runs), jobs, device) as runs_on, _ended_like_interrupted():
         try:
             results = compare(
                 plan,
                 output,
-                jobs=jobs or _default_jobs(len(plan.runs), device),
+                executor=runs_on,
                 device=device,
                 measure_latency=measure_latency,
                 trust=trust,
@@ -94,10 +99,13 @@ def _say_next(results: Results, output: Path) -> None:
         say_next("export", output / RUNS / best, "--format", "onnx", "--output", f"{best}.onnx")
 
 
-def _default_jobs(runs: int, device: Device) -> int:
-    """Small networks gain little from a second core, and processes share nothing."""
-    gpus = [] if device == "cpu" else visible_gpus()
-    return max(1, min(runs, len(gpus) or available_cores() // 2))
+def _executor(
+    name: str, runs: int, jobs: int | None, device: Device
+) -> AbstractContextManager[Executor]:
+    """What runs the commands: this machine, or a cluster."""
+    if name == "local":
+        return nullcontext(Processes(jobs or default_jobs(runs, device)))
+    return ray_cluster(runs, jobs, gpu=_GPU[device])
 
 
 @contextmanager

@@ -107,6 +107,14 @@ def _listed(convert: Callable[[str], T], what: str) -> Callable[..., list[T] | N
     type=click.IntRange(min=1),
     help="Runs at a time; one per GPU, or per two cores, if not given.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where runs are trained: on this machine, or on the Ray cluster that it belongs to or that"
+    " RAY_ADDRESS names.",
+)
 @device_option
 @benchmark_option
 @fail_if_option

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from sparsify.comparison.commands import LOGS, RUNS, check_recipe, evaluated
+from sparsify.comparison.executor import Executor
 from sparsify.comparison.plan import PLAN_FILE, Plan
 from sparsify.comparison.results import (
     RESULTS_FILE,
@@ -32,7 +33,7 @@ def compare(
     plan: Plan,
     output: Path,
     *,
-    jobs: int,
+    executor: Executor,
     device: Device = "auto",
     measure_latency: bool = False,
     trust: bool = False,
@@ -44,7 +45,7 @@ def compare(
     Args:
         plan: What is compared.
         output: Folder of the comparison; what it holds already is not done again.
-        jobs: Processes at a time.
+        executor: Runs the trainings and evaluations.
         device: For the trainings.
         measure_latency: Measure the latency of each model, too.
         trust: Whether the file of a teacher may name code as its network. The network of the recipe
@@ -57,11 +58,12 @@ def compare(
         leaves the results of what is complete.
 
     Raises:
-        SparsifyError: The plan cannot be carried out here at all.
+        SparsifyError: The plan cannot be carried out by this executor at all.
     """
     _check_output(output)
     plan.check()
     with alone(output):  # what is refused changes nothing
+        executor.check(output / LOGS)
         for cell in (*plan.runs, *tuning_plan(plan).runs):
             check_recipe(plan, cell, output)
         plan.write(output)
@@ -69,7 +71,12 @@ def compare(
     if plan.tunings:
         with display("tuning") as watch:
             failures = carry_out(
-                tuning_plan(plan), output, jobs=jobs, device=device, trust=trust, watch=watch
+                tuning_plan(plan),
+                output,
+                executor=executor,
+                device=device,
+                trust=trust,
+                watch=watch,
             )
         tuned = tuning_rows(plan, output, failures)
         plan = tuned_plan(plan, tuned)
@@ -78,7 +85,7 @@ def compare(
             failures = carry_out(
                 plan,
                 output,
-                jobs=jobs,
+                executor=executor,
                 device=device,
                 measure_latency=measure_latency,
                 trust=trust,

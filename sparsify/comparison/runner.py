@@ -1,4 +1,4 @@
-"""Carries a plan out: several processes at a time, and only what has not been done yet.
+"""Carries a plan out: several commands at a time, and only what has not been done yet.
 
 Every command runs in a process of its own, so that a run that fails, or that the system kills,
 takes no other with it. A command leaves a file when it succeeds; a comparison that was stopped
@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
-from sparsify.audio.parallel import available_cores
 from sparsify.comparison.cells import Cell
 from sparsify.comparison.commands import (
     LOGS,
@@ -33,18 +28,19 @@ from sparsify.comparison.commands import (
     latency_command,
     missing_commands,
 )
+from sparsify.comparison.executor import Executor, LostError, Order, Work
 from sparsify.comparison.plan import Plan
+from sparsify.comparison.processes import Processes
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
-from sparsify.files import holds_alone
+from sparsify.files import holds_alone, locked
 from sparsify.training.devices import Device
+from sparsify.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-# -P: what lies in the current folder must not stand in for an installed module.
-PROGRAM = (sys.executable, "-P", "-m", "sparsify")
 _POLL = 0.2  # seconds
-_PATIENCE = 20.0  # seconds a process has to end when it is asked to
+_LOSSES = 3  # without getting any further
 _TAIL = 4096  # bytes, more than a record of the metrics
 
 
@@ -85,7 +81,7 @@ def carry_out(
     plan: Plan,
     output: Path,
     *,
-    jobs: int,
+    executor: Executor,
     device: Device = "auto",
     measure_latency: bool = False,
     trust: bool = False,
@@ -96,10 +92,10 @@ def carry_out(
     Args:
         plan: What to do.
         output: Folder of the comparison.
-        jobs: Processes at a time; they share the cores of this process, and its GPUs in turn.
+        executor: Runs the commands.
         device: For the trainings.
         measure_latency: Measure the latency of one model per method and target once all are
-            trained, one at a time.
+            trained, one at a time and all on this machine.
         trust: Whether the file of a teacher may name code as its network.
         watch: Called several times a second with the progress of all runs.
 
@@ -114,16 +110,19 @@ def carry_out(
         check_recipe(plan, cell, output)
     with alone(output) as lock:
         runner = _Runner(plan, output, lock, watch)
-        runner.work(jobs, lambda cell: missing_commands(plan, cell, output, device, trust=trust))
+        runner.work(
+            executor, lambda cell: missing_commands(plan, cell, output, device, trust=trust)
+        )
         if measure_latency:
             trained = [each for each in runner.progress if each.state != "failed"]
             first = {each.cell.label: each for each in reversed(trained)}
-            runner.work(1, lambda cell: latency_command(plan, cell, output), list(first.values()))
+            among = list(first.values())
+            runner.work(Processes(1), lambda cell: latency_command(plan, cell, output), among)
     return {each.cell.name: each.error for each in runner.progress if each.state == "failed"}
 
 
 class _Runner:
-    """Processes at work, each on the commands of one run."""
+    """Commands at work, each of another run."""
 
     def __init__(self, plan: Plan, output: Path, lock: IO[str], watch: Watch) -> None:
         steps = plan.recipe.training.steps
@@ -131,11 +130,10 @@ class _Runner:
         self.output = output
         self.lock = lock
         self.watch = watch
-        self.gpus = visible_gpus()
 
     def work(
         self,
-        jobs: int,
+        executor: Executor,
         missing: Callable[[Cell], Iterator[Command]],
         among: Sequence[Progress] | None = None,
     ) -> None:
@@ -146,11 +144,9 @@ class _Runner:
         active: dict[int, _Run] = {}
         try:
             while waiting or active:
-                for slot in range(jobs):
+                for slot in range(executor.jobs):
                     if slot not in active and waiting:
-                        progress = waiting.pop(0)
-                        environment = _environment(slot, jobs, self.gpus)
-                        active[slot] = _Run(progress, missing(progress.cell), environment, self)
+                        active[slot] = _Run(waiting.pop(0), missing, executor, slot, self)
                 active = {slot: run for slot, run in active.items() if run.goes_on()}
                 self.watch(self.progress)
                 if active:
@@ -163,55 +159,63 @@ class _Runner:
 
 
 class _Run:
-    """A run at work: one process after the other."""
+    """A run at work: one command after the other."""
 
     def __init__(
         self,
         progress: Progress,
-        commands: Iterator[Command],
-        environment: Mapping[str, str],
+        missing: Callable[[Cell], Iterator[Command]],
+        executor: Executor,
+        slot: int,
         runner: _Runner,
     ) -> None:
         self.progress = progress
-        self.commands = commands
-        self.environment = environment
+        self.missing = missing
+        self.executor = executor
+        self.slot = slot
         self.lock = runner.lock
         self.log = runner.output / LOGS / f"{progress.cell.name}.log"
         self.printed = self.log.with_suffix(".json")
-        self.metrics = runner.output / RUNS / progress.cell.name / "metrics.jsonl"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.directory = RunDirectory(runner.output / RUNS / progress.cell.name)
+        self.work: Work | None = None
         self.command: Command | None = None
-        self.said_before = 0  # bytes in the log when the process was started
-        self._next()
+        self.said_before = 0  # bytes in the log when the command was started
+        self.losses: Counter[tuple[str, int]] = Counter()
+        self.commands: Iterator[Command] = iter(())
 
     def goes_on(self) -> bool:
-        """Looks after the process; false once the run is done or has failed."""
-        if self.process is None:
-            return False
-        code = self.process.poll()
-        self.progress.record = _last_record(self.metrics) or self.progress.record
+        """Looks after the command; false once the run is done or has failed."""
+        try:
+            self._look()
+        except LostError as error:
+            self._lose(str(error))
+        except SparsifyError as error:
+            self._fail(str(error))
+        return self.progress.state not in ("done", "failed")
+
+    def _look(self) -> None:
+        if self.work is None or self.command is None:  # at the beginning, or lost
+            if not self.losses or self._is_free():
+                self.commands = self.missing(self.progress.cell)
+                self._next()
+            return
+        code = self.work.code()
+        self._show(self.work, self.command)
         if code is None:
-            return True
-        assert self.command is not None
+            return
         said = self.log.read_bytes()[self.said_before :].decode("utf-8", errors="replace")
         for warning in dict.fromkeys(_told(said, "Warning: ")):
             logger.warning("%s: %s", self.progress.cell.name, warning)
         if code != 0 and not self._collapsed(code):
             during = "" if self.command.doing == TRAINING else f"{self.command.doing}: "
             self._fail(during + _reason(said, self.log, code))
-            return False
-        try:
-            self.command.keep(_printed(self.printed))
-        except SparsifyError as error:
-            self._fail(str(error))
-            return False
+            return
+        self.command.keep(_printed(self.printed))
         self._next()
-        return self.process is not None
 
     def _collapsed(self, code: int) -> bool:
         """Whether a training has ended, with a model that the summary says to have collapsed."""
-        assert self.command is not None
-        if code != 1 or self.command.doing != TRAINING:
+        if code != 1 or self.command is None or self.command.doing != TRAINING:
             return False
         try:
             return bool(_printed(self.printed).get("collapsed"))
@@ -219,70 +223,63 @@ class _Run:
             return False
 
     def interrupt(self) -> None:
-        """Asks the process to end."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        """Asks the command to end."""
+        if self.work is not None:
+            self.work.interrupt()
 
     def end(self) -> None:
-        """Waits until the process has ended, and makes sure that it does."""
-        if self.process is not None:
-            try:
-                self.process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-        self._forget_print()
+        """Waits until the command has ended, and makes sure that it does."""
+        if self.work is not None:
+            self.work.end()
+        self._forget()
 
     def _next(self) -> None:
-        self._forget_print()
-        try:
-            self.command = next(self.commands, None)
-        except SparsifyError as error:  # a damaged file of this run
-            self.process = None
-            self._fail(str(error))
-            return
+        self._forget()
+        self.command = next(self.commands, None)
         if self.command is None:
-            self.process = None
             self.progress.state = "done"
             return
-        self.progress.state, self.progress.doing = "running", self.command.doing
-        with self.printed.open("wb") as out, self.log.open("ab") as log:
-            self.said_before = log.tell()
-            self.process = subprocess.Popen(
-                [*PROGRAM, *self.command.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
-                env=self.environment,
-                # Ctrl-C reaches this process alone, which then asks the others to end.
-                start_new_session=True,
-                # While a process that was left behind lives, so does the lock.
-                pass_fds=[self.lock.fileno()],
-            )
+        self.printed.touch()
+        self.log.touch()
+        self.said_before = self.log.stat().st_size
+        order = Order(self.command.arguments, self.printed, self.log, self.lock)
+        self.work = self.executor.start(order, self.slot)
+        self._show(self.work, self.command)
+
+    def _show(self, work: Work, command: Command) -> None:
+        """Where the run stands: at what it did before, until the next has begun."""
+        if work.began:
+            self.progress.state, self.progress.doing = "running", command.doing
+        record = _last_record(self.directory.metrics_file)
+        self.progress.record = record or self.progress.record
+
+    def _lose(self, why: str) -> None:
+        """Has the run go on from its last checkpoint, unless it gets no further in this way."""
+        assert self.command is not None
+        place = (self.command.doing, _changed(self.directory.checkpoint_file))
+        self.losses[place] += 1
+        if self.losses[place] == _LOSSES:
+            self._fail(f"{why}, for the third time at the same place, see {self.log}")
+            return
+        logger.warning("%s: %s, and is started again", self.progress.cell.name, why)
+        self.progress.state = "waiting"
+        self._forget()
+
+    def _is_free(self) -> bool:
+        """Whether a training that was lost has ended: on a machine that is cut off it goes on."""
+        if not self.directory.lock_file.exists():
+            return True
+        with locked(self.directory.lock_file) as free:
+            return free
 
     def _fail(self, why: str) -> None:
         self.progress.state, self.progress.error = "failed", why
-        self._forget_print()
+        self._forget()
 
-    def _forget_print(self) -> None:
+    def _forget(self) -> None:
+        """The command that has ended, and what it printed."""
+        self.work = None
         self.printed.unlink(missing_ok=True)
-
-
-def _environment(slot: int, jobs: int, gpus: Sequence[str]) -> dict[str, str]:
-    """The variables of a process that has its share of the cores, and one of the GPUs."""
-    environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // jobs)))
-    if jobs > 1 and gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    return environment
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [each for each in named.split(",") if each]
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 @contextmanager
@@ -312,6 +309,11 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
     except (FileNotFoundError, IndexError, SparsifyError):
         return None
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def _changed(file: Path) -> int:
+    """When a file was changed last; 0 if there is none."""
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _printed(file: Path) -> Any:

@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from sparsify.cli.main import main
-from sparsify.comparison import runner
+from sparsify.comparison import processes
 
 pytestmark = pytest.mark.usefixtures("forks")
 
@@ -78,7 +78,7 @@ def test_writes_everything(done):
 
 def test_what_is_done_is_not_done_again(done, monkeypatch):
     output, _ = done
-    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
+    monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
     before = (output / "results.json").read_text()
     again = compare("--output", output, "--json")
     assert again.exit_code == 0, again.output
@@ -87,7 +87,7 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
 
 def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch):
     output, _ = done
-    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
+    monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
     monkeypatch.setattr(sys, "argv", ["sparsify", "compare", "--seeds", "0"])
     made = json.loads(compare("--output", output, "--seeds", 0, "--json").stdout)["command"]
     assert "--seeds 0" not in made  # which was there
@@ -100,7 +100,7 @@ def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch
 
 def test_gates_on_what_is_there(done, monkeypatch, refused):
     output, _ = done
-    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
+    monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
     passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.499")
     assert passed.exit_code == 0, passed.output
     gates = ["--fail-if", "dense.sparsity > 0", "--fail-if", "linbreg@0.5.sparsity > 0.4 + 0.05"]
@@ -224,7 +224,7 @@ def test_grows_and_reports_failures(done, monkeypatch):
     """More targets may be added; that they fail here is told once for all, with exit code 1."""
     output, _ = done
     monkeypatch.setattr(
-        runner, "PROGRAM", (runner.sys.executable, "-c", "raise SystemExit('Error: no luck')")
+        processes, "PROGRAM", (sys.executable, "-c", "raise SystemExit('Error: no luck')")
     )
     result = compare("--output", output, "--targets", "0.8,0.9", "--methods", "linbreg")
     assert result.exit_code == 1
@@ -253,7 +253,7 @@ def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch, refus
     assert [run["run"] for run in printed["runs"]] == [f"linbreg-0.5-seed0-lr={tuned['chosen']}"]
     for file in ("results.md", "report.html"):
         assert "validation spe" in (output / file).read_text()
-    monkeypatch.setattr(runner, "PROGRAM", ("no such program",))
+    monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
     again = compare("--output", output)
     assert again.exit_code == 0, again.output
     assert "was chosen at 50 %, seed 0" in again.stdout

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sparsify.comparison import runner
+from sparsify.comparison import processes, runner
 from sparsify.comparison.cells import grid
 from sparsify.comparison.plan import Plan
-from sparsify.comparison.runner import carry_out
+from sparsify.comparison.processes import Processes
 from sparsify.comparison.test_sets import TestSet
 from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import Recipe
@@ -26,7 +26,7 @@ def book(tmp_path, monkeypatch):
     monkeypatch.setenv("IMITATION", str(folder))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     imitation = Path(__file__).with_name("imitation.py")
-    monkeypatch.setattr(runner, "PROGRAM", (sys.executable, "-S", str(imitation)))
+    monkeypatch.setattr(processes, "PROGRAM", (sys.executable, "-S", str(imitation)))
     monkeypatch.setattr(runner, "_POLL", 0.01)
     return folder
 
@@ -39,6 +39,10 @@ def plan(tmp_path):
     )
     runs = tuple(grid(["dense", "adabreg"], [0.5, 0.9], [0]))
     return Plan(recipe=Recipe(), runs=runs, tests=(test,))
+
+
+def carry_out(plan, output, jobs, **options):
+    return runner.carry_out(plan, output, executor=Processes(jobs), **options)
 
 
 def calls(book):
@@ -80,16 +84,16 @@ def test_other_trials_are_evaluated_anew(book, plan, tmp_path):
 
 
 def test_a_failure_stops_nothing_else_and_is_resumed(book, plan, tmp_path, monkeypatch):
-    command = runner.PROGRAM
+    command = processes.PROGRAM
     (book / "broken").write_text(NAMES[0])
     failures = carry_out(plan, tmp_path / "out", jobs=1)
     assert failures.keys() == {NAMES[0]}
     assert failures[NAMES[0]].startswith("it broke")
     assert len(calls(book)) == len(EVERYTHING) - 1
-    monkeypatch.setattr(runner, "PROGRAM", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(processes, "PROGRAM", (sys.executable, "-c", "raise SystemExit(3)"))
     again = carry_out(plan, tmp_path / "out", jobs=1)
     assert again[NAMES[0]].startswith("exit code 3")  # what it said before no longer counts
-    monkeypatch.setattr(runner, "PROGRAM", command)
+    monkeypatch.setattr(processes, "PROGRAM", command)
     (book / "broken").unlink()
     assert carry_out(plan, tmp_path / "out", jobs=1) == {}
     assert kinds(book) == [("evaluate", NAMES[0], "new"), ("train", NAMES[0], "--resume")]
@@ -194,15 +198,15 @@ def test_two_at_the_same_time_are_refused(book, plan, tmp_path):
 
 
 def test_processes_share_the_cores(book, plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "available_cores", lambda: 8)
+    monkeypatch.setattr(processes, "available_cores", lambda: 8)
     carry_out(plan, tmp_path / "out", jobs=2)
     assert {threads for *_, threads in calls(book)} == {"4"}
 
 
 def test_processes_take_turns_on_the_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    gpus = runner.visible_gpus()
-    used = [runner._environment(slot, 3, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    gpus = processes.visible_gpus()
+    used = [processes.environment(slot, 3, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert used == ["2", "5", "2"]
 
 
