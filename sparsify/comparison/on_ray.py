@@ -77,7 +77,7 @@ def ray_cluster(runs: int, jobs: int | None, *, gpu: bool | None) -> Iterator[Ra
     with redirect_stdout(sys.stderr):
         try:
             ray.init(address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+        except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
             raise SparsifyError(
                 f"no Ray cluster at '{address}' ({error}): start one with 'ray start --head', or"
                 " say in RAY_ADDRESS where it is"
@@ -182,7 +182,7 @@ class RayCluster:
                 raise error.cause from error
             ours = " and ".join(f"{name} {version(name)}" for name in _SAME)
             raise SparsifyError(
-                f"a machine of the cluster cannot run sparsify ({error.cause}): install {ours} in"
+                f"a machine of the cluster cannot run commands ({error.cause}): install {ours} in"
                 " the Python that its Ray runs in"
             ) from error
         except errors.RayError as error:
@@ -263,13 +263,13 @@ def check_machine(home: Home) -> None:
             )
     proof = Path(home.proof)
     try:
-        seen = proof.read_text("utf-8") == home.token
+        usable = proof.read_text("utf-8") == home.token and os.access(proof, os.W_OK)
     except OSError:
-        seen = False
-    if not seen or not Path(home.folder).is_dir():
+        usable = False
+    if not usable or not Path(home.folder).is_dir():
         raise SparsifyError(
-            f"{gethostname()} does not see '{proof.parents[1] if not seen else home.folder}': all"
-            " machines need the same folders at the same paths"
+            f"{gethostname()} cannot work in '{home.folder if usable else proof.parents[1]}': all"
+            " machines need the same folders at the same paths, and to be allowed to write there"
         )
 
 

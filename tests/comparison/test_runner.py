@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from sparsify.comparison import processes, runner
 from sparsify.comparison.cells import grid
+from sparsify.comparison.executor import LostError
 from sparsify.comparison.plan import Plan
 from sparsify.comparison.processes import Processes
 from sparsify.comparison.test_sets import TestSet
@@ -178,6 +180,78 @@ def test_a_killed_process_is_a_failure_that_tells_so(book, plan, tmp_path):
     failures = carry_out(plan, tmp_path / "out", jobs=1, watch=kill)
     assert len(failures) == 1
     assert "SIGKILL" in next(iter(failures.values()))
+
+
+class Unlucky(Processes):
+    """Loses the first commands that it is given, when they have ended."""
+
+    def __init__(self, losses):
+        super().__init__(1)
+        self.losses = losses
+
+    def start(self, order, slot):
+        work = super().start(order, slot)
+        if self.losses:
+            self.losses -= 1
+            work.end()
+            work.code = self.lose
+        return work
+
+    def lose(self):
+        raise LostError("has lost its worker")
+
+
+def test_what_is_lost_with_its_machine_is_started_again(book, plan, tmp_path, caplog):
+    one = plan.model_copy(update={"runs": plan.runs[:1]})
+    (book / "broken").write_text("dense-seed0")
+    states = []
+
+    def watch(progress):
+        states.append(progress[0].state)
+        if states[-1] == "waiting":
+            (book / "broken").unlink()
+
+    out = tmp_path / "out"
+    assert runner.carry_out(one, out, executor=Unlucky(1), watch=watch) == {}
+    assert [how for command, _, how in kinds(book) if command == "train"] == ["--resume", "new"]
+    assert caplog.messages == ["dense-seed0: has lost its worker, and is started again"]
+    assert list(dict.fromkeys(states)) == ["running", "waiting", "done"]
+
+
+def test_what_is_lost_again_and_again_has_failed(book, plan, tmp_path):
+    one = plan.model_copy(update={"runs": plan.runs[:1]})
+    (book / "broken").write_text("dense-seed0")
+    failures = runner.carry_out(one, tmp_path / "out", executor=Unlucky(9))
+    assert "has lost its worker, for the third time at the same place" in failures["dense-seed0"]
+    assert len(calls(book)) == 3
+
+
+def test_a_lost_training_that_is_still_at_work_is_waited_for(book, plan, tmp_path):
+    """As one is on a machine that is cut off from the others, but not from their disk."""
+    one = plan.model_copy(update={"runs": plan.runs[:1]})
+    (book / "broken").write_text("dense-seed0")
+    hold = (
+        "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
+        " print(flush=True); input()"
+    )
+    file = tmp_path / "out" / "runs" / "dense-seed0" / ".lock"
+    file.parent.mkdir(parents=True)
+    other = subprocess.Popen(
+        [sys.executable, "-S", "-c", hold, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    other.stdout.readline()
+    waited = []
+
+    def watch(progress):
+        if progress[0].state == "waiting":
+            waited.append(len(calls(book)))
+            if len(waited) == 5:
+                (book / "broken").unlink()
+                other.communicate(b"\n")
+
+    assert runner.carry_out(one, tmp_path / "out", executor=Unlucky(1), watch=watch) == {}
+    assert waited == [1, 0, 0, 0, 0]
+    assert [how for command, _, how in kinds(book) if command == "train"] == ["--resume"]
 
 
 def test_another_recipe_is_refused(book, plan, tmp_path):
