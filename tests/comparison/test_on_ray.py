@@ -97,7 +97,7 @@ def long_plan(comparison_plan):
 
 
 @pytest.fixture(scope="module")
-def local(forks, long_plan, tmp_path_factory):
+def local(long_plan, tmp_path_factory):
     """The same comparison, made here and without a break."""
     output = tmp_path_factory.mktemp("local") / "out"
     return output, compare(long_plan, output, executor=Processes(1), device="cpu")
