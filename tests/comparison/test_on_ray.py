@@ -165,7 +165,7 @@ def test_a_worker_dies_and_the_results_are_those_of_an_undisturbed_machine(
     assert_same_files(tmp_path, expected_output)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_the_command_ends_and_so_do_the_trainings_and_the_same_call_goes_on(
     ending, two_machines, local, long_plan, tmp_path
 ):
@@ -179,7 +179,7 @@ def test_the_command_ends_and_so_do_the_trainings_and_the_same_call_goes_on(
     process.send_signal(ending)
     _, said = process.communicate()
     wait_until(lambda: not list(started(output)))
-    if ending == signal.SIGINT:
+    if ending == signal.SIGTERM:
         assert process.returncode == 130
         assert f"sparsify compare --output {output} goes on" in said.decode()
     assert not list(output.glob(f"{RUNS}/*/summary.json"))
