@@ -9,7 +9,7 @@ from sparsify.artifact.bitmask import Packed, pack, unpack
 from sparsify.errors import SparsifyError
 
 floats = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.0, -2.5, np.nan, np.inf, -np.inf, 1e-45]),
+    st.sampled_from([0.0, -0.0, 1.0, -2.5, np.nan, np.inf, -np.inf, 2.0**-149]),
     st.floats(width=32, allow_subnormal=True),
 )
 arrays = hnp.arrays(
