@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from sparsify.sparsity.table import dense_in_words
-from sparsify.training.trainer import Observer
+from sparsify.training.observer import Observer
 
 Record = dict[str, Any]
 

@@ -32,7 +32,8 @@ from sparsify.exporters.onnx import writing
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.training.trainer import Observer, train
+from sparsify.training.observer import Observer
+from sparsify.training.trainer import train
 
 from . import in_process
 from .forks import popen

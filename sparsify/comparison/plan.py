@@ -32,6 +32,7 @@ from sparsify.recipe.layout import compact, to_yaml
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
 from sparsify.recipe.words import SYNTHETIC
+from sparsify.training.event_files import check_event_files
 from sparsify.training.starting_network import start_of
 
 PLAN_FILE = "comparison.yaml"
@@ -112,6 +113,7 @@ class Plan(Section):
                 trial list or a folder is unusable.
         """
         torchaudio_module("functional")  # which may not fit the installed torch
+        check_event_files(self.recipe)
         for name, cells in _by_name(self.runs).items():
             if len(cells) > 1:
                 both = " and ".join(str(cell.target_sparsity) for cell in cells)

@@ -266,6 +266,8 @@ class TrainingSection(Section):
         workers: Data-loader processes; `null` chooses from the number of cores.
         log_every: Steps between records in `metrics.jsonl`.
         validate_every: Steps between validations and checkpoints.
+        tensorboard: Whether the records are also written as event files for TensorBoard, into the
+            folder `tensorboard` of the run.
     """
 
     steps: int = Field(default=1000, ge=1, le=10**9)
@@ -285,6 +287,7 @@ class TrainingSection(Section):
     workers: int | None = Field(default=None, ge=0)
     log_every: int = Field(default=20, ge=1)
     validate_every: int = Field(default=250, ge=1)
+    tensorboard: bool = False
 
     @model_validator(mode="after")
     def _pieces_are_equal(self) -> Self:

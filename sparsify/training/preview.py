@@ -23,6 +23,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import find_corpus, warn_of_long_crops
 from sparsify.training.devices import Device
 from sparsify.training.distributed import Processes, processes
+from sparsify.training.event_files import check_event_files
 from sparsify.training.learner import Learner
 from sparsify.training.records import start_record
 from sparsify.training.starting_network import start_of
@@ -64,6 +65,7 @@ def preview(
     Raises:
         SparsifyError: The recipe or the data are unusable.
     """
+    check_event_files(recipe)
     compute, together = choose_compute(device, recipe.training.precision), processes()
     share = _share(recipe, together)
     start = start_of(share)

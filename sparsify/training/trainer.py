@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from sparsify.training.compute import choose_compute
 from sparsify.training.data import SpeechData, load_data, warn_of_long_crops
 from sparsify.training.devices import Device
 from sparsify.training.distributed import processes
+from sparsify.training.event_files import EventFiles, check_event_files
 from sparsify.training.learner import Learner
 from sparsify.training.mean_embedding import mean_embedding
 from sparsify.training.meter import Meter
@@ -36,31 +37,13 @@ from sparsify.training.model_selection import (
     error_rate,
     validation_figures,
 )
+from sparsify.training.observer import Observer, Observers
 from sparsify.training.origin import Origin, files_of, list_digest, settings_of
 from sparsify.training.records import Record, diverged, header, run_summary, step_record
 from sparsify.training.run_directory import RunDirectory, State
 from sparsify.training.starting_network import start_of_run
 
 logger = logging.getLogger(__name__)
-
-
-class Observer:
-    """Hears of a run while it goes on; this one ignores it all."""
-
-    def started(self, header: Record, first_step: int) -> None:
-        """The run is about to take the step after `first_step`."""
-
-    def stepped(self, step: int) -> None:
-        """A step is done."""
-
-    def began(self, phase: str) -> None:
-        """Something else than steps has begun, such as `validating`; the next step ends it."""
-
-    def logged(self, record: Record) -> None:
-        """A record was written to the metrics."""
-
-    def averaged(self, record: Record) -> None:
-        """The average of several models was validated; `average` in the summary."""
 
 
 def train(
@@ -103,6 +86,7 @@ def train(
     # Refuses a mistake before hours of loading.
     recipe = resolve(recipe).in_pieces(together.count)
     together.from_main(run.check_begun if resume else run.check_free)
+    together.from_main(lambda: check_event_files(recipe))
     compute = choose_compute(device, recipe.training.precision, together.local_rank)
     with ExitStack() as alone:
         if resume:
@@ -130,7 +114,10 @@ def train(
             alone.enter_context(run.locked())
             run.check_free()  # another may have begun and even ended meanwhile
             run.create(recipe, start.weights, origin.state_dict())
-        trainer = Trainer(learner, data, run, origin, observer or Observer())
+        observers = [] if observer is None else [observer]
+        if together.main and recipe.training.tensorboard:
+            observers.append(alone.enter_context(closing(EventFiles(run.path))))
+        trainer = Trainer(learner, data, run, origin, Observers(observers))
         first = 0 if saved is None else trainer.restore(saved)
         del saved  # as large as the model and its optimizer
         return trainer.run_all(first)

@@ -19,7 +19,8 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import parse_recipe
 from sparsify.training.batches import training_batches
 from sparsify.training.data import load_data
-from sparsify.training.trainer import Observer, train
+from sparsify.training.observer import Observer
+from sparsify.training.trainer import train
 
 ERROR = SparsifyError("cannot read a.wav")
 

@@ -13,7 +13,8 @@ from sparsify.errors import SparsifyError
 from sparsify.recipe.recipe import load_recipe
 from sparsify.training.distributed import Joined
 from sparsify.training.learner import Learner
-from sparsify.training.trainer import Observer, train
+from sparsify.training.observer import Observer
+from sparsify.training.trainer import train
 
 TINY = [
     "model.options={channels: 16, aggregation_channels: 32, embedding_dim: 16}",
