@@ -103,7 +103,10 @@ class GMP(MaskedMethod[GMPOptions]):
 
     def _update(self) -> None:
         super()._update()
-        step, schedule = self.steps_done, self.schedule
+        if self._prunes(self.steps_done):
+            self._prune(self.schedule(self.steps_done), self.options.allocation)
+
+    def _prunes(self, step: int) -> bool:
+        schedule = self.schedule
         due = step % self.options.every == 0 or step == schedule.end
-        if due and schedule.begin < step <= schedule.end:
-            self._prune(schedule(step), self.options.allocation)
+        return due and schedule.begin < step <= schedule.end

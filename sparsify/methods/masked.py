@@ -14,7 +14,8 @@ from sparsify.methods.base import Method, Task
 from sparsify.methods.by_channel import DeadChannels, Group
 from sparsify.recipe.validation import Section
 from sparsify.sparsity.allocation import Allocation
-from sparsify.sparsity.masks import largest_masks
+from sparsify.sparsity.costs import Cost
+from sparsify.sparsity.masks import largest_in_each, largest_masks
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 
@@ -33,7 +34,7 @@ class MaskedMethod(Method[O], Generic[O]):
     Attributes:
         weights: The prunable weights.
         masks: Which of them may differ from zero.
-
+        dense_gradients: Those of all weights, in a step in which connections grow.
     """
 
     revives = False
@@ -45,6 +46,7 @@ class MaskedMethod(Method[O], Generic[O]):
         self.optimizer = optimizer
         self.channels = DeadChannels(task) if group == "output" else None
         self.weights = self.priced.weights
+        self.dense_gradients: list[Tensor | None] = []
         self.size = sum(weight.numel() for weight in self.weights)
         self.masks = [torch.ones_like(w, dtype=torch.bool) for w in self.weights]
         if self.kept_zeros is not None:
@@ -69,16 +71,28 @@ class MaskedMethod(Method[O], Generic[O]):
         self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
 
     def mask_gradients(self) -> None:
-        """Zeroes the gradients of masked weights."""
+        """Zeroes those of masked weights; keeps them where they decide which connections grow."""
+        if self._grows(self.steps_done + 1):
+            self.dense_gradients = [
+                None if w.grad is None else w.grad.clone() for w in self.weights
+            ]
         for weight, mask in zip(self.weights, self.masks, strict=True):
             if weight.grad is not None:
                 weight.grad.masked_fill_(~mask, 0.0)
         if self.channels:
             self.channels.mask_gradients()
 
+    def _grows(self, step: int) -> bool:
+        """Whether a step, the first being 1, lets masked weights grow by their gradients."""
+        return False
+
     def _update(self) -> None:
-        self.optimizer.step()
+        self._move()
         self._apply_masks()
+
+    def _move(self) -> None:
+        """Moves the weights along the gradients."""
+        self.optimizer.step()
 
     def _prune(self, sparsity: float, allocation: Allocation) -> None:
         """Masks the weights of the lowest scores; what is masked stays masked."""
@@ -102,6 +116,28 @@ class MaskedMethod(Method[O], Generic[O]):
     def _scores(self) -> list[Tensor]:
         """How important the weights are: their magnitude."""
         return [weight.abs() for weight in self.weights]
+
+    @torch.no_grad()
+    def _exchange(self, share: float) -> None:
+        """Drops a share of every layer's smallest weights, and lets as many others grow.
+
+        Those of the largest dense gradient grow, from zero; of what a trained network had zero,
+        none. Weights give way to others of the same cost alone. A layer without a gradient stays.
+        """
+        never = self.kept_zeros or [torch.zeros_like(mask) for mask in self.masks]
+        self.masks = [
+            mask if gradient is None else _exchanged(weight, gradient, mask, zero, cost, share)
+            for weight, gradient, mask, zero, cost in zip(
+                self.weights,
+                self.dense_gradients,
+                self.masks,
+                never,
+                self.priced.costs,
+                strict=True,
+            )
+        ]
+        self.dense_gradients = []
+        self._apply_masks()
 
     @torch.no_grad()
     def _revive(self) -> None:
@@ -183,7 +219,7 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
 
     def _update(self) -> None:
         super()._update()
-        if self.steps_done == self.pruning_step:
+        if self.steps_done == self.pruning_step and not self.pruned:
             self._prune_once()
 
     def _scores(self) -> list[Tensor]:
@@ -208,3 +244,20 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
 def _largest(tensors: Sequence[Tensor]) -> float:
     """The largest absolute value of all, or 1 where nothing differs from zero."""
     return max((float(t.abs().max()) for t in tensors if t.numel()), default=0.0) or 1.0
+
+
+def _exchanged(
+    weight: Tensor, gradient: Tensor, mask: Tensor, never: Tensor, cost: Cost, share: float
+) -> Tensor:
+    """The mask without its smallest weights, and with as many others of large gradient."""
+    exchanged = torch.zeros_like(mask)
+    for each in torch.as_tensor(cost).unique():
+        alike = (torch.as_tensor(cost, device=mask.device) == each).expand_as(mask)
+        connections = int((mask & alike).sum())
+        dropped = round(share * connections)
+        sizes = torch.where(mask & alike, weight.abs(), -1.0)
+        (remaining,) = largest_in_each([sizes], [connections - dropped])
+        slopes = torch.where(alike & ~remaining & ~never, gradient.abs(), -1.0)
+        (grown,) = largest_in_each([slopes], [dropped])
+        exchanged |= remaining | grown
+    return exchanged

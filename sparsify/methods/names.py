@@ -13,6 +13,10 @@ METHODS = {
     "prescribed-l1": "sparsify.methods.prescribed_l1:PrescribedL1",
     "adabreg-fixed": "sparsify.methods.fixed_lambda:AdaBregFixed",
     "linbreg-fixed": "sparsify.methods.fixed_lambda:LinBregFixed",
+    "granet": "sparsify.methods.granet:GraNet",
+    "acdc": "sparsify.methods.acdc:ACDC",
+    "str": "sparsify.methods.str:STR",
+    "snip": "sparsify.methods.snip:SNIP",
     "prox-sgd": "sparsify.methods.proximal:ProxSGDMethod",
     "dense": "sparsify.methods.dense:Dense",
 }

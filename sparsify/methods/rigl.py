@@ -7,15 +7,13 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from sparsify.methods.base import Task
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod
 from sparsify.recipe.validation import Fraction
 from sparsify.sparsity.allocation import LayerwiseAllocation
-from sparsify.sparsity.costs import Cost
-from sparsify.sparsity.masks import largest_in_each, largest_masks
+from sparsify.sparsity.masks import largest_masks
 
 
 class RigLOptions(DenseOptions):
@@ -52,7 +50,6 @@ class RigL(MaskedMethod[RigLOptions]):
         optimizer = options.optimizer(task)
         super().__init__(task, options, optimizer)
         self.last_move = 0.0 if self.fate_of_zeros == "held" else options.end * task.steps
-        self.dense_gradients: list[Tensor | None] = []
         if task.pretrained:
             self._prune(task.target_sparsity, options.allocation)
             return
@@ -76,13 +73,8 @@ class RigL(MaskedMethod[RigLOptions]):
         """The number of connections never changes, but a new one may still be zero."""
         self._revive()
 
-    def mask_gradients(self) -> None:
-        """Zeroes those of masked weights; keeps them where they decide which connections grow."""
-        if self._moves(self.steps_done):
-            self.dense_gradients = [
-                None if w.grad is None else w.grad.clone() for w in self.weights
-            ]
-        super().mask_gradients()
+    def _grows(self, step: int) -> bool:
+        return self._moves(step - 1)
 
     def _moves(self, t: int) -> bool:
         return t % self.options.every == 0 and 0 < t < self.last_move
@@ -90,44 +82,9 @@ class RigL(MaskedMethod[RigLOptions]):
     def _update(self) -> None:
         if self._moves(self.steps_done - 1):
             self._move_connections(self.steps_done - 1)
-            self.dense_gradients = []
         else:
             super()._update()
 
-    @torch.no_grad()
     def _move_connections(self, t: int) -> None:
         cosine = math.cos(math.pi * t / self.last_move)
-        share = self.options.moved / 2 * (1 + cosine)
-        never = self.kept_zeros or [torch.zeros_like(mask) for mask in self.masks]
-        self.masks = [
-            mask if gradient is None else _moved(weight, gradient, mask, zero, cost, share)
-            for weight, gradient, mask, zero, cost in zip(
-                self.weights,
-                self.dense_gradients,
-                self.masks,
-                never,
-                self.priced.costs,
-                strict=True,
-            )
-        ]
-        self._apply_masks()
-
-
-def _moved(
-    weight: Tensor, gradient: Tensor, mask: Tensor, never: Tensor, cost: Cost, share: float
-) -> Tensor:
-    """The mask without its smallest weights, and with as many others of large gradient.
-
-    Weights give way to others of the same cost alone, and to none that is `never` to be there.
-    """
-    moved = torch.zeros_like(mask)
-    for each in torch.as_tensor(cost).unique():
-        alike = (torch.as_tensor(cost, device=mask.device) == each).expand_as(mask)
-        connections = int((mask & alike).sum())
-        dropped = round(share * connections)
-        sizes = torch.where(mask & alike, weight.abs(), -1.0)
-        (remaining,) = largest_in_each([sizes], [connections - dropped])
-        slopes = torch.where(alike & ~remaining & ~never, gradient.abs(), -1.0)
-        (grown,) = largest_in_each([slopes], [dropped])
-        moved |= remaining | grown
-    return moved
+        self._exchange(self.options.moved / 2 * (1 + cosine))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.optim import AdamW
 
 from sparsify import sparsity_table
@@ -68,6 +69,49 @@ def test_rewa_has_powers_on_prunable_weights_alone():
         plain.step()
     _same(network, twin)
     _same(head, twin_head)
+
+
+class _SoftThreshold(nn.Module):
+    """The definition of STR, of which autograd makes the gradients."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.s = nn.Parameter(torch.tensor(start))
+
+    def forward(self, y):
+        return y.sign() * (y.abs() - self.s.sigmoid()).relu()
+
+
+def test_str_learns_its_thresholds_as_autograd_says():
+    options = {"lr": 0.01, "weight_decay": 0.3, "threshold": -4.0, "landing": 1.0}
+    learnt = {"threshold_lr": 0.05, "threshold_decay": 0.5}
+    network, head, method = _setup("str", **options, **learnt)
+    twin, twin_head, _ = _setup("dense")
+    prunable, matrices, vectors = _by_kind(twin, twin_head)
+    assert len(prunable) == 2
+    soft = [_SoftThreshold(-4.0) for _ in prunable]
+    for layer, each in zip((twin[0], twin[3]), soft, strict=True):
+        parametrize.register_parametrization(layer, "weight", each, unsafe=True)
+    latents = [layer.parametrizations.weight.original for layer in (twin[0], twin[3])]
+    plain = AdamW(
+        [
+            {"params": [*latents, *matrices]},
+            {"params": vectors, "weight_decay": 0.0},
+            {"params": [each.s for each in soft], "lr": 0.05, "weight_decay": 0.5},
+        ],
+        lr=0.01,
+        weight_decay=0.3,
+    )
+    _train(network, head, method, 0, STEPS - 1)
+    for step in range(STEPS - 1):
+        _backward(twin, twin_head, step)
+        plain.step()
+    for layer, own in zip((twin[0], twin[3]), (network[0], network[3]), strict=True):
+        torch.testing.assert_close(own.weight, layer.weight, rtol=0, atol=1e-6)
+    for each, threshold in zip(soft, method.thresholds, strict=True):
+        torch.testing.assert_close(threshold, each.s, rtol=0, atol=1e-6)
+    _same(head, twin_head)
+    assert 0.3 < sparsity_table(network).sparsity < 0.9
 
 
 @pytest.mark.parametrize("name", ["dense", "gmp", "one-shot", "rigl"])

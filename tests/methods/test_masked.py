@@ -1,5 +1,8 @@
 """Methods with masks: zeros that stay, whatever the optimizer remembers; RigL's books; rounds."""
 
+import copy
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +21,8 @@ from sparsify.sparsity.masks import initialise_sparse
 from sparsify.sparsity.prunable import prunable_parameters
 
 STEPS = 60
-MASKED = ["gmp", "one-shot", "rigl", "prox-sgd", "prescribed-l1", "rewa"]
+MASKED = ["gmp", "one-shot", "rigl", "prox-sgd", "prescribed-l1", "rewa", "granet", "acdc"]
+MASKED += ["str", "snip"]
 
 
 def _network():
@@ -58,7 +62,7 @@ def _sparse_network(sparsity):
     return network
 
 
-@pytest.mark.parametrize("name", ["prox-sgd", "prescribed-l1", "rewa"])
+@pytest.mark.parametrize("name", ["prox-sgd", "prescribed-l1", "rewa", "str"])
 def test_what_gets_no_gradient_is_revived_too(name):
     """Units that hear nothing and are not heard: their weights are needed to meet the target."""
     network, head, method = _setup(name, target=0.2)
@@ -66,6 +70,8 @@ def test_what_gets_no_gradient_is_revived_too(name):
     with torch.no_grad():
         network[0].weight[6:], network[1].bias[6:] = 0.0, -1.0
         network[4].weight[:, 24:] = 0.0
+        for latent, weight in zip(getattr(method, "latents", []), method.weights, strict=False):
+            latent[weight == 0] = 0.0
         for weight in method.weights:
             for value in method.optimizer.state[weight].values():
                 if isinstance(value, torch.Tensor) and value.shape == weight.shape:
@@ -82,7 +88,8 @@ def test_what_gets_no_gradient_is_revived_too(name):
 
 @pytest.mark.parametrize("name", MASKED)
 def test_settled_zeros_stay_positive_zero_under_momentum_decay_and_averaging(name):
-    options = {"gmp": {"weight_decay": 0.1, "end": 0.3, "every": 5}, "rigl": {"every": 5}}
+    early = {"weight_decay": 0.1, "end": 0.3, "every": 5}
+    options = {"gmp": early, "granet": early, "rigl": {"every": 5}, "acdc": {"final": 0.3}}
     network, head, method = _setup(name, options.get(name))
     _run(network, head, method, 0, 46)
     assert method.settled
@@ -150,6 +157,91 @@ def test_one_shot_prunes_a_trained_network_at_once():
     assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.001)
     assert method.sparsity_target(0) == 0.8
     assert (method.rounds, _setup("one-shot")[2].rounds) == (1, 2)
+
+
+def test_snip_keeps_the_connections_whose_removal_the_loss_feels_most():
+    """By the derivative of the loss by a factor of each weight, as the paper defines it."""
+    network, head, method = _setup("snip", {"weight_decay": 0.0})
+    reference, _, _ = _setup("dense")
+    before = {name: p.detach().clone() for name, p in reference.named_parameters()}
+    names = list(prunable_parameters(reference))
+    factors = {name: torch.ones_like(before[name], requires_grad=True) for name in names}
+    x = torch.randn(32, 3, 8, generator=torch.Generator().manual_seed(0))
+    masked = before | {name: before[name] * factors[name] for name in names}
+    embedded = torch.func.functional_call(reference, masked, x)
+    loss = nn.functional.cross_entropy(head(embedded), x[:, 0, :4].argmax(1))
+    slopes = torch.autograd.grad(loss, list(factors.values()))
+    felt = torch.cat([slope.abs().flatten() for slope in slopes])
+    kept = felt >= felt.topk(felt.numel() - round(0.8 * felt.numel())).values[-1]
+    _run(network, head, method, 0, 1)
+    assert method.settled
+    assert torch.equal(torch.cat([mask.flatten() for mask in method.masks]), kept)
+    assert torch.equal(torch.cat([zero.flatten() for zero in _zeros(network)]), ~kept)
+
+
+def test_acdc_takes_turns():
+    """Of 60 steps 12 dense ones first, turns of 6, the last 12 compressed."""
+    options = {"warmup": 0.2, "phase": 0.1, "final": 0.2, "lr": 0.01}
+    network, head, method = _setup("acdc", options)
+    wanted = 18 * "d" + 6 * "c" + 6 * "d" + 6 * "c" + 6 * "d" + 6 * "c" + 6 * "d"
+    wanted = wanted[-48:] + 12 * "c"  # an even number of turns fits: the first joins the warm-up
+    seen = ""
+    for step in range(STEPS):
+        before = [weight.detach().clone() for weight in method.weights]
+        _run(network, head, method, step, step + 1)
+        sparsity = sparsity_table(network).sparsity
+        seen += "c" if sparsity == pytest.approx(0.8, abs=0.001) else "d"
+        if seen.endswith("dc"):
+            layers = [(network[0], "weight"), (network[4], "weight")]
+            reference = nn.Sequential(nn.Conv1d(3, 12, 5), nn.Linear(48, 10))
+            for layer, was in zip(reference, before, strict=True):
+                layer.weight.data.copy_(was)
+            pairs = [(layer, "weight") for layer in reference]
+            prune.global_unstructured(pairs, prune.L1Unstructured, amount=0.8)
+            for (layer, _), (own, _) in zip(pairs, layers, strict=True):
+                assert torch.equal(own.weight != 0, layer.weight_mask.bool())
+        assert method.settled == (step >= 48)
+        if seen.endswith("cd"):
+            assert all((weight != 0).all() for weight in method.weights)
+            state = method.optimizer.state[network[1].bias]
+            torch.testing.assert_close(state["exp_avg"], 0.1 * network[1].bias.grad)
+    assert seen == wanted
+
+
+def test_granet_drops_the_smallest_and_grows_where_the_gradient_is_largest():
+    options = {"begin": 0.1, "end": 0.6, "every": 10, "regenerated": 0.4}
+    network, head, method = _setup("granet", options)
+    plain, plain_head, gmp = _setup("gmp", {k: options[k] for k in ("begin", "end", "every")})
+    dense = {}
+    for weight in method.weights:
+        weight.register_hook(lambda gradient, weight=weight: dense.update({weight: gradient}))
+    exchanges = 0
+    for step in range(1, STEPS + 1):
+        for mine, theirs in ((network, plain), (head, plain_head)):
+            theirs.load_state_dict(mine.state_dict())
+        gmp.load_state_dict(copy.deepcopy(method.state_dict()))
+        _run(plain, plain_head, gmp, step - 1, step)
+        _run(network, head, method, step - 1, step)
+        if step % 10 or not 6 < step <= 36:
+            assert all(map(torch.equal, gmp.masks, method.masks))
+            continue
+        share = 0.2 * (1 + math.cos(math.pi * (step - 6) / 30))
+        for own, pruned, weight, theirs in zip(
+            method.masks, gmp.masks, method.weights, gmp.weights, strict=True
+        ):
+            left, dropped = int(pruned.sum()), round(share * int(pruned.sum()))
+            assert int(own.sum()) == left
+            sizes = theirs[pruned].abs().sort().values
+            stays = pruned & (theirs.abs() >= sizes[dropped])
+            slopes = torch.where(stays, -1, dense[weight].abs())
+            grown = (
+                slopes >= slopes.flatten().topk(dropped).values[-1] if dropped else ~stays & False
+            )
+            assert torch.equal(own, stays | grown)
+            exchanges += int((own & ~pruned).sum())
+    assert exchanges
+    method.finish()
+    assert sparsity_table(network).sparsity == pytest.approx(0.8, abs=0.001)
 
 
 def test_gmp_is_at_its_target_when_the_ramp_ends():
