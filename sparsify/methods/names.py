@@ -2,7 +2,7 @@
 
 from sparsify.errors import SparsifyError, did_you_mean
 
-# In the order in which charts give them colours.
+# In the order in which charts give them colours; from the eleventh on they take what is free.
 METHODS = {
     "adabreg": "sparsify.methods.bregman:AdaBregMethod",
     "linbreg": "sparsify.methods.bregman:LinBregMethod",
@@ -13,11 +13,11 @@ METHODS = {
     "prescribed-l1": "sparsify.methods.prescribed_l1:PrescribedL1",
     "adabreg-fixed": "sparsify.methods.fixed_lambda:AdaBregFixed",
     "linbreg-fixed": "sparsify.methods.fixed_lambda:LinBregFixed",
+    "prox-sgd": "sparsify.methods.proximal:ProxSGDMethod",
     "granet": "sparsify.methods.granet:GraNet",
     "acdc": "sparsify.methods.acdc:ACDC",
     "str": "sparsify.methods.str:STR",
     "snip": "sparsify.methods.snip:SNIP",
-    "prox-sgd": "sparsify.methods.proximal:ProxSGDMethod",
     "dense": "sparsify.methods.dense:Dense",
 }
 

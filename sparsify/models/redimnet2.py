@@ -298,13 +298,7 @@ class ReDimNet2(nn.Module):
         volume = channels * feature_dim
         sizes = (channels, embedding_dim, attention_channels, *reductions, *bins, *blocks)
         if min(*sizes, *([] if out_channels is None else [out_channels])) < 1:
-<<<<<<< HEAD
             raise ValueError("channels, embedding_dim, reductions, bins, blocks must be positive")
-=======
-            raise ValueError(
-                "channels, embedding_dim, reductions, bins and blocks must be positive"
-            )
->>>>>>> 86a8313 (GraNet, AC/DC, STR and SNIP as baselines)
         if image_head and out_channels is None:
             raise ValueError("image_head needs out_channels")
         if feature_dim < prod(bins) or feature_dim % prod(bins):

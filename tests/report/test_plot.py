@@ -50,7 +50,7 @@ def contrast(one, other):
 def test_colours_can_be_told_apart_by_everybody(scheme, eyes):
     colours = [*schemes()][scheme]
     names = ["reference", *(name for name in colours if re.fullmatch(r"s\d", name))]
-    assert len(names) == len(method_names())  # everyone has their own
+    assert len(names) == 11  # of many methods some share one, and differ in marker and dash
     for one, other in combinations(names, 2):
         distance = np.linalg.norm(oklab(colours[one], eyes) - oklab(colours[other], eyes))
         assert distance > 0.075, (one, other)
@@ -59,6 +59,9 @@ def test_colours_can_be_told_apart_by_everybody(scheme, eyes):
 
 
 def test_methods_can_be_told_apart():
+    everyone = styles_of(method_names()).values()
+    assert len({(style.colour, style.marker) for style in everyone}) == len(method_names())
+    assert len({(style.colour, style.dash) for style in everyone}) == len(method_names())
     methods = [f"method{number}" for number in range(16)]
     styles = styles_of([*methods, "dense"])
     assert len({styles[method].colour for method in [*methods[:10], "dense"]}) == 11
