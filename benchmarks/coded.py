@@ -17,9 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.coded import entropy_bytes
 from sparsify.artifact.formats import BITMASK, CODED, STORE
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.rounding import rounded
 from sparsify.benchmarks.engines import masked
 from sparsify.benchmarks.machine import command_line, describe_machine

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, HALF, format_named
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.benchmarks.inference.speedup import paired_speedup

@@ -14,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import EIGHT_BITS, RUNTIME, SINGLE
+from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference.benchmark import benchmark
 from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.accuracy import accuracy_protocol

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference.speedup import paired_speedup
 from sparsify.benchmarks.machine import command_line, describe_machine
 from sparsify.exporters.export import export_artifact

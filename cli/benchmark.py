@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
 from sparsify.cli.display import emit_json, track

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import format_named
+from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json
 from sparsify.cli.display import GateError, emit_json, human_bytes, say, say_next, track

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.display import track
 from sparsify.cli.inspect_compare import Comparison, compare_weights, show_comparison
 from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import STORE, Format, format_named, written
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference.budget import (
     MAX_BYTES,

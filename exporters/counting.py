@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.coded import entropy_bytes
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.provenance import COLLAPSED, is_ours
 from sparsify.audio.features import frame_count
 from sparsify.errors import SparsifyError

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.provenance import COLLAPSED, SHRUNK_FROM
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import canonical_state, masks_file, write_masks

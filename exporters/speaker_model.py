@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.provenance import MEAN, is_ours
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError

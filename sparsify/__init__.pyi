@@ -4,7 +4,7 @@ from sparsify.api import embed as embed
 from sparsify.api import evaluate as evaluate
 from sparsify.api import export as export
 from sparsify.api import train as train
-from sparsify.artifact.artifact import load_model as load_model
+from sparsify.artifact.loading import load_model as load_model
 from sparsify.artifact.saving import save_model as save_model
 from sparsify.errors import SparsifyError as SparsifyError
 from sparsify.models.registry import build_model as build_model

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import DENSE, SINGLE
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.train import resolved_recipe, write_page
 from sparsify.corpus.layouts import list_speech
 from sparsify.exporters.accuracy import accuracy_protocol

@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.benchmarks.inference import benchmark, turns
 from sparsify.cli import commands

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic

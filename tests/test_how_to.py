@@ -14,7 +14,7 @@ import soundfile as sf
 from click.testing import CliRunner
 
 from sparsify.artifact import formats
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.corpus import layouts
 from sparsify.errors import SparsifyError

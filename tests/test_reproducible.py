@@ -5,7 +5,7 @@ import importlib.util
 import onnx
 import pytest
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.native import exporter

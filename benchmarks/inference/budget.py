@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, Format
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.rounding import rounded
 from sparsify.benchmarks.inference.benchmark import Latency, latencies
 from sparsify.benchmarks.inference.candidates import Candidate, candidate_of

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import DENSE, RUNTIME, SINGLE, Format, written
+from sparsify.artifact.loading import load_artifact
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH

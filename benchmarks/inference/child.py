@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import format_of
+from sparsify.artifact.loading import load_artifact
 from sparsify.audio.features import input_shape
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from sparsify.artifact.artifact import Artifact, load_artifact
+from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, RUNTIME
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.plain import damaged
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.weights import Weights

@@ -1,33 +1,18 @@
-"""A trained model on disk: read, checked against what was written, and built."""
+"""A trained model from a file: what is known of it, and the network built from it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sparsify.artifact.fidelity import (
-    check_table,
-    check_widths,
-    is_intact_unsealed,
-    lost,
-    outline_in,
-    said_of,
-)
-from sparsify.artifact.formats import (
-    DENSE,
-    MODEL_FILE,
-    SAMPLES,
-    SINGLE,
-    Format,
-    format_of,
-    is_exported_folder,
-)
+from sparsify.artifact.fidelity import check_widths, outline_in, said_of
+from sparsify.artifact.formats import DENSE, SAMPLES, SINGLE, Format
 from sparsify.artifact.provenance import (
     ABSENT,
     COLLAPSED,
@@ -38,24 +23,19 @@ from sparsify.artifact.provenance import (
     ROUNDED_FROM,
     SHRUNK_FROM,
     TIED,
-    is_ours,
     kinds_in,
     names_in,
-    network_in,
     provenance,
 )
-from sparsify.artifact.reparametrised import whole
-from sparsify.artifact.weights import read_weights
 from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.fitting import misfits, named_as, proposal
-from sparsify.models.foreign import UnsupportedModelError
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.counting import Kind, parameter_kinds, table_from_tensors, table_of
-from sparsify.sparsity.selection import EVERYTHING, Selection, looks_prunable
+from sparsify.sparsity.selection import EVERYTHING, Selection
 from sparsify.sparsity.table import SparsityTable
 
 logger = logging.getLogger(__name__)
@@ -282,73 +262,6 @@ class Artifact:
         return state
 
 
-def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
-    """Reads a run directory or a file of any format (see `sparsify.artifact.formats`).
-
-    Also models of other toolkits, see `sparsify.models.toolkits`. A file of ours that another tool
-    has changed is read as one that is not ours.
-
-    Args:
-        path: The file or run directory.
-        trust: Whether `build` may import and run code that the file names as its network.
-
-    Raises:
-        SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
-    """
-    file = Path(path)
-    if file.is_dir() and not is_exported_folder(file):
-        file = _model_file(file)
-    weights = read_weights(file)
-    artifact = Artifact(
-        path=file,
-        format=format_of(file),
-        state=weights.tensors,
-        architecture=None,
-        front_end=FrontEnd(),
-        metadata=weights.metadata,
-        operators=weights.operators,
-        graph=weights.graph,
-        left_out=weights.left_out,
-        trusted=trust,
-    )
-    if not is_ours(weights.metadata):
-        return artifact if weights.graph else _interpreted(artifact)
-    architecture, front_end = network_in(weights.metadata, file)
-    artifact = replace(artifact, architecture=architecture, front_end=front_end)
-    if weights.table:
-        artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
-        if not architecture.is_code:
-            check_table(weights.table, outline_in(file, architecture), artifact.selection, file)
-        return artifact
-    intact = weights.intact
-    if intact is None:  # from an earlier version
-        intact = is_intact_unsealed(artifact.state, architecture, weights.metadata, file)
-    if intact:
-        # Code may compute with its weights, as an LSTM's gates are put into another order.
-        return replace(artifact, left_out=()) if architecture.is_code else artifact
-    logger.warning(
-        "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
-        " not ours",
-        file,
-    )
-    left_out = (*artifact.left_out, *lost(artifact.state, architecture))
-    return _read_as_foreign(replace(artifact, architecture=None, left_out=left_out))
-
-
-def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
-    """A ready network from anything that `load_artifact` reads, on the CPU, in eval mode.
-
-    Args:
-        path: The file or run directory.
-        trust: Whether code that the file names as its network may be imported and run.
-
-    Raises:
-        SparsifyError: The file cannot be read, does not say which network it is, or names code and
-            is not trusted.
-    """
-    return load_artifact(path, trust=trust).build()
-
-
 def weights_table(artifact: Artifact) -> SparsityTable:
     """The layer-wise sparsity of a file.
 
@@ -368,40 +281,3 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     if not table.parameters:
         raise SparsifyError(f"'{artifact.path}' holds no float weights that could be counted")
     return table
-
-
-def _model_file(folder: Path) -> Path:
-    own = folder / MODEL_FILE
-    file = own if own.is_file() else toolkits.model_file(folder)
-    if file is None:
-        raise SparsifyError(
-            f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"
-            f" of {toolkits.names()})"
-        )
-    return file
-
-
-def _interpreted(artifact: Artifact) -> Artifact:
-    """A state dict that is not ours, in our terms if another toolkit's is known."""
-    artifact = replace(artifact, state=whole(artifact.state))
-    try:
-        found = toolkits.interpret(artifact.path, artifact.state)
-    except UnsupportedModelError as error:
-        return _read_as_foreign(replace(artifact, obstacle=str(error)))
-    if found is None:
-        return _read_as_foreign(artifact)
-    return replace(
-        artifact, state=found.state, architecture=found.architecture, front_end=found.front_end
-    )
-
-
-def _read_as_foreign(artifact: Artifact) -> Artifact:
-    """A file of tensors that are not known, of which integers have no zero point."""
-    if artifact.graph:
-        return artifact
-    integers = [
-        f"'{name}' holds integers, whose zero point is not known"
-        for name, tensor in artifact.state.items()
-        if looks_prunable(tensor.shape) and not tensor.is_floating_point()
-    ]
-    return replace(artifact, left_out=(*artifact.left_out, *integers))

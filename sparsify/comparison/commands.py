@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.comparison.cells import Cell
 from sparsify.comparison.plan import Plan
 from sparsify.comparison.rows import EVALUATIONS, LATENCY_FILE, read_json

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.seals import source_digest
 from sparsify.audio._torchaudio import torchaudio_module
 from sparsify.comparison.cells import Cell, Scalar

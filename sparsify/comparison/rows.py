@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsify.artifact.artifact import Artifact, load_artifact, weights_table
+from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import BITMASK, STORE
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import copy_artifact
 from sparsify.audio.features import frame_count
 from sparsify.comparison.curves import read_curves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd

@@ -26,7 +26,7 @@ def network_assignments(
     named = {} if model is None else {"model.name": model, "model.options": {}, "model.widths": {}}
     if init_from is None:
         return _assignments(named)
-    from sparsify.artifact.artifact import load_artifact  # noqa: PLC0415 - takes torch
+    from sparsify.artifact.loading import load_artifact  # noqa: PLC0415 - takes torch
 
     try:
         artifact = load_artifact(init_from, trust=trust)

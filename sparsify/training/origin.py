@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.seals import source_digest
 from sparsify.audio.listing import audio_files
 from sparsify.audio.parallel import in_threads

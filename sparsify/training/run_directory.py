@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.formats import MODEL_FILE
+from sparsify.artifact.loading import load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import clear_temporaries, locked, replacing, write_text

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
 from sparsify.methods.registry import pursues_target

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from sparsify.artifact.artifact import load_artifact, load_model, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError

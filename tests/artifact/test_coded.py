@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
 from sparsify.artifact import coded
-from sparsify.artifact.artifact import load_artifact
 from sparsify.artifact.levels import GRIDS
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.plain import Room
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import copy_artifact

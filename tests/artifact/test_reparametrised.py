@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from sparsify import build_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.reparametrised import whole
 
 

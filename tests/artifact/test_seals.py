@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sparsify import SparsifyError, build_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.speaker_model import load_speaker_model

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sparsify import SparsifyError, build_model, load_model, save_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.seals import seal, tensor_entries
 from sparsify.comparison.rows import _sizes
 from sparsify.exporters.export import export_artifact

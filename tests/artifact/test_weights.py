@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsify.artifact import plain, weights
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.weights import read_weights
 from sparsify.errors import SparsifyError
 

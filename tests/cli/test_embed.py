@@ -12,7 +12,7 @@ import soundfile as sf
 import torch
 from click.testing import CliRunner
 
-from sparsify.artifact.artifact import load_model
+from sparsify.artifact.loading import load_model
 from sparsify.audio.decode import read_audio
 from sparsify.audio.features import Filterbank
 from sparsify.cli.main import main

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.weights import read_weights
 from sparsify.cli.main import main

@@ -5,7 +5,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.exporters import export
 from sparsify.exporters.exporter import Exporter

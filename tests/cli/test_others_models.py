@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from sparsify import load_model, save_model
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.recipe.recipe import load_recipe
 from sparsify.recipe.sections import FrontEnd

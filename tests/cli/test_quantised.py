@@ -11,7 +11,8 @@ import soundfile as sf
 from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.audio.decode import read_audio
 from sparsify.audio.features import features_of

@@ -10,7 +10,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.models.registry import build_model
 from sparsify.sparsity.counting import sparsity_table

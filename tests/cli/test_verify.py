@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sparsify.artifact.artifact import load_model
+from sparsify.artifact.loading import load_model
 from sparsify.artifact.saving import save_model
 from sparsify.audio.decode import read_audio
 from sparsify.audio.features import Filterbank

@@ -7,7 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters.export import ParityError, export_artifact

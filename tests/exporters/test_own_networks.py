@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import sparsify
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
 from sparsify.artifact.formats import DENSE
+from sparsify.artifact.loading import load_artifact
 from sparsify.exporters.export import export_artifact
 from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from sparsify import SparsifyError, load_model, save_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.shrink import shrunk

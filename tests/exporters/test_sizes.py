@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from sparsify import build_model, save_model
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli import display
 from sparsify.cli.main import main
 from sparsify.exporters.export import export_artifact

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.twin import dense_weights

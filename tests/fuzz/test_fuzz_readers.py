@@ -20,7 +20,8 @@ from safetensors.numpy import load_file
 from safetensors.torch import save
 
 from sparsify.artifact import plain
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.comparison.cells import Cell
 from sparsify.comparison.curves import read_curves

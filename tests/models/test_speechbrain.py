@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from sparsify import SparsifyError, load_model
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.audio.features import Filterbank
 from sparsify.recipe.sections import FrontEnd
 

@@ -8,7 +8,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from sparsify import SparsifyError, build_model, load_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.recipe.sections import FrontEnd
 
 CONFIG = {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.training.distributed import Processes
 from sparsify.training.run_directory import RunDirectory

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.seals import source_digest
 from sparsify.errors import SparsifyError
 from sparsify.exporters.counting import count_work

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.artifact.artifact import load_artifact, load_model
+from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank

@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from sparsify.artifact.artifact import load_model
+from sparsify.artifact.loading import load_model
 from sparsify.artifact.saving import save_model
 from sparsify.corpus.cache import AudioCache
 from sparsify.errors import SparsifyError

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from sparsify import SparsifyError, sparsity_table
-from sparsify.artifact.artifact import load_artifact, load_model, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.artifact.seals import source_digest
 from sparsify.audio.features import Filterbank
 from sparsify.methods.registry import resolve

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sparsify import build_model, save_model
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
 from sparsify.artifact.formats import DENSE, SAMPLES, format_named, written
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.provenance import INPUT
 from sparsify.benchmarks.inference import turns
 from sparsify.benchmarks.inference.benchmark import Benchmark, Latency, benchmark

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference import runner
 from sparsify.benchmarks.inference.candidates import Gathering
 from sparsify.benchmarks.inference.runner import Runner

@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
 from sparsify.artifact.formats import format_named
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.errors import SparsifyError
 from sparsify.exporters.export import export_artifact

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sparsify.exporters.native
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.exporters.native.engine import ENGINE_SOURCES, Engine
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.native.targets import own_target

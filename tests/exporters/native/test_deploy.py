@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.audio.features import Filterbank
 
 from .conftest import ARM64

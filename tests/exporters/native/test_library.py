@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from sparsify.artifact.artifact import load_artifact, load_model
 from sparsify.artifact.formats import HALF
+from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.artifact.rounding import rounded
 from sparsify.audio.features import Filterbank
 from sparsify.compiled_code import is_remembered

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.audio.features import Filterbank
 from sparsify.exporters.native.exporter import NativeExporter

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact.artifact import load_artifact, load_model
+from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.exporters.export import export_artifact

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparsify import build_model, save_model
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.exporters.onnx import graphs, tracing
 from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.recipe.sections import FrontEnd

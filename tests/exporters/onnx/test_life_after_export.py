@@ -19,7 +19,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.speaker_model import load_speaker_model

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.models.registry import build_model

@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sparsify.artifact.artifact import load_artifact, weights_table
+from sparsify.artifact.artifact import weights_table
+from sparsify.artifact.loading import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.onnx.work import graph_work

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sparsify.artifact.artifact import load_artifact
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx import writing

@@ -1,0 +1,127 @@
+"""Models on disk are read, whoever wrote them, and checked against what was written."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.fidelity import check_table, is_intact_unsealed, lost, outline_in
+from sparsify.artifact.formats import MODEL_FILE, format_of, is_exported_folder
+from sparsify.artifact.provenance import is_ours, network_in
+from sparsify.artifact.reparametrised import whole
+from sparsify.artifact.weights import read_weights
+from sparsify.errors import SparsifyError
+from sparsify.models import toolkits
+from sparsify.models.foreign import UnsupportedModelError
+from sparsify.recipe.sections import FrontEnd
+from sparsify.sparsity.prunable import looks_prunable
+
+logger = logging.getLogger(__name__)
+
+
+def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
+    """Reads a run directory or a file of any format (see `sparsify.artifact.formats`).
+
+    Also models of other toolkits, see `sparsify.models.toolkits`. A file of ours that another tool
+    has changed is read as one that is not ours.
+
+    Args:
+        path: The file or run directory.
+        trust: Whether `build` may import and run code that the file names as its network.
+
+    Raises:
+        SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
+    """
+    file = Path(path)
+    if file.is_dir() and not is_exported_folder(file):
+        file = _model_file(file)
+    weights = read_weights(file)
+    artifact = Artifact(
+        path=file,
+        format=format_of(file),
+        state=weights.tensors,
+        architecture=None,
+        front_end=FrontEnd(),
+        metadata=weights.metadata,
+        operators=weights.operators,
+        graph=weights.graph,
+        left_out=weights.left_out,
+        trusted=trust,
+    )
+    if not is_ours(weights.metadata):
+        return artifact if weights.graph else _interpreted(artifact)
+    architecture, front_end = network_in(weights.metadata, file)
+    artifact = replace(artifact, architecture=architecture, front_end=front_end)
+    if weights.table:
+        artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
+        if not architecture.is_code:
+            check_table(weights.table, outline_in(file, architecture), artifact.selection, file)
+        return artifact
+    intact = weights.intact
+    if intact is None:  # from an earlier version
+        intact = is_intact_unsealed(artifact.state, architecture, weights.metadata, file)
+    if intact:
+        # Code may compute with its weights, as an LSTM's gates are put into another order.
+        return replace(artifact, left_out=()) if architecture.is_code else artifact
+    logger.warning(
+        "'%s' has been changed by another tool since sparsify wrote it: read like a file that is"
+        " not ours",
+        file,
+    )
+    left_out = (*artifact.left_out, *lost(artifact.state, architecture))
+    return _read_as_foreign(replace(artifact, architecture=None, left_out=left_out))
+
+
+def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
+    """A ready network from anything that `load_artifact` reads, on the CPU, in eval mode.
+
+    Args:
+        path: The file or run directory.
+        trust: Whether code that the file names as its network may be imported and run.
+
+    Raises:
+        SparsifyError: The file cannot be read, does not say which network it is, or names code and
+            is not trusted.
+    """
+    return load_artifact(path, trust=trust).build()
+
+
+def _model_file(folder: Path) -> Path:
+    own = folder / MODEL_FILE
+    file = own if own.is_file() else toolkits.model_file(folder)
+    if file is None:
+        raise SparsifyError(
+            f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"
+            f" of {toolkits.names()})"
+        )
+    return file
+
+
+def _interpreted(artifact: Artifact) -> Artifact:
+    """A state dict that is not ours, in our terms if another toolkit's is known."""
+    artifact = replace(artifact, state=whole(artifact.state))
+    try:
+        found = toolkits.interpret(artifact.path, artifact.state)
+    except UnsupportedModelError as error:
+        return _read_as_foreign(replace(artifact, obstacle=str(error)))
+    if found is None:
+        return _read_as_foreign(artifact)
+    return replace(
+        artifact, state=found.state, architecture=found.architecture, front_end=found.front_end
+    )
+
+
+def _read_as_foreign(artifact: Artifact) -> Artifact:
+    """A file of tensors that are not known, of which integers have no zero point."""
+    if artifact.graph:
+        return artifact
+    integers = [
+        f"'{name}' holds integers, whose zero point is not known"
+        for name, tensor in artifact.state.items()
+        if looks_prunable(tensor.shape) and not tensor.is_floating_point()
+    ]
+    return replace(artifact, left_out=(*artifact.left_out, *integers))
