@@ -18,7 +18,7 @@ from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.prunable import looks_prunable
+from sparsify.sparsity.selection import looks_prunable
 
 logger = logging.getLogger(__name__)
 
