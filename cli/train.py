@@ -171,7 +171,8 @@ def _report(summary: dict[str, Any], output: Path, recipe: ResolvedRecipe) -> No
         say(line)
     if summary.get("collapsed"):
         return  # which is told in the end
-    if pursues_target(recipe.method):
+    kept = (summary.get("start") or {}).get("zeros")
+    if pursues_target(recipe.method) or recipe.model.widths or kept:
         say_next("export", output, "--format", "onnx", "--output", f"{output}.onnx")
     else:
         data = recipe.data.path
