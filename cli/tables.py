@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsify.cli.display import out, styled
-from sparsify.texts import shortened
+from sparsify.texts import shortened_apart
 
 _SECONDARY = 2  # columns of a higher rank go before names are shortened
 _READABLE, _LEAST = 24, 9  # letters of a name: for the sake of a column, and of the table
@@ -72,10 +72,11 @@ def _shortened(columns: Sequence[Column], least: int) -> list[Column]:
 
 
 def _cut(column: Column, letters: int) -> Column:
-    cells = []
-    for cell in column.cells:
-        style = str(cell.style) if isinstance(cell, Text) else ""
-        cells.append(styled(shortened(str(cell), letters), style))
+    short = shortened_apart([str(cell) for cell in column.cells], letters)
+    cells = [
+        styled(text, str(cell.style) if isinstance(cell, Text) else "")
+        for text, cell in zip(short, column.cells, strict=True)
+    ]
     return replace(column, cells=cells)
 
 

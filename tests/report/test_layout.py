@@ -11,7 +11,7 @@ from sparsify.recipe.recipe import Recipe
 from sparsify.report.document import per_row
 from sparsify.report.page import write_report
 from sparsify.report.plot import spread
-from sparsify.texts import shortened
+from sparsify.texts import shortened, shortened_apart
 
 from .labels import outside, overlapping
 
@@ -208,3 +208,8 @@ def test_labels_make_room_for_one_another():
     assert spread([1, 2], 14, 0, 100) == [0, 14]
     assert shortened("layer.0.weight", 20) == "layer.0.weight"
     assert shortened("layer.0.conv1.weight", 11) == "layer…eight"
+    names = [f"layer{n}.block.{kind}.weight" for n in range(3) for kind in ("conv", "0.bn", "1.bn")]
+    for letters in range(1, 30):
+        short = shortened_apart(names, letters)
+        assert [len(text) for text in short] == [min(letters, len(name)) for name in names]
+    assert len(set(shortened_apart(names, 18))) == 9 > len({shortened(each, 18) for each in names})
