@@ -212,7 +212,8 @@ class Backbone(nn.Module):
         out_channels: int | None,
         stages: Sequence[Stage],
         reductions: Sequence[int],
-        image_head: bool,
+        *,
+        image_head: bool = False,
     ) -> None:
         super().__init__()
         volume = channels * feature_dim
@@ -322,7 +323,7 @@ class ReDimNet2(nn.Module):
                 )
         stages = [Stage(*row) for row in zip(bins, _FRAMES, blocks, expansions, strict=True)]
         self.backbone = Backbone(
-            feature_dim, channels, out_channels, stages, reductions, image_head
+            feature_dim, channels, out_channels, stages, reductions, image_head=image_head
         )
         self.pool = AttentiveStatisticsPooling(self.backbone.width, attention_channels)
         self.bn = nn.BatchNorm1d(2 * self.backbone.width)

@@ -336,7 +336,7 @@ def test_the_model_is_read_once(folder, monkeypatch):
         read.append(path)
         return read_weights(path)
 
-    monkeypatch.setattr("sparsify.artifact.artifact.read_weights", counted)
+    monkeypatch.setattr("sparsify.artifact.loading.read_weights", counted)
     evaluated(folder, "dense.safetensors")
     assert len(read) == 1
 

@@ -86,7 +86,7 @@ WRONG = [
 ]
 TYPED = {
     "tr": {"train"},
-    "train --method a": {"adabreg", "adabreg-fixed"},
+    "train --method a": {"acdc", "adabreg", "adabreg-fixed"},
     "train --recipe speech": {"speech-mini"},
     "train --model ecapa-tdnn-1": {"ecapa-tdnn-1024"},
     "train --set training.st": {"training.steps="},

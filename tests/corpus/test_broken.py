@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,11 +206,19 @@ def test_what_is_broken_from_the_start_is_left_out_whatever_the_memory(speech, v
     assert cache.broken.count == 0
 
 
+def wait_until_at_rest(pid):
+    """A loader that dies with a lock of PyTorch's in its hands would have everybody wait."""
+    before = None
+    while before != (before := Path(f"/proc/{pid}/stat").read_text().split()[13:15]):
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_loader_process_is_explained(speech, workers):
     batches = training_batches(*on_demand(speech), settings(workers=workers, steps=10_000))
     next(batches)
     for process in multiprocessing.active_children():
+        wait_until_at_rest(process.pid)
         os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(SparsifyError, match=r"memory.*training\.workers=1.*--resume"):
         list(batches)

@@ -325,6 +325,10 @@ NETWORKS = {
     "redimnet2": lambda: Of(
         _redimnet, backbone=Backbone(BINS, 4, 6, (Stage(1, 1, 1, 2), Stage(2, 4, 1, 1)), (6, 6))
     ),
+    "redimnet2-b6": lambda: Of(
+        _redimnet,
+        backbone=Backbone(BINS, 4, 3, (Stage(2, 4, 1, 0.5),), (6,), image_head=True),
+    ),
     "shared": lambda: Of(_shared, layer=nn.Conv1d(BINS, BINS, 3, padding=1)),
     "speechbrain": lambda: _registered(
         "ecapa-tdnn", channels=16, aggregation_channels=24, variant="speechbrain"
