@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from sparsify.models.layers import StatisticsPooling
 from sparsify.models.resnet import BasicBlock
 
-HEAD_CHANNELS = 32
 SEGMENT = 100  # frames that share a context, of the mean over them
 # Layers, and the dilation of their convolutions, of the three dense blocks.
 _BLOCKS = ((12, 1), (24, 2), (16, 2))
@@ -18,7 +17,7 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))
 class Head(nn.Module):
     """A small 2-D ResNet that halves the bins three times, `(B, bins, T)` → `(B, C·bins/8, T)`."""
 
-    def __init__(self, channels: int = HEAD_CHANNELS) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -132,6 +131,7 @@ class CAMPPlus(nn.Module):
         growth_channels: What every layer of a dense block adds.
         bottleneck_channels: Width inside every layer of a dense block.
         channels: Width of the layer before the dense blocks.
+        head_channels: Width of the 2-D network at the beginning, where most of the work is.
 
     Raises:
         ValueError: A size is not positive, or the bins are no multiple of 8.
@@ -145,19 +145,22 @@ class CAMPPlus(nn.Module):
         channels: int = 128,
         growth_channels: int = 32,
         bottleneck_channels: int = 128,
+        head_channels: int = 32,
     ) -> None:
         super().__init__()
-        if min(embedding_dim, channels, growth_channels) < 1 or bottleneck_channels < 2:
+        if min(embedding_dim, channels, growth_channels, head_channels) < 1 or (
+            bottleneck_channels < 2
+        ):
             raise ValueError(
-                "embedding_dim, channels and growth_channels must be positive, and"
+                "embedding_dim, channels, growth_channels and head_channels must be positive, and"
                 " bottleneck_channels at least 2"
             )
         if feature_dim < 8 or feature_dim % 8:
             raise ValueError(f"feature_dim must be a positive multiple of 8: {feature_dim}")
-        self.head = Head()
+        self.head = Head(head_channels)
         self.xvector = nn.Sequential()
         add = self.xvector.add_module
-        add("tdnn", ConvNormReLU(HEAD_CHANNELS * feature_dim // 8, channels, 5, stride=2))
+        add("tdnn", ConvNormReLU(head_channels * feature_dim // 8, channels, 5, stride=2))
         for number, (layers, dilation) in enumerate(_BLOCKS, start=1):
             block = nn.Sequential()
             for layer in range(layers):

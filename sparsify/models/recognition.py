@@ -101,11 +101,13 @@ def campplus(state: State) -> Architecture:
     """
     layer = "xvector.block1.tdnnd1."
     first = state["xvector.tdnn.linear.weight"].shape
+    head = state["head.conv1.weight"].shape[0]
     options = {
         "channels": first[0],
         "growth_channels": state[f"{layer}cam_layer.linear_local.weight"].shape[0],
         "bottleneck_channels": state[f"{layer}linear1.weight"].shape[0],
-        "feature_dim": 8 * first[1] // state["head.conv1.weight"].shape[0],
+        "head_channels": head,
+        "feature_dim": 8 * first[1] // head,
         "embedding_dim": state["xvector.dense.linear.weight"].shape[0],
     }
     return Architecture("campplus", options)

@@ -16,6 +16,7 @@ SMALL = {
         "channels": 32,
         "growth_channels": 8,
         "bottleneck_channels": 16,
+        "head_channels": 4,
         "feature_dim": 40,
     },
     "redimnet2-b0": {"channels": 4, "out_channels": 8},
