@@ -73,7 +73,7 @@ def from_samples(network: Network, front_end: FrontEnd) -> Network:
 def network_work(artifact: Artifact, frames: int) -> dict[str, Work]:
     """The multiply-adds of the network in an artifact for one utterance, weight by weight.
 
-    A network of ours is not computed for that; one that is code runs once.
+    A network that is code runs once.
 
     Args:
         artifact: A model whose network is known.

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sparsify.channels.operators import FREE, PADS, SIZED, Opaque
 from sparsify.errors import SparsifyError
+from sparsify.sparsity.eager import EagerMode
 from sparsify.sparsity.uses import storage_of
 
 _BATCH = 2  # so that the axis of the batch is none of size 1
@@ -120,7 +120,7 @@ def record(model: nn.Module, bins: int, name: str, frames: int = FRAMES) -> Tape
         model.train(training)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(EagerMode):
     """Writes a tape."""
 
     def __init__(self, model: nn.Module, name: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sparsify.errors import SparsifyError
+from sparsify.sparsity.eager import EagerMode
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.work import Work
 
@@ -93,7 +93,7 @@ def _in_single_steps() -> Iterator[None]:
         torch.backends.mkldnn.enabled = before[1]
 
 
-class _Counting(TorchDispatchMode):
+class _Counting(EagerMode):
     """Sees every operation, and which parameter a factor is a view of."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -45,6 +45,16 @@ def test_a_model_is_told_again_without_torch(artifacts):
     assert {"torch", "onnx", "onnxruntime", "numpy"} & {*modules} == set()
 
 
+def test_the_first_look_takes_no_compiler(artifacts):
+    asked = [["--json", str(artifacts["dense"])]]
+    script = [sys.executable, "-c", AGAIN, json.dumps(asked)]
+    first = subprocess.run(script, capture_output=True, text=True, check=True)
+    (told,), modules = json.loads(first.stdout)
+    assert json.loads(told)["multiply_adds"] > 0
+    assert "torch" in modules
+    assert {"torch._dynamo", "sympy"} & {*modules} == set()
+
+
 def test_an_account_is_what_was_counted(artifacts, tmp_path):
     for kind in KINDS:
         _, counted = counted_account(artifacts[kind])
