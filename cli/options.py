@@ -23,7 +23,7 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
-from sparsify.cli.types import PATH, Existing, Name
+from sparsify.cli.types import PATH, ByteCount, Existing, Name
 from sparsify.training.devices import Device
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def max_bytes_option(about: str) -> Decorator:
     """
     return click.option(
         "--max-bytes",
-        type=click.FloatRange(min=0, min_open=True),
+        type=ByteCount(),
         metavar="N",
-        help=f"{about}, such as 4e6.",
+        help=f"{about}, such as 4e6 or 4MB.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,30 @@ class Existing(click.Path):
         if not os.path.lexists(value):
             raise SparsifyError(self._missing.format(os.fsdecode(value)))
         return super().convert(value, param, ctx)
+
+
+class ByteCount(click.ParamType):  # type: ignore[type-arg]
+    """A positive size, as a number of bytes or with a unit: `4e6`, `4MB`, `512 KiB`."""
+
+    name = "size"
+    _form = re.compile(
+        r"\s*(?P<number>[\d.]+(?:e[+-]?\d+)?)\s*(?:(?P<power>[kmg])(?P<two>i?))?b?\s*"
+    )
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number of bytes."""
+        found = self._form.fullmatch(str(value).lower())
+        try:
+            number = float(found["number"] if found else value)
+        except ValueError:
+            self.fail(f"'{value}' is no size such as 4e6, 4MB or 512KiB.", param, ctx)
+        if found and found["power"]:
+            number *= (1024 if found["two"] else 1000) ** (1 + "kmg".index(found["power"]))
+        if number <= 0:
+            self.fail(f"{value} is not in the range x>0.", param, ctx)
+        return number
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]
