@@ -21,8 +21,14 @@ from sparsify.files import write_text
 
 SCRATCH, FROM_DENSE, LAMBDA = "study_scratch", "study_from_dense", "study_lambda"
 TUNING = ("study_rates", "study_decay", "study_schedule")
-RESNET = "speech_mini_resnet34"
-PARTS = (SCRATCH, FROM_DENSE, LAMBDA, *TUNING, RESNET)
+OTHERS = {
+    "speech_mini_resnet34": "ResNet34 of 8 channels, by an earlier version",
+    "speech_mini_campplus": "CAM++ of 32 channels, 8 in its 2-D head, which is protected from"
+    " pruning; learning rates are those of the ECAPA-TDNN",
+    "speech_mini_redimnet2": "ReDimNet2 of 4 channels; learning rates are those of the ECAPA-TDNN",
+}
+"""Other networks, with one seed each."""
+PARTS = (SCRATCH, FROM_DENSE, LAMBDA, *TUNING, *OTHERS)
 """Files of the study, without their suffix."""
 _STEPS = (120, 200, 400, 600, 740)  # landing is at 750
 _VALIDATED = (200, 400, 600, 800, 1000)
@@ -67,8 +73,11 @@ def page(studies: Mapping[str, Results]) -> str:
         tables.models(scratch),
         f"The same network, begun as a dense one, and that one ({_link(FROM_DENSE)}):",
         tables.models(started, late),
-        f"ResNet34 of 8 channels, one seed, by an earlier version ({_link(RESNET)}):",
-        tables.models(studies[RESNET]),
+        *(
+            part
+            for name, what in OTHERS.items()
+            for part in (f"{what}; one seed ({_link(name)}):", tables.models(studies[name]))
+        ),
         "## Differences",
         "In points of EER: the method of the row minus the one in the title.",
         *tables.against(scratch, ("dense", "dense-little-decay", "gmp", "adabreg", "linbreg")),

@@ -15,8 +15,6 @@ from sparsify.exporters.shrink import Shrinkage
 
 def show_export(report: ExportReport, result: Benchmark | None) -> None:
     """Prints a table of the file and of what it was made from, and what is proven."""
-    kind = [report.layout] if report.layout != DENSE or report.precision == SINGLE else []
-    kind += [report.precision] if report.precision != SINGLE else []
     sizes = [(report.bytes, report.zipped_bytes), (report.dense_bytes, report.dense_zipped_bytes)]
     shares = [f"{zipped / report.dense_zipped_bytes:.1%}" for _, zipped in sizes]
 
@@ -27,9 +25,12 @@ def show_export(report: ExportReport, result: Benchmark | None) -> None:
         return Column(heading, all_cells, rank=rank, left=not heading)
 
     smaller = report.shrunk is not None and report.shrunk.before != report.shrunk.after
-    zeros = "shrunk, " if smaller else ""
-    zeros += f"{report.sparsity:.2%} sparse, " if report.sparsity or not smaller else ""
-    kinds = (f"{zeros}{' '.join(kind)}", "dense twin")
+    told = ["shrunk"] if smaller else []
+    told += [f"{report.sparsity:.2%} sparse"] if report.sparsity or not smaller else []
+    stored = [report.layout] if report.layout != DENSE else []
+    stored += [report.precision] if report.precision != SINGLE else []
+    told += [" ".join(stored)] if stored else []
+    kinds = (", ".join(told), "dense twin")
     columns = [
         column("", kinds, "the model before"),
         column("Size", [human_bytes(size) for size, _ in sizes]),
