@@ -18,17 +18,28 @@ from sparsify.models import toolkits
 from sparsify.models.names import check_model, model_names
 from sparsify.recipe.words import SYNTHETIC, recipe_names
 from sparsify.training.network_choice import network_assignments
+from sparsify.user_cache import Shelf, code_digest
 
 if TYPE_CHECKING:
     from sparsify.recipe.recipe import Recipe
 
+_SHELF = Shelf("settings", 1 << 16)
+
 
 def _keys() -> Iterator[str]:
-    """What `--set` takes; the options of a method are not known without torch."""
-    # TAB elsewhere, and help, do not wait for it.
-    from sparsify.recipe.recipe import Recipe  # noqa: PLC0415
+    """What `--set` takes; the options of a method are not known without torch.
 
-    yield from (key for key in Recipe.setting_names() if key != "methods")
+    The others are kept in the user's cache: what reads recipes takes long to import.
+    """
+    digest = code_digest("sparsify.recipe")
+    kept = _SHELF.get(digest)
+    if kept is None:
+        # TAB elsewhere, and help, do not wait for it.
+        from sparsify.recipe.recipe import Recipe  # noqa: PLC0415
+
+        kept = " ".join(key for key in Recipe.setting_names() if key != "methods").encode()
+        _SHELF.put(digest, kept)
+    yield from kept.decode().split()
     yield from (f"methods.{name}." for name in method_names())
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sparsify.cli.recipe_options import _keys
+from sparsify.recipe.recipe import Recipe
+
 TYPED = {
     "sparsify train --method ri": "sparsify train --method rigl ",
     "sparsify inspect --sort=si": "sparsify inspect --sort=size ",
@@ -78,3 +81,11 @@ def test_fish_completes_a_line(place):
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=place)
     expected = [line.split()[-1] for line in TYPED.values()]
     assert told.stdout.split() == expected
+
+
+def test_the_keys_of_recipes_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = list(_keys())
+    assert {"training.steps", "methods.adabreg."} <= {*first}
+    monkeypatch.setattr(Recipe, "setting_names", None)
+    assert list(_keys()) == first
