@@ -28,6 +28,7 @@ from sparsify.benchmarks.inference import benchmark, turns
 from sparsify.cli import commands
 from sparsify.comparison.cells import grid
 from sparsify.comparison.plan import Plan, shared_recipe
+from sparsify.exporters import native
 from sparsify.exporters.onnx import writing
 from sparsify.models.registry import build_model
 from sparsify.recipe.recipe import Recipe, parse_recipe
@@ -36,6 +37,7 @@ from sparsify.training.observer import Observer
 from sparsify.training.trainer import train
 
 from . import in_process
+from .compiling import COMPILER, compiling
 from .forks import popen
 
 hypothesis.settings.register_profile("sparsify", derandomize=True, deadline=None)
@@ -55,6 +57,33 @@ def _reproducible() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     logging.getLogger("sparsify").setLevel(logging.NOTSET)  # a command may have set it
+
+
+@pytest.fixture(scope="session")
+def c_sources() -> Path:
+    """The folder of the native engine's C code."""
+    return Path(native.__path__[0]) / "c"
+
+
+@pytest.fixture(scope="session")
+def compile_c(c_sources: Path) -> Callable[..., Path]:
+    """Compiles C code into a program or library, or skips where there is no compiler."""
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip("there is no C compiler")
+    return compiling(*COMPILER, f"-I{c_sources}")
+
+
+@pytest.fixture(scope="session")
+def sanitizers(
+    compile_c: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    """Options for a program that stops at the first wrong access; skips where there are none."""
+    options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    try:
+        compile_c("int main(void) { return 0; }", tmp_path_factory.mktemp("c") / "probe", *options)
+    except subprocess.CalledProcessError:
+        pytest.skip("the C compiler has no sanitizers")
+    return options
 
 
 @pytest.fixture(scope="session")

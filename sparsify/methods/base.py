@@ -157,6 +157,11 @@ class Method(ABC, Generic[O]):
         return True
 
     @property
+    def uses_gradients_of_zeros(self) -> bool:
+        """Whether the next step looks at the gradients of prunable weights that are zero."""
+        return True
+
+    @property
     def rounds(self) -> int:
         """How many trainings share the steps, each going on from the end of the one before."""
         return 1

@@ -215,6 +215,11 @@ class BregmanMethod(Method[B], Generic[B]):
         """Whether the optimizer has landed."""
         return self.optimizer.landed
 
+    @property
+    def uses_gradients_of_zeros(self) -> bool:
+        """Until the optimizer has landed: zeros have duals that move."""
+        return not self.optimizer.landed
+
     def mask_gradients(self) -> None:
         """Zeroes those of a trained network's zeros, and of all zeros that landing holds."""
         super().mask_gradients()

@@ -70,6 +70,14 @@ class MaskedMethod(Method[O], Generic[O]):
             self.channels.load_state_dict(state["channels"])
         self.masks = [m.to(w.device) for m, w in zip(state["masks"], self.weights, strict=True)]
 
+    @property
+    def uses_gradients_of_zeros(self) -> bool:
+        """Where connections grow, or weights that are not masked are zero."""
+        return self._grows(self.steps_done + 1) or any(
+            bool(((weight == 0) & mask).any())
+            for weight, mask in zip(self.weights, self.masks, strict=True)
+        )
+
     def mask_gradients(self) -> None:
         """Zeroes those of masked weights; keeps them where they decide which connections grow."""
         if self._grows(self.steps_done + 1):

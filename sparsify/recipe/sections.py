@@ -261,6 +261,8 @@ class TrainingSection(Section):
             `auto` takes bf16 where the processor has the instructions.
         compile: Compile the network with torch.compile; `auto` does so where there are enough steps
             to make up for the time that it takes.
+        sparse_convolutions: Steps leave out the zeros of convolutions, on a CPU in fp32; `auto`
+            does so where that is the precision and something is to become zero.
         quantisation_aware: Steps see weights and inputs of layers rounded as in int8 exports; for
             the end of a training, with `model.init_from`.
         workers: Data-loader processes; `null` chooses from the number of cores.
@@ -283,6 +285,7 @@ class TrainingSection(Section):
     average_of: Literal["last", "best"] = "last"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal[True, False, "auto"] = False
+    sparse_convolutions: Literal[True, False, "auto"] = "auto"
     quantisation_aware: bool = False
     workers: int | None = Field(default=None, ge=0)
     log_every: int = Field(default=20, ge=1)
@@ -302,6 +305,21 @@ class TrainingSection(Section):
     def _rounding_is_not_compiled(self) -> Self:
         if self.compile is True and self.quantisation_aware:
             raise ValueError("quantisation_aware training is not compiled: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_are_left_out_in_fp32(self) -> Self:
+        if self.sparse_convolutions is not True:
+            return self
+        if self.precision != "fp32":
+            raise ValueError(
+                f"sparse_convolutions compute in fp32, and precision is {self.precision}: set it to"
+                " fp32, or leave sparse_convolutions at auto"
+            )
+        if self.quantisation_aware:
+            raise ValueError(
+                "quantisation_aware training has no sparse_convolutions: leave one out"
+            )
         return self
 
     @property

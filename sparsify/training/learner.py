@@ -17,6 +17,7 @@ from sparsify.errors import SparsifyError
 from sparsify.methods.base import Method
 from sparsify.methods.registry import ResolvedRecipe, build_method
 from sparsify.sparsity.counting import sparsity_table
+from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.sparsity.table import SparsityTable
 from sparsify.training.batches import Batch
 from sparsify.training.compute import Compute, compiled
@@ -25,6 +26,7 @@ from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 from sparsify.training.quantisation_aware import QuantisationAware
+from sparsify.training.sparse_convolution import SparseConvolutions, available
 from sparsify.training.starting_network import StartingNetwork
 
 State = dict[str, Any]
@@ -46,8 +48,10 @@ class Learner:
 
     Attributes:
         network: The embedding network.
-        forward: The same, compiled or with rounded numbers if the recipe says so.
         method: Makes it sparse.
+        sparse: The network as it computes without the zeros, if it does.
+        forward: What steps compute: the network or `sparse`, compiled or with rounded numbers if
+            the recipe says so.
         multiply_adds: Those of the network, where they are the target.
         learning_rate: Shape of the learning rate.
         speakers: Number of training speakers, without virtual ones.
@@ -84,15 +88,16 @@ class Learner:
         self.network = start.network.to(compute.device)
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
-        self.forward = self.network
+        self.method: Method[Any] = build_method(recipe, start.task(recipe, self.objective))
+        self.sparse = self._sparse_convolutions()
+        self.forward = self.sparse or self.network
         if training.compiles:
-            self.forward = compiled(self.network, compute)
+            self.forward = compiled(self.forward, compute)
         elif training.quantisation_aware:
             self.forward = QuantisationAware(self.network)
         self.model = processes.parallel(
             _Model(self.forward, self.objective, compute), compute.device
         )
-        self.method: Method[Any] = build_method(recipe, start.task(recipe, self.objective))
         self.learning_rate = LearningRate(training)
         self.scaler = compute.scaler()
         self.overflows = 0
@@ -112,6 +117,8 @@ class Learner:
         """
         self._schedule(step)
         self.network.train()
+        if self.sparse is not None:
+            self.sparse.whole.fill_(self.method.uses_gradients_of_zeros)
         self.method.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
         waveforms, labels_of_all = batch
@@ -176,6 +183,25 @@ class Learner:
         self.learning_rate.load_state_dict(state["learning_rate"])
         self.scaler.load_state_dict(state["scaler"])
         self.overflows = state["overflows"]
+
+    def _sparse_convolutions(self) -> SparseConvolutions | None:
+        training, compute = self.recipe.training, self.compute
+        wanted = training.sparse_convolutions
+        if wanted is True and compute.device.type != "cpu":
+            raise SparsifyError(
+                "training.sparse_convolutions needs a CPU: give --device cpu, or leave it at auto"
+            )
+        # In bf16 a CPU that has it multiplies by the zeros in less time than it takes to skip them.
+        pays = (
+            compute.device.type == "cpu"
+            and compute.precision == "fp32"
+            and not training.quantisation_aware
+            and self.method.target_sparsity > 0
+        )
+        if not (wanted is True or (wanted == "auto" and pays)) or not available():
+            return None
+        selection = self.recipe.model.selection
+        return SparseConvolutions(self.network, prunable_parameters(self.network, *selection))
 
     def _schedule(self, step: int) -> None:
         progress = step / self.recipe.training.steps

@@ -24,7 +24,9 @@ def header(learner: Learner, data: SpeechData) -> Record:
     return {
         "compute": str(learner.compute),
         "processes": learner.processes.count,
-        "compiled": learner.recipe.training.compiles and learner.forward is not learner.network,
+        "compiled": recipe.training.compiles
+        and learner.forward is not (learner.sparse or learner.network),
+        "sparse_convolutions": learner.sparse is not None,
         "model": recipe.model.name,
         "model_options": recipe.model.options,
         "parameters": table.parameters,

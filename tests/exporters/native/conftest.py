@@ -1,7 +1,5 @@
 import ctypes
 import functools
-import os
-import shlex
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -10,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import sparsify.exporters.native
 from sparsify.artifact.loading import load_artifact
 from sparsify.exporters.native.engine import ENGINE_SOURCES, Engine
 from sparsify.exporters.native.exporter import NativeExporter
 from sparsify.exporters.native.targets import own_target
 
+from ...compiling import WARNINGS, compiling
 from .machines import EXACT, Here, Remote
 
-COMPILER = shlex.split(os.environ.get("CC", "cc"))
-WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Werror"]
 ARM64 = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 ARM64_ENGINES = {
     "neon": ((), "cortex-a72", EXACT),
@@ -74,30 +70,6 @@ def exported_for(artifacts, once):
 
 
 @pytest.fixture(scope="session")
-def c_sources():
-    """The folder of the engine's C code."""
-    return Path(sparsify.exporters.native.__path__[0]) / "c"
-
-
-@pytest.fixture(scope="session")
-def compile_c(c_sources):
-    """Compiles C code into a program or library, or skips where there is no compiler."""
-    if shutil.which(COMPILER[0]) is None:
-        pytest.skip("there is no C compiler")
-    return _compiling(*COMPILER, f"-I{c_sources}")
-
-
-def _compiling(*compiler):
-    def run(source, output, *options):
-        command = [*compiler, "-std=gnu11", "-ffp-contract=fast", *WARNINGS]
-        command += [*options, "-x", "c", "-", "-o", output, "-lm"]
-        subprocess.run(command, input=source, text=True, check=True)
-        return output
-
-    return run
-
-
-@pytest.fixture(scope="session")
 def arm64_tools():
     """A cross compiler and an emulator for arm64, or skips where there are none."""
     _need(ARM64)
@@ -107,18 +79,7 @@ def arm64_tools():
 @pytest.fixture(scope="session")
 def compile_arm64(arm64_tools, c_sources):
     """Compiles C code into a program for arm64."""
-    return _compiling(arm64_tools[0], "-static", f"-I{c_sources}")
-
-
-@pytest.fixture(scope="session")
-def sanitizers(compile_c, tmp_path_factory):
-    """Options for a program that stops at the first wrong access; skips where there are none."""
-    options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    try:
-        compile_c("int main(void) { return 0; }", tmp_path_factory.mktemp("c") / "probe", *options)
-    except subprocess.CalledProcessError:
-        pytest.skip("the C compiler has no sanitizers")
-    return options
+    return compiling(arm64_tools[0], "-static", f"-I{c_sources}")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from sparsify.exporters.native.attention import attend, products
 from sparsify.exporters.native.engine import ENGINE_SOURCES, workspace
 from sparsify.exporters.native.matrix import BLOCK
 
-from .conftest import ARM64, ARM64_ENGINES, COMPILER
+from ...compiling import COMPILER
+from .conftest import ARM64, ARM64_ENGINES
 from .running import Building, T, all_frames, call
 
 _aten = torch.ops.aten
