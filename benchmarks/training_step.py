@@ -145,6 +145,7 @@ def _on_features(changes: Mapping[str, Any], precision: str, compiled: bool) -> 
     variant = {
         "training.precision": precision,
         "training.compile": compiled,
+        "training.sparse_convolutions": False,
         "training.steps": LONG,
         "training.log_every": LONG,
         "methods.adabreg.ramp": 0.0,

@@ -318,7 +318,7 @@ class TrainingSection(Section):
             )
         if self.quantisation_aware:
             raise ValueError(
-                "quantisation_aware training has no sparse_convolutions: leave one out"
+                "quantisation_aware training has no sparse_convolutions: leave one of them out"
             )
         return self
 

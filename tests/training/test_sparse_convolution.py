@@ -2,6 +2,7 @@
 
 import subprocess
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ TINY = {
         "options": {"channels": 32, "aggregation_channels": 64, "embedding_dim": 16},
     },
     "data": {"path": "synthetic", "crop_seconds": 0.5},
-    "training": {"steps": 12, "batch_size": 8, "precision": "fp32", "warmup": 0.1},
+    "training": {"steps": 8, "batch_size": 8, "precision": "fp32", "warmup": 0.1},
     "target_sparsity": 0.95,
 }
 SPEAKERS = 6
@@ -212,7 +213,7 @@ def test_a_training_without_zeros_is_the_same():
         for each in (dense, sparse):
             each.update(step, batch)
         flags.append(bool(sparse.sparse.whole))
-    assert flags == [True] * 6 + [False] * 6
+    assert flags == [True] * 4 + [False] * 4
     difference = (weights(sparse) - weights(dense)).norm() / (weights(dense) - before).norm()
     assert difference < 0.1
     assert dense.sparse is None
@@ -237,7 +238,7 @@ def test_without_a_compiler_a_training_is_dense_and_says_so(monkeypatch, caplog)
         ({"sparse_convolutions": True, "precision": "bf16"}, "precision is bf16"),
         (
             {"sparse_convolutions": True, "precision": "fp32", "quantisation_aware": True},
-            "leave one out",
+            "leave one of them out",
         ),
     ],
 )
@@ -246,68 +247,12 @@ def test_what_does_not_go_together_is_refused(training, words):
         parse_recipe({"training": training}, "here")
 
 
-MAIN = r"""
-#include <stdio.h>
-#include <stdlib.h>
-static int32_t next = 1;
-static int draw(int most) { next = (int32_t)((next * 69069u + 1u) & 0x7fffffff); return (next >> 8) % most; }
-static float *numbers(int64_t size, int share) {
-    float *x = malloc((size_t)size * sizeof(float)); /* exactly, so that one more is noticed */
-    for (int64_t i = 0; i < size; i++) x[i] = draw(100) < share ? draw(1000) / 500.0f - 1 : 0;
-    return x;
-}
-int main(void) {
-    for (int round = 0; round < 400; round++) {
-        const int rows = 1 + draw(7), channels = 1 + draw(5), kernel = 1 + draw(3), batch = 1 + draw(3);
-        const int frames = 1 + draw(300), plane = frames + kernel - 1, columns = channels * kernel;
-        const int size = channels * plane;
-        int32_t *offsets = malloc((size_t)columns * sizeof(int32_t));
-        for (int c = 0; c < columns; c++) offsets[c] = c / kernel * plane + c % kernel;
-        float *matrix = numbers(rows * columns, draw(60)), *x = numbers(batch * size, 100);
-        float *slopes = numbers(batch * rows * frames, 100), *gradient = numbers(rows * columns, 0);
-        float *output = numbers(batch * rows * frames, 0), *last = numbers(batch * size + slack, 0);
-        const int copied = slack / size + 1 < batch ? (int)slack / size + 1 : batch;
-        memcpy(last, x + (batch - copied) * size, (size_t)(copied * size) * sizeof(float));
-        int count = 0;
-        for (int i = 0; i < rows * columns; i++) count += matrix[i] != 0;
-        const size_t room = (size_t)(count ? count : 1) * 4;
-        Sparse s = {rows, columns, malloc((size_t)(rows + 1) * 4), malloc(room), malloc(room), malloc(room)};
-        float *sums = malloc(room);
-        Batch input = {x, last, batch, copied, size, size};
-        list_nonzeros(matrix, offsets, &s);
-        multiply(&s, &input, output, frames, 1 + draw(3));
-        correlate(&s, &input, slopes, gradient, sums, frames, 1 + draw(3));
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++) {
-                double sum = 0;
-                for (int b = 0; b < batch; b++)
-                    for (int t = 0; t < frames; t++)
-                        sum += (double)slopes[(b * rows + r) * frames + t] * x[b * size + offsets[c] + t];
-                const double wrong = gradient[r * columns + c] - (matrix[r * columns + c] != 0 ? sum : 0);
-                if (wrong * wrong > 1e-4) return 1;
-            }
-        for (int b = 0; b < batch; b++)
-            for (int r = 0; r < rows; r++)
-                for (int t = 0; t < frames; t++) {
-                    double sum = 0;
-                    for (int c = 0; c < columns; c++)
-                        sum += (double)matrix[r * columns + c] * x[b * size + offsets[c] + t];
-                    const double wrong = output[(b * rows + r) * frames + t] - sum;
-                    if (wrong * wrong > 1e-8) return 2;
-                }
-        void *made[] = {offsets, matrix, x, slopes, gradient, output, last, s.start, s.column, s.offset, s.value, sums};
-        for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
-    }
-    return 0;
-}
-"""
-
-
 @pytest.mark.parametrize("options", [[], ["-march=native", "-fopenmp"]])
 def test_the_code_reads_and_writes_nothing_beyond_its_arrays(
     compile_c, sanitizers, tmp_path, options
 ):
     source = resources.files("sparsify.training").joinpath("sparse_convolution.c").read_text()
     options = ["-Wno-unknown-pragmas", "-Wno-unused-parameter", "-O2", *options]
-    program = compile_c(source + MAIN, tmp_path / "guarded", *sanitizers, *options)
+    main = Path(__file__).with_name("sparse_convolution_main.c").read_text()
+    program = compile_c(source + main, tmp_path / "guarded", *sanitizers, *options)
     assert subprocess.run([program], check=False).returncode == 0
