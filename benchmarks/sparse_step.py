@@ -24,7 +24,7 @@ from sparsify.documents import to_json
 from sparsify.recipe.recipe import load_recipe
 from sparsify.training.compute import choose_compute
 
-ROUNDS = 12
+ROUNDS = 9
 NETWORKS = {"ECAPA-TDNN-512": (512, 1536), "ECAPA-TDNN-128": (128, 512)}
 SPARSITIES = (0.9, 0.95, 0.99)
 BF16 = {"training.precision": "bf16"}
