@@ -74,6 +74,7 @@ def _steps(changes: dict[str, Any], widths: tuple[int, int], sparsity: float) ->
         "training.compile": False,
         "training.precision": "fp32",
         "methods.adabreg.ramp": 0.0,
+        "methods.adabreg.every": 1,  # in the first steps the duals pass λ between two updates
         "methods.adabreg.initial_sparsity": sparsity,
         **changes,
     }
@@ -98,7 +99,9 @@ def _steps(changes: dict[str, Any], widths: tuple[int, int], sparsity: float) ->
 
 
 def _has_bf16() -> bool:
-    return choose_compute("cpu", "auto").precision == "bf16"
+    """Whether bf16 is computed in hardware, which torch does not do if it is told to use less."""
+    isa = torch.backends.cpu.get_cpu_capability()
+    return isa == "AVX512" and choose_compute("cpu", "auto").precision == "bf16"
 
 
 def main() -> None:
