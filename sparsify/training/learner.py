@@ -26,7 +26,7 @@ from sparsify.training.distributed import Processes
 from sparsify.training.learning_rate import LearningRate
 from sparsify.training.objectives import AAMSoftmax, Objective, margin_at
 from sparsify.training.quantisation_aware import QuantisationAware
-from sparsify.training.sparse_convolution import SparseConvolutions, available
+from sparsify.training.sparse_convolution import available, leave_out_zeros
 from sparsify.training.starting_network import StartingNetwork
 
 State = dict[str, Any]
@@ -49,9 +49,9 @@ class Learner:
     Attributes:
         network: The embedding network.
         method: Makes it sparse.
-        sparse: The network as it computes without the zeros, if it does.
-        forward: What steps compute: the network or `sparse`, compiled or with rounded numbers if
-            the recipe says so.
+        gradients_of_zeros: Whether zeros have a gradient in a step, 0-dim, where the network leaves
+            them out; `None` where it does not.
+        forward: The network, compiled or with rounded numbers if the recipe says so.
         multiply_adds: Those of the network, where they are the target.
         learning_rate: Shape of the learning rate.
         speakers: Number of training speakers, without virtual ones.
@@ -89,10 +89,10 @@ class Learner:
         self.objective = Objective(classifier, distillation).to(compute.device)
         self.filterbank = Filterbank(recipe.front_end).to(compute.device)
         self.method: Method[Any] = build_method(recipe, start.task(recipe, self.objective))
-        self.sparse = self._sparse_convolutions()
-        self.forward = self.sparse or self.network
+        self.gradients_of_zeros = self._leave_out_zeros()
+        self.forward = self.network
         if training.compiles:
-            self.forward = compiled(self.forward, compute)
+            self.forward = compiled(self.network, compute)
         elif training.quantisation_aware:
             self.forward = QuantisationAware(self.network)
         self.model = processes.parallel(
@@ -117,8 +117,8 @@ class Learner:
         """
         self._schedule(step)
         self.network.train()
-        if self.sparse is not None:
-            self.sparse.whole.fill_(self.method.uses_gradients_of_zeros)
+        if self.gradients_of_zeros is not None:
+            self.gradients_of_zeros.fill_(self.method.uses_gradients_of_zeros)
         self.method.optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
         waveforms, labels_of_all = batch
@@ -184,7 +184,7 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.overflows = state["overflows"]
 
-    def _sparse_convolutions(self) -> SparseConvolutions | None:
+    def _leave_out_zeros(self) -> Tensor | None:
         training, compute = self.recipe.training, self.compute
         wanted = training.sparse_convolutions
         if wanted is True and compute.device.type != "cpu":
@@ -201,7 +201,7 @@ class Learner:
         if not (wanted is True or (wanted == "auto" and pays)) or not available():
             return None
         selection = self.recipe.model.selection
-        return SparseConvolutions(self.network, prunable_parameters(self.network, *selection))
+        return leave_out_zeros(self.network, prunable_parameters(self.network, *selection))
 
     def _schedule(self, step: int) -> None:
         progress = step / self.recipe.training.steps

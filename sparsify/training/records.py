@@ -24,9 +24,8 @@ def header(learner: Learner, data: SpeechData) -> Record:
     return {
         "compute": str(learner.compute),
         "processes": learner.processes.count,
-        "compiled": recipe.training.compiles
-        and learner.forward is not (learner.sparse or learner.network),
-        "sparse_convolutions": learner.sparse is not None,
+        "compiled": recipe.training.compiles and learner.forward is not learner.network,
+        "sparse_convolutions": learner.gradients_of_zeros is not None,
         "model": recipe.model.name,
         "model_options": recipe.model.options,
         "parameters": table.parameters,

@@ -7,7 +7,6 @@ import functools
 import logging
 import subprocess
 from collections.abc import Collection, Sequence
-from copy import deepcopy
 from importlib import resources
 from itertools import accumulate, product
 from math import prod
@@ -30,34 +29,26 @@ _FEWEST_FRAMES = 16
 _MOST = 2**31 - 2**20  # numbers in a batch: the C code counts places in an example in 32 bits
 
 
-class SparseConvolutions(nn.Module):
-    """A network whose convolutions leave out the zeros of their weights.
+def leave_out_zeros(network: nn.Module, prunable: Collection[str]) -> Tensor:
+    """Makes the convolutions of a network leave out the zeros of their weights.
 
-    It computes the same but for rounding. Where few weights are zero, or none are left out by what
-    is written here (strides, groups, few frames), a layer computes as ever.
+    It computes the same but for rounding. Where few weights are zero, and with strides, groups or
+    few frames, a layer computes as ever.
 
     Args:
-        network: Maps features to embeddings; shares its parameters and buffers.
+        network: Stays what it is, with all that belongs to it.
         prunable: Names of the weights whose zeros may be without a gradient.
 
-    Attributes:
-        whole: Whether zeros have a gradient, 0-dim; the caller sets it before a step.
+    Returns:
+        Whether zeros have a gradient, 0-dim; to be set before a step.
     """
-
-    def __init__(self, network: nn.Module, prunable: Collection[str]) -> None:
-        super().__init__()
-        self.whole = torch.tensor(True)
-        tensors = (*network.parameters(), *network.buffers())
-        self.network = deepcopy(network, {id(tensor): tensor for tensor in tensors}).train()
-        for name, module in self.network.named_modules():
-            kind = _KINDS.get(type(module))
-            if kind is not None and f"{name}.weight" in prunable and _fits(module):
-                module.__class__ = kind
-                module._whole = self.whole
-
-    def forward(self, feats: Tensor) -> Tensor:
-        """Embeddings of features, as the network gives them in training."""
-        return self.network(feats)
+    whole = torch.tensor(True)
+    for name, module in network.named_modules():
+        # Of exactly these types: others may compute otherwise.
+        known = type(module) in (nn.Conv1d, nn.Conv2d) and f"{name}.weight" in prunable
+        if known and _fits(module):
+            module._conv_forward = functools.partial(_convolve, module, whole)
+    return whole
 
 
 def available() -> bool:
@@ -73,29 +64,14 @@ def available() -> bool:
     return True
 
 
-class _LeavesOutZeros(nn.modules.conv._ConvNd):
-    """What a convolution becomes; it keeps all that it has."""
-
-    _whole: Tensor
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = [int(size) for size in self.padding]
-        if self.padding_mode != "zeros":
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            padding = [0] * len(padding)
-        y: Tensor = _convolution(x, weight, padding, list(self.dilation), self._whole)
-        return y if bias is None else y + bias.view(-1, *[1] * len(padding))
-
-
-class _Conv1d(_LeavesOutZeros, nn.Conv1d):
-    pass
-
-
-class _Conv2d(_LeavesOutZeros, nn.Conv2d):
-    pass
-
-
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv1d: _Conv1d, nn.Conv2d: _Conv2d}
+def _convolve(conv: Any, whole: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What a convolution's `_conv_forward` becomes."""
+    padding = list(conv.padding)
+    if conv.padding_mode != "zeros":
+        x = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+        padding = [0] * len(padding)
+    y: Tensor = _convolution(x, weight, padding, list(conv.dilation), whole)
+    return y if bias is None else y + bias.view(-1, *[1] * len(padding))
 
 
 def _fits(conv: Any) -> bool:

@@ -1,6 +1,7 @@
 """Convolutions without zeros: torch's, in double precision, is what they are compared with."""
 
 import subprocess
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sparsify.training import sparse_convolution
 from sparsify.training.compute import choose_compute
 from sparsify.training.distributed import Processes
 from sparsify.training.learner import Learner
-from sparsify.training.sparse_convolution import SparseConvolutions
+from sparsify.training.sparse_convolution import leave_out_zeros
 from sparsify.training.starting_network import start_of
 
 
@@ -47,14 +48,11 @@ def results(network, x, slopes):
 def both(network, x, *, whole):
     """Results as torch has them in double precision, and ours."""
     torch.manual_seed(1)
-    ours = SparseConvolutions(network, {"0.weight"})
-    ours.whole.fill_(whole)
     with torch.no_grad():
         slopes = torch.randn_like(network(x))
-    found = results(ours.network, x, slopes)
-    exact = results(network.double(), x.double(), slopes)
-    network.float()
-    return exact, found
+    exact = results(deepcopy(network).double(), x.double(), slopes)
+    leave_out_zeros(network, {"0.weight"}).fill_(whole)
+    return exact, results(network, x, slopes)
 
 
 @settings(max_examples=60)
@@ -98,6 +96,28 @@ def test_outputs_and_gradients_are_those_of_torch(
         torch.testing.assert_close(other.double(), one, rtol=0, atol=close)
 
 
+def test_a_copy_computes_with_its_own_weights():
+    network = convolution(nn.Conv1d, 8, 8, 3, density=0.1)
+    leave_out_zeros(network, {"0.weight"})
+    copy = deepcopy(network)
+    x = torch.randn(1, 8, 40)
+    with torch.no_grad():
+        before = network(x)
+        copy[0].weight.zero_()
+        assert torch.equal(network(x), before)
+        torch.testing.assert_close(copy(x), copy[0].bias.view(-1, 1).expand(1, 8, 38))
+    assert copy.state_dict().keys() == {"0.weight", "0.bias"}
+
+
+def test_it_is_compiled_in_one_piece():
+    network = convolution(nn.Conv1d, 16, 16, 3, density=0.1, padding=1, padding_mode="reflect")
+    leave_out_zeros(network, {"0.weight"}).fill_(False)
+    x, slopes = torch.randn(2, 16, 50), torch.randn(2, 16, 50)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    for one, other in zip(results(network, x, slopes), results(compiled, x, slopes), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_zeros_have_a_gradient_only_if_it_is_wanted():
     network = convolution(nn.Conv1d, 16, 16, 3, density=0.1)
     zero = network[0].weight == 0
@@ -119,21 +139,18 @@ def test_zeros_have_a_gradient_only_if_it_is_wanted():
 )
 def test_other_convolutions_are_left_alone(network):
     x = torch.randn(2, 8, 40)
-    ours = SparseConvolutions(network, {"0.weight"})
-    ours.whole.fill_(False)
+    ours = deepcopy(network)
+    leave_out_zeros(ours, {"0.weight"}).fill_(False)
     slopes = torch.randn_like(network(x))
-    for one, other in zip(
-        results(network, x, slopes), results(ours.network, x, slopes), strict=True
-    ):
+    for one, other in zip(results(network, x, slopes), results(ours, x, slopes), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
 def test_protected_weights_keep_the_gradient_of_their_zeros():
     network = convolution(nn.Conv1d, 8, 8, 3, density=0.1)
-    ours = SparseConvolutions(network, set())
-    ours.whole.fill_(False)
+    leave_out_zeros(network, set()).fill_(False)
     x = torch.randn(2, 8, 40)
-    ours(x).square().sum().backward()
+    network(x).square().sum().backward()
     assert network[0].weight.grad[network[0].weight == 0].all()
 
 
@@ -212,11 +229,11 @@ def test_a_training_without_zeros_is_the_same():
     for step, batch in enumerate(batches(), 1):
         for each in (dense, sparse):
             each.update(step, batch)
-        flags.append(bool(sparse.sparse.whole))
+        flags.append(bool(sparse.gradients_of_zeros))
     assert flags == [True] * 4 + [False] * 4
     difference = (weights(sparse) - weights(dense)).norm() / (weights(dense) - before).norm()
     assert difference < 0.1
-    assert dense.sparse is None
+    assert dense.gradients_of_zeros is None
     state = sparse.network.state_dict()
     assert state.keys() == dense.network.state_dict().keys()
     assert int(state["layer1.bn.num_batches_tracked"]) == len(flags)
@@ -227,7 +244,7 @@ def test_without_a_compiler_a_training_is_dense_and_says_so(monkeypatch, caplog)
         raise OSError("no compiler")
 
     monkeypatch.setattr(sparse_convolution, "_library", nothing)
-    assert learner("adabreg", "auto").sparse is None
+    assert learner("adabreg", "auto").gradients_of_zeros is None
     assert "multiply by zeros" in caplog.text
 
 
