@@ -21,7 +21,7 @@ class Gate:
             `min_sparsity`, from below.
         threshold: The bound.
         value: What was found; `None` where it is not known, which `doubt` tells.
-        passed: Whether it keeps the bound.
+        passed: Whether it keeps the bound, a sparsity to the nearest weight.
         what: Names the value in a sentence, such as "the prunable sparsity".
         shown: Writes a value.
         doubt: Why the value tells nothing of the bound, if it does not; it is then not passed.
@@ -52,7 +52,9 @@ class Gate:
         value = self.shown(self.value)
         if self.doubt:
             return f"{self.what} {value} does not count for {option} {threshold}: {self.doubt}"
-        return f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
+        verdict = f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
+        crossed = self.value > self.threshold if most else self.value < self.threshold
+        return f"{verdict}, to the nearest weight" if self.passed and crossed else verdict
 
 
 def at_most(

@@ -211,6 +211,8 @@ def test_a_quiet_gate_says_its_verdict_in_one_line(rounded):
         "Failed: the prunable sparsity 92.3077% is below --min-sparsity 98.0000%\n"
     )
     assert "Prunable" in inspect(rounded, "--quiet").stdout
+    nearest = inspect(rounded, "--quiet", "--min-sparsity", 0.93).stdout
+    assert nearest.endswith("is at least --min-sparsity 93.0000%, to the nearest weight\n")
 
 
 def test_comparison_with_another_model(artifacts, sparse_model, tmp_path, refused, monkeypatch):
