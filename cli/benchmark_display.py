@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sparsify.benchmarks.inference.benchmark import Benchmark, Latency
+from sparsify.benchmarks.inference.benchmark import BUSY, Benchmark, Latency
 from sparsify.benchmarks.inference.turns import threads_text
 from sparsify.cli.display import human_bytes, out, say
 from sparsify.cli.tables import Column, fitted
@@ -36,6 +36,8 @@ def show_benchmark(result: Benchmark) -> None:
         say(f"\n{sentence}")
     for sentence in result.left_out:
         say(f"\n{sentence}")
+    if any(row.varies for row in result.rows):
+        say(f"\n{BUSY}")
     machine = result.machine
     engines = {"torch": machine.torch, "onnxruntime": machine.onnxruntime, **machine.engines}
     engines.pop("pytorch", None)

@@ -73,10 +73,10 @@ def run(
             )
         except KeyboardInterrupt:
             folder = shlex.quote(str(output))
-            hint = f"sparsify compare --output {folder} goes on"
+            hint = f"Continue with: sparsify compare --output {folder}"
             if read_results(output) is not None:
                 write_report(gather([Part(output)]), output / REPORT_FILE)
-                hint += f", {output / REPORT_FILE} shows what is complete"
+                hint += f" ({output / REPORT_FILE} shows what is complete)"
             console.print(hint, markup=False, soft_wrap=True)
             raise
     with phase(track, "writing the report"):

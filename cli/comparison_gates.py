@@ -57,5 +57,5 @@ def check_results(results: Results, gates: Sequence[Gate], *, as_json: bool) -> 
         told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
         raise GateError(told)
     if gates and not as_json:
-        numbers = (f"{gate.text} does not hold: {gate.with_numbers(metrics)}" for gate in gates)
+        numbers = (f"{gate.text} does not hold: not {gate.with_numbers(metrics)}" for gate in gates)
         say_passed("; ".join(numbers))

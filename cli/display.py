@@ -71,14 +71,23 @@ out = _console(sys.stdout, stderr=False)
 
 
 class _Unread(io.FileIO):
-    """A stream that loses what nobody reads any more, while the command goes on to its verdict."""
+    """A stream that loses what nobody reads any more, while the command goes on to its verdict.
+
+    What cannot be written for another reason, such as a full disk, is an error once: Python writes
+    what is left at its end, where nobody would catch another.
+    """
+
+    _failed = False
 
     def write(self, data: Any) -> int:
         """Writes, if somebody reads."""
         try:
-            return super().write(data)
+            return len(data) if self._failed else super().write(data)
         except BrokenPipeError:
             return len(data)
+        except OSError:
+            self._failed = True
+            raise
 
 
 def print_on_any_console() -> None:
@@ -113,7 +122,8 @@ class GateError(click.ClickException):
         """Prints the sentence to stderr."""
         sentence = styled(f"Failed: {self.format_message()}")
         sentence.stylize("bold red", 0, len("Failed"))
-        _console(sys.stderr, stderr=True).print(sentence, soft_wrap=True)
+        screen = _console(sys.stderr, stderr=True)
+        screen.print(sentence, soft_wrap=not screen.is_terminal)
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def run(
     else:
         names = " and ".join(str(file) for file in written)
         dimensions = table.embeddings.shape[1]
-        out.print(f"{len(rows):,} embeddings of {dimensions} dimensions in {names}", markup=False)
+        embeddings = f"{len(rows):,} embedding{'s' if len(rows) != 1 else ''}"
+        out.print(f"{embeddings} of {dimensions} dimensions in {names}", markup=False)
     if skipped and not skip_broken:
         raise GateError(
             f"{len(skipped)} of {count} utterances could not be embedded; the others were"

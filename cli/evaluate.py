@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from sparsify.cli.display import emit_json, out, track
+from sparsify.cli.display import emit_json, out, say, track
 from sparsify.cli.evaluation_display import Baseline, confidence_json, table_of
 from sparsify.cli.gates import Gate, at_most, decide, eer_loss_gate, verdict_alone
 from sparsify.defaults import CONFIDENCE_PERCENT
@@ -103,6 +103,8 @@ def run(
         )
     elif not verdict_alone(gates):
         out.print(table_of(outcome, costs, compared))
+        if files := [str(file) for file in (det, calibrate) if file]:
+            say(f"Wrote {' and '.join(files)}")
     decide(gates, as_json=as_json)
 
 

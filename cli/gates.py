@@ -112,7 +112,7 @@ def say_passed(what: str) -> None:
     """The line about gates that were passed."""
     sentence = styled(f"Passed: {what}")
     sentence.stylize("bold green", 0, len("Passed"))
-    out.print(sentence, soft_wrap=True)
+    out.print(sentence, soft_wrap=not out.is_terminal)
 
 
 def _joined(gates: Iterable[Gate]) -> str:

@@ -82,10 +82,13 @@ def show_comparison(comparison: Comparison) -> None:
         _show_sizes(comparison.resizing, comparison.path)
         left_out = [n for n in left_out if n not in {e.name for e in comparison.resizing.layers}]
         total, count = comparison.total, len(comparison.changes)
-        say(
-            f"{count} of these have the same shape in both: {total.overlap:.2%} overlap, distance"
-            f" {_distance(total)} (see --json)."
-        )
+        if count:
+            say(
+                f"{count} of these have the same shape in both: {total.overlap:.2%} overlap,"
+                f" distance {_distance(total)} (see --json)."
+            )
+        else:
+            say("None of these has the same shape in both: no weights are compared.")
     else:
         _show_changes(comparison.changes, comparison.total, comparison.path)
     if left_out:

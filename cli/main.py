@@ -117,7 +117,11 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Runs the command line."""
         print_on_any_console()
-        return super().main(*args, **extra)
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # of help, which nothing invokes
+            click.echo(f"Error: {_sentence(error)}", err=True)
+            raise SystemExit(BAD_INPUT) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; what the user can mend becomes a sentence and an exit code."""

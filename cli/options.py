@@ -23,7 +23,7 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
-from sparsify.cli.types import PATH, ByteCount, Existing, Name
+from sparsify.cli.types import PATH, ByteCount, Existing, Name, Share
 from sparsify.training.devices import Device
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ strict_option = click.option(
 )
 max_macs_option = click.option(
     "--max-macs",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     metavar="F",
     help="Fail (exit code 1) when more than this share of the dense network's multiply-adds is"
     " left.",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from sparsify.benchmarks.inference.benchmark import BUSY
 from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
 from sparsify.cli.display import human_bytes, out, say, styled
 from sparsify.cli.gates import Gate, at_most
@@ -14,7 +15,6 @@ from sparsify.cli.tables import Column, fitted
 
 _CONSTANT = 0.9  # of the dense file, from which on the size of a file does not fall
 _FASTER = 1.2  # times as fast as without zeros
-_BUSY = 1.5  # ratio of the ninth decile to the median that an idle machine does not have
 _WHAT = {MAX_MS: "the time", MAX_BYTES: "the size", MAX_MACS: "the work"}
 _NAMES = {MAX_MS: "--max-ms", MAX_BYTES: "--max-bytes", MAX_MACS: "--max-macs"}
 
@@ -39,7 +39,7 @@ def plan_json(
         "sparsity": None if budget.answer is None else budget.answer.sparsity,
         "machine": asdict(budget.machine),
         "rows": [asdict(each.latency) | {"macs": each.macs} for each in budget.fits],
-        "notes": _notes(format_name, budget),
+        "notes": _notes(format_name, budget, by_macs=MAX_MACS in limits),
         "command": command,
         "gates": [gate.to_json() for gate in gates_of(budget, limits)],
     }
@@ -72,7 +72,10 @@ def show_plan(
             ]
         )
     )
-    for sentence in (_verdict(budget, limits), *_notes(format_name, budget)):
+    for sentence in (
+        _verdict(budget, limits),
+        *_notes(format_name, budget, by_macs=MAX_MACS in limits),
+    ):
         say(f"\n{sentence}")
     machine = budget.machine
     say(f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores). Speed-up: over no zeros.")
@@ -96,8 +99,8 @@ def _verdict(budget: Budget, limits: Mapping[str, float]) -> str:
     )
 
 
-def _notes(format_name: str, budget: Budget) -> list[str]:
-    """What a reader of the numbers should know."""
+def _notes(format_name: str, budget: Budget, *, by_macs: bool) -> list[str]:
+    """What a reader of the numbers should know; `by_macs` tells that multiply-adds are limited."""
     notes = []
     dense, sparsest = budget.fits[0].latency, budget.fits[-1].latency
     if sparsest.bytes > _CONSTANT * dense.bytes:
@@ -108,16 +111,15 @@ def _notes(format_name: str, budget: Budget) -> list[str]:
         )
     if sparsest.speedup < _FASTER:
         notes.append(f"{sparsest.engine} does not get faster by zeros.")
-    if budget.answer is not None and budget.answer.sparsity and budget.answer.macs is not None:
+    answer = budget.answer
+    if answer is not None and answer.sparsity and answer.macs is not None and not by_macs:
         notes.append(
             "These masks leave the same share of every layer; training chooses its own. Give"
-            f" --target-macs {budget.answer.macs:.3g} in place of --target-sparsity to hold the"
+            f" --target-macs {answer.macs:.3g} in place of --target-sparsity to hold the"
             " multiply-adds, which take the time."
         )
-    if any(each.latency.p90_ms > _BUSY * each.latency.median_ms for each in budget.fits):
-        notes.append(
-            "The machine was busy: some times vary by more than half. Measure again when it is not."
-        )
+    if any(each.latency.varies for each in budget.fits):
+        notes.append(BUSY)
     return notes
 
 
@@ -128,7 +130,7 @@ def _figures(fit: Fit, limits: Mapping[str, float]) -> str:
 def _amount(limit: str, value: float) -> str:
     if limit == MAX_MS:
         return f"{value:.3g} ms"
-    return human_bytes(round(value)) if limit == MAX_BYTES else f"{value:.2%} of the multiply-adds"
+    return human_bytes(round(value)) if limit == MAX_BYTES else f"{value:.4g} of the multiply-adds"
 
 
 def _zeros(fit: Fit) -> str:
@@ -145,4 +147,4 @@ def _speedup(fit: Fit) -> str:
 
 
 def _macs(fit: Fit) -> str:
-    return "" if fit.macs is None else f"{fit.macs:.2%}"
+    return "" if fit.macs is None else f"{fit.macs:.4g}"

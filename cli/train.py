@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from sparsify.models.registry import require_trust
 from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
-from sparsify.training.distributed import Joined
+from sparsify.training.distributed import Joined, Processes
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.starting_network import with_target_of_start
@@ -66,7 +68,7 @@ def run(
             console.print(f"'{output}' is complete; nothing is left to do.", markup=False)
             summary = finished
         else:
-            with training_display(console) as observer:
+            with _says_how_to_resume(output, together), training_display(console) as observer:
                 summary = train(
                     recipe,
                     output,
@@ -85,6 +87,20 @@ def run(
             emit_json(summary) if as_json else _report(summary, output, recipe)
             if collapsed := summary.get("collapsed"):
                 raise GateError(f"the model has collapsed: {collapsed}")
+
+
+@contextmanager
+def _says_how_to_resume(output: Path, together: Processes) -> Iterator[None]:
+    """At an interruption of a run that has begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run = RunDirectory(output)
+        if together.main and run.recipe_file.is_file():
+            since = "the last validation" if run.resumable else "the first step"
+            command = shlex.join(["sparsify", "train", "--output", str(output), "--resume"])
+            console.print(f"Continue with: {command} (from {since})", soft_wrap=True)
+        raise
 
 
 def resolved_recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from click.shell_completion import CompletionItem
 from sparsify.errors import SparsifyError
 
 PATH = click.Path(path_type=Path)
+_PERCENT = 2  # from which on a number that should be a share is one in percent
 
 
 class Existing(click.Path):
@@ -41,6 +43,31 @@ class Existing(click.Path):
         if not os.path.lexists(value):
             raise SparsifyError(self._missing.format(os.fsdecode(value)))
         return super().convert(value, param, ctx)
+
+
+class Share(click.ParamType):  # type: ignore[type-arg]
+    """A number from 0 to 1; who means percent is told what to type."""
+
+    name = "share"
+    _form = re.compile(r"(?P<number>\d+(?:[.,]\d+)?)\s*(?P<percent>%?)")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        text = str(value).strip()
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if 0 <= number <= 1:
+            return number
+        meant = "such as 0.9"
+        if found := self._form.fullmatch(text):
+            number = float(found["number"].replace(",", "."))
+            number /= 100 if found["percent"] or number >= _PERCENT else 1
+            meant = f"did you mean {number:g}?" if 0 <= number <= 1 else meant
+        return self.fail(f"'{text}' is not a share from 0 to 1, {meant}", param, ctx)
 
 
 class ByteCount(click.ParamType):  # type: ignore[type-arg]

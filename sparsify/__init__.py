@@ -5,8 +5,13 @@ Names are imported when they are first used, so that the command line can answer
 
 import ast
 import importlib
+import os
 from pathlib import Path
 from typing import Any
+
+# From 1.29 on onnxruntime reports its use to its maker and gives the machine a number, unless this
+# is set when it is first imported. Nothing of a model or of speech shall leave a machine unasked.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # The stub, which type checkers read in place of this file, says which names there are, and where.
 _HOMES = {

@@ -21,6 +21,9 @@ from sparsify.exporters.exporter import exporter_of
 from sparsify.exporters.networks import PYTORCH
 from sparsify.progress import Track, silent
 
+_VARIES = 1.5  # ratio of the ninth decile to the median that an idle machine does not have
+BUSY = "The machine was busy: some times vary by more than half. Measure again when it is not."
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -78,6 +81,11 @@ class Latency:
     def level(self) -> bool:
         """Whether the difference from the baseline may be noise."""
         return self.speedup_low <= 1 <= self.speedup_high
+
+    @property
+    def varies(self) -> bool:
+        """Whether times vary as they do on a machine that is busy with something else."""
+        return self.p90_ms > _VARIES * self.median_ms
 
 
 @dataclass(frozen=True)

@@ -253,7 +253,7 @@ class Gathering:
         return not self.engines or engine in self.engines
 
     def _check_engines(self) -> None:
-        known = [*dict.fromkeys(exporter_of(each).engine for each in written()), PYTORCH]
+        known = dict.fromkeys([*(exporter_of(each).engine for each in written()), PYTORCH])
         for engine in self.engines:
             if engine not in known:
                 raise SparsifyError(f"unknown engine '{engine}': {did_you_mean(engine, known)}")

@@ -14,7 +14,7 @@ from sparsify.cli.options import (
     trial_options,
     trust_option,
 )
-from sparsify.cli.types import PATH, Existing
+from sparsify.cli.types import PATH, Existing, Share
 from sparsify.defaults import SENSITIVITY_LEVELS
 
 BY_SENSITIVITY = "sensitivity"
@@ -42,13 +42,13 @@ SORTS = ("name", "size", "sparsity", BY_SENSITIVITY)
 @model_argument()
 @click.option(
     "--min-sparsity",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     metavar="F",
     help="Fail (exit code 1) when less than this share of the prunable weights is zero.",
 )
 @click.option(
     "--max-sparsity",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     metavar="F",
     help="Fail (exit code 1) when more than this share of the prunable weights is zero.",
 )

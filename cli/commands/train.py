@@ -14,7 +14,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.cli.recipe_options import recipe_options
-from sparsify.cli.types import Name
+from sparsify.cli.types import Name, Share
 from sparsify.methods.names import check_method, method_names
 from sparsify.recipe.words import SteeringRule
 
@@ -39,12 +39,13 @@ Examples:
 )
 @click.option(
     "--target-sparsity",
-    type=float,
+    type=Share(),
+    metavar="F",
     help="Share of exact zeros among the prunable weights; that of a sparse --init-from, else 0.9.",
 )
 @click.option(
     "--target-macs",
-    type=float,
+    type=Share(),
     metavar="F",
     help="In place of a sparsity, the share of the dense network's multiply-adds that is left.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import click
@@ -51,8 +50,8 @@ def verify_command(**given: Any) -> None:
         raise click.UsageError("--threshold and --calibration exclude each other.")
     if threshold is not None and given["operating_point"] is not None:
         raise click.UsageError("--threshold and --at exclude each other.")
-    if threshold is not None and not math.isfinite(threshold):
-        raise click.UsageError(f"--threshold must be a number, got {threshold}.")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise click.UsageError(f"--threshold must be a cosine, from -1 to 1, got {threshold:g}.")
     from sparsify.cli.verify import run
 
     run(**given)

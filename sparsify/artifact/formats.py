@@ -342,6 +342,7 @@ def kinds_of_models(*, embedding: bool = False) -> str:
 STORE = format_named("safetensors")
 """What run directories hold."""
 MODEL_FILE = f"model{STORE.suffixes[0]}"
+RECIPE_FILE = "recipe.yaml"  # of a run directory
 """Its name in a run directory."""
 RUNTIME = format_named("onnx")
 """What latencies are measured in where a format has no engine of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,12 @@ from torch import nn
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.fidelity import check_table, is_intact_unsealed, lost, outline_in
-from sparsify.artifact.formats import MODEL_FILE, format_of, is_exported_folder
+from sparsify.artifact.formats import (
+    MODEL_FILE,
+    RECIPE_FILE,
+    format_of,
+    is_exported_folder,
+)
 from sparsify.artifact.provenance import is_ours, network_in
 from sparsify.artifact.reparametrised import whole
 from sparsify.artifact.weights import read_weights
@@ -93,6 +99,11 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 def _model_file(folder: Path) -> Path:
     own = folder / MODEL_FILE
     file = own if own.is_file() else toolkits.model_file(folder)
+    if file is None and (folder / RECIPE_FILE).is_file():
+        raise SparsifyError(
+            f"run '{folder}' is not complete: continue it with sparsify train --output"
+            f" {shlex.quote(str(folder))} --resume"
+        )
     if file is None:
         raise SparsifyError(
             f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"

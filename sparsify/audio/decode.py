@@ -282,6 +282,8 @@ def _decode(
             share = 1 if _is_bounded(file) else SMALLEST_SHARE
             truncated = len(frames) < share * len(stretch) or ends_early(file, source)
     except _UNREADABLE as error:
+        if source.path.is_dir():
+            return "it is a folder"
         return undecodable(source.path) or _reason(error)
     if truncated or not len(frames):
         return "truncated" if truncated else "no samples"

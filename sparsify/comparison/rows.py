@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +54,10 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         raise SparsifyError(f"'{path}' is not a run directory: it has no {run.recipe_file.name}")
     recipe, summary = run.saved_recipe(), summary_of(run)
     if summary is None:
-        raise SparsifyError(f"'{path}' is not complete: continue it with --resume")
+        raise SparsifyError(
+            f"run '{path}' is not complete: continue it with sparsify train --output"
+            f" {shlex.quote(str(path))} --resume"
+        )
     if tests is None:
         tests = sorted(file.stem for file in (path / EVALUATIONS).glob("*.json"))
     tested = {name: _evaluation(path / EVALUATIONS / f"{name}.json") for name in tests}

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.artifact.formats import MODEL_FILE
+from sparsify.artifact.formats import MODEL_FILE, RECIPE_FILE
 from sparsify.artifact.loading import load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
@@ -41,7 +41,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.recipe_file = path / "recipe.yaml"
+        self.recipe_file = path / RECIPE_FILE
         self.metrics_file = path / "metrics.jsonl"
         self.summary_file = path / "summary.json"
         self.model_file = path / MODEL_FILE
@@ -51,6 +51,11 @@ class RunDirectory:
         self.lock_file = path / ".lock"
         self._logged: list[str] = []
         self._needed: frozenset[int] = frozenset()  # models of the checkpoint on disk
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint that is later than the start."""
+        return self.checkpoint_file.is_file() or self.previous_file.is_file()
 
     def check_free(self) -> None:
         """Checks that a new run can be created here, without creating anything.

@@ -148,7 +148,7 @@ def test_an_interruption_leaves_the_results_of_what_is_complete(done, speech, mo
     (output / "results.json").unlink()
     result = compare("--output", output, "--seeds", "0,1")
     assert result.exit_code == 130
-    assert f"sparsify compare --output {output} goes on" in result.stderr
+    assert f"Continue with: sparsify compare --output {output}" in result.stderr
     assert "report.html shows what is complete" in result.stderr
     assert json.loads((output / "results.json").read_text())["means"] == before["means"]
     more = f"more={speech / 'trials.txt'}:{speech}"

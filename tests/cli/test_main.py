@@ -232,6 +232,14 @@ def test_ctrl_c_exits_with_130_and_one_line(probe):
     assert result.stderr == "Interrupted.\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_one_sentence():
+    command = [sys.executable, "-m", "sparsify", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "Error: no space left on device\n")
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_reader_that_leaves_is_no_error(monkeypatch, name):
     """What it does not read is lost, and the exit code is that of the command."""

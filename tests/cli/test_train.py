@@ -16,6 +16,7 @@ from sparsify.models.registry import build_model
 from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.distributed import Processes
+from sparsify.training.learner import Learner
 
 TINY = {
     "model.options": "{channels: 16, aggregation_channels: 32, embedding_dim: 16}",
@@ -70,7 +71,7 @@ def test_a_target_in_multiply_adds(tmp_path, refused):
     assert run("--output", tmp_path / "run", "--target-macs", 0.2, "--resume").exit_code == 0
     both = ("--target-macs", 0.2, "--target-sparsity", 0.9)
     refused(run("--output", tmp_path / "both", *both), "exclude each other")
-    refused(run("--output", tmp_path / "none", "--target-macs", 10), "10 % is 0.1")
+    refused(run("--output", tmp_path / "none", "--target-macs", 10), "did you mean 0.1?")
 
 
 def test_quiet_says_nothing_but_the_result(tmp_path):
@@ -167,7 +168,7 @@ def test_bad_data_is_named(tmp_path, speech, refused):
         (["--method", "adabrag"], ["did you mean 'adabreg'"]),
         (["--target-sparsity", "1"], ["target_sparsity"]),
         (["--target-sparsity", "0"], ["target_sparsity"]),
-        (["--target-sparsity", "-0.5"], ["target_sparsity"]),
+        (["--target-sparsity", "-0.5"], ["--target-sparsity"]),
         (["--model", "ecapa"], ["unknown model"]),
         (["--recipe", "nosuch"], ["quickstart"]),
         (["--set", "training.stepz=1"], ["steps"]),
@@ -488,3 +489,24 @@ def test_a_collapsed_model_is_kept_and_marked_and_fails(tmp_path):
     assert exported.exit_code == 0, exported.output
     assert "has collapsed in training" in exported.stderr
     assert load_artifact(Path(target)).metadata["collapsed"] == summary["collapsed"]
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
+    update = Learner.update
+
+    def interrupted(self, step, batch):
+        if step == 3:
+            raise KeyboardInterrupt
+        return update(self, step, batch)
+
+    monkeypatch.setattr(Learner, "update", interrupted)
+    for validations, since in ((2, "the last validation"), (4, "the first step")):
+        output = tmp_path / f"run {validations}"
+        result = run("--output", output, **{"training.validate_every": validations})
+        assert result.exit_code == 130
+        told = f"Continue with: sparsify train --output '{output}' --resume (from {since})\n"
+        assert result.stderr.endswith(f"{told}Interrupted.\n")
+        for command in (["inspect"], ["export", "--format", "onnx", "--output", "x.onnx"]):
+            refused = CliRunner().invoke(main, [command[0], str(output), *command[1:]])
+            assert refused.exit_code == 2
+            assert "is not complete: continue it with sparsify train" in refused.stderr

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from sparsify.cli.types import ByteCount
+from sparsify.cli.types import ByteCount, Share
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,29 @@ def test_a_size_is_a_number_of_bytes_or_has_a_unit(typed, number):
 def test_what_is_no_size_is_refused(typed):
     with pytest.raises(click.BadParameter, match=r"size such as 4e6, 4MB|range x>0"):
         ByteCount()(typed)
+
+
+def test_a_share_is_a_number_from_0_to_1():
+    assert [Share()(typed) for typed in ("0", "0.9", " 1 ", "9e-1", 0.5)] == [0, 0.9, 1, 0.9, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("90", "did you mean 0.9?"),
+        ("90%", "did you mean 0.9?"),
+        ("99.5 %", "did you mean 0.995?"),
+        ("0,9", "did you mean 0.9?"),
+        ("0.5%", "did you mean 0.005?"),
+        ("1.5", "such as 0.9"),
+        ("-1", "such as 0.9"),
+        ("nan", "such as 0.9"),
+        ("900", "such as 0.9"),
+        ("most", "such as 0.9"),
+        ("", "such as 0.9"),
+    ],
+)
+def test_who_means_percent_is_told_what_to_type(typed, meant):
+    with pytest.raises(click.BadParameter) as refused:
+        Share()(typed)
+    assert refused.value.message.endswith(f"is not a share from 0 to 1, {meant}")

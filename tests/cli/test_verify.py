@@ -123,7 +123,7 @@ def test_the_sentence_for_people(folder):
     first, second, _ = names(folder)[0]
     files = (folder / "audio" / first, folder / "audio" / second)
     assert "no threshold to decide by" in command("verify", folder / "run", *files).stdout
-    for threshold, answer in ((-1, "same speaker"), (2, "different speakers")):
+    for threshold, answer in ((-1, "same speaker"), (1, "different speakers")):
         said = command("verify", folder / "run", *files, "--threshold", threshold).stdout
         assert said.startswith(f"{answer} (score ")
 
@@ -134,7 +134,8 @@ def test_bad_input_is_one_sentence_and_code_2(folder):
     for arguments, sentence in (
         (("--require-match",), "--require-match needs a threshold"),
         (("--threshold", 0.5, "--calibration", __file__), "exclude each other"),
-        (("--threshold", "nan"), "must be a number"),
+        (("--threshold", "nan"), "must be a cosine"),
+        (("--threshold", 5), "must be a cosine"),
         (("--threshold", 0.5, "--at", "eer"), "exclude each other"),
         (("--at", "min-dcf-0.01"), "needs a calibration"),
         (("--calibration", folder / "absent.json"), "no calibration"),

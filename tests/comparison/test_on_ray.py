@@ -182,7 +182,7 @@ def test_the_command_ends_and_so_do_the_trainings_and_the_same_call_goes_on(
     wait_until(lambda: not list(started(output)))
     if ending == signal.SIGTERM:
         assert process.returncode == 130
-        assert f"sparsify compare --output {output} goes on" in said.decode()
+        assert f"Continue with: sparsify compare --output {output}" in said.decode()
     done = subprocess.run([*command, "--json"], capture_output=True, check=True)
     assert same(json.loads(done.stdout)) == same(local[1])
     assert_same_files(output, local[0])
