@@ -69,6 +69,8 @@ def plain(name: str, tensor: Tensor) -> Tensor:
     """
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
+    elif not _lies_in_its_storage(tensor):
+        raise SparsifyError(f"tensor '{name}' reaches beyond the bytes that the file has for it")
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.dtype in _UNSIGNED:
@@ -85,3 +87,14 @@ def damaged(path: Path, error: BaseException) -> SparsifyError:
     """The sentence for a file that a library could not read."""
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return SparsifyError(f"'{path}' is damaged or not a {path.suffix} file: {reason[:300]}")
+
+
+def _lies_in_its_storage(tensor: Tensor) -> bool:
+    """Whether all elements are there; before 2.14 torch does not look at that of quantised ones."""
+    if not tensor.numel():
+        return True
+    if min(tensor.storage_offset(), *tensor.stride(), 0) < 0:
+        return False
+    extents = ((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    end = tensor.storage_offset() + sum(extents) + 1
+    return end * tensor.element_size() <= tensor.untyped_storage().nbytes()

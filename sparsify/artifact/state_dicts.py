@@ -60,7 +60,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         stored = stored_bytes(path)
         with warnings.catch_warnings():  # PyTorch's about itself
             warnings.simplefilter("ignore")
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            # PyTorch trusts the indices of sparse tensors otherwise, and crashes.
+            with torch.sparse.check_sparse_tensor_invariants(enable=True):
+                content: Any = torch.load(path, map_location="cpu", weights_only=True)
             tensors = _state_dict(content)
             return _dense(tensors, stored)
     except PICKLE_ERRORS as error:

@@ -164,3 +164,11 @@ def test_a_pickle_does_not_fill_the_memory(tmp_path, options):
     torch.save({"a": _Filled()}, tmp_path / "model.pt", **options)
     with pytest.raises(SparsifyError, match="bytearray"):
         read_weights(tmp_path / "model.pt")
+
+
+def test_a_tensor_beyond_its_storage_is_refused():
+    tensor = torch.ones(10, 3)
+    assert plain.plain("w", tensor) is tensor
+    tensor.untyped_storage().resize_(100)
+    with pytest.raises(SparsifyError, match="tensor 'w' reaches beyond the bytes"):
+        plain.plain("w", tensor)
