@@ -97,4 +97,4 @@ def _lies_in_its_storage(tensor: Tensor) -> bool:
         return False
     extents = ((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     end = tensor.storage_offset() + sum(extents) + 1
-    return end * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return bool(end * tensor.element_size() <= tensor.untyped_storage().nbytes())
