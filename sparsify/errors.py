@@ -30,7 +30,13 @@ class FailedElsewhereError(SparsifyError):
     """Another process of the same training has failed, and says why."""
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """A question with the nearest known name, or the list of all of them."""
+def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
+    """A question with the nearest known name, or the list of all of them.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        before: What stands before the nearest, such as the key of its section and a dot.
+    """
     close = difflib.get_close_matches(name[:_LONGEST], known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    return f"did you mean '{before}{close[0]}'?" if close else f"known: {', '.join(known)}"

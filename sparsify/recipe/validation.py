@@ -115,7 +115,8 @@ def _suggestion(section: type[Section], path: list[str]) -> str:
     for part in path[:-1]:
         if part in node.model_fields:  # the others are places in a list and keys of a mapping
             node = _section_in(node.model_fields[part].annotation) or node
-    return did_you_mean(path[-1], list(node.model_fields))
+    before = "".join(f"{part}." for part in path[:-1])
+    return did_you_mean(path[-1], list(node.model_fields), before)
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

@@ -76,7 +76,7 @@ def test_assignments_and_changes_apply_in_order():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("training.step=7", "did you mean 'steps'"),
+        ("training.step=7", "did you mean 'training.steps'"),
         ("trainng.steps=7", "did you mean 'training'"),
         ("target_sparsity=1.5", "target_sparsity = 1.5 does not fit"),
         ("target_sparsity=0", "greater than 0"),
