@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,7 @@ def _decode(
             share = 1 if _is_bounded(file) else SMALLEST_SHARE
             truncated = len(frames) < share * len(stretch) or ends_early(file, source)
     except _UNREADABLE as error:
-        if source.path.is_dir():
+        if os.path.isdir(source.path):  # also of a name that is too long
             return "it is a folder"
         return undecodable(source.path) or _reason(error)
     if truncated or not len(frames):

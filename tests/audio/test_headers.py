@@ -133,7 +133,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "a.raw").write_bytes(bytes(100))
     reasons = {
         "pipe.wav": "no such file",
-        "folder.wav": "no such file",
+        "folder.wav": "it is a folder",
         "a.raw": "without a header",
     }
     for name, reason in reasons.items():

@@ -187,7 +187,7 @@ def test_broken_files_are_left_out_and_named(artifacts, speech, tmp_path):
     assert [json.loads(line)["key"] for line in output.read_text().splitlines()] == [str(file)]
     accepted = run(artifacts["run"], *inputs, "--output", output, "--skip-broken")
     assert accepted.exit_code == 0
-    assert "1 embeddings of 24 dimensions" in accepted.stdout
+    assert "1 embedding of 24 dimensions" in accepted.stdout
 
 
 def test_bad_input_is_one_sentence_and_code_2(artifacts, speech, tmp_path):
