@@ -7,11 +7,9 @@ variants take turns within one run; a speed-up has a 95 % interval over the roun
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,7 @@ import torch
 from torch import nn
 
 from sparsify.benchmarks.timing import in_turns, paired_ratio
-from sparsify.benchmarks.training_step import LONG, SPEAKERS, Stepper
-from sparsify.documents import to_json
+from sparsify.benchmarks.training_step import LONG, SPEAKERS, Stepper, print_measured
 from sparsify.recipe.recipe import load_recipe
 from sparsify.training.compute import choose_compute
 
@@ -106,13 +103,7 @@ def _has_bf16() -> bool:
 
 def main() -> None:
     """Measures and prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m sparsify.benchmarks.sparse_step")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    options = parser.parse_args()
-    text = to_json(measure(), indent=1)
-    if options.output:
-        options.output.write_text(text + "\n", "utf-8")
-    print(text)
+    print_measured("sparse_step", measure)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ device check measures large networks in the same way, see `throughput`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -182,10 +182,15 @@ def _parts(recipe: ResolvedRecipe, stepper: Stepper, step_ms: float) -> dict[str
 
 def main() -> None:
     """Measures and prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m sparsify.benchmarks.training_step")
+    print_measured("training_step", measure)
+
+
+def print_measured(name: str, measured: Callable[[], Mapping[str, Any]]) -> None:
+    """The command line of a benchmark of steps: prints what is measured as JSON."""
+    parser = argparse.ArgumentParser(prog=f"python -m sparsify.benchmarks.{name}")
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
-    text = to_json(measure(), indent=1)
+    text = to_json(measured(), indent=1)
     if options.output:
         options.output.write_text(text + "\n", "utf-8")
     print(text)
