@@ -14,6 +14,8 @@ from sparsify.cli.main import main
 from sparsify.corpus.synthetic import write_synthetic
 from sparsify.verification.trials import make_trials, write_trials
 
+from .versions import needs_newer_torch
+
 TEXT = (Path(__file__).parents[1] / "docs" / "own-model.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, flags=re.DOTALL))
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL))
@@ -62,6 +64,7 @@ def call(arguments):
     assert result.exit_code == 0, result.output
 
 
+@needs_newer_torch
 @pytest.mark.usefixtures("folder")
 def test_what_the_page_tells_works():
     for program, *arguments in commands():

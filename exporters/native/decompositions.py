@@ -30,7 +30,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table = torch.export.default_decompositions()
     for kept in _KEPT:
         table.pop(kept, None)
-    table.update(get_decompositions([_aten.gelu.default]))
+    table.update(get_decompositions([_aten.gelu.default, _aten.linalg_vector_norm.default]))
     table.update(_OWN)
     return table
 

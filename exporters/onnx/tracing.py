@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir
 import torch
+from onnx import helper, numpy_helper
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     IdentityEliminationPass,
@@ -62,7 +64,9 @@ def traced_graph(model: nn.Module, bins: int, source: Path) -> onnx.ModelProto:
         raise SparsifyError(f"'{source}' cannot be exported to ONNX: {reason}") from error
     assert program is not None
     _simplify(program.model, set(model.state_dict()))
-    return onnx_ir.to_proto(program.model)
+    proto = onnx_ir.to_proto(program.model)
+    _write_for_older_tools(proto.graph)
+    return proto
 
 
 def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
@@ -88,3 +92,28 @@ def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
     graph = graph_model.graph
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
+
+
+def _write_for_older_tools(graph: onnx.GraphProto) -> None:
+    """What other tools misread is said in another way.
+
+    Shapes of initializers are told once: the quantiser of onnxruntime before 1.31 transposes a
+    weight, and then fails over what else tells its old shape. Its shape inference takes a `Shape`
+    of one axis for that of all.
+    """
+    initializers = {tensor.name for tensor in graph.initializer}
+    told = [value for value in graph.value_info if value.name not in initializers]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        axes = {each.name: each.i for each in node.attribute}
+        if node.op_type == "Shape" and "start" in axes and axes.get("end") == axes["start"] + 1:
+            length = node.output[0]
+            shape, axis = f"{length}_shape", f"{length}_axis"
+            graph.initializer.append(numpy_helper.from_array(np.array([axes["start"]]), axis))
+            graph.node.append(helper.make_node("Shape", node.input, [shape], f"{node.name}_shape"))
+            graph.node.append(helper.make_node("Gather", [shape, axis], [length], node.name))
+        else:
+            graph.node.append(node)

@@ -17,7 +17,7 @@ from sparsify.artifact.formats import FEATURES, SAMPLES
 from sparsify.artifact.provenance import ABSENT, INPUT, KINDS, TIED, counts
 from sparsify.artifact.saving import canonical_state
 from sparsify.errors import SparsifyError
-from sparsify.exporters.networks import network_work
+from sparsify.exporters.networks import first_line, network_work
 from sparsify.exporters.onnx.front_end import prepend_front_end
 from sparsify.exporters.onnx.graphs import graph_of
 from sparsify.exporters.onnx.integers import as_stored
@@ -86,7 +86,14 @@ def export_onnx(
         prepend_front_end(proto, artifact.front_end)
     onnx.helper.set_model_props(proto, runtime)
     seal_graph(proto, own)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise SparsifyError(
+            f"'{artifact.path}' cannot be exported to ONNX: the exporter of torch"
+            f" {torch.__version__} makes a graph of it that contradicts itself"
+            f" ({first_line(error)}); a newer torch may not"
+        ) from error
     output.write_bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -109,7 +109,7 @@ def kind(schema: Schema) -> str:
         return ", ".join(_code(_in_yaml(value)) for value in values)
     text = _KINDS[schema["type"]]
     bounds = ", ".join(
-        form.format(f"{schema[key]:,}") for key, form in _BOUNDS.items() if key in schema
+        form.format(f"{schema[key]:,.15g}") for key, form in _BOUNDS.items() if key in schema
     )
     if bounds:
         text += f" {bounds}"

@@ -14,6 +14,8 @@ from sparsify.exporters.export import export_artifact
 from sparsify.sparsity.masks import largest_masks
 from sparsify.sparsity.prunable import prunable_parameters
 
+from ..versions import needs_newer_torch
+
 INCLUDE = {
     "Unused": (),
     "Tied": (),
@@ -57,6 +59,11 @@ def check_table(written, names):
     assert float(written.metadata["sparsity"]) == table.sparsity
 
 
+@pytest.mark.parametrize(
+    "network",
+    ["Unused", "Tied", pytest.param("Recurrent", marks=needs_newer_torch), "Attentive"],
+    indirect=True,
+)
 def test_onnx_is_equal_and_knows_the_weights_and_gives_the_network_back(network, tmp_path):
     written, names = exported(network, "onnx", tmp_path)
     check_table(written, names)

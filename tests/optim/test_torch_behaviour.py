@@ -176,6 +176,7 @@ def test_no_step_waits_for_the_device(kind, rule, network, monkeypatch):
         float(optimizer.lam)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch 2.11 cannot trace such an optimizer")
 def test_a_compiled_training_step_is_that_of_the_optimizer():
     def trained(compiled):
         torch.manual_seed(0)

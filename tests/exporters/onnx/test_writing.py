@@ -144,6 +144,19 @@ def test_a_weight_that_did_not_survive_is_an_error(tmp_path, artifacts, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_contradicts_itself_is_one_sentence(tmp_path, artifacts, monkeypatch):
+    def graph(model, artifact):
+        proto = onnx.load(artifacts["onnx"])
+        proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+        return proto
+
+    monkeypatch.setattr(writing, "_graph", graph)
+    with pytest.raises(SparsifyError, match=r"exporter of torch .* contradicts itself") as caught:
+        export_onnx(load_artifact(artifacts["dense"]), tmp_path / "m.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_networks_that_cannot_be_exported_are_one_sentence(tmp_path):
     # Its channels are not those of any feature.
     model = build_model("torch.nn:Conv1d", in_channels=3, out_channels=2, kernel_size=1)
