@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,6 +35,33 @@ class Clock(ProgressColumn):
         return Text(f"{time}" if left is None else f"{time} left")
 
 
+class Bars(Progress):
+    """Bars that leave room for `^C`, see `Roomy`."""
+
+    def get_renderable(self) -> RenderableType:
+        """The bars, in fewer columns than there are."""
+        return Roomy(super().get_renderable())
+
+
+@dataclass(frozen=True)
+class Roomy:
+    """What moves on a terminal, with room for the `^C` that is written at its end.
+
+    Where that does not fit, it begins another line, and one line is never cleared.
+    """
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The content in fewer columns."""
+        yield from console.render(self.content, options.update(max_width=room(console)))
+
+
+def room(console: Console) -> int:
+    """The columns of a terminal that are left for what moves."""
+    return console.width - len("^C")
+
+
 def bar(console: Console, items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """The items, unchanged, while a bar shows how many of them were taken.
 
@@ -44,7 +72,7 @@ def bar(console: Console, items: Iterable[T], description: str, total: int) -> I
         total: Their number; one is a phase without parts.
     """
     parts: tuple[ProgressColumn, ...] = (BarColumn(), MofNCompleteColumn())
-    with Progress(
+    with Bars(
         TextColumn("{task.description}"),
         *(parts if total > 1 else (SpinnerColumn("line"),)),
         Clock(),

@@ -10,7 +10,6 @@ from itertools import zip_longest
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 from rich.table import Column as Place
 from rich.text import Text
 
+from sparsify.cli.bars import Bars, room
 from sparsify.cli.display import out, say
 from sparsify.cli.tables import Column, fitted
 from sparsify.cli.training_display import record_text
@@ -115,11 +115,11 @@ class LiveComparison:
         self.title = title
         self.events = Events(console)
         bar = 12 if console.width >= _COMFORTABLE else 4
-        self.room = console.width - bar - _TIMES  # for a name and its details
+        self.room = room(console) - bar - _TIMES  # for a name and its details
         # Where the terminal is narrow, there are fewer details.
         whole = Place(no_wrap=True, min_width=7)
         details = Place(no_wrap=True, overflow="ellipsis", ratio=1)
-        self.progress = Progress(
+        self.progress = Bars(
             TextColumn("{task.description}", markup=False, table_column=whole),
             BarColumn(bar, table_column=Place(min_width=bar)),
             TimeElapsedColumn(table_column=whole),

@@ -122,8 +122,8 @@ def _nearness(account: Account) -> str:
         return ""
     more = account.bytes / entropy - 1
     return (
-        f"\nThe entropy of its tensors, each value drawn for itself, is {human_bytes(entropy)}; the"
-        f" file is {abs(more):.1%} {'larger' if more >= 0 else 'smaller'}."
+        f"\nThese values could be stored in {human_bytes(entropy)} (their entropy); the file is"
+        f" {abs(more):.1%} {'larger' if more >= 0 else 'smaller'}."
     )
 
 

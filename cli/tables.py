@@ -40,7 +40,7 @@ def fitted(columns: Sequence[Column], sections: Collection[int] = ()) -> Table:
     """A table of the columns that there is room for.
 
     Columns that matter little are left out, then names lose their middle, then more columns are
-    left out. Words that are still too long go on below.
+    left out, which is told below. Words that are still too long go on in another line.
 
     Args:
         columns: All of equally many cells.
@@ -49,7 +49,11 @@ def fitted(columns: Sequence[Column], sections: Collection[int] = ()) -> Table:
     kept = _without(columns, _SECONDARY)
     kept = _shortened(kept, _READABLE)
     kept = _without(kept, 0)
-    return _table(_shortened(kept, _LEAST), sections)
+    view = _table(_shortened(kept, _LEAST), sections)
+    shown = {each.heading for each in kept}
+    left_out = [each.heading for each in columns if each.heading and each.heading not in shown]
+    view.caption = f"No room for: {', '.join(left_out)}." if left_out else None
+    return view
 
 
 def _without(columns: Sequence[Column], rank: int) -> list[Column]:
@@ -91,7 +95,7 @@ def _width(view: Table) -> int:
 
 
 def _table(columns: Sequence[Column], sections: Collection[int]) -> Table:
-    view = Table(box=None, pad_edge=False)
+    view = Table(box=None, pad_edge=False, caption_justify="left")
     for column in columns:
         view.add_column(
             column.heading,

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sparsify.cli.bars import Roomy, room
 from sparsify.sparsity.table import dense_in_words
 from sparsify.training.observer import Observer
 
@@ -144,19 +145,19 @@ class LiveDisplay(Observer):
         parts: list[Progress | Text] = [self.progress, self.phase]
         if self.figures:
             texts = _texts(self.figures)
-            room = min(self.console.width - _NAMES - _FIGURES - 1, _WIDEST)
+            letters = min(room(self.console) - _NAMES - _FIGURES - 1, _WIDEST)
             heights = _HEIGHTS[self.console.encoding.startswith("utf")]
             parts += [
                 Text.assemble(
                     f"{name:<{_NAMES}}",
-                    (sparkline(values, room, heights), "blue"),
+                    (sparkline(values, letters, heights), "blue"),
                     (f" {texts.pop(name):>{_FIGURES}}", "bold"),
                 )
                 for name, values in self.curves.items()
                 if values
             ]
             parts.append(Text("  ".join(f"{name} {text}" for name, text in texts.items())))
-        self.live.update(Group(*parts))
+        self.live.update(Roomy(Group(*parts)))
 
 
 def named_speakers(found: Record) -> str:

@@ -44,7 +44,9 @@ data_command.add_command(speech_mini_command)
 @strict_option
 @common_options
 def prepare_command(**given: Any) -> None:
-    """Scan a corpus once and write a manifest that `sparsify train --data` starts from at once.
+    """Scan a corpus once and write a manifest.
+
+    `sparsify train --data MANIFEST` starts from it at once.
 
     PATH is a folder with a folder per speaker, a VoxCeleb, CN-Celeb or LibriSpeech tree, a Kaldi
     data directory, a raw.list or shard.list of WeSpeaker, or a manifest.

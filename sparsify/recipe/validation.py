@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import reprlib
@@ -69,6 +70,8 @@ class Section(BaseModel):
             yield from (f"{name}.{key}" for key in section.setting_names()) if section else (name,)
 
 
+# Others have these where a recipe has its steps.
+_OF_METHODS = ("lr", "weight_decay", "momentum", "betas", "eps")
 _SHORTENER = reprlib.Repr()
 _SHORTENER.maxstring = _SHORTENER.maxother = _SHORTENER.maxlong = 80
 
@@ -89,7 +92,7 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         key = ".".join(path)
         if first["type"] == "extra_forbidden":
             raise SparsifyError(
-                f"{where}: unknown key '{key}', {_suggestion(section, path)}"
+                f"{where}: unknown key '{key}', {_suggestion(section, path, content)}"
             ) from error
         if first["type"] == "missing":
             mend = f": --set {where}.{key}=… gives it" if where.startswith("methods.") else ""
@@ -110,13 +113,21 @@ def shown(value: Any) -> str:
     return _SHORTENER.repr(value)
 
 
-def _suggestion(section: type[Section], path: list[str]) -> str:
-    node = section
+def _suggestion(section: type[Section], path: list[str], content: Mapping[str, Any]) -> str:
+    """What may have been meant: a name like it, or the same name in another place."""
+    node, name = section, path[-1]
     for part in path[:-1]:
         if part in node.model_fields:  # the others are places in a list and keys of a mapping
             node = _section_in(node.model_fields[part].annotation) or node
     before = "".join(f"{part}." for part in path[:-1])
-    return did_you_mean(path[-1], list(node.model_fields), before)
+    known = list(node.model_fields)
+    if not difflib.get_close_matches(name, known):
+        elsewhere = [key for key in section.setting_names() if key.endswith(f".{name}")]
+        if name in _OF_METHODS and isinstance(content.get("method"), str):
+            elsewhere = [f"methods.{content['method']}.{name}"]
+        if elsewhere:
+            return did_you_mean(elsewhere[0], elsewhere)
+    return did_you_mean(name, known, before)
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

@@ -29,14 +29,16 @@ def columns():
 
 def test_the_least_goes_first_then_middles_of_names_then_more(columns, monkeypatch, capsys):
     """And no number is cut, as long as there is room for one."""
-    for width, heads, names in (
-        (80, ["Name", "Size", "Work", "Memory"], NAMES),
-        (70, ["Name", "Size", "Work"], NAMES),
-        (50, ["Name", "Size", "Work"], [NAMES[0], "encoder.layers.…f.query.weight"]),
-        (40, ["Name", "Size"], [NAMES[0], "encoder.layers…f.query.weight"]),
-        (20, ["Name", "Size"], ["laye…ight", "enco…ight"]),
+    for width, heads, names, told in (
+        (80, ["Name", "Size", "Work", "Memory"], NAMES, []),
+        (70, ["Name", "Size", "Work"], NAMES, ["No room for: Memory."]),
+        (50, ["Name", "Size", "Work"], [NAMES[0], "encoder.layers.…f.query.weight"], ["Memory."]),
+        (40, ["Name", "Size"], [NAMES[0], "encoder.layers…f.query.weight"], ["Work, Memory."]),
+        (20, ["Name", "Size"], ["laye…ight", "enco…ight"], ["No room for: Work,", "Memory."]),
     ):
         lines = printed(width, columns, monkeypatch, capsys)
+        for expected in reversed(told):
+            assert lines.pop().endswith(expected)
         assert max(map(len, lines)) <= width
         assert lines[0].split() == heads
         for line, name, size in zip(lines[1:], names, ["1,196,608", "16,384"], strict=True):
