@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.artifact.formats import FEATURES, SAMPLES
-from sparsify.cli.display import emit_json
+from sparsify.cli.display import emit_json, say
 from sparsify.cli.gates import decide, verdict_alone
 from sparsify.cli.inspect_display import show_table
 from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
@@ -59,6 +59,8 @@ def run(
         emit_json(content | (examined.to_json() if examined else {}))
     elif not verdict_alone(gates) and not (examined and examined.show(sort, order)):
         show_table(account, layers, show_all)
+    if report and not as_json:
+        say(f"Wrote {report}")
     decide(gates, as_json=as_json)
 
 
