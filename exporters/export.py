@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -190,12 +191,26 @@ def export_artifact(
     if target in format_.deciding:
         decision = _decision(given_model, artifact, calibration, operating_point)
     exporter = exporter_of(format_, target, decision, how, with_front_end=with_front_end)
-    with assembling(output) as temporary:
+    with (
+        assembling(output) as temporary,
+        TemporaryDirectory() as folder,
+        ThreadPoolExecutor() as aside,
+    ):
         with phase(track, f"Writing {output.name}"):
             exporter.write(artifact, temporary, layout)
             written = load_artifact(temporary, trust=artifact.trusted)
             if masks:
                 write_masks(written, masks_file(temporary))
+        file, twin = format_.deployed_file(temporary), Path(folder, output.name)
+        with phase(track, "Writing its dense twin"):
+            if artifact.metadata.get(SHRUNK_FROM) != given_model.metadata.get(SHRUNK_FROM):
+                plain = exporter_of(format_, target, with_front_end=with_front_end)
+                plain.write(dense_model(given_model), twin, DENSE)
+            else:
+                exporter.twin(written, twin)
+        dense = format_.deployed_file(twin)
+        # That takes as long as the comparison, which uses one core.
+        zipped, dense_zipped = (aside.submit(zipped_bytes, each) for each in (file, dense))
         with phase(track, "Comparing it with the model"):
             obstacle = exporter.obstacle(written)
             parity = None if obstacle else _parity(artifact, written, exporter, how, exact)
@@ -203,33 +218,23 @@ def export_artifact(
         accuracy = None
         if protocol is not None:
             accuracy = measure_accuracy(given_model, written, exporter, protocol, track)
-        file = format_.deployed_file(temporary)
-        with TemporaryDirectory() as folder:
-            twin = Path(folder) / output.name
-            with phase(track, "Writing its dense twin"):
-                if artifact.metadata.get(SHRUNK_FROM) != given_model.metadata.get(SHRUNK_FROM):
-                    plain = exporter_of(format_, target, with_front_end=with_front_end)
-                    plain.write(dense_model(given_model), twin, DENSE)
-                else:
-                    exporter.twin(written, twin)
-            dense = format_.deployed_file(twin)
-            report = ExportReport(
-                path=output,
-                format=format_.name,
-                layout=layout,
-                precision=written.precision,
-                bytes=size_bytes(file),
-                zipped_bytes=zipped_bytes(file),
-                dense_bytes=size_bytes(dense),
-                dense_zipped_bytes=zipped_bytes(dense),
-                sparsity=weights_table(written).sparsity,
-                parity=parity,
-                obstacle=obstacle,
-                rounding=rounding,
-                quantised=written.quantised_how,
-                accuracy=accuracy,
-                shrunk=shrinkage,
-            )
+        report = ExportReport(
+            path=output,
+            format=format_.name,
+            layout=layout,
+            precision=written.precision,
+            bytes=size_bytes(file),
+            zipped_bytes=zipped.result(),
+            dense_bytes=size_bytes(dense),
+            dense_zipped_bytes=dense_zipped.result(),
+            sparsity=weights_table(written).sparsity,
+            parity=parity,
+            obstacle=obstacle,
+            rounding=rounding,
+            quantised=written.quantised_how,
+            accuracy=accuracy,
+            shrunk=shrinkage,
+        )
         _refuse(report, max_bytes, max_eer_loss)
     return report
 
