@@ -132,11 +132,13 @@ class AdaBregStep(BregmanOptions):
     Attributes:
         lr: Peak step size τ.
         betas: Decay rates of the moments.
+        eps: Added to the root of the second moment, which a step is divided by.
         weight_decay: Decoupled decay of matrices and kernels.
     """
 
     lr: float = Field(default=3e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     kind = AdaBreg
 
