@@ -170,6 +170,8 @@ class SparseOptimizer(Optimizer):
         control = groups[0].pop("control", None)
         if control is None:
             raise ValueError(f"this is not a state of {type(self).__name__}: it holds no λ")
+        if (kind := control.get("optimizer", type(self).__name__)) != type(self).__name__:
+            raise ValueError(f"this is a state of {kind}, not of {type(self).__name__}")
         own = [group["regularizer"] for group in self.param_groups]
         super().load_state_dict({**state_dict, "param_groups": groups})
         for group, regularizer in zip(self.param_groups, own, strict=True):
@@ -261,6 +263,7 @@ class SparseOptimizer(Optimizer):
 
     def _control_state(self) -> dict[str, Any]:
         return {
+            "optimizer": type(self).__name__,
             "lambda": self._lam.clone(),
             "sparsity": self._sparsity.clone(),
             "steps": self._steps,

@@ -96,6 +96,11 @@ def test_a_foreign_state_is_refused(network):
     other = torch.optim.AdamW(parameter_groups(model))
     with pytest.raises(ValueError, match="not a state of AdaBreg"):
         optimizer.load_state_dict(other.state_dict())
+    for kind in KINDS:
+        own = kind(parameter_groups(model), lr=0.02).state_dict()
+        if kind is not AdaBreg:
+            with pytest.raises(ValueError, match=f"state of {kind.__name__}, not of AdaBreg"):
+                optimizer.load_state_dict(own)
 
 
 @pytest.mark.parametrize("kind", [LinBreg, AdaBreg, ProxSGD])
