@@ -47,12 +47,14 @@ class Gate:
         most = self.name.startswith("max_")
         good, bad = ("at most", "above") if most else ("at least", "below")
         option, threshold = f"--{self.name.replace('_', '-')}", self.shown(self.threshold)
+        is_flag = self.name.startswith("require_")  # it has no value of its own
+        bound = f"the threshold {threshold} of {option}" if is_flag else f"{option} {threshold}"
         if self.value is None:
-            return f"{self.what} is not known for {option} {threshold}: {self.doubt}"
+            return f"{self.what} is not known for {bound}: {self.doubt}"
         value = self.shown(self.value)
         if self.doubt:
-            return f"{self.what} {value} does not count for {option} {threshold}: {self.doubt}"
-        verdict = f"{self.what} {value} is {good if self.passed else bad} {option} {threshold}"
+            return f"{self.what} {value} does not count for {bound}: {self.doubt}"
+        verdict = f"{self.what} {value} is {good if self.passed else bad} {bound}"
         crossed = self.value > self.threshold if most else self.value < self.threshold
         return f"{verdict}, to the nearest weight" if self.passed and crossed else verdict
 

@@ -83,6 +83,11 @@ def test_the_threshold_decides_and_the_gate_tells(folder):
         assert (found["same_speaker"], code) == (same, 0)
         gate = ("--threshold", threshold, "--require-match")
         assert verified(folder, "run", first, second, *gate)[1] == (not same)
+    files = (folder / "audio" / first, folder / "audio" / second)
+    told = command("verify", folder / "run", *files, *gate, "--quiet").output
+    assert told == (
+        f"Failed: the score {score:.4f} is below the threshold {threshold:.4f} of --require-match\n"
+    )
 
 
 @pytest.mark.parametrize("with_cohort", [False, True])
