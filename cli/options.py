@@ -50,13 +50,6 @@ trust_option = click.option(
 strict_option = click.option(
     "--strict", is_flag=True, help="Stop at an unusable audio file instead of leaving it out."
 )
-max_macs_option = click.option(
-    "--max-macs",
-    type=Share(),
-    metavar="F",
-    help="Fail (exit code 1) when more than this share of the dense network's multiply-adds is"
-    " left.",
-)
 calibration_option = click.option(
     "--calibration",
     type=Existing("no calibration '{}'"),
@@ -133,6 +126,15 @@ def max_bytes_option(about: str) -> Decorator:
         metavar="N",
         help=f"{about}, such as 4e6 or 4MB.",
     )
+
+
+def max_macs_option(about: str) -> Decorator:
+    """`--max-macs`, a budget of work.
+
+    Args:
+        about: Its help.
+    """
+    return click.option("--max-macs", type=Share(), metavar="F", help=about)
 
 
 def baseline_option(about: str) -> Decorator:

@@ -6,7 +6,10 @@ import runpy
 import subprocess
 import sys
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 
+# Where a process of the server finds this module; last, lest sources hide what is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     ["torch._dynamo", "sparsify.cli.main", "sparsify.cli.train", "sparsify.cli.evaluate"]

@@ -52,7 +52,9 @@ SORTS = ("name", "size", "sparsity", BY_SENSITIVITY)
     metavar="F",
     help="Fail (exit code 1) when more than this share of the prunable weights is zero.",
 )
-@max_macs_option
+@max_macs_option(
+    "Fail (exit code 1) when more than this share of the dense network's multiply-adds is left."
+)
 @click.option(
     "--sort",
     type=click.Choice(SORTS),

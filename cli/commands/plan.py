@@ -11,11 +11,12 @@ from sparsify.cli.options import (
     common_options,
     format_option,
     max_bytes_option,
+    max_macs_option,
     precision_option,
     trust_option,
 )
 from sparsify.cli.recipe_options import set_option
-from sparsify.cli.types import Name, Share
+from sparsify.cli.types import Name
 from sparsify.defaults import FEWEST_FRAMES
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.names import model_names, names_code
@@ -48,12 +49,7 @@ def _check_model(model: str) -> None:
     help="The most milliseconds that an utterance may take, in the median.",
 )
 @max_bytes_option("The most bytes of the file in that format")
-@click.option(
-    "--max-macs",
-    type=Share(),
-    metavar="F",
-    help="The largest share of the dense network's multiply-adds that may be left.",
-)
+@max_macs_option("The largest share of the dense network's multiply-adds that may be left.")
 @precision_option()
 @click.option(
     "--threads",
