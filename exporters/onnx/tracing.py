@@ -97,7 +97,7 @@ def _simplify(graph_model: onnx_ir.Model, parameters: set[str]) -> None:
 def _write_for_older_tools(graph: onnx.GraphProto) -> None:
     """What other tools misread is said in another way.
 
-    Shapes of initializers are told once: the quantiser of onnxruntime before 1.31 transposes a
+    Shapes of initializers are told once: the quantiser of onnxruntime 1.30 transposes a
     weight, and then fails over what else tells its old shape. Its shape inference takes a `Shape`
     of one axis for that of all.
     """
