@@ -109,10 +109,11 @@ def _write_for_older_tools(graph: onnx.GraphProto) -> None:
     del graph.node[:]
     for node in nodes:
         axes = {each.name: each.i for each in node.attribute}
-        if node.op_type == "Shape" and "start" in axes and axes.get("end") == axes["start"] + 1:
+        start = axes.get("start", -1)
+        if node.op_type == "Shape" and start >= 0 and axes.get("end") == start + 1:
             length = node.output[0]
             shape, axis = f"{length}_shape", f"{length}_axis"
-            graph.initializer.append(numpy_helper.from_array(np.array([axes["start"]]), axis))
+            graph.initializer.append(numpy_helper.from_array(np.array([start]), axis))
             graph.node.append(helper.make_node("Shape", node.input, [shape], f"{node.name}_shape"))
             graph.node.append(helper.make_node("Gather", [shape, axis], [length], node.name))
         else:
