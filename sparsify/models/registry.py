@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.names import SHIPPED, check_model, names_code
 from sparsify.models.narrowing import Widths, narrow
 from sparsify.named import named
@@ -157,7 +157,9 @@ def _build(architecture: Architecture) -> nn.Module:
     name, options = architecture.name, architecture.options
     factory = _factory(name)
     try:
-        inspect.signature(factory).bind(**options)
+        signature = inspect.signature(factory)
+        _check_options(name, options, signature)
+        signature.bind(**options)
         with errors_of(name):
             model = factory(**options)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
@@ -170,6 +172,23 @@ def _build(architecture: Architecture) -> nn.Module:
         )
     narrow(model, architecture.widths, name)
     return model
+
+
+def _check_options(name: str, options: Mapping[str, Any], signature: inspect.Signature) -> None:
+    """Refuses unknown options; and of our own networks, what is no number where one belongs."""
+    known = signature.parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    for key, value in options.items():
+        if key not in known:
+            if takes_any:
+                continue
+            raise SparsifyError(f"model '{name}': unknown option '{key}', {did_you_mean(key, known)}")
+        counts = name in SHIPPED and type(known[key].default) in (int, float)
+        if counts and type(value) not in (int, float):
+            raise SparsifyError(
+                f"model '{name}': {key} = {value!r:.{_MOST_SHOWN}} does not fit: it must be a number,"
+                f" as {known[key].default} is"
+            )
 
 
 def _factory(name: str) -> Callable[..., Any]:

@@ -72,6 +72,30 @@ class Section(BaseModel):
 
 # Others have these where a recipe has its steps.
 _OF_METHODS = ("lr", "weight_decay", "momentum", "betas", "eps")
+_NUMBER, _WHOLE = "it must be a number", "it must be a whole number"
+_YES_OR_NO, _LIST = "it must be true or false", "it must be a list, such as [1, 2]"
+_SECTION = "it must be a section, with keys and values"
+_RULES = {  # what pydantic calls an error, and how a person says it
+    "bool_parsing": _YES_OR_NO,
+    "bool_type": _YES_OR_NO,
+    "dict_type": _SECTION,
+    "float_parsing": _NUMBER,
+    "float_type": _NUMBER,
+    "greater_than": "it must be more than {gt:g}",
+    "greater_than_equal": "it must be {ge:g} or more",
+    "int_from_float": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_type": _WHOLE,
+    "less_than": "it must be less than {lt:g}",
+    "less_than_equal": "it must be {le:g} or less",
+    "list_type": _LIST,
+    "literal_error": "it must be {expected}",
+    "model_type": _SECTION,
+    "string_type": "it must be text",
+    "too_long": "it must have {max_length} values or fewer",
+    "too_short": "it must have {min_length} values or more",
+    "tuple_type": _LIST,
+}
 _SHORTENER = reprlib.Repr()
 _SHORTENER.maxstring = _SHORTENER.maxother = _SHORTENER.maxlong = 80
 
@@ -94,15 +118,20 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
             raise SparsifyError(
                 f"{where}: unknown key '{key}', {_suggestion(section, path, content)}"
             ) from error
+        if first["type"] == "missing" and isinstance(place := first["loc"][-1], int):
+            raise SparsifyError(
+                f"{where}: {'.'.join(path[:-1])} must have {place + 1} values or more"
+            ) from error
         if first["type"] == "missing":
             mend = f": --set {where}.{key}=… gives it" if where.startswith("methods.") else ""
             raise SparsifyError(f"{where}: '{key}' is missing and has no default{mend}") from error
         section_wide = isinstance(first["input"], Mapping)
         given = "" if section_wide else f" = {shown(first['input'])} does not fit"
         value = f"{key}{given}: " if key else ""
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
         bounds, number = first.get("ctx", {}), first["input"]
+        message = _RULES.get(first["type"], "").format(**bounds)
+        message = message or first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         if 1 in (bounds.get("lt"), bounds.get("le")) and isinstance(number, (int, float)):
             message += f" ({number:g} % is {number / 100:g})" if 1 < number < 100 else ""
         raise SparsifyError(f"{where}: {value}{message}") from error

@@ -354,7 +354,7 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path, refused):
         (["--test", "cl-ean=a:b"], ["name", "letters, digits and _"]),
         (
             ["--targets", "0.9,1"],
-            ["target_sparsity = 1.0 does not fit: input should be less than 1"],
+            ["target_sparsity = 1.0 does not fit: it must be less than 1"],
         ),
         (["--targets", "0.3,0.30000000000000004"], ["too close to tell apart"]),
         (["--test", "clean=nowhere.txt:b"], ["test set 'clean'", "nowhere.txt"]),

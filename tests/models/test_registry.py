@@ -16,8 +16,11 @@ from sparsify.models.registry import Architecture, architecture_of
 def test_registry_names_what_is_wrong():
     with pytest.raises(SparsifyError, match="did you mean 'ecapa-tdnn'"):
         build_model("ecapa-tdn")
-    with pytest.raises(SparsifyError, match="chanels"):
+    with pytest.raises(SparsifyError, match="did you mean 'channels'"):
         build_model("ecapa-tdnn", chanels=64)
+    for wrong in ("abc", True, [8], None):
+        with pytest.raises(SparsifyError, match="must be a number, as 32 is"):
+            build_model("resnet34", channels=wrong)
     with pytest.raises(SparsifyError, match="multiple of 8"):
         build_model("ecapa-tdnn", channels=9)
     with pytest.raises(SparsifyError, match="cannot import"):
@@ -39,6 +42,8 @@ def test_any_factory_that_the_user_names_will_do(monkeypatch):
     module.text = "x"
     monkeypatch.setitem(sys.modules, "own_networks", module)
     assert build_model("own_networks:silent", width=3).in_features == 3
+    with pytest.raises(SparsifyError, match="did you mean 'width'"):
+        build_model("own_networks:silent", widht=3)
     with pytest.raises(SparsifyError, match="made no network but a int"):
         build_model("own_networks:number")
     with pytest.raises(SparsifyError, match="cannot be called"):
@@ -84,7 +89,7 @@ def test_outlines_take_no_memory_and_odd_options_are_sentences(name, options):
     try:
         outline = Architecture(name, options).outline()
     except SparsifyError as error:
-        assert "cannot be built" in str(error)  # noqa: PT017
+        assert f"model '{name}'" in str(error)  # noqa: PT017
     else:
         assert all(parameter.is_meta for parameter in outline.parameters())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB

@@ -271,7 +271,7 @@ def test_fp16_without_a_gpu_is_named():
         ("training.micro_batches=8", "at least 2"),
         ("training={schedule: exponential, final_lr: 0}", "final_lr"),
         ("augment.noise_snr_db={music: [0, 1]}", "noise"),
-        ("augment.rt60=[0, 1]", "greater than 0"),
+        ("augment.rt60=[0, 1]", "more than 0"),
         ("augment.spec_augment.time_mask=1", "did you mean 'augment.spec_augment.time_masks'"),
         ("distillation.loss=l2", "cosine"),
     ],
