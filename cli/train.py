@@ -18,8 +18,10 @@ from sparsify.cli.recipe_options import described_recipe
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
+from sparsify.exporters.counting import counted_account
 from sparsify.methods.names import method_names
 from sparsify.methods.registry import ResolvedRecipe, option_names, pursues_target, resolve
+from sparsify.models.names import names_code
 from sparsify.models.registry import require_trust
 from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
@@ -84,6 +86,8 @@ def run(
             if finished is None or not (output / REPORT_FILE).exists():
                 with phase(track, "writing the report"):
                     write_page(output)
+                    if not names_code(recipe.model.name):
+                        counted_account(output)  # so that `inspect` tells it at once
             emit_json(summary) if as_json else _report(summary, output, recipe)
             if collapsed := summary.get("collapsed"):
                 raise GateError(f"the model has collapsed: {collapsed}")
