@@ -197,11 +197,23 @@ def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
 
 
 class _StderrHandler(logging.Handler):
-    """One plain line per record; `sys.stderr` is looked up late, so bars and tests can wrap it."""
+    """One plain line per record; `sys.stderr` is looked up late, so bars and tests can wrap it.
+
+    What a command has warned of once it does not say again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         message = _CONTROLS.sub("?", record.getMessage())
-        print(f"{record.levelname.capitalize()}: {message}", file=sys.stderr)
+        line = f"{record.levelname.capitalize()}: {message}"
+        if record.levelno >= logging.WARNING:
+            if line in self.said:
+                return
+            self.said.add(line)
+        print(line, file=sys.stderr)
 
 
 _HANDLER = _StderrHandler()
@@ -211,4 +223,5 @@ def configure_logging(level: int) -> None:
     """Shows what the library logs at this level and above."""
     logger = logging.getLogger("sparsify")
     logger.setLevel(level)
+    _HANDLER.said.clear()
     logger.addHandler(_HANDLER)  # adding it twice has no effect

@@ -44,7 +44,10 @@ def library(name: str, source: str, flags: Sequence[str]) -> ctypes.CDLL:
     """
     compiler = shlex.split(os.environ.get("CC", "").strip() or "cc")
     command = [*compiler, *flags, "-x", "c", "-"]
-    version = _run([*compiler, "--version"], "")
+    try:
+        version = _run([*compiler, "--version"], "")
+    except FileNotFoundError as error:
+        raise OSError(f"no compiler '{compiler[0]}' is here (install one, or set CC)") from error
     # `-march=native` makes code for one kind of processor; a home may be shared by several.
     key = "\0".join((source, version, *command, processor()))
     folder = _folder()

@@ -212,6 +212,13 @@ def test_a_compiler_that_is_none_is_logged_and_no_crash(monkeypatch, caplog, com
     assert caplog.text.count("steps are slower, their C code cannot be had") == 1
 
 
+def test_a_compiler_that_is_missing_is_named(monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    with caplog.at_level(logging.WARNING):
+        assert not fits(torch.zeros(1))
+    assert "no compiler 'no-such-compiler' is here (install one, or set CC)" in caplog.text
+
+
 def test_code_without_the_functions_is_logged_and_no_crash(monkeypatch, caplog):
     other = compiled_code.library(*CODE)
     monkeypatch.setattr(compiled_code, "library", lambda *_: other)
