@@ -82,7 +82,8 @@ class GroupL1L2(Regularizer):
 
     Args:
         group: What a group of a weight `(out, in, …)` is: one `kernel` (all positions of one
-            output–input pair), one `input` channel or one `output` channel.
+            output–input pair), one `input` channel or one `output` channel. Of a transposed
+            convolution, whose weight is `(in, out, …)`, `input` and `output` change places.
 
     Raises:
         ValueError: The group is unknown.
