@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sparsify.cli.display import GateError
@@ -54,8 +54,16 @@ def check_results(results: Results, gates: Sequence[Gate], *, as_json: bool) -> 
     metrics = gate_metrics(results["runs"])
     failed = [gate for gate in gates if gate.holds(metrics)]
     if failed:
-        told = "; ".join(f"{gate.text} holds: {gate.with_numbers(metrics)}" for gate in failed)
+        told = "; ".join(f"{gate.text} holds{_numbers(gate, metrics)}" for gate in failed)
         raise GateError(told)
     if gates and not as_json:
-        numbers = (f"{gate.text} does not hold: not {gate.with_numbers(metrics)}" for gate in gates)
-        say_passed("; ".join(numbers))
+        told = "; ".join(f"{gate.text} does not hold{_numbers(gate, metrics)}" for gate in gates)
+        say_passed(told)
+
+
+def _numbers(gate: Gate, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """What was compared, in numbers."""
+    sides = gate.sides(metrics)
+    if sides is None:
+        return f", in numbers {gate.with_numbers(metrics)}"
+    return f": {sides[0]:.5g} against {sides[1]:.5g}"

@@ -78,7 +78,7 @@ def table_of(outcome: Outcome, costs: Sequence[DetectionCost], baseline: Baselin
     table.add_row("  target", f"{result.targets:,}")
     table.add_row("  nontarget", f"{result.nontargets:,}")
     table.add_row("utterances", f"{result.utterances:,}")
-    table.add_row("seconds", f"{result.seconds:.1f}")
+    table.add_row("time to embed", f"{result.seconds:.1f} s")
     return table
 
 

@@ -26,6 +26,7 @@ class Gate:
         shown: Writes a value.
         doubt: Why the value tells nothing of the bound, if it does not; it is then not passed.
         model: Whose value it is, where several models have the same bound.
+        about: What stands after the value.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Gate:
     shown: Callable[[float], str]
     doubt: str | None = None
     model: str | None = None
+    about: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As all commands print it; no two gates of one command have the same name."""
@@ -51,7 +53,7 @@ class Gate:
         bound = f"the threshold {threshold} of {option}" if is_flag else f"{option} {threshold}"
         if self.value is None:
             return f"{self.what} is not known for {bound}: {self.doubt}"
-        value = self.shown(self.value)
+        value = f"{self.shown(self.value)}{self.about}"
         if self.doubt:
             return f"{self.what} {value} does not count for {bound}: {self.doubt}"
         verdict = f"{self.what} {value} is {good if self.passed else bad} {bound}"
@@ -84,9 +86,9 @@ def eer_loss_gate(threshold: float, loss: Loss, model: str | None = None) -> Gat
     low, high = loss.interval
     level = f"{loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
     whose = f" of '{model}'" if model else ""
-    what = f"the loss in EER{whose} ({level}) of"
+    what = f"the loss in EER{whose} of"
     gate = at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")
-    return replace(gate, model=model)
+    return replace(gate, model=model, about=f" ({level})")
 
 
 def verdict_alone(gates: Sequence[object]) -> bool:

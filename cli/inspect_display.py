@@ -120,10 +120,13 @@ def _nearness(account: Account) -> str:
     entropy = account.entropy_bytes
     if not entropy:
         return ""
-    more = account.bytes / entropy - 1
+    times = account.bytes / entropy
+    apart = f"{abs(times - 1):.1%} {'larger' if times >= 1 else 'smaller'}"
+    if times > 2:
+        apart = f"{times:.1f} times as large"
     return (
         f"\nThese values could be stored in {human_bytes(entropy)} (their entropy); the file is"
-        f" {abs(more):.1%} {'larger' if more >= 0 else 'smaller'}."
+        f" {apart}."
     )
 
 

@@ -75,6 +75,7 @@ class Extent:
         return samples / peak if peak > 1 else samples
 
 
+_MISSING = "no such file"
 # Of a source whose header tells its length, and whose samples are within full scale.
 AS_ANNOUNCED = Extent(_MOST_FRAMES, _MOST_FRAMES, np.float32(-1), np.float32(1))
 
@@ -85,8 +86,6 @@ def read_header(source: AudioSource) -> Header | str:
     if reason:
         return reason
     try:
-        if not encoded_bytes(source):
-            return "empty file"
         with open_audio(source) as file:
             stretch = _stretch(source, file)
             truncated = ends_early(file, source)
@@ -118,10 +117,10 @@ def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
         source = AudioSource(Path(source))
     decoded = decode_audio(source, sample_rate)
     if isinstance(decoded, str):
-        raise SparsifyError(
-            f"cannot read {source}: {decoded}; check the path and that the file is an intact wav,"
-            " flac, ogg, opus or mp3"
-        )
+        advice = "that the file is an intact wav, flac, ogg, opus or mp3"
+        if decoded == _MISSING:
+            advice = "the path"
+        raise SparsifyError(f"cannot read {source}: {decoded}; check {advice}")
     return decoded
 
 
@@ -207,10 +206,9 @@ def warn_of_silence(silent: Sequence[Path]) -> None:
     """
     if silent:
         logger.warning(
-            "digital silence (all samples equal) in %d utterance(s), such as %s: remove them, for"
-            " nobody speaks there",
-            len(silent),
-            silent[0],
+            "digital silence (all samples equal) in %s: remove %s, for nobody speaks there",
+            silent[0] if len(silent) == 1 else f"{len(silent)} utterances, such as {silent[0]}",
+            "it" if len(silent) == 1 else "them",
         )
 
 
@@ -332,5 +330,5 @@ def _is_bounded(file: sf.SoundFile) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return _MISSING
     return str(getattr(error, "error_string", error)).rstrip(".")

@@ -58,6 +58,8 @@ def open_audio(source: AudioSource) -> Iterator[sf.SoundFile]:
     """
     if not os.path.isfile(source.path):  # a pipe would be waited for
         raise FileNotFoundError(errno.ENOENT, "no such file", str(source.path))
+    if not encoded_bytes(source):
+        raise sf.SoundFileError("empty file")
     with ExitStack() as stack:
         if source.size is None:
             if source.path.suffix.lower() == ".raw":

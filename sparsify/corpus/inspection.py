@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +22,12 @@ class Inspection:
     Attributes:
         utterances: Those that are usable, with their durations.
         skipped: The others.
-        sample_rates: How many utterances have which rate in Hz; only of the files opened.
+        sample_rates: Their rates in Hz, `(N,)`; 0 where the file was not opened.
     """
 
     utterances: Utterances
     skipped: Sequence[Skipped]
-    sample_rates: dict[int, int]
+    sample_rates: npt.NDArray[np.int32]
 
 
 def inspect_audio(
@@ -44,10 +43,9 @@ def inspect_audio(
     """
     seconds = utterances.seconds.copy()
     unknown = np.flatnonzero(np.isnan(seconds) | everything)
-    rates: dict[int, int] = {}
+    rates = np.zeros(len(seconds), dtype=np.int32)
     reasons: dict[int, str] = {}
-
-    silent: list[Path] = []
+    silent: list[int] = []
 
     def look(place: int) -> Header | str:
         header = read_header(utterances[place].source)
@@ -57,7 +55,7 @@ def inspect_audio(
         if isinstance(extent, str):
             return extent
         if extent.silent:
-            silent.append(utterances[place].place)
+            silent.append(place)
         return Header(extent.frames / header.sample_rate, header.sample_rate)
 
     if len(unknown):
@@ -70,15 +68,15 @@ def inspect_audio(
                 reasons[place] = header
             else:
                 seconds[place] = header.seconds
-                rates[header.sample_rate] = rates.get(header.sample_rate, 0) + 1
+                rates[place] = header.sample_rate
     for place in np.flatnonzero(seconds < MIN_SECONDS).tolist():
         reasons.setdefault(place, f"shorter than {MIN_SECONDS} s")
     skipped = [Skipped(utterances[place].place, reasons[place]) for place in sorted(reasons)]
-    warn_of_silence(sorted(silent))
+    warn_of_silence(sorted(utterances[place].place for place in silent if place not in reasons))
     verified = utterances.verified or (everything and verify)
     inspected = replace(utterances, seconds=seconds, verified=verified)
     if reasons:
         usable: npt.NDArray[np.bool_] = np.ones(len(seconds), dtype=bool)
         usable[list(reasons)] = False
-        inspected = inspected.where(usable)
-    return Inspection(inspected, skipped, dict(sorted(rates.items())))
+        inspected, rates = inspected.where(usable), rates[usable]
+    return Inspection(inspected, skipped, rates)

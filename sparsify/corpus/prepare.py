@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsify.corpus.corpus import Corpus, usable_corpus
-from sparsify.corpus.inspection import inspect_audio
+from sparsify.corpus.inspection import Inspection, inspect_audio
 from sparsify.corpus.layouts import detect_layout, list_corpus
 from sparsify.corpus.manifest import check_suffix, write_manifest
 from sparsify.files import replacing
@@ -26,7 +26,7 @@ class Prepared:
 
     Attributes:
         corpus: The usable utterances, and what was left out.
-        sample_rates: How many utterances have which rate in Hz, of those with a readable header.
+        sample_rates: How many of the usable utterances have which rate in Hz.
         skipped_report: Where the files left out are listed with their reasons; None if there are
             none.
     """
@@ -78,7 +78,16 @@ def prepare(
         skipped = [*listing.skipped, *found.skipped]
         corpus = usable_corpus(found.utterances, skipped, layout=layout, strict=strict)
         write_manifest(corpus.utterances, temporary, track)
-    return Prepared(corpus, found.sample_rates, _report(corpus, output))
+    return Prepared(corpus, _sample_rates(found, corpus), _report(corpus, output))
+
+
+def _sample_rates(found: Inspection, corpus: Corpus) -> dict[int, int]:
+    """How many have which rate; speakers that were left out are not counted."""
+    speakers = {*corpus.speakers}
+    stays = np.array([speaker in speakers for speaker in found.utterances.speakers])
+    rates = found.sample_rates[stays[found.utterances.labels]]
+    values, counts = np.unique(rates, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _report(corpus: Corpus, output: Path) -> Path | None:

@@ -57,7 +57,7 @@ QUANTITIES = (
     ),
     Quantity(
         "lambda",
-        "Regularisation weight λ",
+        "The threshold λ",
         "Of the methods that have one; logarithmic.",
         "λ",
         log_axis,

@@ -30,7 +30,8 @@ def check_det(path: Path) -> None:
         return
     if path.suffix not in IMAGES:
         raise SparsifyError(
-            f"cannot write '{path}': the name of a DET curve must end in .csv, {', '.join(IMAGES)}"
+            f"cannot write '{path}': the name of a DET curve must end in .csv or, as a picture, in"
+            f" {' or '.join(IMAGES)}"
         )
     try:
         import matplotlib  # noqa: F401, PLC0415 - an optional dependency

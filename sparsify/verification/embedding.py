@@ -88,12 +88,13 @@ def audio_features(
             samples = recording.read()
         except SparsifyError as error:
             return error
-        if len(samples) and not np.ptp(samples):  # all are equal
-            silent_ones.append(Path(recording.name))
         try:
-            return features_from(samples)
+            features = features_from(samples)
         except SparsifyError as error:
             return SparsifyError(f"{recording.name}: {error}")
+        if not np.ptp(samples):  # all are equal
+            silent_ones.append(Path(recording.name))
+        return features
 
     yield from in_threads(read, recordings, track, description, _THREADS)
     warn_of_silence(sorted(silent_ones))

@@ -66,7 +66,8 @@ def check_table(path: Path) -> None:
         SparsifyError: The name has no known ending, or the file cannot be written.
     """
     if path.suffix not in SUFFIXES:
-        raise SparsifyError(f"cannot write '{path}': the name must end in {', '.join(SUFFIXES)}")
+        endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise SparsifyError(f"cannot write '{path}': the name must end in {endings}")
     check_writable(path)
 
 

@@ -148,3 +148,16 @@ def test_crops_fit(available, samples, position):
     start = crop_start(available, position, samples)
     assert (start is None) == (available < samples)
     assert start is None or 0 <= start <= available - samples
+
+
+def test_what_cannot_be_read_is_told_with_what_helps(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("no audio")
+    told = {
+        "empty.wav": "empty file; check that the file is an intact wav",
+        "text.wav": "Format not recognised; check that the file is an intact wav",
+        "missing.wav": "no such file; check the path$",
+    }
+    for name, message in told.items():
+        with pytest.raises(SparsifyError, match=rf"{name}: {message}"):
+            read_audio(tmp_path / name, RATE)

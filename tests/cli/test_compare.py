@@ -107,7 +107,7 @@ def test_gates_on_what_is_there(done, monkeypatch, refused):
     failed = compare("--output", output, *gates)
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1] == (
-        "Failed: linbreg@0.5.sparsity > 0.4 + 0.05 holds: 0.5 > 0.4 + 0.05"
+        "Failed: linbreg@0.5.sparsity > 0.4 + 0.05 holds: 0.5 against 0.45"
     )
     typo = compare("--output", output, "--fail-if", "linbreg@0.5.eer_precent > 1")
     refused(typo, "did you mean 'eer_percent'")

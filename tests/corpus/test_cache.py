@@ -102,7 +102,7 @@ def test_the_memory_budget_changes_nothing(odd_folder, caplog):
     assert same_batches(held, demanded)
     messages = [r.getMessage() for r in caplog.records if "silence" in r.getMessage()]
     assert len(messages) == 2  # one for each time it was loaded
-    assert "in 2 utterance(s), such as" in messages[0]
+    assert "in 2 utterances, such as" in messages[0]
     assert "anna/silent.wav" in messages[0]
 
 

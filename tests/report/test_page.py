@@ -152,7 +152,7 @@ def test_every_chart_is_there(page):
         "EER compared with dense, mean of all",
         "Sparsity over training, target 50 %",
         "Sparsity over training, target 90 %",
-        "Regularisation weight λ over training, target 90 %",
+        "The threshold λ over training, target 90 %",
         "EER on validation speakers over training, target 50 %",
         "EER on corrupted validation speech over training, target 50 %",
         "Norm of the prunable weights over training, target 90 %",

@@ -50,7 +50,7 @@ def test_figures(trials, tmp_path, suffix, start):
 
 
 def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
-    with pytest.raises(SparsifyError, match=r"must end in \.csv, \.png"):
+    with pytest.raises(SparsifyError, match=r"must end in \.csv or, as a picture, in \.png"):
         check_det(tmp_path / "det.txt")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     check_det(tmp_path / "det.csv")

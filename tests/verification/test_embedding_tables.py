@@ -72,7 +72,7 @@ def test_kaldi_keys_have_no_spaces(table, tmp_path):
 
 
 def test_other_names_and_folders_are_refused(tmp_path):
-    with pytest.raises(SparsifyError, match=r"must end in \.npz, \.ark, \.jsonl"):
+    with pytest.raises(SparsifyError, match=r"must end in \.npz, \.ark or \.jsonl"):
         check_table(tmp_path / "x.csv")
     with pytest.raises(SparsifyError, match="create the folder"):
         check_table(tmp_path / "absent" / "x.npz")
