@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sparsify.corpus.utterances import Utterance, Utterances
 from sparsify.errors import SparsifyError
 from sparsify.recipe.words import CorpusLayout
+from sparsify.texts import shortened
 
 MIN_SECONDS = 0.3
 UNLABELLED: CorpusLayout = "unlabelled"
@@ -165,8 +166,8 @@ def split_speakers(corpus: Corpus, validation_speakers: int, seed: int) -> tuple
         if most < 2:  # which the trials need
             advice = "add speakers: at least 4 are needed, 2 to train on and 2 for trials"
         raise SparsifyError(
-            f"{validation_speakers} validation speakers out of {len(speakers)} leave fewer than 2"
-            f" for training: {advice}"
+            f"{validation_speakers} validation speakers out of {len(speakers)}"
+            f" ({shortened(', '.join(speakers), 60)}) leave fewer than 2 for training: {advice}"
         )
     order = np.random.default_rng(seed).permutation(len(speakers))
     chosen = [speakers[i] for i in order]

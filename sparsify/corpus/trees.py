@@ -22,6 +22,7 @@ _SPEAKER = re.compile(r"id\d{5}")  # in VoxCeleb and CN-Celeb
 # What may lie between the root and the speakers' folders; nothing else is searched for them.
 _BETWEEN = re.compile(r"(?i)(wav|aac|flac|m4a|mp4|dev|test|data|vox|cn-?celeb).*")
 _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
+_PART = re.compile(r"(?i)(train|dev|test|valid|eval)(ing|elopment|ation|uation)?([_-].*)?")
 _DEPTH = 4
 
 
@@ -42,8 +43,25 @@ def is_cnceleb(root: Path) -> bool:
 
 
 def list_folder(root: Path, track: Track) -> Listing:
-    """A folder with one folder per speaker (nested folders allowed)."""
-    return _list(root, [root], track)
+    """A folder with one folder per speaker (nested folders allowed).
+
+    Raises:
+        SparsifyError: Its folders are named like parts of a corpus.
+    """
+    listing = _list(root, [root], track)
+    speakers = listing.utterances.speakers
+    parts = [name for name in speakers if _PART.fullmatch(name)]
+    if parts == list(speakers):
+        example = root / min(parts, key=lambda name: (not name.lower().startswith("train"), name))
+        raise SparsifyError(
+            f"the folders in {root} are parts of a corpus, not speakers ({', '.join(parts)}): give"
+            f" one of them, such as {example}"
+        )
+    if parts:
+        logger.warning(
+            "%s in %s is taken for a speaker, but named like a part of a corpus", parts[0], root
+        )
+    return listing
 
 
 def list_audio(root: Path, track: Track) -> Listing:

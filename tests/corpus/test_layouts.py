@@ -58,6 +58,20 @@ def test_voxceleb(tmp_path, caplog):
     assert below.speakers == ("id10001", "id10002")
 
 
+def test_parts_of_a_corpus_are_no_speakers(tmp_path, caplog):
+    names = [
+        f"{part}/{who}/{n}.wav" for part in ("Train", "test_noisy") for who in "ab" for n in "12"
+    ]
+    write(tmp_path, *names)
+    message = rf"not speakers \(Train, test_noisy\): give one of them, such as {tmp_path}/Train$"
+    with pytest.raises(SparsifyError, match=message):
+        load_corpus(tmp_path)
+    write(tmp_path, "testimony/1.wav", "testimony/2.wav")
+    assert load_corpus(tmp_path).speakers == ("Train", "test_noisy", "testimony")
+    assert "Train in " in caplog.text
+    assert "is taken for a speaker, but named like a part of a corpus" in caplog.text
+
+
 def test_both_voxcelebs_under_one_root(tmp_path):
     names = [
         f"{part}/wav/{speaker}/v/{n}.wav"
