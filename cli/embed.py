@@ -16,7 +16,7 @@ from sparsify.documents import MOST_LIST_BYTES, read_text
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.embedding import embeddings_or_errors, utterance_recordings
-from sparsify.verification.embedding_tables import EmbeddingTable, check_table, write_table
+from sparsify.verification.embedding_tables import EmbeddingTable, write_table
 
 
 def run(
@@ -31,7 +31,6 @@ def run(
     as_json: bool,
 ) -> None:
     """What `sparsify embed` does."""
-    check_table(output)
     utterances, skipped = _gather(inputs, list_file)
     count = len(utterances) + len(skipped)
     model = load_speaker_model(path, threads, trust=trust)

@@ -13,9 +13,9 @@ from sparsify.cli.gates import Gate, at_most, decide, eer_loss_gate, verdict_alo
 from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import SpeakerModel, load_speaker_model
-from sparsify.verification.calibration import Calibration, check_calibration, write_calibration
+from sparsify.verification.calibration import Calibration, write_calibration
 from sparsify.verification.cohort import load_cohort
-from sparsify.verification.det import check_det, write_det
+from sparsify.verification.det import write_det
 from sparsify.verification.metrics import DetectionCost, OperatingPoints
 from sparsify.verification.protocol import EvaluationProtocol, Outcome
 from sparsify.verification.scoring import Scoring, scoring_with_cohort
@@ -50,10 +50,6 @@ def run(
 ) -> None:
     """What `sparsify evaluate` does."""
     percent = CONFIDENCE_PERCENT if confidence is None and baseline else confidence
-    if det:
-        check_det(det)
-    if calibrate:
-        check_calibration(calibrate)
     costs = [DetectionCost(p_target, c_miss, c_fa) for p_target in dict.fromkeys(p_targets)]
     trials = trial_list.read(enroll)
     known = read_speakers(speakers) if speakers else None

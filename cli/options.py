@@ -23,7 +23,7 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
-from sparsify.cli.types import PATH, ByteCount, Existing, Name, Share
+from sparsify.cli.types import PATH, ByteCount, Existing, Model, Name, Share
 from sparsify.training.devices import Device
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_MODEL = Existing("no such file: '{}'")
+_MODEL = Model()
 
 path_argument = click.argument("path", type=_MODEL)
 paths_argument = click.argument("paths", type=_MODEL, nargs=-1, required=True, metavar="PATH...")

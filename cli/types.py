@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sparsify.artifact.places import model_file
 from sparsify.errors import SparsifyError
 
 PATH = click.Path(path_type=Path)
@@ -45,10 +46,40 @@ class Existing(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Model(Existing):
+    """A path to a model: a file, or a folder that has one."""
+
+    def __init__(self) -> None:
+        super().__init__("no such file: '{}'")
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The path.
+
+        Raises:
+            SparsifyError: Nothing is there, or a folder without a model.
+        """
+        path = super().convert(value, param, ctx)
+        model_file(path)
+        return path
+
+
 class Share(click.ParamType):  # type: ignore[type-arg]
-    """A number from 0 to 1; who means percent is told what to type."""
+    """A number from 0 to 1; who means percent is told what to type.
+
+    Args:
+        between: Whether it may be neither 0 nor 1.
+    """
 
     name = "share"
+
+    def __init__(self, *, between: bool = False) -> None:
+        self._between = between
+
     _form = re.compile(r"(?P<number>\d+(?:[.,]\d+)?)\s*(?P<percent>%?)")
 
     def convert(
@@ -60,6 +91,8 @@ class Share(click.ParamType):  # type: ignore[type-arg]
             number = float(text)
         except ValueError:
             number = math.nan
+        if self._between and number in (0, 1):
+            self.fail(f"'{text}' is not between 0 and 1, give one such as 0.9", param, ctx)
         if 0 <= number <= 1:
             return number
         meant = "such as 0.9"

@@ -19,13 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sparsify.artifact.formats import (
-    MODEL_FILE,
-    Format,
-    format_named,
-    format_of,
-    is_exported_folder,
-)
+from sparsify.artifact.formats import Format, format_named, format_of, is_exported_folder
+from sparsify.artifact.places import model_file
 from sparsify.files import content_digest, size_bytes
 from sparsify.sparsity.table import LayerSparsity, SparsityTable
 from sparsify.sparsity.work import NO_WORK, Work, total_work
@@ -115,7 +110,7 @@ def account_key(path: Path) -> str | None:
     Raises:
         SparsifyError: It is no model.
     """
-    file = _model_file(path)
+    file = model_file(path)
     try:
         if not (file.is_file() or is_exported_folder(file)) or size_bytes(file) > _MOST_BYTES:
             return None
@@ -144,7 +139,7 @@ def kept_account(path: Path) -> Account | None:
     """
     key = account_key(path)
     content = None if key is None else _SHELF.get(key)
-    return None if content is None else _from_json(content, _model_file(path))
+    return None if content is None else _from_json(content, model_file(path))
 
 
 def keep_account(key: str, account: Account) -> None:
@@ -177,8 +172,3 @@ def _from_json(content: bytes, path: Path) -> Account:
             ),
         }
     )
-
-
-def _model_file(path: Path) -> Path:
-    """The file of a run directory, or the path itself."""
-    return path / MODEL_FILE if path.is_dir() and not is_exported_folder(path) else path

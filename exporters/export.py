@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.artifact.artifact import Artifact, weights_table
-from sparsify.artifact.formats import DENSE, SINGLE, Format, format_named
+from sparsify.artifact.formats import DENSE, SINGLE, masks_file
 from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.provenance import COLLAPSED, SHRUNK_FROM
 from sparsify.artifact.rounding import rounded
-from sparsify.artifact.saving import canonical_state, masks_file, write_masks
+from sparsify.artifact.saving import canonical_state, write_masks
 from sparsify.artifact.seals import source_digest
 from sparsify.defaults import TOLERANCE
 from sparsify.errors import SparsifyError
@@ -27,10 +27,11 @@ from sparsify.exporters.accuracy import Accuracy, measure_accuracy
 from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import from_samples, torch_network
 from sparsify.exporters.parity import Parity, check_parity, made_up_batches, waveform_batches
+from sparsify.exporters.preconditions import check_export
 from sparsify.exporters.quantise import Quantisation, quantisation
 from sparsify.exporters.shrink import Shrinkage, shrunk
 from sparsify.exporters.twin import dense_model
-from sparsify.files import assembling, check_writable, size_bytes, zipped_bytes
+from sparsify.files import assembling, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
 from sparsify.verification.calibration import calibration_of, needs_calibration
 from sparsify.verification.decision import Decision, read_decision
@@ -167,15 +168,19 @@ def export_artifact(
             already or cannot be written, the calibration is another model's, or the model cannot
             be exported.
     """
-    format_ = format_named(format_name)
-    format_.check_precision(precision, layout)
-    format_.check_target(target)
-    if with_front_end:
-        format_.check_front_end()
-    if calibration or operating_point:
-        format_.check_decision(target)
-    format_.check_speech(precision, quantise_audio)
-    _check(output, format_, layout, [masks_file(output)] if masks else [], force)
+    format_ = check_export(
+        output,
+        format_name,
+        layout,
+        precision=precision,
+        target=target,
+        calibration=calibration,
+        operating_point=operating_point,
+        quantise_audio=quantise_audio,
+        masks=masks,
+        with_front_end=with_front_end,
+        force=force,
+    )
     _warn_of_collapse(artifact)
     given_model, shrinkage, how, decision = artifact, None, None, None
     if shrink:
@@ -345,16 +350,3 @@ def _rounding(
         tolerance=tolerance,
         batches=batches,
     )
-
-
-def _check(output: Path, format_: Format, layout: str, beside: Sequence[Path], force: bool) -> None:
-    """Finds what would make an export fail before any work is done."""
-    format_.check_layout(layout)
-    format_.check_name(output)
-    for each in (*format_.files(output), *beside):
-        if each == output and format_.marker and each.exists():
-            format_.check_replaceable(each)
-        else:
-            check_writable(each)
-        if each.exists() and not force:
-            raise SparsifyError(f"'{each}' exists: give --force to replace it")

@@ -53,6 +53,9 @@ def embed_command(**given: Any) -> None:
     folder its path from there. What cannot be embedded is left out and named; the exit code is
     then 1.
     """
+    from sparsify.verification.embedding_tables import check_table
+
+    check_table(given["output"])
     from sparsify.cli.embed import run
 
     run(**given)

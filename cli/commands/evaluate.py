@@ -137,7 +137,7 @@ def evaluate_command(**given: Any) -> None:
 
 
 def _check_usage(given: dict[str, Any]) -> None:
-    """Refuses options that do nothing alone."""
+    """Refuses options that do nothing alone, and files that could not be written."""
     cohort, confidence, baseline = given["cohort"], given["confidence"], given["baseline"]
     if cohort is None and given["score_norm"]:
         raise click.UsageError("--score-norm needs --cohort.")
@@ -149,3 +149,11 @@ def _check_usage(given: dict[str, Any]) -> None:
         raise click.UsageError("--speakers serves --confidence: give that, too.")
     if given["resampled"] and not ((confidence or baseline) and given["as_json"]):
         raise click.UsageError("--resampled serves --confidence with --json: give both.")
+    if given["det"]:
+        from sparsify.verification.det import check_det
+
+        check_det(given["det"])
+    if given["calibrate"]:
+        from sparsify.verification.calibration import check_calibration
+
+        check_calibration(given["calibrate"])

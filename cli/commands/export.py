@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ from sparsify.cli.options import (
 )
 from sparsify.cli.types import PATH
 from sparsify.defaults import TOLERANCE
+from sparsify.exporters.preconditions import check_export
 
 
 @click.command(
@@ -123,6 +125,8 @@ def export_command(**given: Any) -> None:
         raise click.UsageError("--max-eer-loss needs --trials and --audio-root.")
     if given["reduce_range"] and given["quantise_audio"] is None:
         raise click.UsageError("--reduce-range serves --quantize-audio: give that, too.")
+    asked = inspect.signature(check_export).parameters
+    check_export(**{name: given[name] for name in asked})
     from sparsify.cli.export import run
 
     run(**given)

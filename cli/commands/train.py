@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, get_args
 
 import click
@@ -17,6 +18,7 @@ from sparsify.cli.recipe_options import recipe_options
 from sparsify.cli.types import Name, Share
 from sparsify.methods.names import check_method, method_names
 from sparsify.recipe.words import SteeringRule
+from sparsify.training.run_files import RunFiles
 
 _EPILOG = """\b
 Examples:
@@ -39,13 +41,13 @@ Examples:
 )
 @click.option(
     "--target-sparsity",
-    type=Share(),
+    type=Share(between=True),
     metavar="F",
     help="Share of exact zeros among the prunable weights; that of a sparse --init-from, else 0.9.",
 )
 @click.option(
     "--target-macs",
-    type=Share(),
+    type=Share(between=True),
     metavar="F",
     help="In place of a sparsity, the share of the dense network's multiply-adds that is left.",
 )
@@ -80,6 +82,11 @@ def train_command(**given: Any) -> None:
         raise click.UsageError("--accept-changes goes with --resume.")
     if given["target_sparsity"] is not None and given["target_macs"] is not None:
         raise click.UsageError("--target-sparsity and --target-macs exclude each other: give one.")
+    files = RunFiles(given["output"])
+    if given["resume"]:
+        files.check_begun()
+    elif "RANK" not in os.environ:  # torchrun's first process may have begun already
+        files.check_free()
     from sparsify.cli.train import run
 
     run(**given)

@@ -14,7 +14,9 @@ from sparsify.cli.options import (
     threads_option,
     trust_option,
 )
-from sparsify.cli.types import PATH
+from sparsify.cli.types import Existing
+
+_AUDIO = Existing("cannot read {}: no such file; check the path")
 
 
 @click.command(
@@ -27,8 +29,8 @@ from sparsify.cli.types import PATH
     """,
 )
 @model_argument(embedding=True)
-@click.argument("enrolment", type=PATH)
-@click.argument("test", type=PATH)
+@click.argument("enrolment", type=_AUDIO)
+@click.argument("test", type=_AUDIO)
 @click.option("--threshold", type=float, help="Cosine from which on the speaker is the same.")
 @calibration_option
 @operating_point_option

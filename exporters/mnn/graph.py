@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsify.artifact.plain import Room, damaged
+from sparsify.artifact.plain import damaged
+from sparsify.artifact.room import Room
 from sparsify.errors import SparsifyError
 from sparsify.exporters.mnn.tables import TABLE_ERRORS, Tables
 from sparsify.exporters.twin import without_zeros

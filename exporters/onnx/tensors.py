@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from sparsify.artifact.plain import Room, check_shape, damaged, plain
+from sparsify.artifact.plain import damaged, plain
+from sparsify.artifact.room import Room, check_shape
 from sparsify.errors import SparsifyError
 from sparsify.exporters.onnx.computed import computed_weights, inlined, useful_names
 from sparsify.exporters.onnx.integers import Integers, centred, integers_in

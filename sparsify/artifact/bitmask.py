@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsify.artifact.plain import MOST_DIMENSIONS, check_shape
+from sparsify.artifact.room import MOST_DIMENSIONS, check_shape
 from sparsify.errors import SparsifyError
 
 _INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsify.artifact.ans import Decoder, Encoder
 from sparsify.artifact.coding import entropy_bits, read_tensor, write_tensor
-from sparsify.artifact.plain import Room
+from sparsify.artifact.room import Room
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
 

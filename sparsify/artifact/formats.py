@@ -339,6 +339,11 @@ def kinds_of_models(*, embedding: bool = False) -> str:
     return f"a {', '.join(['run directory', *folders, *first])} or {last} file"
 
 
+def masks_file(path: Path) -> Path:
+    """Where the masks of an export to a path are."""
+    return path.with_name(f"{path.stem}.masks{STORE.suffixes[0]}")
+
+
 STORE = format_named("safetensors")
 """What run directories hold."""
 MODEL_FILE = f"model{STORE.suffixes[0]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,11 @@ from torch import nn
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.fidelity import check_table, is_intact_unsealed, lost, outline_in
-from sparsify.artifact.formats import (
-    MODEL_FILE,
-    RECIPE_FILE,
-    format_of,
-    is_exported_folder,
-)
+from sparsify.artifact.formats import format_of
+from sparsify.artifact.places import model_file
 from sparsify.artifact.provenance import is_ours, network_in
 from sparsify.artifact.reparametrised import whole
 from sparsify.artifact.weights import read_weights
-from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.foreign import UnsupportedModelError
 from sparsify.recipe.sections import FrontEnd
@@ -42,9 +36,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     Raises:
         SparsifyError: The file is missing, damaged, of another kind or of a newer format version.
     """
-    file = Path(path)
-    if file.is_dir() and not is_exported_folder(file):
-        file = _model_file(file)
+    file = model_file(Path(path))
     weights = read_weights(file)
     artifact = Artifact(
         path=file,
@@ -94,22 +86,6 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
             is not trusted.
     """
     return load_artifact(path, trust=trust).build()
-
-
-def _model_file(folder: Path) -> Path:
-    own = folder / MODEL_FILE
-    file = own if own.is_file() else toolkits.model_file(folder)
-    if file is None and (folder / RECIPE_FILE).is_file():
-        raise SparsifyError(
-            f"run '{folder}' is not complete: continue it with sparsify train --output"
-            f" {shlex.quote(str(folder))} --resume"
-        )
-    if file is None:
-        raise SparsifyError(
-            f"'{folder}' is not a run directory: it has no {MODEL_FILE} (nor is it a model folder"
-            f" of {toolkits.names()})"
-        )
-    return file
 
 
 def _interpreted(artifact: Artifact) -> Artifact:

@@ -119,11 +119,6 @@ def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:
     write_tensors(path, state, artifact.metadata, layout, prunable)
 
 
-def masks_file(path: Path) -> Path:
-    """Where the masks of an export to a path are."""
-    return path.with_name(f"{path.stem}.masks{STORE.suffixes[0]}")
-
-
 def write_masks(artifact: Artifact, path: Path) -> None:
     """Writes which weights of a model are kept, for other tools.
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsify.artifact.plain import Room, damaged, plain
+from sparsify.artifact.plain import damaged, plain
+from sparsify.artifact.room import Room
 from sparsify.artifact.strange_files import kind_of, objects_in
 from sparsify.errors import SparsifyError
 

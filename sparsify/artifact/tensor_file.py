@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sparsify.artifact import bitmask, coded
 from sparsify.artifact.formats import BITMASK, CODED
-from sparsify.artifact.plain import Room, damaged, plain
+from sparsify.artifact.plain import damaged, plain
+from sparsify.artifact.room import Room
 from sparsify.artifact.seals import is_intact, seal, tensor_entries
 from sparsify.artifact.weights import Weights
 from sparsify.errors import SparsifyError

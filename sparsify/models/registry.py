@@ -186,7 +186,7 @@ def _check_options(name: str, options: Mapping[str, Any], signature: inspect.Sig
                 f"model '{name}': unknown option '{key}', {did_you_mean(key, known)}"
             )
         counts = name in SHIPPED and type(known[key].default) in (int, float)
-        if counts and type(value) not in (int, float):
+        if counts and value is not None and type(value) not in (int, float):
             raise SparsifyError(
                 f"model '{name}': {key} = {value!r:.{_MOST_SHOWN}} does not fit:"
                 f" it must be a number, as {known[key].default} is"

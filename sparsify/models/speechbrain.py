@@ -21,12 +21,13 @@ from sparsify.models.foreign import (
     refuse_other_settings,
 )
 from sparsify.models.registry import Architecture
+from sparsify.models.toolkits import TOOLKITS
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
 
 logger = logging.getLogger(__name__)
 
-_MODEL = "embedding_model.ckpt"
+_MODEL = TOOLKITS["SpeechBrain"][1]
 _HYPERPARAMETERS = "hyperparams.yaml"
 _SIGNATURE = {"blocks.0.conv.conv.weight", "asp_bn.norm.weight", "fc.conv.weight"}
 _RELU = {TAG: "!name:torch.nn.ReLU"}

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
     from sparsify.models.foreign import ForeignModel
 
-# By the names that their makers write; a module is imported when it is first asked.
+# By the names that their makers write: the module, which is imported when it is first asked, and a
+# file without which a folder is not theirs, and nobody need be asked.
 TOOLKITS = {
-    "SpeechBrain": "sparsify.models.speechbrain",
-    "WeSpeaker": "sparsify.models.wespeaker",
+    "SpeechBrain": ("sparsify.models.speechbrain", "embedding_model.ckpt"),
+    "WeSpeaker": ("sparsify.models.wespeaker", "config.yaml"),
 }
 
 
@@ -43,7 +44,7 @@ def model_file(folder: Path) -> Path | None:
     Raises:
         SparsifyError: It looks like a toolkit's, but has no such file.
     """
-    found = (toolkit.model_file(folder) for toolkit in _toolkits())
+    found = (toolkit.model_file(folder) for toolkit in _toolkits(folder))
     return next((file for file in found if file), None)
 
 
@@ -66,6 +67,8 @@ def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _toolkits() -> Iterator[Toolkit]:
-    for module in TOOLKITS.values():
-        yield cast(Toolkit, importlib.import_module(module))
+def _toolkits(folder: Path | None = None) -> Iterator[Toolkit]:
+    """All of them, or those that a folder may be of."""
+    for module, file in TOOLKITS.values():
+        if folder is None or (folder / file).is_file():
+            yield cast(Toolkit, importlib.import_module(module))

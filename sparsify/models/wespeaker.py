@@ -21,10 +21,11 @@ from sparsify.models.foreign import (
 )
 from sparsify.models.names import model_names
 from sparsify.models.registry import Architecture
+from sparsify.models.toolkits import TOOLKITS
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import shown, validate
 
-_CONFIG = "config.yaml"
+_CONFIG = TOOLKITS["WeSpeaker"][1]
 _MODELS = ("avg_model.pt", "final_model.pt")
 _HEAD = "projection."
 _REDIMNETS = tuple(f"ReDimNet2B{i}" for i in range(7))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.artifact.formats import MODEL_FILE, RECIPE_FILE
 from sparsify.artifact.loading import load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
@@ -20,6 +18,7 @@ from sparsify.files import clear_temporaries, locked, replacing, write_text
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training import checkpoints
 from sparsify.training.checkpoints import DamagedError
+from sparsify.training.run_files import RunFiles
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ State = dict[str, Any]
 _DIGESTS = "digests"
 
 
-class RunDirectory:
+class RunDirectory(RunFiles):
     """Recipe, metrics, checkpoints, selected model and summary of one run.
 
     A checkpoint belongs to what it needs: the metrics so far, which it holds, and the weights of
@@ -40,62 +39,9 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.recipe_file = path / RECIPE_FILE
-        self.metrics_file = path / "metrics.jsonl"
-        self.summary_file = path / "summary.json"
-        self.model_file = path / MODEL_FILE
-        self.checkpoint_file = path / "checkpoints" / "last.pt"
-        self.previous_file = path / "checkpoints" / "previous.pt"
-        self.start_file = path / "checkpoints" / "start.pt"
-        self.lock_file = path / ".lock"
+        super().__init__(path)
         self._logged: list[str] = []
         self._needed: frozenset[int] = frozenset()  # models of the checkpoint on disk
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a checkpoint that is later than the start."""
-        return self.checkpoint_file.is_file() or self.previous_file.is_file()
-
-    def check_free(self) -> None:
-        """Checks that a new run can be created here, without creating anything.
-
-        Raises:
-            SparsifyError: The path exists already, or cannot be created.
-        """
-        if self.recipe_file.exists():
-            raise SparsifyError(
-                f"'{self.path}' holds a run already: continue it with --resume,"
-                " or choose another --output"
-            )
-        if self.path.exists() and not (self.path.is_dir() and self._holds_nothing()):
-            raise SparsifyError(f"'{self.path}' exists and is not empty: choose another --output")
-        parent = self.path
-        while not parent.exists():
-            parent = parent.absolute().parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise SparsifyError(
-                f"cannot create '{self.path}': '{parent}' is not a writable directory"
-            )
-
-    def _holds_nothing(self) -> bool:
-        """Whether the directory has no more than a process leaves that is killed in `create`."""
-        own = (self.start_file, self.checkpoint_file.parent)
-        return all(
-            path in own
-            or (path.is_file() and path.name.startswith("."))  # half written, or the lock
-            or (path == self.metrics_file and not path.stat().st_size)
-            for path in self.path.rglob("*")
-        )
-
-    def check_begun(self) -> None:
-        """Checks that there is a run here.
-
-        Raises:
-            SparsifyError: There is none.
-        """
-        if not self.recipe_file.is_file():
-            raise SparsifyError(f"nothing to resume: '{self.path}' holds no run")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.artifact.plain import Room
+from sparsify.artifact.room import Room
 from sparsify.errors import SparsifyError
 from sparsify.files import check_writable, replacing
 

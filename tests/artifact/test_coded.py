@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from sparsify.artifact import coded
 from sparsify.artifact.levels import GRIDS
 from sparsify.artifact.loading import load_artifact
-from sparsify.artifact.plain import Room
+from sparsify.artifact.room import Room
 from sparsify.artifact.rounding import rounded
 from sparsify.artifact.saving import copy_artifact
 from sparsify.errors import SparsifyError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sparsify.artifact import plain, weights
+from sparsify.artifact import plain, room, weights
 from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.weights import read_weights
 from sparsify.errors import SparsifyError
@@ -52,8 +52,8 @@ def test_absurd_tensors_of_state_dicts_are_refused(tmp_path, make, zipped):
 
 
 def test_a_compressed_archive_cannot_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain, "_FREE", 1 << 20)
-    monkeypatch.setattr(plain, "_TIMES", 8)
+    monkeypatch.setattr(room, "_FREE", 1 << 20)
+    monkeypatch.setattr(room, "_TIMES", 8)
     buffer = io.BytesIO()
     torch.save({"w": torch.zeros(1 << 20)}, buffer)
     with (

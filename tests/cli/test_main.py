@@ -63,20 +63,30 @@ WRONG = [
     "train --set training.stepz=3",
     "train --set training.steps=many",
     "train --accept-changes",
+    "train --target-sparsity 1",
+    "train --output {unfinished}",
+    "train --output nothing --resume",
     "train --target-sparsity 0.9 --target-macs 0.1",
     "inspect",
     "inspect nothing",
     "inspect --sort sensitivity .",
+    "inspect .",
+    "inspect {unfinished}",
     "export nothing --format onnx --output x",
     "export . --format odd --output x",
     "export . --format onnx --output x --reduce-range",
+    "export {model} --format onnx --output {model}",
     "benchmark nothing",
     "plan nothing --format onnx --max-ms 4",
     "plan ecapa-tdnn --format onnx",
     "evaluate nothing --trials . --audio-root .",
     "evaluate . --trials nothing --audio-root .",
+    "evaluate {model} --trials {model} --audio-root . --det x",
+    "evaluate {model} --trials {model} --audio-root . --calibrate x",
     "embed nothing --output x",
+    "embed {model} --output x",
     "verify nothing a b",
+    "verify {model} a b",
     "verify . a b --threshold 1 --at eer",
     "compare --methods dense,nothing",
     "compare --set training.stepz=3",
@@ -125,11 +135,16 @@ print(json.dumps([*told, list(sys.modules)]))
 """
 
 
-def test_help_usage_errors_and_completion_import_nothing_heavy():
+def test_help_usage_errors_and_completion_import_nothing_heavy(tmp_path):
+    there = {"model": tmp_path / "m.safetensors", "unfinished": tmp_path / "run"}
+    there["model"].touch()
+    there["unfinished"].mkdir()
+    (there["unfinished"] / "recipe.yaml").touch()
     context = click.Context(main)
     groups = {(name,): main.get_command(context, name) for name in COMMANDS}
     below = [(*path, each) for path, one in groups.items() for each in getattr(one, "commands", ())]
-    asked = json.dumps([[(), *groups, *below], WRONG, [*TYPED]])
+    wrong = [line.format_map(there) for line in WRONG]
+    asked = json.dumps([[(), *groups, *below], wrong, [*TYPED]])
     result = python("-c", AT_ONCE, asked)
     assert result.returncode == 0, result.stderr
     helps, wrong, typed, modules = json.loads(result.stdout)

@@ -168,8 +168,8 @@ def test_bad_data_is_named(tmp_path, speech, refused):
     ("arguments", "words"),
     [
         (["--method", "adabrag"], ["did you mean 'adabreg'"]),
-        (["--target-sparsity", "1"], ["target_sparsity"]),
-        (["--target-sparsity", "0"], ["target_sparsity"]),
+        (["--target-sparsity", "1"], ["--target-sparsity", "not between 0 and 1"]),
+        (["--target-sparsity", "0"], ["--target-sparsity", "not between 0 and 1"]),
         (["--target-sparsity", "-0.5"], ["--target-sparsity"]),
         (["--model", "ecapa"], ["unknown model"]),
         (["--recipe", "nosuch"], ["quickstart"]),

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
-from sparsify import build_model, save_model
+from sparsify import SparsifyError, build_model, save_model
 from sparsify.cli.main import main
 from sparsify.exporters import accounts, counting
 from sparsify.exporters.accounts import account_key, kept_account
@@ -94,7 +94,8 @@ def test_the_key_is_of_all_that_counts(artifacts, tmp_path, monkeypatch):
     assert len(keys) == 5
     assert account_key(artifacts["run"]) == account_key(artifacts["run"] / "model.safetensors")
     assert account_key(tmp_path / "missing.onnx") is None
-    assert account_key(tmp_path) is None
+    with pytest.raises(SparsifyError, match="not a run directory"):
+        account_key(tmp_path)
 
 
 def test_a_model_that_changes_while_it_is_counted_is_not_kept(artifacts, tmp_path, monkeypatch):

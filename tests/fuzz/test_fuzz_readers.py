@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from safetensors.torch import save
 
-from sparsify.artifact import plain
+from sparsify.artifact import room
 from sparsify.artifact.artifact import weights_table
 from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import save_model
@@ -446,7 +446,7 @@ def all_subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Little memory is enough for little files."""
-    monkeypatch.setattr(plain, "_FREE", 1 << 22)
+    monkeypatch.setattr(room, "_FREE", 1 << 22)
     limits = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT, limits[1]))

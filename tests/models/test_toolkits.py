@@ -35,7 +35,7 @@ def interpret(file, tensors):
 def test_a_new_toolkit_is_asked_for_everything(tmp_path, monkeypatch):
     others = {"model_file": model_file, "interpret": interpret, "without_head": without_head}
     monkeypatch.setitem(sys.modules, "toykit", types.SimpleNamespace(**others))
-    monkeypatch.setitem(toolkits.TOOLKITS, "Toykit", "toykit")
+    monkeypatch.setitem(toolkits.TOOLKITS, "Toykit", ("toykit", "weights.pt"))
     with pytest.raises(SparsifyError, match="folder of SpeechBrain or WeSpeaker or Toykit"):
         load_model(tmp_path)
     model = build_model("resnet18", **OPTIONS).eval()

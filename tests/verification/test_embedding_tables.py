@@ -7,7 +7,7 @@ import kaldiio
 import numpy as np
 import pytest
 
-from sparsify.artifact import plain
+from sparsify.artifact import room
 from sparsify.errors import SparsifyError
 from sparsify.verification.embedding_tables import (
     EmbeddingTable,
@@ -128,7 +128,7 @@ def test_texts_without_a_character_take_no_memory(tmp_path):
 
 
 def test_a_small_file_cannot_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain, "_FREE", 1 << 20)
+    monkeypatch.setattr(room, "_FREE", 1 << 20)
     np.savez_compressed(tmp_path / "bomb.npz", embeddings=np.zeros(1 << 20))
     with pytest.raises(SparsifyError, match="absurd for a file of that size"):
         read_table(tmp_path / "bomb.npz")

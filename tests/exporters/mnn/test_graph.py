@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.artifact import plain
+from sparsify.artifact import room
 from sparsify.errors import SparsifyError
 from sparsify.exporters.mnn.graph import fill_zeros, read_graph
 from sparsify.exporters.mnn.tables import Tables
@@ -80,7 +80,7 @@ def test_counts_that_fit_no_shape_are_damage(own_golden, claim):
 
 
 def test_absurd_counts_are_refused_before_memory_is_taken(own_golden, claim, monkeypatch):
-    monkeypatch.setattr(plain, "_FREE", 1 << 20)
+    monkeypatch.setattr(room, "_FREE", 1 << 20)
     claim(96 << 20)
     with pytest.raises(SparsifyError, match="absurd for a file of that size"):
         read_graph(own_golden / "mnn_sparse.mnn")

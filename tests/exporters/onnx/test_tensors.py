@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sparsify.artifact import plain
+from sparsify.artifact import room
 from sparsify.artifact.weights import read_weights
 from sparsify.errors import SparsifyError
 
@@ -156,8 +156,8 @@ def test_external_data_that_is_not_there_is_refused(folder, fields):
 
 
 def test_one_file_read_again_and_again_is_bounded(folder, monkeypatch):
-    monkeypatch.setattr(plain, "_FREE", 0)
-    monkeypatch.setattr(plain, "_TIMES", 2)
+    monkeypatch.setattr(room, "_FREE", 0)
+    monkeypatch.setattr(room, "_TIMES", 2)
     np.zeros(10_000, np.float32).tofile(folder / "data")
     path = graph(folder / "m.onnx", [external("data", 10_000) for _ in range(10)])
     with pytest.raises(SparsifyError, match="absurd for a file of that size"):
