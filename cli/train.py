@@ -27,6 +27,7 @@ from sparsify.progress import phase
 from sparsify.report.page import REPORT_FILE, write_report
 from sparsify.training.devices import Device
 from sparsify.training.distributed import Joined, Processes
+from sparsify.training.origin import changes, settings_of, some_of
 from sparsify.training.preview import preview
 from sparsify.training.run_directory import RunDirectory
 from sparsify.training.starting_network import with_target_of_start
@@ -169,9 +170,12 @@ def _resumed(output: Path, given: dict[str, Any], trust: bool) -> ResolvedRecipe
     pieces = saved.training.micro_batches
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in given):
         require_trust(saved.model.name, f"'{output}'", trust=trust)
-    elif resolved_recipe(given, trust).in_pieces(pieces) != saved:
+        return saved
+    asked = resolved_recipe(given, trust).in_pieces(pieces)
+    if asked != saved:
+        changed = some_of(changes(settings_of(saved), settings_of(asked)))
         raise SparsifyError(
-            f"the run in '{output}' was started with other settings than given now:"
+            f"the run in '{output}' was started with other settings than given now ({changed}):"
             " resume it with --output and --resume alone"
         )
     return saved

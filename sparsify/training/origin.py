@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,19 +64,16 @@ class Origin:
         """
         then = self._parts.get(part, now)
         # Sizes of files cannot be compared with samples in memory.
-        names = [
-            name for name in {**then, **now} if part == "settings" or (name in then and name in now)
-        ]
-        changed = [
-            f"{name} was {then.get(name, 'absent')} and is {now.get(name, 'absent')}"
-            for name in names
-            if then.get(name) != now.get(name)
-        ]
+        both = then.keys() & now.keys()
+        known, found = (
+            {name: value for name, value in each.items() if part == "settings" or name in both}
+            for each in (then, now)
+        )
+        changed = changes(known, found)
         if changed and not self.accept_changes:
-            more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             raise SparsifyError(
-                f"'{self.path}' was begun with other {part}: {', '.join(changed[:_SHOWN])}{more};"
-                " restore them, or go on with --resume --accept-changes"
+                f"'{self.path}' was begun with other {part}: {some_of(changed)}; restore them, or"
+                " go on with --resume --accept-changes"
             )
         self.changed += changed
         self._parts[part] = now
@@ -96,6 +93,21 @@ class Origin:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
         return {**self._parts, "compute": self._compute, "changed": self.changed}
+
+
+def changes(then: Texts, now: Texts) -> list[str]:
+    """What differs, in words."""
+    return [
+        f"{name} was {then.get(name, 'absent')} and is {now.get(name, 'absent')}"
+        for name in {**then, **now}
+        if then.get(name) != now.get(name)
+    ]
+
+
+def some_of(changed: Sequence[str]) -> str:
+    """The first of some changes, and how many more there are."""
+    more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    return f"{', '.join(changed[:_SHOWN])}{more}"
 
 
 def settings_of(recipe: Recipe) -> Texts:

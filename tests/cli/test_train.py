@@ -91,7 +91,10 @@ def test_resume_takes_the_saved_recipe(tmp_path, refused):
     assert "complete" in again.stderr
     same = run("--output", tmp_path / "run", "--resume")
     assert same.exit_code == 0, same.output
-    refused(run("--output", tmp_path / "run", "--resume", "--seed", 5), "other settings")
+    refused(
+        run("--output", tmp_path / "run", "--resume", "--seed", 5),
+        "other settings than given now (seed was 0 and is 5)",
+    )
     refused(run("--output", tmp_path / "run"), "holds a run already")
 
 
