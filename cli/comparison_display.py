@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from rich.text import Text
 from sparsify.cli.bars import Bars, room
 from sparsify.cli.display import out, say
 from sparsify.cli.tables import Column, fitted
-from sparsify.cli.training_display import record_text
+from sparsify.cli.training_display import FIRST_FIGURE, record_text
 from sparsify.comparison.cells import target_text
 from sparsify.comparison.commands import TRAINING
 from sparsify.comparison.results import Results
@@ -46,6 +47,7 @@ from sparsify.texts import shortened
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 _COMFORTABLE = 80  # columns of a terminal with room for long bars
 _TIMES = 23  # columns of both times, the word between them and the gaps
+_STEP = re.compile(r"^step +\d+ +")  # begins a line of a training
 _STEPS = 11  # columns of `10000/50000`
 
 
@@ -101,7 +103,7 @@ class PlainComparison:
         if time.monotonic() - self.last >= INTERVAL:
             self.last = time.monotonic()
             for run in runs:
-                if run.state == "running" and run.record and run.doing == TRAINING:
+                if run.state == "running" and run.said:
                     name, figures = run.cell.name, _figures(run)
                     if self.told.get(name) != figures:  # a log has no use for a line twice
                         self.console.print(f"{name}: {figures}", markup=False)
@@ -166,9 +168,13 @@ def _first_parts(text: str, room: int) -> str:
 
 
 def _figures(run: RunProgress) -> str:
-    if run.doing != TRAINING or not run.record:
-        return run.doing
-    return f"{run.step}/{run.steps}  {record_text(dict(run.record), live=True)}"
+    """Where a run stands: its figures, or what it does meanwhile."""
+    if run.doing != TRAINING:
+        return f"{run.doing}: {run.said}" if run.said else run.doing
+    phase = _STEP.sub("", run.said)
+    if run.record and (not phase or phase.startswith(FIRST_FIGURE)):
+        return f"{run.step}/{run.steps}  {record_text(dict(run.record), live=True)}"
+    return phase or "starting"
 
 
 def show_results(results: Results) -> None:

@@ -27,6 +27,7 @@ from sparsify.training.observer import Observer
 
 Record = dict[str, Any]
 
+FIRST_FIGURE = "loss "  # begins every record in words
 _COMPILING = "compiling the network (up to a minute)"
 _TRAINING = "training"
 _GRAPHS = ("loss", "sparsity", "λ")  # what is drawn while it trains

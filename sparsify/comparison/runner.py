@@ -54,6 +54,7 @@ class Progress:
         state: `waiting`, `running`, `done` or `failed`.
         doing: What it is busy with.
         record: The latest record of its metrics.
+        said: The last line that the command at work has logged.
         error: Why it failed.
     """
 
@@ -62,6 +63,7 @@ class Progress:
     state: str = "waiting"
     doing: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
+    said: str = ""
     error: str = ""
 
     @property
@@ -252,6 +254,7 @@ class _Run:
             self.progress.state, self.progress.doing = "running", command.doing
         record = _last_record(self.directory.metrics_file)
         self.progress.record = record or self.progress.record
+        self.progress.said = _last_line(self.log, self.said_before)
 
     def _lose(self, why: str) -> None:
         """Has the run go on from its last checkpoint, unless it gets no further in this way."""
@@ -309,6 +312,14 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
     except (FileNotFoundError, IndexError, SparsifyError):
         return None
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def _last_line(log: Path, since: int) -> str:
+    """The last complete line of a log after some bytes; none if there is none."""
+    with log.open("rb") as file:
+        file.seek(max(since, log.stat().st_size - _TAIL))
+        lines = file.read().split(b"\n")[:-1]
+    return lines[-1].decode("utf-8", errors="replace") if lines else ""
 
 
 def _changed(file: Path) -> int:

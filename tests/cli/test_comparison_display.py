@@ -50,6 +50,22 @@ def test_names_and_times_are_whole_in_terminals_of_any_width(runs, width):
     assert ("17.25" in one) == (width == 160)
 
 
+def test_what_a_run_does_between_its_figures_is_told(runs):
+    display = LiveComparison(console(100, terminal=True), "all runs")
+
+    def detail(doing, said, record=RECORD):
+        runs[0].doing, runs[0].said, runs[0].record = doing, said, record
+        display.watch(runs)
+        return display.progress.tasks[1].fields["detail"]
+
+    assert detail("training", "", {}) == "starting"
+    assert detail("training", "Decoding audio: 1298 in 7 s", {}) == "Decoding audio: 1298 in 7 s"
+    assert detail("training", "step    250  loss 5.125  accuracy").startswith("250/1000  loss 5.1")
+    assert detail("training", "step   1000  validating") == "validating"
+    assert detail("noisy", "") == "noisy"
+    assert detail("noisy", "Embedding: 12/264, 9 s left") == "noisy: Embedding: 12/264, 9 s left"
+
+
 def test_lines_tell_what_happens_where_there_is_no_terminal(runs):
     screen = console(200, terminal=False)
     with comparison_display(screen, "all runs") as watch:
