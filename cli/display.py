@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -30,6 +31,7 @@ _CONTROLS = re.compile(
     r"[^\n\t -~\xa0-\U0010ffff]|[\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
 PIPE_WIDTH = 160  # columns where no terminal limits them
+PATIENCE = 2.0  # seconds without a sign of life where there is no terminal
 PLAIN_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
 _json_stream: ContextVar[IO[str] | None] = ContextVar("_json_stream", default=None)
 
@@ -183,6 +185,11 @@ def track(items: Iterable[T], description: str, total: int) -> Iterable[T]:
 
 def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     start = last = time.monotonic()
+    beginning = threading.Timer(PATIENCE, console.print, (f"{description} …",), {"markup": False})
+    beginning.daemon = True
+    # An error leaves this generator suspended.
+    click.get_current_context().call_on_close(beginning.cancel)
+    beginning.start()
     for done, item in enumerate(items):
         now = time.monotonic()
         if now - last >= PLAIN_INTERVAL:
@@ -190,6 +197,7 @@ def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
             remaining = f", {(now - start) * (total - done) / done:.0f} s left" if done else ""
             console.print(f"{description}: {done}/{total}{remaining}", markup=False)
         yield item
+    beginning.cancel()
     elapsed = time.monotonic() - start
     if elapsed >= 1:
         parts = f"{total} in " if total > 1 else ""

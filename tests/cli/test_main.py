@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from sparsify.cli import display, options
 from sparsify.cli.bars import Clock
 from sparsify.cli.main import COMMANDS, LazyCommand, main
 from sparsify.errors import SparsifyError
+from sparsify.progress import phase
 
 
 def python(*arguments):
@@ -319,6 +321,15 @@ def test_results_go_to_stdout_and_progress_to_stderr(probe, monkeypatch):
     quiet = probe(function, "probe", "-q")
     assert quiet.stdout == result.stdout
     assert quiet.stderr == ""
+
+
+def test_a_log_tells_what_takes_long_before_it_is_done(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(display, "console", Console(file=log))
+    monkeypatch.setattr(display, "PATIENCE", 0.0)
+    with click.Context(main), phase(display.track, "Counting"):
+        while log.getvalue() != "Counting …\n":
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("error", [SparsifyError("wrong"), KeyboardInterrupt()])
