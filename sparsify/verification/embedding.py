@@ -40,10 +40,15 @@ class Recording:
     Attributes:
         name: How the utterance is called.
         read: Gives its samples `(samples,)` in [-1, 1]; raises `SparsifyError` if it cannot.
+        place: Where it lies, for errors; its name where that is not known.
     """
 
     name: str
     read: Callable[[], Samples]
+    place: str = ""
+
+    def __str__(self) -> str:
+        return self.place or self.name
 
 
 def file_recordings(
@@ -51,14 +56,17 @@ def file_recordings(
 ) -> list[Recording]:
     """Files as recordings."""
     return [
-        Recording(name, partial(read_audio, path, sample_rate))
+        Recording(name, partial(read_audio, path, sample_rate), str(path))
         for name, path in zip(names, paths, strict=True)
     ]
 
 
 def utterance_recordings(utterances: Iterable[Utterance], sample_rate: int) -> list[Recording]:
     """Utterances as recordings, read from wherever they are."""
-    return [Recording(u.key, partial(read_audio, u.source, sample_rate)) for u in utterances]
+    return [
+        Recording(u.key, partial(read_audio, u.source, sample_rate), str(u.source))
+        for u in utterances
+    ]
 
 
 def corrupted(recordings: Iterable[Recording], seed: int) -> list[Recording]:
@@ -91,9 +99,9 @@ def audio_features(
         try:
             features = features_from(samples)
         except SparsifyError as error:
-            return SparsifyError(f"{recording.name}: {error}")
+            return SparsifyError(f"{recording}: {error}")
         if not np.ptp(samples):  # all are equal
-            silent_ones.append(Path(recording.name))
+            silent_ones.append(Path(str(recording)))
         return features
 
     yield from in_threads(read, recordings, track, description, _THREADS)
@@ -125,13 +133,13 @@ def embeddings_or_errors(
         try:
             embedding = embedder(found)
         except SparsifyError as error:
-            yield SparsifyError(f"{recording.name}: {error}")
+            yield SparsifyError(f"{recording}: {error}")
             continue
         if np.isfinite(embedding).all():
             yield embedding
         else:
             yield SparsifyError(
-                f"the embedding of '{recording.name}' is not finite: the model gives NaN or"
+                f"the embedding of '{recording}' is not finite: the model gives NaN or"
                 " infinity"
             )
 

@@ -140,4 +140,4 @@ def test_recordings_without_a_sound_are_warned_of_once(noises, caplog):
     recordings = file_recordings(names, [noises / name for name in names], RATE)
     embed(spread, recordings, FrontEnd())
     (record,) = caplog.records
-    assert re.search(r"digital silence.* in 2 .*such as constant\.wav", record.getMessage())
+    assert re.search(r"digital silence.* in 2 .*such as .*constant\.wav", record.getMessage())
