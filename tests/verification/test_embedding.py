@@ -81,13 +81,13 @@ def test_what_the_embedder_refuses_is_reported(noises):
     names = ["a/1.wav", "b/1.wav"]
     recordings = file_recordings(names, [noises / name for name in names], RATE)
     refused, accepted = embeddings_or_errors(picky, recordings, FrontEnd())
-    assert str(refused) == "a/1.wav: too short for me"
+    assert str(refused) == f"{noises}/a/1.wav: too short for me"
     assert accepted.shape == (80,)
 
 
 def test_embeddings_that_are_not_finite_are_reported(noises):
     recordings = file_recordings(["x"], [noises / "a/1.wav"], RATE)
-    with pytest.raises(SparsifyError, match="embedding of 'x' is not finite"):
+    with pytest.raises(SparsifyError, match=r"embedding of '.*a/1\.wav' is not finite"):
         embed(lambda features: features[0] * np.nan, recordings, FrontEnd())
 
 
