@@ -153,7 +153,7 @@ def synthetic_corpus(
     recordings: dict[str, Quantised] = {}
     spoken = _recordings(speakers, utterances, seed, sample_rate)
     total = speakers * utterances
-    for speaker, number, recording in track(spoken, "Synthesising speakers", total):
+    for speaker, number, recording in track(spoken, "Synthesising built-in speakers", total):
         key = f"{speaker}/{number:03d}"
         recordings[key] = recording
         listed.append(Utterance(key, speaker, Path(key), len(recording) / sample_rate))
