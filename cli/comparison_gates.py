@@ -66,4 +66,8 @@ def _numbers(gate: Gate, metrics: Mapping[str, Mapping[str, float]]) -> str:
     sides = gate.sides(metrics)
     if sides is None:
         return f", in numbers {gate.with_numbers(metrics)}"
-    return f": {sides[0]:.5g} against {sides[1]:.5g}"
+    for digits in (5, 9):  # as few as tell them apart
+        left, right = (f"{side:.{digits}g}" for side in sides)
+        if left != right:
+            break
+    return f": {left} against {right}"

@@ -187,17 +187,19 @@ def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     start = last = time.monotonic()
     beginning = threading.Timer(PATIENCE, console.print, (f"{description} …",), {"markup": False})
     beginning.daemon = True
-    # An error leaves this generator suspended.
-    click.get_current_context().call_on_close(beginning.cancel)
+    if context := click.get_current_context(silent=True):  # an error leaves this suspended
+        context.call_on_close(beginning.cancel)
     beginning.start()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL:
-            last = now
-            remaining = f", {(now - start) * (total - done) / done:.0f} s left" if done else ""
-            console.print(f"{description}: {done}/{total}{remaining}", markup=False)
-        yield item
-    beginning.cancel()
+    try:
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if now - last >= PLAIN_INTERVAL:
+                last = now
+                remaining = f", {(now - start) * (total - done) / done:.0f} s left" if done else ""
+                console.print(f"{description}: {done}/{total}{remaining}", markup=False)
+            yield item
+    finally:
+        beginning.cancel()
     elapsed = time.monotonic() - start
     if elapsed >= 1:
         parts = f"{total} in " if total > 1 else ""

@@ -91,16 +91,18 @@ class Share(click.ParamType):  # type: ignore[type-arg]
             number = float(text)
         except ValueError:
             number = math.nan
-        if self._between and number in (0, 1):
-            self.fail(f"'{text}' is not between 0 and 1, give one such as 0.9", param, ctx)
-        if 0 <= number <= 1:
+        if self._fits(number):
             return number
         meant = "such as 0.9"
         if found := self._form.fullmatch(text):
             number = float(found["number"].replace(",", "."))
             number /= 100 if found["percent"] or number >= _PERCENT else 1
-            meant = f"did you mean {number:g}?" if 0 <= number <= 1 else meant
-        return self.fail(f"'{text}' is not a share from 0 to 1, {meant}", param, ctx)
+            meant = f"did you mean {number:g}?" if self._fits(number) else meant
+        bounds = "between 0 and 1" if self._between else "from 0 to 1"
+        return self.fail(f"'{text}' is not a share {bounds}, {meant}", param, ctx)
+
+    def _fits(self, number: float) -> bool:
+        return 0 < number < 1 if self._between else 0 <= number <= 1
 
 
 class ByteCount(click.ParamType):  # type: ignore[type-arg]

@@ -82,11 +82,9 @@ def train_command(**given: Any) -> None:
         raise click.UsageError("--accept-changes goes with --resume.")
     if given["target_sparsity"] is not None and given["target_macs"] is not None:
         raise click.UsageError("--target-sparsity and --target-macs exclude each other: give one.")
-    files = RunFiles(given["output"])
-    if given["resume"]:
-        files.check_begun()
-    elif "RANK" not in os.environ:  # torchrun's first process may have begun already
-        files.check_free()
+    if "RANK" not in os.environ:  # of torchrun's processes only the first has the directory
+        files = RunFiles(given["output"])
+        files.check_begun() if given["resume"] else files.check_free()
     from sparsify.cli.train import run
 
     run(**given)

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds
 _LOSSES = 3  # without getting any further
+_ASIDE = ("Warning: ", "Error: ", "Info: ", "On ")  # lines of a log about something else
 _TAIL = 4096  # bytes, more than a record of the metrics
 
 
@@ -264,7 +265,9 @@ class _Run:
         if self.losses[place] == _LOSSES:
             self._fail(f"{why}, for the third time at the same place, see {self.log}")
             return
-        logger.warning("%s: %s, and is started again", self.progress.cell.name, why)
+        losses = self.losses.total()  # without it, all but the first warning would be the same
+        again = "again" if losses == 1 else f"again (loss {losses})"
+        logger.warning("%s: %s, and is started %s", self.progress.cell.name, why, again)
         self.progress.state = "waiting"
         self._forget()
 
@@ -315,11 +318,15 @@ def _last_record(metrics: Path) -> Mapping[str, Any] | None:
 
 
 def _last_line(log: Path, since: int) -> str:
-    """The last complete line of a log after some bytes; none if there is none."""
-    with log.open("rb") as file:
-        file.seek(max(since, log.stat().st_size - _TAIL))
-        lines = file.read().split(b"\n")[:-1]
-    return lines[-1].decode("utf-8", errors="replace") if lines else ""
+    """The last complete line of a log after some bytes that says what is done; none without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(since, log.stat().st_size - _TAIL))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return ""
+    texts = (line.decode("utf-8", errors="replace") for line in reversed(lines))
+    return next((text for text in texts if not text.startswith(_ASIDE)), "")
 
 
 def _changed(file: Path) -> int:

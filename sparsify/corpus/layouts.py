@@ -17,6 +17,7 @@ from sparsify.corpus.kaldi import is_kaldi, list_kaldi
 from sparsify.corpus.manifest import read_manifest
 from sparsify.corpus.shards import is_shard_list, list_shards
 from sparsify.corpus.trees import (
+    check_no_parts,
     is_cnceleb,
     is_librispeech,
     is_voxceleb,
@@ -85,7 +86,7 @@ def load_corpus(
             speakers, or (`strict`) holds an unusable file.
     """
     path = Path(path)
-    layout = detect_layout(path) if layout == "auto" else layout
+    layout = training_layout(path, layout)
     listing = list_corpus(path, layout, track)
     _check_some_exist(listing.utterances, path)
     found = inspect_audio(listing.utterances, track)
@@ -129,6 +130,20 @@ def detect_layout(path: Path) -> CorpusLayout:
         )
     of_kind = {name: layout for name, layout in _LAYOUTS.items() if layout.kind == kind}
     return next(name for name, layout in of_kind.items() if layout.recognises(path))
+
+
+def training_layout(path: Path, layout: CorpusLayout) -> CorpusLayout:
+    """The layout of what is trained on: the one that was asked for; of `auto`, what is there.
+
+    Raises:
+        SparsifyError: Nothing is there, or parts of a corpus where speakers belong.
+    """
+    if layout != "auto":
+        return layout
+    found = detect_layout(path)
+    if found == "folder":
+        check_no_parts(path)
+    return found
 
 
 def list_corpus(path: Path, layout: CorpusLayout, track: Track) -> Listing:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsify.corpus.corpus import Corpus, usable_corpus
 from sparsify.corpus.inspection import Inspection, inspect_audio
-from sparsify.corpus.layouts import detect_layout, list_corpus
+from sparsify.corpus.layouts import list_corpus, training_layout
 from sparsify.corpus.manifest import check_suffix, write_manifest
 from sparsify.files import replacing
 from sparsify.progress import Track, silent
@@ -71,7 +71,7 @@ def prepare(
             speakers, `output` cannot be written, or (`strict`) a file is unusable.
     """
     check_suffix(output)
-    layout = detect_layout(path) if layout == "auto" else layout
+    layout = training_layout(path, layout)
     listing = list_corpus(path, layout, track)
     with replacing(output) as temporary:  # refuses a wrong folder before the work
         found = inspect_audio(listing.utterances, track, everything=True, verify=verify)

@@ -22,7 +22,9 @@ _SPEAKER = re.compile(r"id\d{5}")  # in VoxCeleb and CN-Celeb
 # What may lie between the root and the speakers' folders; nothing else is searched for them.
 _BETWEEN = re.compile(r"(?i)(wav|aac|flac|m4a|mp4|dev|test|data|vox|cn-?celeb).*")
 _TEST = re.compile(r"(?i)(^|[_-])test($|[_-])")
-_PART = re.compile(r"(?i)(train|dev|test|valid|eval)(ing|elopment|ation|uation)?([_-].*)?")
+_PART = re.compile(
+    r"(?i)(train(ing)?|dev(elopment)?|test|val(id(ation)?)?|eval(uation)?)(set)?([_-][a-z]+)*"
+)
 _DEPTH = 4
 
 
@@ -43,25 +45,27 @@ def is_cnceleb(root: Path) -> bool:
 
 
 def list_folder(root: Path, track: Track) -> Listing:
-    """A folder with one folder per speaker (nested folders allowed).
+    """A folder with one folder per speaker (nested folders allowed)."""
+    return _list(root, [root], track)
+
+
+def check_no_parts(root: Path) -> None:
+    """Refuses a folder whose folders are parts of a corpus rather than speakers.
+
+    They are named so, and hold folders.
 
     Raises:
-        SparsifyError: Its folders are named like parts of a corpus.
+        SparsifyError: They are.
     """
-    listing = _list(root, [root], track)
-    speakers = listing.utterances.speakers
-    parts = [name for name in speakers if _PART.fullmatch(name)]
-    if parts == list(speakers):
-        example = root / min(parts, key=lambda name: (not name.lower().startswith("train"), name))
-        raise SparsifyError(
-            f"the folders in {root} are parts of a corpus, not speakers ({', '.join(parts)}): give"
-            f" one of them, such as {example}"
-        )
-    if parts:
-        logger.warning(
-            "%s in %s is taken for a speaker, but named like a part of a corpus", parts[0], root
-        )
-    return listing
+    folders = _subfolders(root)
+    if not folders or not all(_PART.fullmatch(each.name) and _subfolders(each) for each in folders):
+        return
+    training = [each for each in folders if each.name.lower().startswith("train")]
+    names, example = ", ".join(each.name for each in folders), (training or folders)[0]
+    raise SparsifyError(
+        f"the folders in {root} ({names}) are named like parts of a corpus: give one of them, such"
+        f" as {example}, or the layout 'folder' if they are speakers"
+    )
 
 
 def list_audio(root: Path, track: Track) -> Listing:

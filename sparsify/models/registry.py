@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any, cast
 
 import torch
@@ -186,7 +187,8 @@ def _check_options(name: str, options: Mapping[str, Any], signature: inspect.Sig
                 f"model '{name}': unknown option '{key}', {did_you_mean(key, known)}"
             )
         counts = name in SHIPPED and type(known[key].default) in (int, float)
-        if counts and value is not None and type(value) not in (int, float):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if counts and not (number or value is None):
             raise SparsifyError(
                 f"model '{name}': {key} = {value!r:.{_MOST_SHOWN}} does not fit:"
                 f" it must be a number, as {known[key].default} is"

@@ -73,7 +73,7 @@ class Section(BaseModel):
 # Others have these where a recipe has its steps.
 _OF_METHODS = ("lr", "weight_decay", "momentum", "betas", "eps")
 _NUMBER, _WHOLE = "it must be a number", "it must be a whole number"
-_YES_OR_NO, _LIST = "it must be true or false", "it must be a list, such as [1, 2]"
+_YES_OR_NO, _LIST = "it must be true or false", "it must be a list"
 _SECTION = "it must be a section, with keys and values"
 _RULES = {  # what pydantic calls an error, and how a person says it
     "bool_parsing": _YES_OR_NO,
@@ -81,13 +81,13 @@ _RULES = {  # what pydantic calls an error, and how a person says it
     "dict_type": _SECTION,
     "float_parsing": _NUMBER,
     "float_type": _NUMBER,
-    "greater_than": "it must be more than {gt:g}",
-    "greater_than_equal": "it must be {ge:g} or more",
+    "greater_than": "it must be more than {gt}",
+    "greater_than_equal": "it must be {ge} or more",
     "int_from_float": _WHOLE,
     "int_parsing": _WHOLE,
     "int_type": _WHOLE,
-    "less_than": "it must be less than {lt:g}",
-    "less_than_equal": "it must be {le:g} or less",
+    "less_than": "it must be less than {lt}",
+    "less_than_equal": "it must be {le} or less",
     "list_type": _LIST,
     "literal_error": "it must be {expected}",
     "model_type": _SECTION,
@@ -111,17 +111,19 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first, *others = error.errors(include_url=False)
         path = [str(part) for part in first["loc"]]
         key = ".".join(path)
         if first["type"] == "extra_forbidden":
             raise SparsifyError(
                 f"{where}: unknown key '{key}', {_suggestion(section, path, content)}"
             ) from error
-        if first["type"] == "missing" and isinstance(place := first["loc"][-1], int):
-            raise SparsifyError(
-                f"{where}: {'.'.join(path[:-1])} must have {place + 1} values or more"
-            ) from error
+        if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+            *of_list, _ = first["loc"]
+            places = [*others, first]
+            least = max(int(e["loc"][-1]) for e in places if [*e["loc"][:-1]] == of_list) + 1
+            name = ".".join(map(str, of_list))
+            raise SparsifyError(f"{where}: {name} must have {least} values") from error
         if first["type"] == "missing":
             mend = f": --set {where}.{key}=… gives it" if where.startswith("methods.") else ""
             raise SparsifyError(f"{where}: '{key}' is missing and has no default{mend}") from error
@@ -129,7 +131,11 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         given = "" if section_wide else f" = {shown(first['input'])} does not fit"
         value = f"{key}{given}: " if key else ""
         bounds, number = first.get("ctx", {}), first["input"]
-        message = _RULES.get(first["type"], "").format(**bounds)
+        exact = {
+            key: int(value) if isinstance(value, float) and value.is_integer() else value
+            for key, value in bounds.items()
+        }
+        message = _RULES.get(first["type"], "").format(**exact)
         message = message or first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         if 1 in (bounds.get("lt"), bounds.get("le")) and isinstance(number, (int, float)):

@@ -139,8 +139,7 @@ def embeddings_or_errors(
             yield embedding
         else:
             yield SparsifyError(
-                f"the embedding of '{recording}' is not finite: the model gives NaN or"
-                " infinity"
+                f"the embedding of '{recording}' is not finite: the model gives NaN or infinity"
             )
 
 

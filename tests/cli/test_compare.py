@@ -101,8 +101,11 @@ def test_the_calls_that_added_something_are_remembered(done, speech, monkeypatch
 def test_gates_on_what_is_there(done, monkeypatch, refused):
     output, _ = done
     monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
-    passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.499")
+    passed = compare("--output", output, "--fail-if", "linbreg@0.5.sparsity < 0.4999999")
     assert passed.exit_code == 0, passed.output
+    assert passed.stdout.splitlines()[-1] == (
+        "Passed: linbreg@0.5.sparsity < 0.4999999 does not hold: 0.5 against 0.4999999"
+    )
     gates = ["--fail-if", "dense.sparsity > 0", "--fail-if", "linbreg@0.5.sparsity > 0.4 + 0.05"]
     failed = compare("--output", output, *gates)
     assert failed.exit_code == 1

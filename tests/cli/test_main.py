@@ -27,8 +27,9 @@ from sparsify.errors import SparsifyError
 from sparsify.progress import phase
 
 
-def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+def python(*arguments, cwd=None):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_help_usage_errors_and_completion_import_nothing_heavy(tmp_path):
     below = [(*path, each) for path, one in groups.items() for each in getattr(one, "commands", ())]
     wrong = [line.format_map(there) for line in WRONG]
     asked = json.dumps([[(), *groups, *below], wrong, [*TYPED]])
-    result = python("-c", AT_ONCE, asked)
+    result = python("-c", AT_ONCE, asked, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     helps, wrong, typed, modules = json.loads(result.stdout)
     assert {"torch", "onnx", "onnxruntime"} & {*modules} == set()

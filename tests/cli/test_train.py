@@ -171,8 +171,14 @@ def test_bad_data_is_named(tmp_path, speech, refused):
     ("arguments", "words"),
     [
         (["--method", "adabrag"], ["did you mean 'adabreg'"]),
-        (["--target-sparsity", "1"], ["--target-sparsity", "not between 0 and 1"]),
-        (["--target-sparsity", "0"], ["--target-sparsity", "not between 0 and 1"]),
+        (
+            ["--target-sparsity", "1"],
+            ["not a share between 0 and 1, such as 0.9"],
+        ),
+        (
+            ["--target-sparsity", "0"],
+            ["not a share between 0 and 1, such as 0.9"],
+        ),
         (["--target-sparsity", "-0.5"], ["--target-sparsity"]),
         (["--model", "ecapa"], ["unknown model"]),
         (["--recipe", "nosuch"], ["quickstart"]),

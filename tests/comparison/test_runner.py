@@ -307,3 +307,11 @@ def test_latency_is_measured_once_per_method_and_target(book, plan, tmp_path):
         assert carry_out(several, tmp_path / "out", jobs=2, measure_latency=True) == {}
     measured = [name for command, name, _ in kinds(book) if command == "benchmark"]
     assert measured == ["adabreg-0.5-seed3", "dense-seed3"]
+
+
+def test_what_a_command_has_said_last_of_its_work(tmp_path):
+    log = tmp_path / "run.log"
+    assert runner._last_line(log, 0) == ""
+    log.write_bytes(b"before\nOn node17\nstep 20  validating\nWarning: careful\nhalf a li")
+    assert runner._last_line(log, len(b"before\n")) == "step 20  validating"
+    assert runner._last_line(log, log.stat().st_size) == ""

@@ -5,6 +5,7 @@ import resource
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ def test_registry_names_what_is_wrong():
     for wrong in ("abc", True, [8]):
         with pytest.raises(SparsifyError, match="must be a number, as 32 is"):
             build_model("resnet34", channels=wrong)
+    assert build_model("resnet18", channels=np.int64(4)).conv1.out_channels == 4
     with pytest.raises(SparsifyError, match="multiple of 8"):
         build_model("ecapa-tdnn", channels=9)
     with pytest.raises(SparsifyError, match="cannot import"):
