@@ -20,7 +20,7 @@ from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 
 SCRATCH, FROM_DENSE, LAMBDA = "study_scratch", "study_from_dense", "study_lambda"
-TUNING = ("study_rates", "study_decay", "study_schedule")
+TUNING = ("study_rates", "study_decay", "study_schedule", "study_more_rates")
 OTHERS = {
     "speech_mini_resnet34": "ResNet34 of 8 channels, by an earlier version",
     "speech_mini_campplus": "CAM++ of 32 channels, 8 in its 2-D head, which is protected from"
@@ -105,7 +105,8 @@ def page(studies: Mapping[str, Results]) -> str:
         "## Tuning",
         "Mean validation EER in percent, clean and corrupted, of every value that was tried. In"
         " bold is the one that the study uses. The last column has the EER of the study's own run,"
-        " which may differ in further options.",
+        " which may differ in further options. `granet`, `acdc`, `str` and `snip` were trained on a"
+        " processor with bf16, the others without.",
         tables.tuning([studies[name] for name in (*TUNING, SCRATCH, FROM_DENSE, LAMBDA)]),
         "The run that validation speakers chose in each tuning, on test speakers"
         f" ({', '.join(_link(name) for name in TUNING)}):",

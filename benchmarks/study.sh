@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study of docs/study.md: some 110 trainings of a small network, about fifteen hours on two cores.
+# The study of docs/study.md: some 125 trainings of a small network, about eighteen hours on two cores.
 # What is complete is not repeated, so the same call goes on after a stop.
 #
 #   sh benchmarks/study.sh SPEECH OUTPUT [OPTION_OF_COMPARE...]
@@ -59,6 +59,12 @@ part fixed --seeds 0 --targets 0.9 --methods adabreg-fixed \
     --set methods.adabreg-fixed.lr=0.006 --tune adabreg-fixed.lambda_value=0.08,0.15,0.25,0.4
 part adaptive --seeds 0 --targets 0.9 --methods adabreg \
     --set methods.adabreg.lambda_rule=adaptive
+
+# Further ways to prune, tuned in the same way, on a processor with bf16.
+part more-rates --seeds 0 --targets 0.9 --methods granet,acdc,str,snip \
+    --set methods.snip.weight_decay=0.0001 --tune granet.lr=0.001,0.002,0.004,0.008 \
+    --tune acdc.lr=0.001,0.002,0.004,0.008 --tune str.lr=0.001,0.002,0.004,0.008 \
+    --tune snip.lr=0.001,0.002,0.004,0.008
 
 # Half of the steps for a dense network, half to make it sparse, at rates of their own.
 half="--set training.steps=500"
