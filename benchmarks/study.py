@@ -20,7 +20,10 @@ from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 
 SCRATCH, FROM_DENSE, LAMBDA = "study_scratch", "study_from_dense", "study_lambda"
-TUNING = ("study_rates", "study_decay", "study_schedule", "study_more_rates")
+TUNING = (
+    *("study_rates", "study_decay", "study_schedule"),
+    *("study_more_rates", "study_more_decay"),  # of further ways to prune
+)
 OTHERS = {
     "speech_mini_resnet34": "ResNet34 of 8 channels, by an earlier version",
     "speech_mini_campplus": "CAM++ of 32 channels, 8 in its 2-D head, which is protected from"
