@@ -62,9 +62,9 @@ part adaptive --seeds 0 --targets 0.9 --methods adabreg \
 
 # Further ways to prune, tuned in the same way, on a processor with bf16.
 part more-rates --seeds 0 --targets 0.9 --methods granet,acdc,str,snip \
-    --set methods.snip.weight_decay=0.0001 --tune granet.lr=0.001,0.002,0.004,0.008 \
-    --tune acdc.lr=0.001,0.002,0.004,0.008 --tune str.lr=0.001,0.002,0.004,0.008 \
-    --tune snip.lr=0.001,0.002,0.004,0.008
+    --set methods.granet.weight_decay=0.0001 --set methods.snip.weight_decay=0.0001 \
+    --tune granet.lr=0.001,0.002,0.004,0.008 --tune acdc.lr=0.001,0.002,0.004,0.008 \
+    --tune str.lr=0.001,0.002,0.004,0.008 --tune snip.lr=0.001,0.002,0.004,0.008
 part more-decay --seeds 0 --targets 0.9 --methods granet,acdc,str,snip \
     --tune granet.weight_decay=0.0001,1,3 --tune acdc.weight_decay=0.0001,1,3 \
     --tune str.threshold_decay=0.5,1,2 --tune snip.weight_decay=0.0001,1,3

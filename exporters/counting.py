@@ -25,8 +25,12 @@ def count_work(artifact: Artifact) -> Counted:
         return Counted(frames, why_not=str(error))
 
 
-def account_of(artifact: Artifact) -> Account:
+def account_of(artifact: Artifact, zipped: int | None = None) -> Account:
     """What is told of a model.
+
+    Args:
+        artifact: The model.
+        zipped: The bytes of its deployed file after deflate, if they are known.
 
     Raises:
         SparsifyError: Its tensors do not fit its architecture, or it has none that count.
@@ -44,7 +48,7 @@ def account_of(artifact: Artifact) -> Account:
         table=weights_table(artifact),
         counted=count_work(artifact),
         bytes=size_bytes(file),
-        zipped_bytes=zipped_bytes(file),
+        zipped_bytes=zipped_bytes(file) if zipped is None else zipped,
         entropy_bytes=entropy_bytes(artifact.state) if artifact.table is None else None,
     )
 
@@ -62,8 +66,28 @@ def counted_account(path: Path, *, trust: bool = False) -> tuple[Artifact, Accou
     key = account_key(path)
     artifact = load_artifact(path, trust=trust)
     account = account_of(artifact)
-    known = artifact.architecture is not None and not artifact.architecture.is_code
     # What has changed meanwhile may have been read before that, or afterwards.
-    if key is not None and known and is_ours(artifact.metadata) and key == account_key(path):
-        keep_account(key, account)
+    if _may_be_kept(artifact) and key == account_key(path):
+        _keep(key, account)
     return artifact, account
+
+
+def keep_account_of(artifact: Artifact, zipped: int) -> None:
+    """Counts a file that has just been written, so that `inspect` tells it at once.
+
+    Args:
+        artifact: As it was read again; no other process writes that file.
+        zipped: The bytes of its deployed file after deflate.
+    """
+    if _may_be_kept(artifact):
+        _keep(account_key(artifact.path), account_of(artifact, zipped))
+
+
+def _may_be_kept(artifact: Artifact) -> bool:
+    known = artifact.architecture is not None and not artifact.architecture.is_code
+    return known and is_ours(artifact.metadata)
+
+
+def _keep(key: str | None, account: Account) -> None:
+    if key is not None:
+        keep_account(key, account)

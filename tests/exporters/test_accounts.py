@@ -11,10 +11,12 @@ import torch
 from click.testing import CliRunner
 
 from sparsify import SparsifyError, build_model, save_model
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.main import main
 from sparsify.exporters import accounts, counting
 from sparsify.exporters.accounts import account_key, kept_account
-from sparsify.exporters.counting import counted_account
+from sparsify.exporters.counting import account_of, counted_account
+from sparsify.exporters.export import export_artifact
 
 KINDS = ("dense", "bitmask", "coded", "run", "onnx")
 AGAIN = """
@@ -61,6 +63,17 @@ def test_an_account_is_what_was_counted(artifacts, tmp_path):
         assert kept_account(artifacts[kind]) == counted
     copy = shutil.copy(artifacts["dense"], tmp_path / "copy.safetensors")
     assert kept_account(copy).path == copy
+
+
+@pytest.mark.parametrize(
+    ("format_", "name", "layout"),
+    [("safetensors", "m.safetensors", "coded"), ("onnx", "m.onnx", "dense")],
+)
+def test_an_export_is_told_at_once(artifacts, known_graph, tmp_path, format_, name, layout):
+    export_artifact(load_artifact(artifacts["dense"]), tmp_path / name, format_, layout)
+    kept = kept_account(tmp_path / name)
+    assert kept is not None
+    assert kept == account_of(load_artifact(tmp_path / name))
 
 
 def test_of_what_may_be_told_otherwise_no_account_is_kept(artifacts, tmp_path, cache):
