@@ -97,15 +97,15 @@ def run(folder: Path) -> None:
         table.add_column(heading, justify="right")
     table.add_row(
         "dense twin of model.onnx",
-        *("0.00 %", ""),
+        *("0.00%", ""),
         *(_size(onnx["dense_bytes"]), _size(onnx["dense_zipped_bytes"])),
         f"{latency['dense']} ms",
     )
     for path, report in ((packed, bitmask), (graph, onnx)):
         table.add_row(
             path.name,
-            f"{100 * report['sparsity']:.2f} %",
-            f"{rates[path]['eer_percent']:.2f} %",
+            f"{100 * report['sparsity']:.2f}%",
+            f"{rates[path]['eer_percent']:.2f}%",
             *(_size(report["bytes"]), _size(report["zipped_bytes"])),
             f"{latency['sparse']} ms" if report is onnx else "",
         )

@@ -62,7 +62,7 @@ PARTS = (
     CheckPart("exactness", "sparsify.benchmarks.exactness:device_rows", 50),
     CheckPart("throughput", "sparsify.benchmarks.throughput:device_rows", 120),
     CheckPart("compiled throughput", "sparsify.benchmarks.throughput:compiled_rows", 100),
-    CheckPart("training to 90 %", "sparsify.benchmarks.device_training:device_rows", 70),
+    CheckPart("training to 90%", "sparsify.benchmarks.device_training:device_rows", 70),
     CheckPart("fp16", "sparsify.benchmarks.device_training:fp16_rows", 60),
 )
 

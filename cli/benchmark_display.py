@@ -45,14 +45,14 @@ def show_benchmark(result: Benchmark) -> None:
     say(
         f"\n{machine.cpu} ({machine.isa}; {machine.cores} cores), Python {machine.python},"
         f" {versions}. Speed-up: over the baseline, median of paired rounds with"
-        " its interval of 95 %; level: the interval contains 1."
+        " its interval of 95%; level: the interval contains 1."
     )
 
 
 def _table(rows: Sequence[Latency]) -> Any:
     several = len({row.path for row in rows}) > 1
     model = Column("Model", _names([row.path for row in rows]), left=True, name=True)
-    times = (("Median ms", "median_ms", 0), ("90 % ms", "p90_ms", 5), ("Min ms", "min_ms", 6))
+    times = (("Median ms", "median_ms", 0), ("90% ms", "p90_ms", 5), ("Min ms", "min_ms", 6))
     return fitted(
         [
             *([model] if several else []),
@@ -63,7 +63,7 @@ def _table(rows: Sequence[Latency]) -> Any:
                 for heading, key, rank in times
             ),
             Column("Speed-up", [_speedup(row) for row in rows]),
-            Column("95 %", [_interval(row) for row in rows], rank=2),
+            Column("95%", [_interval(row) for row in rows], rank=2),
             Column("RTF", [f"{row.rtf:.4f}" for row in rows], rank=7),
             Column("Memory", [human_bytes(row.peak_bytes) for row in rows], rank=4),
             Column("File", [human_bytes(row.bytes) for row in rows], rank=3),

@@ -109,7 +109,7 @@ def _gates(
 ) -> Iterator[Gate]:
     if max_eer is not None:
         rate = outcome.result.eer_percent
-        yield at_most("max_eer", max_eer, rate, "the EER", lambda value: f"{value:.5g} %")
+        yield at_most("max_eer", max_eer, rate, "the EER", lambda value: f"{value:.5g}%")
     if compared and max_loss is not None:
         yield eer_loss_gate(max_loss, compared.loss)
 

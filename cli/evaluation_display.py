@@ -62,10 +62,10 @@ def table_of(outcome: Outcome, costs: Sequence[DetectionCost], baseline: Baselin
     else:
         ranges = [intervals.eer_percent, *intervals.min_dcf]
         table.add_column(justify="right")
-    table.add_row("EER", f"{result.eer_percent:.3f} %", *_interval(ranges[0], ".3f", " %"))
+    table.add_row("EER", f"{result.eer_percent:.3f}%", *_interval(ranges[0], ".3f", "%"))
     if baseline:
         loss = baseline.loss
-        table.add_row("  baseline's", f"{baseline.result.eer_percent:.3f} %")
+        table.add_row("  baseline's", f"{baseline.result.eer_percent:.3f}%")
         table.add_row("  lost", f"{loss.eer:+.3f}", *_interval(loss.interval, "+.3f"))
     for cost, interval in zip(costs, ranges[1:], strict=True):
         name = f"minDCF (p = {cost.p_target:g})"
@@ -73,7 +73,7 @@ def table_of(outcome: Outcome, costs: Sequence[DetectionCost], baseline: Baselin
         if baseline and cost is costs[0]:
             table.add_row("  baseline's", f"{baseline.result.min_dcf:.4f}")
     if intervals:
-        table.add_row("speakers", f"{intervals.speakers:,}", f"{intervals.percent:g} % intervals")
+        table.add_row("speakers", f"{intervals.speakers:,}", f"{intervals.percent:g}% intervals")
     table.add_row("trials", f"{result.trials:,}")
     table.add_row("  target", f"{result.targets:,}")
     table.add_row("  nontarget", f"{result.nontargets:,}")

@@ -41,7 +41,7 @@ def show_export(report: ExportReport, result: Benchmark | None) -> None:
         columns.append(column("Latency", _latencies(result)))
     if report.accuracy:
         after, before = report.accuracy.after.eer_percent, report.accuracy.before.eer_percent
-        columns.append(column("EER", [f"{after:.2f} %", ""], f"{before:.2f} %"))
+        columns.append(column("EER", [f"{after:.2f}%", ""], f"{before:.2f}%"))
     out.print(fitted(columns))
     say(f"\nWrote {report.path}: {_verdict(report)}")
     for sentence in _details(report):
@@ -95,7 +95,7 @@ def _details(report: ExportReport) -> Iterator[str]:
         loss = report.accuracy.loss
         low, high = loss.interval
         yield (
-            f"EER {loss.eer:+.2f} points against the model ({loss.percent:g} % interval"
+            f"EER {loss.eer:+.2f} points against the model ({loss.percent:g}% interval"
             f" {low:+.2f} to {high:+.2f}, {report.accuracy.after.trials:,} trials)."
         )
 

@@ -84,7 +84,7 @@ def eer_loss_gate(threshold: float, loss: Loss, model: str | None = None) -> Gat
         model: Its name, where there are several.
     """
     low, high = loss.interval
-    level = f"{loss.percent:g} % interval {low:+.2f} to {high:+.2f}"
+    level = f"{loss.percent:g}% interval {low:+.2f} to {high:+.2f}"
     whose = f" of '{model}'" if model else ""
     what = f"the loss in EER{whose} of"
     gate = at_most("max_eer_loss", threshold, loss.eer, what, lambda value: f"{value:.4g} points")

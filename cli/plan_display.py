@@ -62,7 +62,7 @@ def show_plan(
             [
                 Column("Zeros", [_zeros(each) for each in rows]),
                 Column("Median ms", [f"{each.latency.median_ms:.2f}" for each in rows]),
-                Column("90 % ms", [f"{each.latency.p90_ms:.2f}" for each in rows], rank=3),
+                Column("90% ms", [f"{each.latency.p90_ms:.2f}" for each in rows], rank=3),
                 Column("Speed-up", [_speedup(each) for each in rows], rank=2),
                 Column("File", [human_bytes(each.latency.bytes) for each in rows]),
                 Column("Zipped", [human_bytes(each.latency.zipped_bytes) for each in rows], rank=1),
@@ -136,7 +136,7 @@ def _amount(limit: str, value: float) -> str:
 def _zeros(fit: Fit) -> str:
     if not fit.sparsity:
         return "dense"
-    return f"{100 * fit.sparsity:.2f}".rstrip("0").rstrip(".") + " %"
+    return f"{100 * fit.sparsity:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def _speedup(fit: Fit) -> str:

@@ -19,7 +19,7 @@ def show_sensitivity(result: Sensitivity, order: Callable[[LayerSensitivity], An
     layers = sorted(result.layers, key=order) if order else result.layers
     probed = [
         Column(
-            f"EER at {100 * level:g} %",
+            f"EER at {100 * level:g}%",
             [_cell(layer.probes[number].eer_percent, result.eer_percent) for layer in layers],
             rank=len(result.levels) - 1 - number,  # the highest level tells most
         )
@@ -38,9 +38,9 @@ def show_sensitivity(result: Sensitivity, order: Callable[[LayerSensitivity], An
         )
     )
     say(
-        f"\nEER {result.eer_percent:.2f} % as it is; {result.utterances} utterances,"
+        f"\nEER {result.eer_percent:.2f}% as it is; {result.utterances} utterances,"
         f" {result.trials:,} trials. The cosine is that to the unpruned embeddings, at"
-        f" {100 * result.levels[-1]:g} %."
+        f" {100 * result.levels[-1]:g}%."
     )
 
 

@@ -214,7 +214,7 @@ def _outcome(summary: dict[str, Any]) -> Iterator[str]:
     yield (
         f"[bold]{summary['method']}[/]: sparsity [bold]{summary['sparsity']:.2%}[/]"
         f" (whole model {summary['global_sparsity']:.2%}),{_macs(summary)}"
-        f" validation EER [bold]{summary['eer_percent']:.2f} %[/],"
+        f" validation EER [bold]{summary['eer_percent']:.2f}%[/],"
         f" minDCF {summary['min_dcf']:.3f},"
         f" {summary['nonzero']:,} of {summary['parameters']:,} parameters left,"
         f" {summary['seconds']:.0f} s"

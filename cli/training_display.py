@@ -274,5 +274,5 @@ def averaged_models(record: Record) -> str:
 
 def _error_rates(record: Record) -> str:
     corrupted = record.get("corrupted_eer_percent")
-    noisy = "" if corrupted is None else f", corrupted {corrupted:.2f} %"
-    return f"{record['eer_percent']:.2f} %{noisy}"
+    noisy = "" if corrupted is None else f", corrupted {corrupted:.2f}%"
+    return f"{record['eer_percent']:.2f}%{noisy}"

@@ -22,7 +22,7 @@ from sparsify.training.run_files import RunFiles
 
 _EPILOG = """\b
 Examples:
-  sparsify train --output run                      # synthetic speakers, 90 %
+  sparsify train --output run                      # synthetic speakers, 90%
   sparsify train --data speech/train --target-sparsity 0.95 --output run
   sparsify train --data speech/train --target-macs 0.1 --output run
   sparsify train --data speech/train --method gmp --set training.steps=2000 --output run

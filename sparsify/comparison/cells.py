@@ -33,7 +33,7 @@ class Target(NamedTuple):
     @property
     def text(self) -> str:
         """As a percentage: `90 %`, or `10 % of MACs`."""
-        return f"{100 * self.share:.6g} %{' of MACs' if self.of_macs else ''}"
+        return f"{100 * self.share:.6g}%{' of MACs' if self.of_macs else ''}"
 
 
 def target_of(row: Mapping[str, Any]) -> Target | None:

@@ -26,7 +26,7 @@ from sparsify.comparison.wording import (
 )
 
 DIFFERENCES = (
-    "Differences in EER in points, with 95 % intervals over test speakers and seeds that are drawn"
+    "Differences in EER in points, with 95% intervals over test speakers and seeds that are drawn"
     " for both methods alike, of the seeds that both have; in bold, the interval leaves out zero."
     " With one seed they do not know what another training would give."
 )

@@ -14,7 +14,7 @@ from sparsify.comparison.test_sets import VALIDATION
 from sparsify.sparsity.table import no_weight_left
 
 INTERVALS = (
-    "EERs are means over seeds, with their range; in square brackets are 95 % confidence intervals"
+    "EERs are means over seeds, with their range; in square brackets are 95% confidence intervals"
     " over test speakers, ends averaged over seeds."
 )
 _MARK = "†"

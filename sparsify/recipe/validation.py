@@ -139,7 +139,7 @@ def validate(section: type[S], content: Mapping[str, Any], where: str) -> S:
         message = message or first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         if 1 in (bounds.get("lt"), bounds.get("le")) and isinstance(number, (int, float)):
-            message += f" ({number:g} % is {number / 100:g})" if 1 < number < 100 else ""
+            message += f" ({number:g}% is {number / 100:g})" if 1 < number < 100 else ""
         raise SparsifyError(f"{where}: {value}{message}") from error
 
 

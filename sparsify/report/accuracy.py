@@ -129,7 +129,7 @@ def _reference(
     figures = entry["metrics"][metric]
     right = frame.width - frame.right
     top, y, bottom = (frame.at_y(figures[key]) for key in ("max", "mean", "min"))
-    tip = f"{entry['method']}\nEER {spread_text(figures, '.2f')} %"
+    tip = f"{entry['method']}\nEER {spread_text(figures, '.2f')}%"
     band = rectangle(frame.left, top, right - frame.left, max(bottom - top, 3.0), "band", tip)
     return method_group(
         entry["method"],
@@ -160,7 +160,7 @@ def _mean(entry: Row, metric: str, frame: Frame, shift: float, style: Style) -> 
     figures, sparsity = entry["metrics"][metric], entry["metrics"]["sparsity"]["mean"]
     count = len(entry["seeds"])
     tip = (
-        f"{entry['method']} at {sparsity:.2%}\nEER {spread_text(figures, '.2f')} %"
+        f"{entry['method']} at {sparsity:.2%}\nEER {spread_text(figures, '.2f')}%"
         f"\n{count} seed{'s' if count > 1 else ''}"
     )
     x, y = frame.at(sparsity, figures["mean"])

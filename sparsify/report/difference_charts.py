@@ -55,7 +55,7 @@ def differences_section(results: Results, styles: Mapping[str, Style]) -> Elemen
         "Differences",
         figure(
             "Difference in EER",
-            "In points, with 95 % intervals over test speakers and seeds that are drawn for both"
+            "In points, with 95% intervals over test speakers and seeds that are drawn for both"
             " methods alike, of the seeds that both have; left of the line is better. Filled"
             " markers: the interval leaves out zero. With one seed it does not know what another"
             " training would give."

@@ -115,21 +115,21 @@ def _eer(entry: Row, dense: Row | None, results: Results) -> Figure:
         about = f"{_loss(entry, dense, results)}, {about}"
     elif f"{standing}.{EER_LOW}" in metrics:
         low, high = (mean_of(entry, f"{standing}.{end}") for end in (EER_LOW, EER_HIGH))
-        about += f", 95 % interval {low:.2f} to {high:.2f}"
-    return "EER", f"{eer(entry):.2f} %", about
+        about += f", 95% interval {low:.2f} to {high:.2f}"
+    return "EER", f"{eer(entry):.2f}%", about
 
 
 def _loss(entry: Row, dense: Row, results: Results) -> str:
     gap = eer(entry) - eer(dense)
-    text = f"the same as dense, {eer(dense):.2f} %"
+    text = f"the same as dense, {eer(dense):.2f}%"
     if round(gap, 2):
         word = "lost" if gap > 0 else "gained"
-        text = f"{abs(gap):.2f} points {word} against {eer(dense):.2f} %"
+        text = f"{abs(gap):.2f} points {word} against {eer(dense):.2f}%"
     for row in results["differences"]:
         names = row["test"], row["method"], row["against"], target_of(row)
         if names == (results["standing"], entry["method"], dense["method"], target_of(entry)):
             chance = "" if is_clear(row) else ", which may be chance"
-            return f"{text} (95 % interval {signed(row['low'])} to {signed(row['high'])}{chance})"
+            return f"{text} (95% interval {signed(row['low'])} to {signed(row['high'])}{chance})"
     return text
 
 

@@ -67,7 +67,7 @@ def _of_many(results: Results) -> list[Figure]:
         f"Best at {target_text(top)}": (top, f"on {standing}, {_size(top)}"),
     }
     return [
-        (name, f"{eer(entry):.2f} %", f"{entry['cell']}, {about}")
+        (name, f"{eer(entry):.2f}%", f"{entry['cell']}, {about}")
         for name, (entry, about) in named.items()
         if entry is not first
     ]

@@ -82,7 +82,7 @@ def heat_legend() -> Element:
         append(drawing, rectangle(30 + step * wide, 2, wide, high, f"h{step}"))
     for share in (1.0, 0.1, 0.01, 0.001):
         x = 30 + (1 - math.log10(share) / math.log10(_FLOOR)) * wide * _STEPS
-        append(drawing, label(f"{100 * share:g} %", x, 24, "tick", "middle"))
+        append(drawing, label(f"{100 * share:g}%", x, 24, "tick", "middle"))
     return drawing
 
 
@@ -160,4 +160,4 @@ def _colour(left: float) -> int:
 
 def _share(left: float) -> str:
     percent = 100 * left
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent else "0"
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%" if percent else "0"

@@ -100,8 +100,8 @@
     return best;
   };
   const shown = (column, value) =>
-    column === "sparsity" ? `${(100 * value).toFixed(2)} %`
-      : column.endsWith("eer_percent") ? `${value.toFixed(2)} %` : String(Number(value.toPrecision(4)));
+    column === "sparsity" ? `${(100 * value).toFixed(2)}%`
+      : column.endsWith("eer_percent") ? `${value.toFixed(2)}%` : String(Number(value.toPrecision(4)));
   for (const panel of all("svg.panel")) {
     const { quantity, left, right, last } = panel.dataset;
     const cursor = panel.querySelector(".cursor");

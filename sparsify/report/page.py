@@ -76,7 +76,7 @@ def _title(rows: Sequence[Row]) -> str:
         *others, last = (target.text for target in targets)
         return f"{title} at {', '.join(others)}{' and ' if others else ''}{last}"
     *others, last = (f"{100 * target.share:g}" for target in targets)
-    return f"{title} at {', '.join(others)}{' and ' if others else ''}{last} % sparsity"
+    return f"{title} at {', '.join(others)}{' and ' if others else ''}{last}% sparsity"
 
 
 def _facts(rows: Sequence[Row]) -> list[str]:

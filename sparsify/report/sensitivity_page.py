@@ -31,7 +31,7 @@ def write_sensitivity_report(result: Sensitivity, name: str, path: Path) -> None
         SparsifyError: The file cannot be written.
     """
     facts = [
-        f"EER {result.eer_percent:.2f} % as it is",
+        f"EER {result.eer_percent:.2f}% as it is",
         f"{result.utterances} utterances",
         f"{result.trials:,} trials",
         "every layer pruned alone, by magnitude, without training after it",
@@ -55,7 +55,7 @@ def _heatmap(result: Sensitivity, lost: Callable[[Probe], float]) -> Element:
     drawing = svg(width, top + _ROW * len(result.layers), "Points of EER lost by layer and level")
     for column, level in enumerate(result.levels):
         centre = _NAMES + (column + 0.5) * _WIDE
-        append(drawing, label(f"{100 * level:g} %", centre, 11, "head", "middle"))
+        append(drawing, label(f"{100 * level:g}%", centre, 11, "head", "middle"))
     for number, layer in enumerate(result.layers):
         y = top + number * _ROW
         append(drawing, label(short_name(layer.name), _NAMES - 8, y + _ROW / 2, "layer", "end"))
@@ -63,7 +63,7 @@ def _heatmap(result: Sensitivity, lost: Callable[[Probe], float]) -> Element:
             x, colour = _NAMES + column * _WIDE, _colour(lost(probe))
             tip = (
                 f"{short_name(layer.name)} at {probe.sparsity:.2%}"
-                f"\nEER {probe.eer_percent:.2f} %\ncosine {probe.cosine:.4f}"
+                f"\nEER {probe.eer_percent:.2f}%\ncosine {probe.cosine:.4f}"
             )
             cell = rectangle(x, y, _WIDE - 1, _ROW - 1, f"h{colour}", tip)
             kind = "on-light" if colour >= _DARKEST_OF_LIGHT else "on-dark"
@@ -80,8 +80,8 @@ def _colour(lost: float) -> int:
 
 def _table(result: Sensitivity) -> Element:
     heads = ["Layer", "Weights", "Sparsity"]
-    heads += [f"EER at {100 * level:g} %" for level in result.levels]
-    heads.append(f"Cosine at {100 * result.levels[-1]:g} %")
+    heads += [f"EER at {100 * level:g}%" for level in result.levels]
+    heads.append(f"Cosine at {100 * result.levels[-1]:g}%")
     return table(heads, [("", _line(layer)) for layer in result.layers])
 
 

@@ -55,7 +55,7 @@ def summary(baseline: Measured, models: Sequence[Measured], latency: str | None 
     result = baseline.outcome.result
     lines.append(
         f"\n{result.trials:,} trials of {intervals.speakers:,} speakers. In brackets"
-        f" {intervals.percent:g} % intervals: the speakers are drawn anew, for what was lost the"
+        f" {intervals.percent:g}% intervals: the speakers are drawn anew, for what was lost the"
         " same ones for both models. EER in percent; lost are points of it, and what is negative"
         f" was gained. minDCF at p = {result.p_target:g}."
     )
@@ -73,7 +73,7 @@ def _verdict(model: Measured, baseline: Measured) -> str:
 
 def _eer_text(loss: Loss) -> str:
     low, high = loss.interval
-    interval = f"{loss.percent:g} % interval {_signed(low)} to {_signed(high)}"
+    interval = f"{loss.percent:g}% interval {_signed(low)} to {_signed(high)}"
     if not (loss.eer or low or high):
         return "the same EER"
     word = "lost" if loss.eer >= 0 else "gained"
@@ -91,10 +91,10 @@ def ratio_text(ratio: float, more: str, less: str, same: str) -> str:
 def _speed_text(ratio: float, interval: Interval) -> str:
     low, high = interval
     if low <= 1 <= high:
-        return f"level in latency (95 % interval {low:.2f} to {high:.2f} times as fast)"
+        return f"level in latency (95% interval {low:.2f} to {high:.2f} times as fast)"
     if ratio > 1:
-        return f"{ratio:.3g} times faster (95 % interval {low:.3g} to {high:.3g})"
-    return f"{1 / ratio:.3g} times slower (95 % interval {1 / high:.3g} to {1 / low:.3g})"
+        return f"{ratio:.3g} times faster (95% interval {low:.3g} to {high:.3g})"
+    return f"{1 / ratio:.3g} times slower (95% interval {1 / high:.3g} to {1 / low:.3g})"
 
 
 def _cells(model: Measured, baseline: Measured, *, timed: bool) -> list[str]:

@@ -78,7 +78,7 @@ def tradeoffs_section(results: Results, styles: Mapping[str, Style]) -> Element 
         figure(
             "EER against cost",
             "Lower and further left is better. A line joins the targets of a method at one width,"
-            " or the widths of a method without a target. Bars are 95 % intervals over test"
+            " or the widths of a method without a target. Bars are 95% intervals over test"
             " speakers, averaged over seeds; models share the speakers, so that of two models the"
             " difference is known better than either.",
             *choice("Test set", charts),
@@ -143,7 +143,7 @@ def _point(
     bar = [line(x, low, x, high, "bar")]
     bar += [line(x - _CAP, end, x + _CAP, end, "bar") for end in (low, high)]
     tip = (
-        f"{entry['cell']}\nEER {spread_text(entry['metrics'][metric], '.2f')} %\n{cost.text(value)}"
+        f"{entry['cell']}\nEER {spread_text(entry['metrics'][metric], '.2f')}%\n{cost.text(value)}"
     )
     return [*bar, marker(style.marker, x, y, 5.2, tip)]
 

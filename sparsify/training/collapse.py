@@ -47,7 +47,7 @@ def collapse_of(
         )
     if figures["eer_percent"] >= _CHANCE and speech.trials.targets.sum() >= _FEW:
         return (
-            f"its validation EER of {figures['eer_percent']:.2f} % is that of chance: train longer,"
+            f"its validation EER of {figures['eer_percent']:.2f}% is that of chance: train longer,"
             " with another learning rate, or ask for less sparsity"
         )
     return None

@@ -113,7 +113,7 @@ def warn_of_long_crops(recipe: Recipe, train: Corpus) -> None:
         shorter = float((train.utterances.seconds < seconds).mean())
         if shorter >= _NEARLY_ALL:
             logger.warning(
-                "%s.crop_seconds %g s is longer than %.0f %% of the utterances, which are repeated"
+                "%s.crop_seconds %g s is longer than %.0f%% of the utterances, which are repeated"
                 " to fill a crop: lower it",
                 section,
                 seconds,

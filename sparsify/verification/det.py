@@ -76,7 +76,7 @@ def _draw(points: OperatingPoints, eer: float, path: Path) -> None:
     axes = figure.add_subplot()
     axes.plot(_deviates(points.false_alarm), _deviates(points.miss))
     middle = _deviates(np.array([eer / 100]))
-    axes.plot(middle, middle, "o", color="black", label=f"EER {eer:.2f} %")
+    axes.plot(middle, middle, "o", color="black", label=f"EER {eer:.2f}%")
     limits = _deviates(np.array([_SMALLEST, _LARGEST])).tolist()
     ticks, labels = _deviates(np.array(_TICKS)).tolist(), [f"{100 * t:g}" for t in _TICKS]
     axes.set(xlabel="false-alarm rate (%)", ylabel="miss rate (%)", aspect="equal")

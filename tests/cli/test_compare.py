@@ -259,7 +259,7 @@ def test_tunes_on_validation_speakers_first(recipe, tmp_path, monkeypatch, refus
     monkeypatch.setattr(processes, "PROGRAM", ("no such program",))
     again = compare("--output", output)
     assert again.exit_code == 0, again.output
-    assert "was chosen at 50 %, seed 0" in again.stdout
+    assert "was chosen at 50%, seed 0" in again.stdout
     refused(compare("--output", output, "--tune", "linbreg.lr=1,2"), "results of 'linbreg'")
     refused(compare("--output", output, "--tune", "linbreg.momentum=0.5,1.0"), "results of")
     plan = yaml.safe_load((output / "comparison.yaml").read_text())
@@ -348,8 +348,8 @@ def test_another_model_in_its_place_is_noticed(done, recipe, tmp_path, refused):
         (["--methods", "gmp", *(["--tune", "gmp.lr=1,2"] * 2)], ["one option can be tuned"]),
         (["--methods", "dense", "--tune", "gmp.lr=1,2"], ["'gmp' is not compared"]),
         (["--methods", "adabrag"], ["did you mean 'adabreg'"]),
-        (["--targets", "0.9,1.5"], ["target_sparsity", "1.5 % is 0.015"]),
-        (["--targets", "0.9,95"], ["target_sparsity", "95 % is 0.95"]),
+        (["--targets", "0.9,1.5"], ["target_sparsity", "1.5% is 0.015"]),
+        (["--targets", "0.9,95"], ["target_sparsity", "95% is 0.95"]),
         (["--targets", "0.9,x"], ["not a list of numbers"]),
         (["--seeds", "1.5"], ["not a list of whole numbers"]),
         (["--trials", __file__], ["belong together"]),

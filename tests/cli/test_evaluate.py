@@ -306,7 +306,7 @@ def test_confidence_intervals_enclose_the_rates(folder):
     ((low, high),) = result["confidence"]["min_dcf"]
     assert low <= result["min_dcf"] <= high
     table = run(folder, "run", "--confidence", 95).stdout
-    assert "95 % intervals" in table
+    assert "95% intervals" in table
     assert f"{result['confidence']['eer_percent'][0]:.3f} –" in table
 
 

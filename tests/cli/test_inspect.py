@@ -312,7 +312,7 @@ def test_sensitivity_on_a_trial_list(artifacts, tmp_path):
     assert shown.exit_code == 0, shown.output
     least = min(sensitivity["layers"], key=lambda layer: layer["probes"][0]["cosine"])
     assert shown.stdout.splitlines()[1].startswith(least["name"])
-    assert "EER at 95 %" in shown.stdout
+    assert "EER at 95%" in shown.stdout
     assert "page.html" in shown.stdout.split("Wrote")[1]
 
 

@@ -69,7 +69,7 @@ def test_a_target_in_multiply_adds(tmp_path, refused):
     assert result.exit_code == 0, result.output
     assert "adabreg to 20.00% of the multiply-adds" in result.stderr
     assert "of the multiply-adds, validation" in result.stdout
-    assert "target 20 % of MACs" in (tmp_path / "run" / "report.html").read_text()
+    assert "target 20% of MACs" in (tmp_path / "run" / "report.html").read_text()
     assert run("--output", tmp_path / "run", "--target-macs", 0.2, "--resume").exit_code == 0
     both = ("--target-macs", 0.2, "--target-sparsity", 0.9)
     refused(run("--output", tmp_path / "both", *both), "exclude each other")
@@ -271,7 +271,7 @@ def test_an_average_is_announced(worse, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     (line,) = (line for line in result.stderr.splitlines() if "average of" in line)
     assert line.startswith("average of 2 models (steps 4 to 6)")
-    assert ("EER 6.00 %" in line) == bool(worse)
+    assert ("EER 6.00%" in line) == bool(worse)
     assert line.endswith(" *") == (not worse)
     delivered = "the average of 2 models (steps 4 to 6)"
     assert (delivered in result.stdout.replace("\n", " ")) == (not worse)

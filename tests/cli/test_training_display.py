@@ -80,7 +80,7 @@ def test_the_live_view_fits_a_narrow_terminal(encoding):
     assert graphs[1] == ["sparsity", ends, "75.00%"]
     assert graphs[2][1:] == [ends, "0.4"]
     rest = " ".join(" ".join(training[4:]).split())
-    assert rest == "accuracy 50.0% distillation 1.200 MACs 30.00% EER 12.50 %, corrupted 17.25 %"
+    assert rest == "accuracy 50.0% distillation 1.200 MACs 30.00% EER 12.50%, corrupted 17.25%"
 
 
 def test_a_log_names_every_phase_and_repeats_no_line():

@@ -58,10 +58,10 @@ def test_a_width_is_part_of_the_name_of_a_method():
 
 def test_targets_in_multiply_adds_have_names_of_their_own():
     row = {"method": "gmp", "target_sparsity": None, "target_macs": 0.1}
-    assert (label_of(row), target_text(row)) == ("gmp@macs0.1", "10 % of MACs")
+    assert (label_of(row), target_text(row)) == ("gmp@macs0.1", "10% of MACs")
     assert target_keys(target_of(row)) == {"target_sparsity": None, "target_macs": 0.1}
     older = {"method": "gmp", "target_sparsity": 0.9}
-    assert (label_of(older), target_text(older)) == ("gmp@0.9", "90 %")
+    assert (label_of(older), target_text(older)) == ("gmp@0.9", "90%")
     assert target_of(row) != target_of(older | {"target_sparsity": 0.1})
     dense = {"method": "dense", "target_sparsity": None}
     assert (label_of(dense), target_text(dense)) == ("dense", "–")

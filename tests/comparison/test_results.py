@@ -105,7 +105,7 @@ def test_markdown_has_a_line_per_method_and_target(results):
     assert rule.count("|") == head.count("|")
     assert gap == blank == ""
     assert tuned == (
-        "`gmp.lr` = 0.002 was chosen at 90 %, seed 0, by the mean EER on validation speech in"
+        "`gmp.lr` = 0.002 was chosen at 90%, seed 0, by the mean EER on validation speech in"
         " percent, clean and corrupted: 0.001 (8.51), 0.002 (8.00), 0.004 (failed)."
     )
     assert "gmp-0.9-seed0" in failure
@@ -139,7 +139,7 @@ def test_differences_are_told_against_dense(results):
     order = [(row["method"], row["target_sparsity"]) for row in rows]
     gap = np.mean([5 + n for n, cell in enumerate(order) if cell == ("linbreg", 0.9)])
     gap -= np.mean([5 + n for n, cell in enumerate(order) if cell == ("dense", None)])
-    (line,) = [line for line in told.splitlines() if line.startswith("| linbreg | 90 % | **")]
+    (line,) = [line for line in told.splitlines() if line.startswith("| linbreg | 90% | **")]
     assert f"**+{gap:.2f} [+" in line
 
 

@@ -104,7 +104,7 @@ def test_a_method_with_nothing_to_choose_from_takes_no_other_with_it(plan, tmp_p
     assert rows[0]["chosen"] is None
     assert [cell.name for cell in tuned_plan(plan, rows).runs] == ["dense-seed3", "dense-seed4"]
     assert fatal_failures(rows) == failures
-    assert "No value of `gmp.lr` could be chosen at 90 %" in tuning_text(rows[0])
+    assert "No value of `gmp.lr` could be chosen at 90%" in tuning_text(rows[0])
 
 
 def test_survives_the_disk(plan, tmp_path):

@@ -94,7 +94,7 @@ def test_assignments_and_changes_apply_in_order():
         ("name=7", "it must be text$"),
         ("augment.snr_db=[20, 0]", "must not exceed"),
         ("objective.margin_ramp=[0.5, 0.2]", "must not exceed"),
-        ("target_sparsity=90", r"it must be less than 1 \(90 % is 0.9\)"),
+        ("target_sparsity=90", r"it must be less than 1 \(90% is 0.9\)"),
         ("augment.probability=1000", "it must be 1 or less$"),
         ("training.steps=true", "steps = True does not fit: true and false are no numbers"),
         ("training.lr=0.1", "did you mean 'methods.adabreg.lr'"),

@@ -40,8 +40,8 @@ def test_as_good_as_dense_is_as_good_on_every_test_set():
     dense, good = entry("dense", None, 7.0, 10.0), entry("gmp", 0.9, 6.9, 9.5)
     fragile = entry("gmp", 0.99, 6.0, 13.0)
     heading, tiles = texts([dense, good, fragile])
-    assert heading.startswith("gmp at 90 % against densethe sparsest")
-    assert tiles["EER"] == ("6.90 %", "0.10 points gained against 7.00 %, on clean speech")
-    assert tiles["Lowest EER of a sparse model"][0] == "6.00 %"
+    assert heading.startswith("gmp at 90% against densethe sparsest")
+    assert tiles["EER"] == ("6.90%", "0.10 points gained against 7.00%, on clean speech")
+    assert tiles["Lowest EER of a sparse model"][0] == "6.00%"
     heading, _ = texts([dense, fragile])
-    assert heading == "gmp at 99 % against densethe lowest EER of a sparse model"
+    assert heading == "gmp at 99% against densethe lowest EER of a sparse model"

@@ -163,12 +163,12 @@ def figures(found):
 def test_the_first_card_tells_loss_and_gain(page):
     dense, sparse = row("dense", eer=5.0, mnn=8.0, native=9.0), row("gmp", 0.9, eer=6.0, native=2.0)
     found = page([dense, sparse])
-    assert found.texts["h2"][0] == "gmp at 90 % against dense"
+    assert found.texts["h2"][0] == "gmp at 90% against dense"
     known = figures(found)
     assert [*known][:3] == ["EER", "File", "Latency"]
     assert known["EER"] == [
-        "6.00 %",
-        "1.00 points lost against 5.00 % (95 % interval +0.53 to +1.47), on clean speech",
+        "6.00%",
+        "1.00 points lost against 5.00% (95% interval +0.53 to +1.47), on clean speech",
     ]
     assert known["File"] == [
         "100.0 kB",
@@ -182,7 +182,7 @@ def test_the_first_card_tells_loss_and_gain(page):
 
 def test_the_first_card_is_silent_about_what_is_not_known(page):
     found = figures(page([row("gmp", 0.9, eer=6.0)]))
-    assert found["EER"] == ["6.00 %", "on clean speech, 95 % interval 3.00 to 9.00"]
+    assert found["EER"] == ["6.00%", "on clean speech, 95% interval 3.00 to 9.00"]
     assert found["File"][1].endswith("10 times smaller than its plain file of 1.00 MB")
     assert "Latency" not in found
     [about] = [figures(page([row("gmp", 0.9, native=2.0)]))["Latency"][1]]

@@ -31,8 +31,8 @@ def test_it_begins_with_the_verdict():
     sparse = model("sparse.mnn", 5.4, **faster)
     assert first_line(dense, [sparse], "Latency: so.") == (
         "**`sparse.mnn`**, against `dense.onnx`: **0.40 points of EER lost"
-        " (95 % interval +0.40 to +0.40), 8 times smaller,"
-        " 3 times faster (95 % interval 2.5 to 3.5)**"
+        " (95% interval +0.40 to +0.40), 8 times smaller,"
+        " 3 times faster (95% interval 2.5 to 3.5)**"
     )
     text = summary(dense, [sparse], "Latency: so.")
     assert (
@@ -46,8 +46,8 @@ def test_it_begins_with_the_verdict():
 @pytest.mark.parametrize(
     ("speedup", "words"),
     [
-        ((1.1, (0.97, 1.2)), "level in latency (95 % interval 0.97 to 1.20 times as fast)"),
-        ((0.5, (0.4, 0.8)), "2 times slower (95 % interval 1.25 to 2.5)"),
+        ((1.1, (0.97, 1.2)), "level in latency (95% interval 0.97 to 1.20 times as fast)"),
+        ((0.5, (0.4, 0.8)), "2 times slower (95% interval 1.25 to 2.5)"),
     ],
 )
 def test_what_may_be_noise_is_level(speedup, words):
@@ -58,8 +58,8 @@ def test_what_may_be_noise_is_level(speedup, words):
 @pytest.mark.parametrize(
     ("eer", "spread", "words"),
     [
-        (4.5, 1.0, "0.50 points of EER gained (95 % interval −0.50 to −0.50)"),
-        (5.1, 2.0, "0.10 points of EER lost (95 % interval −0.85 to +1.05, which may be chance)"),
+        (4.5, 1.0, "0.50 points of EER gained (95% interval −0.50 to −0.50)"),
+        (5.1, 2.0, "0.10 points of EER lost (95% interval −0.85 to +1.05, which may be chance)"),
         (5.0, 1.0, "the same EER, 2 times larger"),
     ],
 )

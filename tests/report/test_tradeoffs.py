@@ -90,5 +90,5 @@ def test_the_mean_of_all_is_that_of_the_test_sets():
     panels = panels_of([row("dense-w8", None, 8, 5.0), row("dense-w16", None, 16, 4.0)])
     panel = panels["mean of all"]["File size"]
     tips = [tip for each in panel.iter() if (tip := each.get("data-tip"))]
-    assert [tip.splitlines()[1] for tip in tips] == ["EER 7.50 %", "EER 6.00 %"]
+    assert [tip.splitlines()[1] for tip in tips] == ["EER 7.50%", "EER 6.00%"]
     assert set(panels["clean"]) == {"File size", "Work"}

@@ -29,7 +29,7 @@ def small():
 def test_a_living_network_has_not_collapsed():
     assert collapse(small()) is None
     assert collapse(small(), 49.9) is None
-    assert "50.00 % is that of chance" in collapse(small(), 50.0)
+    assert "50.00% is that of chance" in collapse(small(), 50.0)
     few = make_trials(NAMES[:6] + NAMES[6:8], ["0"] * 6 + ["1"] * 2, seed=0, max_targets=9)
     assert collapse(small(), 50.0, few) is None
 

@@ -6,7 +6,7 @@ import {Source} from './source.js';
 
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en').format;
-const percent = (share) => `${(100 * share).toFixed(share < 0.995 ? 0 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.995 ? 0 : 1)}%`;
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`;
 
 let facts = {};
