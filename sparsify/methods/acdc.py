@@ -51,15 +51,17 @@ class ACDC(MaskedMethod[ACDCOptions]):
         self.phase = max(round(options.phase * task.steps), 1)
         self.last_phase = min(round((1 - options.final) * task.steps), task.steps - 1)
         self.first_phase = round(options.warmup * task.steps)
+        if self._compresses(1):
+            self._compress()
 
     @property
     def settled(self) -> bool:
         """Whether the final phase has begun."""
-        return self.fate_of_zeros == "held" or self.steps_done > self.last_phase
+        return self.fate_of_zeros == "held" or self.steps_done >= self.last_phase
 
     def sparsity_target(self, step: int) -> float:
-        """The target where the step belongs to a compressed phase, that of the start elsewhere."""
-        if step >= self.task.steps or self._compresses(step):
+        """The target at the ends of a compressed phase and in it, that of the start elsewhere."""
+        if step >= self.task.steps or self._compresses(step) or self._compresses(step + 1):
             return self.target_sparsity
         return self.initial_sparsity
 
@@ -78,13 +80,12 @@ class ACDC(MaskedMethod[ACDCOptions]):
         return (self.last_phase - step) // self.phase % 2 == 1
 
     def _update(self) -> None:
-        step = self.steps_done
-        if self._compresses(step) and not self._compresses(step - 1):
-            self._compress()
-            self.mask_gradients()
         super()._update()
-        if self._compresses(step) and not self._compresses(step + 1):
-            self._decompress()  # so that the next gradients are not masked
+        now, then = self._compresses(self.steps_done), self._compresses(self.steps_done + 1)
+        if then and not now:
+            self._compress()  # so that the next gradients are those of the compressed network
+        elif now and not then:
+            self._decompress()  # so that they are not masked
 
     def _compress(self) -> None:
         if self.fate_of_zeros != "held":

@@ -34,7 +34,7 @@ class MaskedMethod(Method[O], Generic[O]):
     Attributes:
         weights: The prunable weights.
         masks: Which of them may differ from zero.
-        dense_gradients: Those of all weights, in a step in which connections grow.
+        dense_gradients: Those of all weights, in a step in which zeros may grow.
     """
 
     revives = False
@@ -232,7 +232,11 @@ class PrunedOnce(MaskedMethod[O], Generic[O]):
 
     def _scores(self) -> list[Tensor]:
         """Magnitudes; those of zeros lie below, in the order of their gradients."""
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad.abs() for w in self.weights]
+        known = self.dense_gradients or [weight.grad for weight in self.weights]
+        gradients = [
+            torch.zeros_like(weight) if gradient is None else gradient.abs()
+            for weight, gradient in zip(self.weights, known, strict=True)
+        ]
         largest = _largest(gradients)
         return [
             torch.where(weight != 0, weight.abs(), gradient / largest - 1)

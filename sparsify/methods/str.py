@@ -70,20 +70,34 @@ class STR(PrunedOnce[STROptions]):
             for own, saved in zip(getattr(self, name), state[name], strict=True):
                 own.copy_(saved)
 
+    @property
+    def uses_gradients_of_zeros(self) -> bool:
+        """Where they may decide what comes back; before the landing, zeros have no gradient."""
+        return super().uses_gradients_of_zeros if self.pruned else self._grows(self.steps_done + 1)
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Before the landing makes them those by `y`, which zeros do not have."""
+        super().mask_gradients()
+        for weight in self.weights if not self.pruned else ():
+            if weight.grad is not None:
+                weight.grad.masked_fill_(weight == 0, 0.0)
+
+    def _grows(self, step: int) -> bool:
+        return not self.pruned and step in (self.pruning_step, self.task.steps)
+
     @torch.no_grad()
     def _move(self) -> None:
-        gradients = [weight.grad for weight in self.weights]
         for weight, latent, threshold in self._triples():
             if weight.grad is not None and not self.pruned:
                 level = threshold.sigmoid()
                 shrinks = -(weight.grad * weight.sign()).sum()
                 threshold.grad = shrinks * level * (1 - level)
-                weight.grad = torch.where(weight != 0, weight.grad, 0.0)
             weight.copy_(latent)
         super()._move()
-        for (weight, latent, threshold), gradient in zip(self._triples(), gradients, strict=True):
+        for weight, latent, threshold in self._triples():
             latent.copy_(weight)
-            weight.grad, threshold.grad = gradient, None
+            threshold.grad = None
         self._follow()
 
     @torch.no_grad()
@@ -108,5 +122,6 @@ class STR(PrunedOnce[STROptions]):
     def _choose_support(self) -> None:
         self._prune(self.target_sparsity, "global")
         self._revive()
+        self.dense_gradients = []
         for latent, weight in zip(self.latents, self.weights, strict=True):
             latent.copy_(weight)

@@ -112,6 +112,11 @@ def test_str_learns_its_thresholds_as_autograd_says():
         torch.testing.assert_close(threshold, each.s, rtol=0, atol=1e-6)
     _same(head, twin_head)
     assert 0.3 < sparsity_table(network).sparsity < 0.9
+    _backward(network, head, STEPS - 2)
+    method.mask_gradients()  # what is clipped is the gradient by the latent weights
+    _backward(twin, twin_head, STEPS - 2)
+    for own, latent in zip((network[0], network[3]), latents, strict=True):
+        torch.testing.assert_close(own.weight.grad, latent.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dense", "gmp", "one-shot", "rigl"])

@@ -180,14 +180,19 @@ def test_snip_keeps_the_connections_whose_removal_the_loss_feels_most():
 
 
 def test_acdc_takes_turns():
-    """Of 60 steps 12 dense ones first, turns of 6, the last 12 compressed."""
+    """Of 60 steps 12 dense ones first, turns of 6, the last 12 compressed.
+
+    Each turn begins with weights that the step before it has pruned, as its gradients are theirs.
+    """
     options = {"warmup": 0.2, "phase": 0.1, "final": 0.2, "lr": 0.01}
     network, head, method = _setup("acdc", options)
-    wanted = 18 * "d" + 6 * "c" + 6 * "d" + 6 * "c" + 6 * "d" + 6 * "c" + 6 * "d"
-    wanted = wanted[-48:] + 12 * "c"  # an even number of turns fits: the first joins the warm-up
-    seen = ""
+    wanted = 17 * "d" + 7 * "c" + 5 * "d" + 7 * "c" + 5 * "d" + 7 * "c" + 5 * "d"
+    wanted = wanted[-47:] + 13 * "c"  # an even number of turns fits: the first joins the warm-up
+    seen, before = "", []
+    method.optimizer.register_step_post_hook(
+        lambda *_: before.__setitem__(slice(None), [w.detach().clone() for w in method.weights])
+    )
     for step in range(STEPS):
-        before = [weight.detach().clone() for weight in method.weights]
         _run(network, head, method, step, step + 1)
         sparsity = sparsity_table(network).sparsity
         seen += "c" if sparsity == pytest.approx(0.8, abs=0.001) else "d"
@@ -200,7 +205,7 @@ def test_acdc_takes_turns():
             prune.global_unstructured(pairs, prune.L1Unstructured, amount=0.8)
             for (layer, _), (own, _) in zip(pairs, layers, strict=True):
                 assert torch.equal(own.weight != 0, layer.weight_mask.bool())
-        assert method.settled == (step >= 48)
+        assert method.settled == (step >= 47)
         if seen.endswith("cd"):
             assert all((weight != 0).all() for weight in method.weights)
             state = method.optimizer.state[network[1].bias]
