@@ -27,7 +27,6 @@ LAYERS = {
     "embedding": "linear.*",
 }
 """The prunable layers of the study's ECAPA-TDNN."""
-CHECKED = (120, 200, 400, 600, 740)  # steps; landing is at 750
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

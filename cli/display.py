@@ -29,6 +29,7 @@ T = TypeVar("T")
 # Besides what steers a terminal, what has no width or turns the direction of writing.
 _CONTROLS = re.compile(
     r"[^\n\t -~\xa0-\U0010ffff]|[\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+    r"|[\xad\u034f\u061c\u180e\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 PIPE_WIDTH = 160  # columns where no terminal limits them
 PATIENCE = 2.0  # seconds without a sign of life where there is no terminal
@@ -163,7 +164,7 @@ def say_next(*words: str | Path) -> None:
 
 def human_bytes(size: int) -> str:
     """A size in decimal units, such as `1.5 MB`."""
-    value, units = float(size), ["GB", "MB", "kB"]
+    value, units = float(size), ["TB", "GB", "MB", "kB"]
     if value < 1000:
         return f"{size} B"
     value, unit = value / 1000, units.pop()

@@ -126,6 +126,6 @@ def _gather(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_text(path, MOST_LIST_BYTES).splitlines()
+        return read_text(path, MOST_LIST_BYTES, pipes=True).splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no list '{path}'") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,7 +20,6 @@ from sparsify.cli.gates import Gate, at_most, decide, eer_loss_gate, verdict_alo
 from sparsify.exporters.accuracy import accuracy_protocol
 from sparsify.exporters.export import ExportReport, RefusedExport, export_artifact
 from sparsify.exporters.native.targets import own_target
-from sparsify.exporters.parity import Parity
 from sparsify.verification.trials import TrialList
 
 
@@ -107,8 +105,6 @@ def _as_json(
     return {
         **asdict(report),
         "path": str(report.path),
-        "parity": _finite(report.parity),
-        "rounding": _finite(report.rounding),
         "benchmark": rows_json(result) if result else [],
         "gates": [gate.to_json() for gate in _gates(report, limits)],
         **({"machine": machine_json(result)} if result else {}),
@@ -124,15 +120,6 @@ def _gates(report: ExportReport, limits: Mapping[str, float | None]) -> Iterator
 
 def _bytes_shown(size: float) -> str:
     return human_bytes(round(size))
-
-
-def _finite(parity: Parity | None) -> dict[str, Any] | None:
-    if parity is None:
-        return None
-    found = asdict(parity).items()
-    return {
-        key: None if value is None or not math.isfinite(value) else value for key, value in found
-    }
 
 
 def _show_page(report: ExportReport, target: str | None) -> None:

@@ -17,8 +17,8 @@ class Gate:
     """A bound, and what was found.
 
     Attributes:
-        name: Of the option without its dashes; `max_bytes` bounds from above, all others, such as
-            `min_sparsity`, from below.
+        name: Of the option without its dashes; one that begins with `max_` bounds from above,
+            any other, such as `min_sparsity`, from below.
         threshold: The bound.
         value: What was found; `None` where it is not known, which `doubt` tells.
         passed: Whether it keeps the bound, a sparsity to the nearest weight.

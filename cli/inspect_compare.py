@@ -172,7 +172,7 @@ def _as_json(change: Change) -> dict[str, Any]:
         "sparsity": change.sparsity,
         "other_sparsity": change.other_sparsity,
         "overlap": change.overlap,
-        "distance": change.distance if math.isfinite(change.distance) else None,
+        "distance": change.distance,
     }
 
 

@@ -55,7 +55,8 @@ def macs_gate(account: Account, threshold: float) -> Gate:
     doubt = doubt_of(account)
     passed = doubt is None and left <= Fraction(str(threshold)) * work.multiply_adds
     what = "the share of multiply-adds"
-    return Gate("max_macs", threshold, 1 - work.sparsity, passed, what, _share_shown, doubt)
+    share = left / (work.multiply_adds or 1)
+    return Gate("max_macs", threshold, share, passed, what, _share_shown, doubt)
 
 
 def _share_shown(share: float) -> str:

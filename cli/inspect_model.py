@@ -79,5 +79,7 @@ def examine(
         if report:
             write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if other:
-        comparison = compare_weights(artifact, load_artifact(other), prunable=not show_all)
+        comparison = compare_weights(
+            artifact, load_artifact(other, trust=trust), prunable=not show_all
+        )
     return Examined(account, sensitivity, comparison)

@@ -124,8 +124,8 @@ class ByteCount(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"'{value}' is no size such as 4e6, 4MB or 512KiB.", param, ctx)
         if found and found["power"]:
             number *= (1024 if found["two"] else 1000) ** (1 + "kmg".index(found["power"]))
-        if number <= 0:
-            self.fail(f"{value} is not in the range x>0.", param, ctx)
+        if not 0 < number < math.inf:
+            self.fail(f"{value} is no size: give a number above 0.", param, ctx)
         return number
 
 

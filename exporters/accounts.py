@@ -112,10 +112,12 @@ def account_key(path: Path) -> str | None:
     """
     file = model_file(path)
     try:
-        if not (file.is_file() or is_exported_folder(file)) or size_bytes(file) > _MOST_BYTES:
-            return None
         format_ = format_of(file)
         files = [each for each in format_.files(file) if each.exists()]
+        if not files or not all(each.is_file() or is_exported_folder(each) for each in files):
+            return None
+        if sum(map(size_bytes, files)) > _MOST_BYTES:
+            return None
         digests = {each.name.removeprefix(file.name): content_digest(each) for each in files}
     except OSError:  # which is told by what reads it
         return None

@@ -108,17 +108,21 @@ def parse_json(text: str, what: str) -> Any:
     return value
 
 
-def read_text(path: Path, most_bytes: int) -> str:
+def read_text(path: Path, most_bytes: int, *, pipes: bool = False) -> str:
     """The text of a file.
 
     Args:
         path: The file.
         most_bytes: How large it may be, such as `MOST_JSON_BYTES`.
+        pipes: Whether it may be a pipe, as a shell's `<(…)` is. What is found by its name may not:
+            nobody need be writing into it.
 
     Raises:
-        SparsifyError: It is larger or not UTF-8.
+        SparsifyError: It is larger, not UTF-8, or no file.
         OSError: It cannot be read.
     """
+    if not pipes and path.exists() and not (path.is_file() or path.is_dir()):
+        raise SparsifyError(f"'{path}' is a pipe or a device: put a file there")
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:

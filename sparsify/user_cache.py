@@ -70,8 +70,9 @@ class Shelf:
     def discard(self, key: str, why: str) -> None:
         """Throws away what has turned out wrong, and says so."""
         if (folder := self._folder()) is not None:
-            logger.warning("'%s' is thrown away and made anew: %s", folder / key, why)
-            (folder / key).unlink(missing_ok=True)
+            logger.warning("'%s' is not used but made anew: %s", folder / key, why)
+            with suppress(OSError):  # a cache that cannot be written, which `put` tells
+                (folder / key).unlink(missing_ok=True)
 
     def _folder(self) -> Path | None:
         return _shelf(self._name, os.environ.get("XDG_CACHE_HOME"))

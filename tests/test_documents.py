@@ -1,6 +1,9 @@
 """Documents from anybody are read or refused in one sentence, quickly."""
 
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 import yaml
@@ -108,3 +111,16 @@ def test_large_files_and_other_encodings_are_refused(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SparsifyError, match="not UTF-8"):
         read_text(path, 1024)
+
+
+def test_what_is_no_file_is_read_only_if_somebody_named_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(SparsifyError, match="is a pipe or a device"):
+            read_text(path, 1024)
+    with pytest.raises(IsADirectoryError):
+        read_text(tmp_path, 1024)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("list",))
+    writer.start()
+    assert read_text(tmp_path / "pipe", 1024, pipes=True) == "list"
+    writer.join()

@@ -102,6 +102,9 @@ def test_what_is_thrown_away_is_gone_and_said(folder, shelf, caplog):
     shelf.discard("a", "it is wrong")
     assert shelf.get("a") is None
     assert "it is wrong" in caplog.text
+    (folder / "b").mkdir()  # which cannot be thrown away
+    shelf.discard("b", "it is wrong, too")
+    assert "it is wrong, too" in caplog.text
 
 
 def put_and_get(number):

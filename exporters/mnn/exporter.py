@@ -53,7 +53,7 @@ class MnnExporter(Exporter):
                 sidecar_of(path).name,
                 path,
             )
-        return _foreign_weights(path, graph)
+        return _foreign_weights(graph)
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """The graph of the ONNX export, converted by MNN, and its sidecar."""
@@ -141,7 +141,7 @@ def _counted(parameters: Sequence[Parameter], weights: Mapping[str, Tensor]) -> 
     ]
 
 
-def _foreign_weights(path: Path, graph: Graph) -> Weights:
+def _foreign_weights(graph: Graph) -> Weights:
     """All that can be read of a graph, under the names of its operators."""
     tensors, types = dict(graph.others), {}
     left_out = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.compiled_code import remember
-from sparsify.documents import parse_json
+from sparsify.documents import parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.exporters.native.engine import source_folder
 from sparsify.exporters.native.targets import Target
@@ -106,8 +106,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     path = folder / MARKER
-    with path.open(encoding="utf-8", errors="replace") as file:
-        content = parse_json(file.read(_MOST_BYTES), f"'{path}'")
+    content = parse_json(read_text(path, _MOST_BYTES), f"'{path}'")
     if not isinstance(content, dict):
         raise SparsifyError(f"'{path}' is damaged: export the model again")
     return content

@@ -40,7 +40,7 @@ _PASSING += ("Slice", "Split", "Gather", "Constant")
 def graph_work(path: Path, counted: Mapping[str, bool], frames: int, bins: int) -> dict[str, Work]:
     """The multiply-adds of one utterance, by the initializer that multiplies.
 
-    As `sparsify.sparsity.uses.work_of` counts them; products of two activations do not count.
+    As `sparsify.sparsity.uses.uses_of` counts them; products of two activations do not count.
 
     Args:
         path: An ONNX file with one input `(B, T, bins)`.

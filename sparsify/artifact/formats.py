@@ -347,7 +347,8 @@ def masks_file(path: Path) -> Path:
 STORE = format_named("safetensors")
 """What run directories hold."""
 MODEL_FILE = f"model{STORE.suffixes[0]}"
-RECIPE_FILE = "recipe.yaml"  # of a run directory
 """Its name in a run directory."""
+RECIPE_FILE = "recipe.yaml"
+"""The name of a run's recipe."""
 RUNTIME = format_named("onnx")
 """What latencies are measured in where a format has no engine of its own."""

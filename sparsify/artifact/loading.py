@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from sparsify.artifact.artifact import Artifact
@@ -21,6 +22,12 @@ from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.selection import looks_prunable
 
 logger = logging.getLogger(__name__)
+
+_KINDS = {
+    **dict.fromkeys((torch.complex32, torch.complex64, torch.complex128), "complex numbers"),
+    torch.bool: "truth values",
+}
+"""What tensors hold that are neither floats nor integers."""
 
 
 def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
@@ -106,9 +113,9 @@ def _read_as_foreign(artifact: Artifact) -> Artifact:
     """A file of tensors that are not known, of which integers have no zero point."""
     if artifact.graph:
         return artifact
-    integers = [
-        f"'{name}' holds integers, whose zero point is not known"
+    others = [
+        f"'{name}' holds {_KINDS.get(tensor.dtype, 'integers, whose zero point is not known')}"
         for name, tensor in artifact.state.items()
         if looks_prunable(tensor.shape) and not tensor.is_floating_point()
     ]
-    return replace(artifact, left_out=(*artifact.left_out, *integers))
+    return replace(artifact, left_out=(*artifact.left_out, *others))

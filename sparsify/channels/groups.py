@@ -105,10 +105,6 @@ class ChannelGroups:
         vectors = [name for name, tensor in self._tensors.items() if tensor.dim() == 1]
         return self._followed(self._zero([*self.makers, *vectors]))
 
-    def silent_now(self) -> Flags:
-        """The channels whose makers are zero, whatever biases and norms say."""
-        return self._zero(self.makers)
-
     def _zero(self, names: Iterable[str]) -> Flags:
         """The channels that can go and of which these parameters have nothing."""
         alive = np.zeros(len(self._roots), dtype=bool)

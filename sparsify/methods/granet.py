@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
-
-from pydantic import model_validator
+from typing import Literal
 
 from sparsify.methods.magnitude import GMP, GMPOptions
 from sparsify.recipe.validation import Fraction
@@ -15,17 +13,13 @@ class GraNetOptions(GMPOptions):
     """Those of gradual magnitude pruning, and how much is regenerated.
 
     Attributes:
+        group: Single weights are regenerated, and no channels.
         regenerated: Share of a layer's weights that give way to others after the first pruning; it
             falls to 0 on a cosine until the last.
     """
 
+    group: Literal["weight"] = "weight"
     regenerated: Fraction = 0.5
-
-    @model_validator(mode="after")
-    def _regenerates_single_weights(self) -> Self:
-        if self.group == "output":
-            raise ValueError("granet regenerates single weights: leave group away")
-        return self
 
 
 class GraNet(GMP):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from sparsify.methods.base import Task
 from sparsify.methods.by_channel import Group
 from sparsify.methods.dense import DenseOptions
 from sparsify.methods.masked import MaskedMethod, PrunedOnce
-from sparsify.recipe.validation import Fraction
+from sparsify.recipe.validation import Fraction, Section
 from sparsify.sparsity.allocation import Allocation
 from sparsify.sparsity.schedules import Polynomial
 
@@ -78,11 +78,17 @@ class GMPOptions(MagnitudeOptions):
     end: Fraction = 0.6
     every: Annotated[int, Field(ge=1)] = 20
 
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Self:
+        if self.begin >= self.end:
+            raise ValueError(f"begin {self.begin:g} must be less than end {self.end:g}")
+        return self
+
 
 class GMP(MaskedMethod[GMPOptions]):
     """Gradual magnitude pruning with a cubic schedule (Zhu & Gupta 2018)."""
 
-    Options = GMPOptions
+    Options: ClassVar[type[Section]] = GMPOptions
 
     def __init__(self, task: Task, options: GMPOptions) -> None:
         optimizer = options.optimizer(task)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MOST_BLOCKS = 256  # of a stage; what a file asks for must not take for ever
 Variant = Literal["wespeaker", "speechbrain"]
 """Whose ECAPA-TDNN a layer computes; the two differ in detail.
 

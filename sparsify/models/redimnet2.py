@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparsify.errors import SparsifyError
-from sparsify.models.layers import AttentiveStatisticsPooling
+from sparsify.models.layers import MOST_BLOCKS, AttentiveStatisticsPooling
 
 _KERNELS = (7, 19, 31, 59)  # of the convolutions over time, before the attention
 _HEADS = 4
@@ -300,6 +300,8 @@ class ReDimNet2(nn.Module):
         sizes = (channels, embedding_dim, attention_channels, *reductions, *bins, *blocks)
         if min(*sizes, *([] if out_channels is None else [out_channels])) < 1:
             raise ValueError("channels, embedding_dim, reductions, bins, blocks must be positive")
+        if max(blocks) > MOST_BLOCKS:
+            raise ValueError(f"a stage has at most {MOST_BLOCKS} blocks: {blocks}")
         if image_head and out_channels is None:
             raise ValueError("image_head needs out_channels")
         if feature_dim < prod(bins) or feature_dim % prod(bins):

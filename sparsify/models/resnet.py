@@ -8,13 +8,16 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsify.models.layers import AttentiveStatisticsPooling, StatisticsPooling, Sum
+from sparsify.models.layers import (
+    MOST_BLOCKS,
+    AttentiveStatisticsPooling,
+    StatisticsPooling,
+    Sum,
+)
 
 Pooling = Literal["statistics", "attentive"]
 Stride = int | tuple[int, int]
 """Of frequency and time, or of both."""
-
-MOST_BLOCKS = 256  # of a stage; what a file asks for must not take for ever
 
 
 class Projection(nn.Conv2d):

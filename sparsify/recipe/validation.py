@@ -47,12 +47,9 @@ class Section(BaseModel):
     @classmethod
     def _is_a_setting(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuses `true` for a number, which pydantic takes for 1, and values beyond all use."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if (
-            isinstance(value, bool)
-            and {int, float} & {kind, *get_args(kind)}
-            and bool not in get_args(kind)
-        ):
+        kinds = {*_kinds(cls.model_fields[str(info.field_name)].annotation)}
+        values = value if isinstance(value, list | tuple) else [value]
+        if kinds & {int, float} and bool not in kinds and any(isinstance(v, bool) for v in values):
             raise ValueError("true and false are no numbers")
         if isinstance(value, int) and abs(value) >= _TOO_LARGE:
             raise ValueError("the number is too large")
@@ -68,6 +65,13 @@ class Section(BaseModel):
         for name, field in cls.model_fields.items():
             section = _section_in(field.annotation)
             yield from (f"{name}.{key}" for key in section.setting_names()) if section else (name,)
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """A type, and those that it is made of."""
+    yield annotation
+    for each in get_args(annotation):
+        yield from _kinds(each)
 
 
 # Others have these where a recipe has its steps.

@@ -31,19 +31,18 @@ class Axis:
         return min(max(share, 0.0), 1.0)
 
 
-def linear_axis(values: Iterable[float], *, from_zero: bool = False, count: int = 5) -> Axis:
+def linear_axis(values: Iterable[float], count: int = 5) -> Axis:
     """An axis over all values whose ends are ticks.
 
     Args:
         values: What it must hold.
-        from_zero: Begin at zero.
         count: About how many ticks.
     """
     known = [*values] or [0.0, 1.0]
-    low, high = (0.0 if from_zero else min(known)), max(known)
+    low, high = min(known), max(known)
     if high <= low:
         pad = abs(high) * 0.1 or 1.0
-        low, high = (low if from_zero else low - pad), high + pad
+        low, high = low - pad, high + pad
     step = _nice_step((high - low) / count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple((n * step, _number(n * step, step)) for n in range(first, last + 1))

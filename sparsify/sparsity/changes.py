@@ -38,12 +38,12 @@ class Change:
     @property
     def sparsity(self) -> float:
         """Share of zeros in the first model."""
-        return 1 - self.nonzero / self.parameters if self.parameters else 0.0
+        return (self.parameters - self.nonzero) / self.parameters if self.parameters else 0.0
 
     @property
     def other_sparsity(self) -> float:
         """Share of zeros in the second."""
-        return 1 - self.other_nonzero / self.parameters if self.parameters else 0.0
+        return (self.parameters - self.other_nonzero) / self.parameters if self.parameters else 0.0
 
     @property
     def overlap(self) -> float:

@@ -47,7 +47,7 @@ class PricedWeights:
     @property
     def sparsity(self) -> float:
         """Share of the cost that falls on zeros now, in [0, 1]."""
-        return 1 - self.nonzero / self.total if self.total else 0.0
+        return (self.total - self.nonzero) / self.total if self.total else 0.0
 
     @property
     def dearest(self) -> int:

@@ -62,7 +62,7 @@ def with_largest_at(scores: Tensor, value: float) -> Tensor:
     """Scores with their largest raised to a value; where none may stay, as they are."""
     if not scores.numel() or scores.max() == -torch.inf:
         return scores
-    raised = scores.clone()
+    raised = scores.clone(memory_format=torch.contiguous_format)
     raised.view(-1)[scores.argmax()] = value
     return raised
 

@@ -36,7 +36,7 @@ class LayerSparsity:
     @property
     def sparsity(self) -> float:
         """Share of exact zeros, in [0, 1]."""
-        return 1 - self.nonzero / self.parameters if self.parameters else 0.0
+        return (self.parameters - self.nonzero) / self.parameters if self.parameters else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """`name type shape parameters nonzero sparsity prunable`, as all JSON of ours has them."""
@@ -154,4 +154,4 @@ def dense_in_words(layers: Sequence[LayerSparsity]) -> str:
 def _share_of_zeros(layers: Sequence[LayerSparsity]) -> float:
     parameters = sum(layer.parameters for layer in layers)
     nonzero = sum(layer.nonzero for layer in layers)
-    return 1 - nonzero / parameters if parameters else 0.0
+    return (parameters - nonzero) / parameters if parameters else 0.0

@@ -28,23 +28,6 @@ _PRODUCTS: Mapping[Callable[..., Any], tuple[int, int]] = {
 }
 
 
-def work_of(model: nn.Module, feats: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Work]:
-    """The multiply-adds of one forward pass, by the parameter that multiplies.
-
-    Args:
-        model: As for `uses_of`.
-        feats: As for `uses_of`.
-        weights: The values of its parameters by name, on the CPU.
-
-    Returns:
-        The work of every parameter that multiplies.
-
-    Raises:
-        SparsifyError: A prunable weight is used by something that is not counted.
-    """
-    return work_with(uses_of(model, feats), weights)
-
-
 def work_with(uses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Work]:
     """The multiply-adds of parameters with some values.
 

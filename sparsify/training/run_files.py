@@ -43,7 +43,7 @@ class RunFiles:
                 f"'{self.path}' holds a run already: continue it with --resume,"
                 " or choose another --output"
             )
-        if self.path.exists() and not (self.path.is_dir() and self._holds_nothing()):
+        if os.path.lexists(self.path) and not (self.path.is_dir() and self._holds_nothing()):
             raise SparsifyError(f"'{self.path}' exists and is not empty: choose another --output")
         parent = self.path
         while not parent.exists():

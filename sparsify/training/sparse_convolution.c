@@ -19,8 +19,6 @@
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-const int64_t lanes = LANES;
-
 /* The nonzeros of a matrix. Row r has those from start[r] up to start[r + 1]. */
 typedef struct {
     int64_t rows, columns;

@@ -20,7 +20,7 @@ from sparsify import compiled_code
 
 logger = logging.getLogger(__name__)
 
-_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _SOURCE = resources.files("sparsify.training").joinpath("sparse_convolution.c").read_text("utf-8")
 # Shares of nonzeros up to which leaving out the zeros is faster, measured with AVX2 and AVX-512.
 _FEW_FOR_PRODUCTS = 0.25
@@ -66,6 +66,8 @@ def available() -> bool:
 
 def _convolve(conv: Any, whole: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What a convolution's `_conv_forward` becomes."""
+    if x.dim() != weight.dim():  # one example without a batch
+        return _convolve(conv, whole, x[None], weight, bias)[0]
     padding = list(conv.padding)
     if conv.padding_mode != "zeros":
         x = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)

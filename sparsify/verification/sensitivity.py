@@ -239,7 +239,7 @@ def _pruned(weight: Tensor, level: float) -> Iterator[None]:
 
 
 def _sparsity(weight: Tensor) -> float:
-    return 1 - int(torch.count_nonzero(weight.detach())) / weight.numel()
+    return int((weight.detach() == 0).sum()) / weight.numel()
 
 
 def _similarity(ours: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

@@ -266,7 +266,7 @@ def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
 
 def _text_lines(path: Path, content: str) -> list[str]:
     try:
-        return read_text(path, MOST_LIST_BYTES).splitlines()
+        return read_text(path, MOST_LIST_BYTES, pipes=True).splitlines()
     except FileNotFoundError as error:
         raise SparsifyError(f"no {content} '{path}'") from error
     except OSError as error:

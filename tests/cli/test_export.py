@@ -144,7 +144,7 @@ def test_what_is_too_large_is_not_written(artifacts, tmp_path, existing):
     assert printed["gates"] == [gate]
     assert [path.read_text() for path in tmp_path.iterdir()] == ([existing] if existing else [])
 
-    assert run(*arguments, "--max-bytes", "nan").exit_code == 1
+    assert run(*arguments, "--max-bytes", "nan").exit_code == 2
     passed = run(*arguments, "--max-bytes", size, "--json")
     assert passed.exit_code == 0, passed.stderr
     assert json.loads(passed.stdout)["gates"] == [gate | {"threshold": size, "passed": True}]

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from sparsify import build_model, save_model
 from sparsify.cli.main import main
 from sparsify.comparison.cells import grid
 from sparsify.comparison.commands import missing_commands
@@ -104,6 +105,14 @@ def test_multiply_adds_of_code_are_counted_where_it_is_trusted(folder):
     counted = [run("inspect", folder / "run", "--json", *trust) for trust in ((), ("--trust",))]
     known = [json.loads(each.stdout)["multiply_adds"] for each in counted]
     assert known == [None, pytest.approx(200 * 8 * 80 * 3, rel=0.02)]
+
+
+@pytest.mark.usefixtures("importable")
+def test_trust_is_for_both_models_of_a_comparison(folder, tmp_path):
+    save_model(build_model(NAME, width=16), tmp_path / "wide.safetensors")
+    call = ("inspect", folder / "run", "--compare", tmp_path / "wide.safetensors", "--json")
+    sizes = json.loads(run(*call, "--trust").stdout)["compare"]["sizes"]
+    assert sizes["other_multiply_adds"] == 2 * sizes["multiply_adds"] > 0
 
 
 def test_training_on_from_such_a_file_asks_for_trust(folder, importable, refused, tmp_path):

@@ -24,9 +24,11 @@ def test_a_size_is_a_number_of_bytes_or_has_a_unit(typed, number):
     assert ByteCount()(typed) == number
 
 
-@pytest.mark.parametrize("typed", ["0", "-1", "0MB", "4 miles", "4 iB", "MB", "", "1.2.3"])
+@pytest.mark.parametrize(
+    "typed", ["0", "-1", "0MB", "nan", "inf", "1e999", "4 miles", "4 iB", "MB", "", "1.2.3"]
+)
 def test_what_is_no_size_is_refused(typed):
-    with pytest.raises(click.BadParameter, match=r"size such as 4e6, 4MB|range x>0"):
+    with pytest.raises(click.BadParameter, match="is no size"):
         ByteCount()(typed)
 
 

@@ -1,6 +1,7 @@
 """What is told of a model is told again without PyTorch, and only of the very same model."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def test_the_key_is_of_all_that_counts(artifacts, tmp_path, monkeypatch):
     assert len(keys) == 5
     assert account_key(artifacts["run"]) == account_key(artifacts["run"] / "model.safetensors")
     assert account_key(tmp_path / "missing.onnx") is None
+    for spoil in (
+        lambda: os.truncate(beside, 1 << 40),
+        lambda: os.mkfifo(beside),
+        lambda: beside.symlink_to("/dev/zero"),
+    ):
+        spoil()
+        assert account_key(model) is None
+        beside.unlink()
     with pytest.raises(SparsifyError, match="not a run directory"):
         account_key(tmp_path)
 

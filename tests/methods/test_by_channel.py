@@ -79,7 +79,7 @@ def test_the_landing_takes_hardly_anything_that_is_not_zero(monkeypatch):
     network, head, method = setup("ecapa-tdnn", "adabreg", lr=0.01, every=1, ramp=0.2, landing=1.0)
     advance(network, head, method, range(STEPS - 1))
     groups = method.channels.groups
-    before = groups.silent_now()
+    before = groups._zero(groups.makers)
     advance(network, head, method, range(STEPS - 1, STEPS))
     assert method.settled
     assert abs(groups.share_of_makers(before) - groups.share_of_makers(method.channels.dead)) < 0.05

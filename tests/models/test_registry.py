@@ -83,6 +83,7 @@ def test_whatever_the_users_code_raises_names_it(tmp_path, monkeypatch, code):
         ("ecapa-tdnn", {"self": 1}),
         ("resnet34", {"blocks": [10**9] * 4}),
         ("resnet34", {"blocks": "four"}),
+        ("redimnet2-b0", {"blocks": [10**9] * 6}),
         ("resnet34", {"channels": None}),
     ],
 )

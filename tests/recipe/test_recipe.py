@@ -97,6 +97,7 @@ def test_assignments_and_changes_apply_in_order():
         ("target_sparsity=90", r"it must be less than 1 \(90% is 0.9\)"),
         ("augment.probability=1000", "it must be 1 or less$"),
         ("training.steps=true", "steps = True does not fit: true and false are no numbers"),
+        ("augment.snr_db=[false, 10]", "true and false are no numbers"),
         ("training.lr=0.1", "did you mean 'methods.adabreg.lr'"),
         ("training.margin=0.1", "did you mean 'objective.margin'"),
         ("training.nothing=0.1", "known: steps, batch_size"),
@@ -119,6 +120,8 @@ def test_mistakes_are_named(assignment, message):
         ({"methods.adabreg.lr": -1}, "methods.adabreg: lr = -1"),
         ({"methods.adabreg.lambda_rule": "fixed"}, "lambda_value"),
         ({"methods.nosuch.lr": 1}, "unknown method 'nosuch'"),
+        ({"method": "gmp", "methods.gmp.begin": 0.7}, "begin 0.7 must be less than end 0.6"),
+        ({"method": "granet", "methods.granet.group": "output"}, "granet: group = 'output'"),
     ],
 )
 def test_method_mistakes_are_named(changes, message):

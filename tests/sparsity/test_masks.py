@@ -86,6 +86,19 @@ def test_largest_in_each_keeps_so_many_of_the_largest(data):
         assert torch.equal(score[mask].sort().values, score.sort().values[len(score) - count :])
 
 
+@pytest.mark.parametrize("keep_layers", [True, False])
+def test_the_order_in_memory_makes_no_difference(keep_layers):
+    torch.manual_seed(0)
+    scores = [torch.rand(8, 6, 3, 3), torch.rand(7, 5)]
+    others = [scores[0].to(memory_format=torch.channels_last), scores[1].t().contiguous().t()]
+    assert not any(other.is_contiguous() for other in others)
+    expected = largest_masks(scores, 0.9, keep_layers=keep_layers)
+    for mask, other in zip(
+        expected, largest_masks(others, 0.9, keep_layers=keep_layers), strict=True
+    ):
+        assert torch.equal(mask, other)
+
+
 @given(
     st.lists(arrays(np.float32, st.integers(1, 9), elements=st.floats(0, 1, width=32)), min_size=1),
     st.floats(0, 1),

@@ -37,8 +37,8 @@ def test_totals_equal_a_naive_count():
                 prunable_total += parameter.numel()
     assert table.parameters == total
     assert table.nonzero == total - zeros
-    assert table.global_sparsity == 1 - (total - zeros) / total
-    assert table.sparsity == 1 - (prunable_total - prunable_zeros) / prunable_total
+    assert table.global_sparsity == zeros / total
+    assert table.sparsity == prunable_zeros / prunable_total
     assert [layer.name for layer in table.layers] == [n for n, _ in model.named_parameters()]
 
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.uses import work_of
+from sparsify.sparsity.uses import uses_of, work_with
 from sparsify.sparsity.work import NO_WORK, Work, total_work
 
 FRAMES = 200
@@ -19,7 +19,7 @@ def outlined(name, **options):
     model = Architecture(name, options).outline().eval()
     zeros = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
     feats = torch.zeros(1, FRAMES, 80, device="meta")
-    return model, feats, work_of(model, feats, zeros)
+    return model, feats, work_with(uses_of(model, feats), zeros)
 
 
 @pytest.mark.parametrize("name", ["ecapa-tdnn-512", "resnet18", "resnet50"])
@@ -42,7 +42,7 @@ def test_published_sizes():
 
 
 def count(model, feats):
-    return work_of(model.eval(), feats, dict(model.named_parameters()))
+    return work_with(uses_of(model.eval(), feats), dict(model.named_parameters()))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_what_was_killed_while_its_directory_was_made_can_be_begun_again(tmp_pat
     run.metrics_file.write_text("somebody's work")
     with pytest.raises(SparsifyError, match="not empty"):
         run.check_free()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(SparsifyError, match="not empty"):
+        RunDirectory(tmp_path / "link").check_free()
 
 
 def test_run_directory_holds_what_was_promised(finished):

@@ -106,7 +106,7 @@ def test_a_graph_of_something_else_is_thrown_away(tmp_path, traces, caplog, spoi
     with caplog.at_level(logging.WARNING, logger="sparsify"):
         assert exported(tmp_path, 0) == right
     assert len(traces) == 2
-    assert "thrown away and made anew" in caplog.text
+    assert "not used but made anew" in caplog.text
     assert file.read_bytes() == whole
 
 
