@@ -12,11 +12,11 @@ import numpy as np
 from sparsify.cli.display import GateError, emit_json, out, track
 from sparsify.corpus.layouts import list_speech
 from sparsify.corpus.utterances import Utterance
-from sparsify.documents import MOST_LIST_BYTES, read_text
+from sparsify.documents import MOST_LIST_BYTES, read_text, split_at_blanks
 from sparsify.errors import SparsifyError
 from sparsify.exporters.speaker_model import load_speaker_model
 from sparsify.verification.embedding import embeddings_or_errors, utterance_recordings
-from sparsify.verification.embedding_tables import EmbeddingTable, write_table
+from sparsify.verification.embedding_tables import EmbeddingTable, check_keys, write_table
 
 
 def run(
@@ -32,6 +32,7 @@ def run(
 ) -> None:
     """What `sparsify embed` does."""
     utterances, skipped = _gather(inputs, list_file)
+    check_keys(output, utterances)
     count = len(utterances) + len(skipped)
     model = load_speaker_model(path, threads, trust=trust)
     start = time.perf_counter()
@@ -109,11 +110,11 @@ def _gather(
         for utterance in listing.utterances:
             add(utterance)
     for number, line in enumerate(_lines(list_file) if list_file else (), start=1):
-        key, _, file_name = line.strip().partition(" ")
-        if file_name.strip().endswith("|"):
+        key, *file_name = split_at_blanks(line, 1)
+        if "".join(file_name).endswith("|"):
             raise SparsifyError(f"{list_file}:{number}: commands are not run: name an audio file")
         if key:
-            file = file_name.strip() or key
+            file = "".join(file_name) or key
             # As in the lists that `train` reads, paths start at the list or where we are.
             beside = list_file.parent / file if list_file else Path(file)
             add(Utterance(key, "", beside if beside.exists() else Path(file), math.nan))
@@ -126,6 +127,6 @@ def _gather(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_text(path, MOST_LIST_BYTES, pipes=True).splitlines()
+        return read_text(path, MOST_LIST_BYTES, pipes=True).split("\n")
     except FileNotFoundError as error:
         raise SparsifyError(f"no list '{path}'") from error

@@ -75,12 +75,6 @@ def run(
     compared = None
     if baseline and others:
         compared = Baseline(baseline, others[0].result, outcome.loss_against(others[0]))
-    if det:
-        write_det(points, det)
-    if calibrate:
-        thresholds = _thresholds(points, costs)
-        write_calibration(Calibration(thresholds, scoring, models[0].digest), calibrate)
-
     gates = [*_gates(outcome, compared, max_eer, max_eer_loss)]
     if as_json:
         emit_json(
@@ -99,8 +93,14 @@ def run(
         )
     elif not verdict_alone(gates):
         out.print(table_of(outcome, costs, compared))
-        if files := [str(file) for file in (det, calibrate) if file]:
-            say(f"Wrote {' and '.join(files)}")
+    if det:
+        write_det(points, det)
+    if calibrate:
+        thresholds = _thresholds(points, costs)
+        write_calibration(Calibration(thresholds, scoring, models[0].digest), calibrate)
+    files = [str(file) for file in (det, calibrate) if file]
+    if files and not as_json:
+        say(f"Wrote {' and '.join(files)}")
     decide(gates, as_json=as_json)
 
 
@@ -140,5 +140,5 @@ def _scoring(
 
 def _thresholds(points: OperatingPoints, costs: Sequence[DetectionCost]) -> dict[str, float]:
     """By the names under which `sparsify verify --at` finds them."""
-    named = {f"min-dcf-{cost.p_target:g}": points.min_dcf_threshold(cost) for cost in costs}
+    named = {f"min-dcf-{cost.p_target!r}": points.min_dcf_threshold(cost) for cost in costs}
     return {"eer": points.eer_threshold(), **named}

@@ -23,7 +23,7 @@ from sparsify.artifact.formats import (
     written,
 )
 from sparsify.cli.display import configure_logging, console, json_alone
-from sparsify.cli.types import PATH, ByteCount, Existing, Model, Name, Share
+from sparsify.cli.types import PATH, ByteCount, Existing, Model, Name, Number, Share
 from sparsify.training.devices import Device
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ def max_eer_loss_option(about: str) -> Decorator:
     Args:
         about: Its help.
     """
-    return click.option(
-        "--max-eer-loss", type=click.FloatRange(-100, 100), metavar="POINTS", help=about
-    )
+    return click.option("--max-eer-loss", type=Number(-100, 100), metavar="POINTS", help=about)
 
 
 def output_option(what: str, default: str | None = None, metavar: str = "PATH") -> Decorator:

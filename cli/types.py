@@ -105,6 +105,19 @@ class Share(click.ParamType):  # type: ignore[type-arg]
         return 0 < number < 1 if self._between else 0 <= number <= 1
 
 
+class Number(click.FloatRange):
+    """A number within bounds, which neither `nan` nor `inf` is."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{value}' is no finite number.", param, ctx)
+        return number
+
+
 class ByteCount(click.ParamType):  # type: ignore[type-arg]
     """A positive size, as a number of bytes or with a unit: `4e6`, `4MB`, `512 KiB`."""
 

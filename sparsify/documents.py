@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def read_text(path: Path, most_bytes: int, *, pipes: bool = False) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SparsifyError(f"'{path}' is not UTF-8 text: {error}") from error
+
+
+def split_at_blanks(line: str, most: int = 0) -> list[str]:
+    """The fields of a line of a list, as Kaldi has them: other white space belongs to names.
+
+    Args:
+        line: One line; an empty one has one empty field.
+        most: How often it is split; 0 for as often as there are blanks.
+    """
+    return re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=most)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

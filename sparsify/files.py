@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -37,6 +37,17 @@ def check_writable(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise SparsifyError(f"cannot write '{path}': it is no file, and would be replaced by one")
     _check_folder_of(path)
+
+
+def check_unread(path: Path, sources: Iterable[Path]) -> None:
+    """Checks that what is written at `path` replaces nothing that it is made of.
+
+    Raises:
+        SparsifyError: One of the sources is that very file.
+    """
+    for source in sources:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise SparsifyError(f"cannot write '{path}': it is what is read; name another --output")
 
 
 def _check_folder_of(path: Path) -> None:

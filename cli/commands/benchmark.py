@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sparsify.cli.options import common_options, model_argument, trust_option
+from sparsify.cli.types import Number
 from sparsify.defaults import FEWEST_FRAMES, FEWEST_ROUNDS
 
 _SEVERAL = "N[,N…]"
@@ -80,7 +81,7 @@ def _counts(smallest: int) -> Callable[[click.Context, click.Parameter, str | No
 )
 @click.option(
     "--min-speedup",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="F",
     help="Fail (exit code 1) when the fastest engine of a model, by the lower end of its interval,"
     " is not that many times as fast as the dense twin.",

@@ -55,7 +55,8 @@ def embed_command(**given: Any) -> None:
     """
     from sparsify.verification.embedding_tables import check_table
 
-    check_table(given["output"])
+    sources = [*given["inputs"], *filter(None, [given["list_file"]])]
+    check_table(given["output"], sources)
     from sparsify.cli.embed import run
 
     run(**given)

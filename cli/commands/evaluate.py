@@ -18,14 +18,14 @@ from sparsify.cli.options import (
     trial_options,
     trust_option,
 )
-from sparsify.cli.types import PATH
+from sparsify.cli.types import PATH, Number
 from sparsify.defaults import CONFIDENCE_PERCENT, TOP_N
 
 
 def _cost_option(flag: str, error: str) -> Decorator:
     return click.option(
         flag,
-        type=click.FloatRange(0, min_open=True),
+        type=Number(0, min_open=True),
         default=1.0,
         show_default=True,
         help=f"Cost of {error}, for minDCF.",
@@ -74,7 +74,7 @@ def _cost_option(flag: str, error: str) -> Decorator:
 @click.option(
     "--p-target",
     "p_targets",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=(0.01,),
     show_default=True,
     multiple=True,
@@ -92,7 +92,7 @@ def _cost_option(flag: str, error: str) -> Decorator:
 @click.option(
     "--confidence",
     metavar="PERCENT",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    type=Number(0, 100, min_open=True, max_open=True),
     help="Also give intervals of this level, by resampling the speakers.",
 )
 @click.option(
@@ -111,7 +111,7 @@ def _cost_option(flag: str, error: str) -> Decorator:
 @threads_option
 @click.option(
     "--max-eer",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     help="Exit with code 1 when the EER in percent is higher.",
 )
 @baseline_option(

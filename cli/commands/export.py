@@ -22,7 +22,7 @@ from sparsify.cli.options import (
     trial_options,
     trust_option,
 )
-from sparsify.cli.types import PATH
+from sparsify.cli.types import PATH, Number
 from sparsify.defaults import TOLERANCE
 from sparsify.exporters.preconditions import check_export
 
@@ -85,7 +85,7 @@ from sparsify.exporters.preconditions import check_export
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="F",
     help="Largest accepted difference of the embeddings, relative to their scale; given with a"
     f" --precision, also between the model and the rounded one.  [default: {TOLERANCE:g}]",

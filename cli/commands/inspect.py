@@ -14,7 +14,7 @@ from sparsify.cli.options import (
     trial_options,
     trust_option,
 )
-from sparsify.cli.types import PATH, Existing, Share
+from sparsify.cli.types import PATH, Existing, Number, Share
 from sparsify.defaults import SENSITIVITY_LEVELS
 
 BY_SENSITIVITY = "sensitivity"
@@ -81,7 +81,7 @@ SORTS = ("name", "size", "sparsity", BY_SENSITIVITY)
 @click.option(
     "--level",
     "levels",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     multiple=True,
     default=SENSITIVITY_LEVELS,
     show_default=True,

@@ -16,7 +16,7 @@ from sparsify.cli.options import (
     trust_option,
 )
 from sparsify.cli.recipe_options import set_option
-from sparsify.cli.types import Name
+from sparsify.cli.types import Name, Number
 from sparsify.defaults import FEWEST_FRAMES
 from sparsify.errors import SparsifyError, did_you_mean
 from sparsify.models.names import model_names, names_code
@@ -44,7 +44,7 @@ def _check_model(model: str) -> None:
 @format_option()
 @click.option(
     "--max-ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="F",
     help="The most milliseconds that an utterance may take, in the median.",
 )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsify.artifact.plain import damaged
-from sparsify.artifact.room import Room
+from sparsify.artifact.room import MOST_DIMENSIONS, Room
 from sparsify.errors import SparsifyError
 from sparsify.exporters.mnn.tables import TABLE_ERRORS, Tables
 from sparsify.exporters.twin import without_zeros
@@ -160,7 +160,10 @@ def _graph(tables: Tables) -> Graph:
     for each in listed:
         name = tables.text(each.place, _NAME)
         if each.kind == _INPUT:
-            inputs.append(tuple(int(size) for size in tables.vector(each.content, 0, "<i4")))
+            sizes = tables.vector(each.content, 0, "<i4")
+            if sizes.size > MOST_DIMENSIONS:
+                raise ValueError(f"an input of {sizes.size} dimensions")
+            inputs.append(tuple(sizes.tolist()))
         if each.kind == _CONVOLUTION:
             depthwise = tables.integer(each.place, _TYPE) == _DEPTHWISE
             type_ = DEPTHWISE if depthwise else "Convolution"
@@ -178,6 +181,7 @@ def _graph(tables: Tables) -> Graph:
 def _operators(tables: Tables) -> Iterator[_Operator]:
     """The operators that have content."""
     constants: dict[int, int] = {}
+    listed = 0
     for place in tables.children(tables.root, _NET_OPERATORS):
         content = tables.child(place, _CONTENT)
         if content is None:
@@ -190,7 +194,11 @@ def _operators(tables: Tables) -> Iterator[_Operator]:
             inputs = tables.vector(place, _INPUTS, "<i4")
             constant = constants.get(int(inputs[1])) if len(inputs) > 1 else None
         if kind == _BLOB:
-            constants |= {int(each): content for each in tables.vector(place, _OUTPUTS, "<i4")}
+            outputs = tables.vector(place, _OUTPUTS, "<i4")
+            listed += outputs.nbytes
+            if listed > len(tables.data):
+                raise ValueError("more outputs are listed than the file has bytes for")
+            constants |= dict.fromkeys(outputs.tolist(), content)
         yield _Operator(place, kind, content, constant)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 TABLE_ERRORS = (struct.error, ValueError, IndexError, OverflowError)
 """What reading a file that contradicts itself ends in."""
 _ALIGNMENT = 16  # bytes, of what is added
+_LONGEST = 1024  # bytes of a name
 
 
 class Tables:
@@ -49,7 +50,13 @@ class Tables:
         return None if place is None else place + self._unsigned(place)
 
     def text(self, table: int, field: int) -> str:
-        """A text, empty if there is none."""
+        """A text, empty if there is none.
+
+        Raises:
+            ValueError: It is too long for a name, and could be that of thousands of tables.
+        """
+        if (place := self.child(table, field)) is not None and self._unsigned(place) > _LONGEST:
+            raise ValueError(f"a name of {self._unsigned(place)} bytes")
         return self.vector(table, field, "<u1").tobytes().decode("utf-8", "replace")
 
     def vector(self, table: int, field: int, dtype: str) -> NDArray[np.generic]:
@@ -60,11 +67,20 @@ class Tables:
         return np.frombuffer(self.data, dtype, self._unsigned(place), place + 4)
 
     def children(self, table: int, field: int) -> Iterator[int]:
-        """Where the tables in a vector of tables are."""
+        """Where the tables in a vector of tables are.
+
+        Raises:
+            ValueError: One is there twice, so that a small file could be a large one.
+        """
         place = self.child(table, field)
+        seen = set()
         if place is not None:
             for each in range(place + 4, place + 4 + 4 * self._unsigned(place), 4):
-                yield each + self._unsigned(each)
+                child = each + self._unsigned(each)
+                if child in seen:
+                    raise ValueError("a table is listed twice")
+                seen.add(child)
+                yield child
 
     def replace(
         self, table: int, others: Sequence[int], field: int, values: NDArray[np.generic]

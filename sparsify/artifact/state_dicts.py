@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import mmap
 import pickle
+import pickletools
 import struct
 import tarfile
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,18 @@ from torch import Tensor
 
 from sparsify.artifact.plain import damaged, plain
 from sparsify.artifact.room import Room
-from sparsify.artifact.strange_files import kind_of, objects_in
+from sparsify.artifact.strange_files import MOST_PICKLE, OLD_PICKLES, kind_of, objects_in
 from sparsify.errors import SparsifyError
 
 _DEEPEST = 8  # mappings within mappings
 _MOST_NAMED = 5
 # The one type that unpickling fills with as many bytes as a number says.
 _BYTES_BY_LENGTH = b"bytearray"
+_HOLDS_MUCH = (
+    f"it holds more than {MOST_PICKLE >> 20} MiB beside its tensors: save the state dict alone,"
+    " with torch.save(model.state_dict(), …)"
+)
+_ARCHIVE = b"PK\3\4"
 _HOLDS_BYTES = "it holds a bytearray, which no state dict needs: save tensors and plain values"
 # Of DistributedDataParallel, torch.compile, Lightning and voxceleb_trainer.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "__S__.")
@@ -99,23 +106,43 @@ def stored_bytes(path: Path) -> int:
     size = path.stat().st_size
     if not size:
         raise EOFError("it is empty")
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            if text.find(_BYTES_BY_LENGTH) >= 0:
-                raise SparsifyError(_HOLDS_BYTES)
+    if not _is_archive(path):
+        _check_old(path)
         return size
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         Room(size).take("its content", [unpacked], 1)
         for entry in archive.infolist():
-            if entry.filename.endswith(".pkl") and _BYTES_BY_LENGTH in archive.read(entry):
+            if not entry.filename.endswith(".pkl"):
+                continue
+            if entry.file_size > MOST_PICKLE:
+                raise SparsifyError(_HOLDS_MUCH)
+            if _BYTES_BY_LENGTH in archive.read(entry):
                 raise SparsifyError(_HOLDS_BYTES)
     return unpacked
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether `torch.load` takes a file for an archive: it looks at the beginning alone."""
+    with path.open("rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE
+
+
+def _check_old(path: Path) -> None:
+    """Looks into a file of the old form: pickles one behind the other, then the numbers."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if text.find(_BYTES_BY_LENGTH) >= 0:
+            raise SparsifyError(_HOLDS_BYTES)
+        with suppress(ValueError):  # of what is no pickle, which `torch.load` finds as well
+            for _ in range(OLD_PICKLES):
+                for _, _, place in pickletools.genops(file):
+                    if (place or 0) > MOST_PICKLE:
+                        raise SparsifyError(_HOLDS_MUCH)
+
+
 def _state_dict(content: Any) -> dict[str, Tensor]:
     """The one mapping of tensors in what a file holds, wherever it is."""
-    everything = dict(_mappings(content, ()))
+    everything = dict(_mappings(content, (), set()))
     found: dict[tuple[str, ...], dict[str, Tensor]] = {}
     for rank in (2, 1, 0):  # beside weights there may be means and counters, which are no matrices
         found = found or {
@@ -140,27 +167,32 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
 def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without what frameworks put before all names of the network they wrap."""
     found = dict(tensors)
-    while shared := [each for each in _WRAPPERS if all(name.startswith(each) for name in found)]:
+    for _ in range(_DEEPEST):
+        shared = [each for each in _WRAPPERS if all(name.startswith(each) for name in found)]
+        if not shared:
+            break
         found = {name.removeprefix(shared[0]): tensor for name, tensor in found.items()}
     return found
 
 
 def _mappings(
-    content: Any, path: tuple[str, ...]
+    content: Any, path: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """The mappings of names to tensors, counters beside them left out, and where they are.
 
-    What optimizers keep lies under the numbers of parameters, which are no names.
+    What optimizers keep lies under the numbers of parameters, which are no names. A mapping that is
+    found in several places is looked at once.
     """
-    if not isinstance(content, Mapping) or len(path) > _DEEPEST:
+    if not isinstance(content, Mapping) or len(path) > _DEEPEST or id(content) in seen:
         return
+    seen.add(id(content))
     if not all(isinstance(key, str) for key in content):
         return
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if tensors:
         yield path, tensors
     for key, value in content.items():
-        yield from _mappings(value, (*path, key))
+        yield from _mappings(value, (*path, key), seen)
 
 
 def _shown(path: Sequence[str]) -> str:

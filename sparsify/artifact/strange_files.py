@@ -11,7 +11,10 @@ from pathlib import Path
 
 _SAVE = "where it was made, save torch.save(model.state_dict(), …)"
 _HEAD = 512  # bytes that tell kinds of files apart
-_MOST_PICKLE = 64_000_000  # bytes in which names are looked for
+MOST_PICKLE = (
+    1 << 23
+)  # bytes of what describes tensors; unpickling can take a hundred times as much
+OLD_PICKLES = 5  # that old files begin with
 _MOST_SHOWN = 3
 _MOST_HEADER = 100_000_000  # bytes of that of a safetensors file
 # By how they begin, in lower case and without white space.
@@ -116,14 +119,14 @@ def _names(path: Path) -> Iterator[tuple[str, str]]:
             continue
 
 
-def _pickles(path: Path) -> Iterator[bytes | io.BufferedReader]:
+def _pickles(path: Path) -> Iterator[bytes | io.BytesIO]:
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
-            # In the old form there are several, one behind the other.
-            for _ in range(5):
-                yield file
+            text = io.BytesIO(file.read(MOST_PICKLE))
+        for _ in range(OLD_PICKLES):
+            yield text
         return
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            if entry.filename.endswith(".pkl") and entry.file_size <= _MOST_PICKLE:
+            if entry.filename.endswith(".pkl") and entry.file_size <= MOST_PICKLE:
                 yield archive.read(entry)

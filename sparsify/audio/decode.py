@@ -27,6 +27,7 @@ _BOUNDED = ("PCM", "ULAW", "ALAW")
 _MOST_FRAMES = 2**48  # libsndfile's number for an unknown length is far beyond
 _MOST_FRAMES_PER_BYTE = 1 << 13  # FLAC holds 5,000 frames of silence in a byte
 _MOST_SECONDS = 12 * 3600
+_MOST_AT_ONCE = 3600  # seconds that a network is given in one piece
 _MOST_VALUES = 1 << 20  # of all channels that are decoded at once; headers may announce anything
 _SMALLEST_STEP = 2**-15
 _OVERSHOOT = 0.5  # seconds that a segment may end after its recording, as in Kaldi
@@ -111,11 +112,12 @@ def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
         Samples in [-1, 1], `(samples,)`.
 
     Raises:
-        SparsifyError: The file is missing, broken, truncated, empty or not finite.
+        SparsifyError: The file is missing, broken, truncated, empty, not finite, or longer than an
+            hour.
     """
     if not isinstance(source, AudioSource):
         source = AudioSource(Path(source))
-    decoded = decode_audio(source, sample_rate)
+    decoded = decode_audio(source, sample_rate, _MOST_AT_ONCE)
     if isinstance(decoded, str):
         advice = "that the file is an intact wav, flac, ogg, opus or mp3"
         if decoded == _MISSING:
@@ -124,21 +126,26 @@ def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
     return decoded
 
 
-def decode_audio(source: AudioSource, sample_rate: int | None) -> Samples | str:
+def decode_audio(
+    source: AudioSource, sample_rate: int | None, most_seconds: int = _MOST_SECONDS
+) -> Samples | str:
     """What `read_audio` returns, or in a few words why the source cannot be used.
 
     Args:
         source: What to decode.
         sample_rate: Wanted rate in Hz; None for that of the file.
+        most_seconds: How long it may be, a multiple of 3600.
     """
-    found = decode_measured(source, sample_rate)
+    found = decode_measured(source, sample_rate, most_seconds)
     return found if isinstance(found, str) else found[0]
 
 
-def decode_measured(source: AudioSource, sample_rate: int | None) -> tuple[Samples, Extent] | str:
+def decode_measured(
+    source: AudioSource, sample_rate: int | None, most_seconds: int = _MOST_SECONDS
+) -> tuple[Samples, Extent] | str:
     """What `decode_audio` and `measure_audio` return, of one decoding."""
     pieces: list[Samples] = []
-    extent = _decode(source, sample_rate, pieces.append)
+    extent = _decode(source, sample_rate, pieces.append, most_seconds)
     if isinstance(extent, str):
         return extent
     return extent.scaled(np.concatenate(pieces) if len(pieces) > 1 else pieces[0]), extent
@@ -263,13 +270,16 @@ class _Frames:
 
 
 def _decode(
-    source: AudioSource, sample_rate: int | None, take: Callable[[Samples], None]
+    source: AudioSource,
+    sample_rate: int | None,
+    take: Callable[[Samples], None],
+    most_seconds: int = _MOST_SECONDS,
 ) -> Extent | str:
     """Hands the resampled source over, piece by piece, and tells what it was."""
     lowest, highest = np.float32(np.inf), np.float32(-np.inf)
     try:
         with open_audio(source) as file:
-            stretch = _stretch(source, file)
+            stretch = _stretch(source, file, most_seconds)
             if isinstance(stretch, str):
                 return stretch
             rate = file.samplerate
@@ -304,7 +314,9 @@ def _resampled(frames: _Frames, resampler: Resampler, wanted: range) -> Iterator
             yield resampler(decoded, inputs, outputs)
 
 
-def _stretch(source: AudioSource, file: sf.SoundFile) -> range | str:
+def _stretch(
+    source: AudioSource, file: sf.SoundFile, most_seconds: int = _MOST_SECONDS
+) -> range | str:
     """The frames of the open recording that belong to the source."""
     frames, rate = file.frames, file.samplerate
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -318,8 +330,8 @@ def _stretch(source: AudioSource, file: sf.SoundFile) -> range | str:
         return f"outside its recording, which ends at {seconds:.2f} s"
     end = frames if source.end is None else min(frames, round(source.end * rate))
     stretch = range(round(source.start * rate), end)
-    if len(stretch) > _MOST_SECONDS * rate:
-        return f"longer than {_MOST_SECONDS // 3600} h: cut it into utterances"
+    if len(stretch) > most_seconds * rate:
+        return f"longer than {most_seconds // 3600} h: cut it into utterances"
     return stretch
 
 
@@ -331,4 +343,6 @@ def _is_bounded(file: sf.SoundFile) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return _MISSING
-    return str(getattr(error, "error_string", error)).rstrip(".")
+    reason = str(getattr(error, "error_string", error)).rstrip(".")
+    # What libsndfile says of a file that its decoder of mp3 does not know.
+    return "no audio that can be decoded" if "not a regular file" in reason else reason

@@ -23,6 +23,7 @@ _FRAME_SECONDS = 0.025
 SHIFT_SECONDS = 0.010
 """From one frame to the next."""
 _LOW_FREQUENCY = 20.0
+_FRAMES_AT_ONCE = 1 << 14
 _SPEECHBRAIN_FFT = 400
 TFMEL_FLOOR = 1e-8  # of what is divided by or taken the logarithm of
 ENERGIES = ("resemblyzer",)
@@ -188,7 +189,11 @@ class Filterbank(nn.Module):
             )
 
     def _kaldi(self, waveforms: Tensor) -> Tensor:
-        frames = self._frames(waveforms * FULL_SCALE)
+        # Frames overlap and their spectra are large: of a long recording they are taken in parts.
+        parts = self._frames(waveforms * FULL_SCALE).split(_FRAMES_AT_ONCE, dim=1)
+        return torch.cat([self._log_energies(frames) for frames in parts], dim=1)
+
+    def _log_energies(self, frames: Tensor) -> Tensor:
         frames = frames - frames.mean(dim=-1, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
         windowed = (frames - PREEMPHASIS * previous) * self.window

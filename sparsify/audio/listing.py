@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ AUDIO_SUFFIXES = UNDECODABLE | {
     *(".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
 }
 _DEEPEST = 64
+logger = logging.getLogger(__name__)
 
 
 def undecodable(path: Path) -> str | None:
@@ -39,10 +41,10 @@ def audio_files(folder: Path, track: Track = silent) -> Iterator[str]:
     Raises:
         SparsifyError: They lie too deep.
     """
-    return _below(folder, {os.path.realpath(folder)}, track, "")
+    return _below(folder, {os.path.realpath(folder): str(folder)}, track, "")
 
 
-def _below(folder: str | Path, seen: set[str], track: Track, prefix: str) -> Iterator[str]:
+def _below(folder: str | Path, seen: dict[str, str], track: Track, prefix: str) -> Iterator[str]:
     # A link back up would repeat everything under other names.
     if prefix.count("/") > _DEEPEST:
         raise SparsifyError(f"more than {_DEEPEST} folders in each other in {prefix}: flatten them")
@@ -56,8 +58,12 @@ def _below(folder: str | Path, seen: set[str], track: Track, prefix: str) -> Ite
             yield prefix + stem + suffix
     for entry in track(folders, f"Listing {folder}", len(folders)):
         place = os.path.realpath(entry.path)
-        if place not in seen:
-            seen.add(place)
+        if place in seen:
+            logger.warning(
+                "'%s' is left out: it is the same folder as '%s'", entry.path, seen[place]
+            )
+        else:
+            seen[place] = entry.path
             yield from _below(entry.path, seen, silent, f"{prefix}{entry.name}/")
 
 

@@ -15,7 +15,9 @@ _OGG_HEADER = 27
 _END_OF_STREAM = 4
 # Writers to pipes leave sizes like 0xFFFFFFFF or 0x7FFFFFFF: unknown, not truncated.
 _UNKNOWN_SIZE = 0x7FFF0000
-_DECLARED_SIZE = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+)\s+\(should be (\d+)\)")
+_DECLARED_SIZE = re.compile(
+    r"^ *(?:data|SSND|Data Size)\s*:\s*(\d+)\s+\(should be (\d+)\)", re.MULTILINE
+)
 
 
 def ends_early(file: sf.SoundFile, source: AudioSource) -> bool:

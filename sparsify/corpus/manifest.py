@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,7 +49,9 @@ def read_manifest(path: Path, track: Track = silent) -> Listing:
     """
     builder = UtterancesBuilder(path.parent)
     verified = True
-    for line, row in track(_rows(path), f"Reading {path}", _count_lines(path)):
+    rows = _rows(path)
+    first = [*islice(rows, 1)]  # whatever is no manifest is refused before its lines are counted
+    for line, row in track(chain(first, rows), f"Reading {path}", _count_lines(path)):
         try:
             _add(builder, row)
             verified = verified and str(row.get("verified")).lower() == "true"
@@ -190,7 +193,7 @@ def _add(builder: UtterancesBuilder, row: Mapping[str, Any]) -> None:
 
 
 def _key(path: str, start: float | None, offset: float | None) -> str:
-    parts = [path, *(f"{number:g}" for number in (offset, start) if number is not None)]
+    parts = [path, *(f"{number:.15g}" for number in (offset, start) if number is not None)]
     return ":".join(parts)
 
 

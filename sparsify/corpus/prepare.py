@@ -13,7 +13,8 @@ from sparsify.corpus.corpus import Corpus, usable_corpus
 from sparsify.corpus.inspection import Inspection, inspect_audio
 from sparsify.corpus.layouts import list_corpus, training_layout
 from sparsify.corpus.manifest import check_suffix, write_manifest
-from sparsify.files import replacing
+from sparsify.errors import SparsifyError
+from sparsify.files import check_unread, replacing
 from sparsify.progress import Track, silent
 from sparsify.recipe.words import CorpusLayout
 
@@ -71,6 +72,12 @@ def prepare(
             speakers, `output` cannot be written, or (`strict`) a file is unusable.
     """
     check_suffix(output)
+    check_unread(output, [path])
+    if layout == "unlabelled":
+        raise SparsifyError(
+            f"'{path}': a manifest says who speaks, which nobody knows of unlabelled speech: train"
+            " on the folder itself"
+        )
     layout = training_layout(path, layout)
     listing = list_corpus(path, layout, track)
     with replacing(output) as temporary:  # refuses a wrong folder before the work

@@ -22,6 +22,7 @@ from sparsify.verification.scoring import Scoring
 FORMAT_VERSION = 1
 CALIBRATION_FILE = "calibration.json"
 _MOST_BYTES = 1 << 20
+_MOST_ARRAY_BYTES = 1 << 28  # a quarter of a million speakers in 256 dimensions
 _DIMENSIONS = {"mean": 1, "cohort": 2}  # of the arrays
 
 
@@ -60,6 +61,8 @@ class _Description(Section):
     format_version: int
     model: str
     thresholds: dict[str, float]
+    subtract_mean: bool
+    score_norm: str | None
     top_n: int
     arrays: str | None
 
@@ -87,6 +90,7 @@ def check_calibration(path: Path) -> None:
     if path.suffix != ".json":
         raise SparsifyError(f"cannot write '{path}': the name of a calibration must end in .json")
     check_writable(path)
+    check_writable(_arrays_file(path))
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
@@ -147,6 +151,12 @@ def read_calibration(path: Path, model: str) -> Calibration:
             " `sparsify evaluate --calibrate`"
         )
     arrays = _arrays(path, found.arrays) if found.arrays else {}
+    said = found.subtract_mean, found.score_norm is not None
+    if said != ("mean" in arrays, "cohort" in arrays):
+        raise SparsifyError(
+            f"'{path}' says another scoring than it has arrays for: calibrate again with"
+            " `sparsify evaluate --calibrate`"
+        )
     scoring = Scoring(arrays.get("mean"), arrays.get("cohort"), found.top_n)
     return Calibration(found.thresholds, scoring, model)
 
@@ -159,6 +169,8 @@ def _arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     file = _arrays_file(path)
     if not file.is_file():
         raise SparsifyError(f"'{path}' needs '{file}', which is missing: keep the two together")
+    if file.stat().st_size > _MOST_ARRAY_BYTES:
+        raise SparsifyError(f"'{file}' is larger than {_MOST_ARRAY_BYTES >> 20} MiB")
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise SparsifyError(f"'{file}' is not the one that '{path}' was written with")

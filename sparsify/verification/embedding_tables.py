@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,11 +19,12 @@ from numpy.typing import NDArray
 
 from sparsify.artifact.room import Room
 from sparsify.errors import SparsifyError
-from sparsify.files import check_writable, replacing
+from sparsify.files import check_unread, check_writable, replacing
 
 Array: TypeAlias = NDArray[Any]
 
 SUFFIXES = (".npz", ".ark", ".jsonl")
+_INDEX = re.compile(r"\A(?:\Z|\S+ .+\.ark:\d+$)", re.MULTILINE)  # how an .scp of ours begins
 # What reading an .npz that is none can end in.
 _NPZ_ERRORS = (
     OSError,
@@ -59,16 +62,54 @@ class EmbeddingTable:
     model: str
 
 
-def check_table(path: Path) -> None:
+def check_table(path: Path, sources: Iterable[Path] = ()) -> None:
     """Checks that a table can be written at `path`, before work is spent on its content.
 
+    Args:
+        path: The table.
+        sources: What it is made of.
+
     Raises:
-        SparsifyError: The name has no known ending, or the file cannot be written.
+        SparsifyError: The name has no known ending, a file cannot be written, or is one of the
+            sources, or somebody else's.
     """
     if path.suffix not in SUFFIXES:
         endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise SparsifyError(f"cannot write '{path}': the name must end in {endings}")
-    check_writable(path)
+    for file in _files(path):
+        check_writable(file)
+        check_unread(file, sources)
+    script = _files(path)[-1]
+    if script != path and script.exists() and not _INDEX.search(_beginning(script)):
+        raise SparsifyError(
+            f"cannot write '{path}': '{script}', which goes with it, is there and is no index of an"
+            " .ark; name another --output"
+        )
+
+
+def check_keys(path: Path, keys: Iterable[str]) -> None:
+    """Checks that the format at `path` can hold keys.
+
+    Raises:
+        SparsifyError: It cannot.
+    """
+    if path.suffix == ".ark":
+        spaced = next((key for key in keys if not key or len(key.split()) != 1), None)
+        if spaced is not None:
+            raise SparsifyError(
+                f"Kaldi's files cannot hold the key '{spaced}': it has white space; write .npz or"
+                " .jsonl"
+            )
+
+
+def _files(path: Path) -> list[Path]:
+    """What is written at `path`: a table of Kaldi's has an index beside it."""
+    return [path, path.with_suffix(".scp")] if path.suffix == ".ark" else [path]
+
+
+def _beginning(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(1 << 16)
 
 
 def write_table(table: EmbeddingTable, path: Path) -> list[Path]:
@@ -87,6 +128,7 @@ def write_table(table: EmbeddingTable, path: Path) -> list[Path]:
             cannot be written.
     """
     check_table(path)
+    check_keys(path, table.keys)
     if path.suffix == ".ark":
         return _write_ark(table, path)
     with replacing(path) as temporary:
@@ -157,17 +199,14 @@ def _table(keys: Array, speakers: Array, embeddings: Array, model: Array) -> Emb
 
 def _write_ark(table: EmbeddingTable, path: Path) -> list[Path]:
     """Per vector: key, space, `\\0BFV \\4`, length as int32, float32 values, little-endian."""
-    script = path.with_suffix(".scp")
+    path, script = _files(path)
     lines = []
-    spaced = next((key for key in table.keys if not key or len(key.split()) != 1), None)
-    if spaced is not None:
-        raise SparsifyError(f"Kaldi's files cannot hold the key '{spaced}': it has white space")
     with replacing(path) as temporary, replacing(script) as temporary_script:
         with temporary.open("wb") as file:
             for key, row in zip(table.keys, table.embeddings, strict=True):
-                file.write(f"{key} ".encode())
+                file.write(f"{key} ".encode(errors="surrogateescape"))
                 lines.append(f"{key} {path}:{file.tell()}\n")
                 file.write(b"\0BFV \4" + struct.pack("<i", len(row)))
                 file.write(row.astype("<f4").tobytes())
-        temporary_script.write_text("".join(lines), "utf-8")
+        temporary_script.write_text("".join(lines), "utf-8", "surrogateescape")
     return [path, script]

@@ -34,6 +34,12 @@ class DetectionCost:
             raise SparsifyError(
                 f"c_miss and c_fa must be positive, got {self.c_miss} and {self.c_fa}"
             )
+        weights = self.c_miss * self.p_target, self.c_fa * (1 - self.p_target)
+        if not min(weights) > np.finfo(float).tiny * max(*weights, 1):
+            raise SparsifyError(
+                f"p_target {self.p_target}, c_miss {self.c_miss} and c_fa {self.c_fa} are too far"
+                " apart to be weighed against each other"
+            )
 
     def of(self, miss: Rates, false_alarm: Rates) -> Rates:
         """`c_miss·p_target·P_miss + c_fa·(1 − p_target)·P_fa`, normalised.

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.documents import MOST_LIST_BYTES, read_text
+from sparsify.documents import MOST_LIST_BYTES, read_text, split_at_blanks
 from sparsify.errors import SparsifyError
 from sparsify.recipe.words import LabelPlace
 
@@ -156,13 +156,17 @@ def read_speakers(path: str | Path) -> dict[str, str]:
     Raises:
         SparsifyError: The file is missing or a line has another form.
     """
-    speakers = {}
+    speakers: dict[str, str] = {}
     for number, fields in _lines(Path(path), "list of speakers"):
         if len(fields) != 2:
             raise SparsifyError(
                 f"{path}:{number}: {len(fields)} fields instead of 2: a line is 'utterance speaker'"
             )
-        speakers[fields[0]] = fields[1]
+        if speakers.setdefault(*fields) != fields[1]:
+            raise SparsifyError(
+                f"{path}:{number}: '{fields[0]}' is of '{fields[1]}' here and of"
+                f" '{speakers[fields[0]]}' before: leave one of both"
+            )
     return speakers
 
 
@@ -266,7 +270,7 @@ def _lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
 
 def _text_lines(path: Path, content: str) -> list[str]:
     try:
-        return read_text(path, MOST_LIST_BYTES, pipes=True).splitlines()
+        return read_text(path, MOST_LIST_BYTES, pipes=True).split("\n")
     except FileNotFoundError as error:
         raise SparsifyError(f"no {content} '{path}'") from error
     except OSError as error:
@@ -275,8 +279,8 @@ def _text_lines(path: Path, content: str) -> list[str]:
 
 def _fields(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if fields:
+        fields = split_at_blanks(line)
+        if fields != [""]:
             yield number, fields
 
 

@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -43,8 +44,55 @@ def test_the_one_mapping_of_tensors_is_found(tmp_path, content, zipped):
 
 
 def test_several_are_named(tmp_path):
-    torch.save({"generator": WEIGHTS, "ema": {"weights": WEIGHTS}}, tmp_path / "m.pt")
+    content = {"generator": WEIGHTS, "ema": {"weights": prefixed("")}, "again": WEIGHTS}
+    torch.save(content, tmp_path / "m.pt")
     with pytest.raises(SparsifyError, match=r"\['generator'\] and \['ema'\]\['weights'\]"):
+        read_state_dict(tmp_path / "m.pt")
+
+
+def shared(path):
+    """A mapping that lies in eight levels of others a hundred times each."""
+    content = WEIGHTS
+    for _ in range(8):
+        content = {str(n): content for n in range(100)}
+    torch.save(content, path)
+
+
+def nested_names(path):
+    torch.save({"module." * 300_000 + name: tensor for name, tensor in WEIGHTS.items()}, path)
+
+
+@pytest.mark.parametrize("write", [shared, nested_names])
+def test_what_would_take_for_ever_takes_a_moment(tmp_path, write):
+    write(tmp_path / "m.pt")
+    found = read_state_dict(tmp_path / "m.pt")
+    assert [each.shape for each in found.values()] == [each.shape for each in WEIGHTS.values()]
+
+
+def deflated(path):
+    """An archive of a few kilobytes that unpickles to gigabytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02" + b"}" * 9_000_000 + b".")
+
+
+def old(path):
+    path.write_bytes(b"\x80\x02" + b"N0" * 5_000_000 + b".")
+
+
+def two_in_one(path):
+    """What torch reads is a pickle; what zipfile reads, from the end, is an archive."""
+    torch.save(WEIGHTS, path)
+    size = (600_000_000).to_bytes(4, "little")
+    path.write_bytes(b"\x80\x02cbuiltins\nbytearray\nJ" + size + b"\x85R." + path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [(deflated, "more than 8 MiB"), (old, "more than 8 MiB"), (two_in_one, "a bytearray")],
+)
+def test_what_would_fill_the_memory_is_refused(tmp_path, write, words):
+    write(tmp_path / "m.pt")
+    with pytest.raises(SparsifyError, match=words):
         read_state_dict(tmp_path / "m.pt")
 
 

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torchaudio.compliance.kaldi import fbank
 
+from sparsify.audio import features
 from sparsify.audio.features import Filterbank, frame_count
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
@@ -41,6 +42,12 @@ def test_equals_kaldi(preset, samples):
     waveform = speechlike(samples)
     expected = reference(waveform[0], front_end)
     torch.testing.assert_close(Filterbank(front_end)(waveform)[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("preset", ["sherpa", "wespeaker"])
+def test_a_long_recording_is_taken_in_parts(preset, monkeypatch):
+    monkeypatch.setattr(features, "_FRAMES_AT_ONCE", 7)
+    test_equals_kaldi(preset, 16000)
 
 
 @pytest.mark.parametrize("preset", ["sherpa", "wespeaker"])
@@ -92,9 +99,9 @@ def test_equals_resemblyzer(own_golden, name):
 def test_a_batch_equals_its_members(preset):
     filterbank = Filterbank(FrontEnd(preset=preset))
     waveforms = speechlike(12345, batch=3) * torch.tensor([[1.0], [1e-3], [10.0]])
-    for waveform, features in zip(waveforms, filterbank(waveforms), strict=True):
-        torch.testing.assert_close(features, filterbank(waveform[None])[0], atol=1e-6, rtol=0)
-        np.testing.assert_allclose(filterbank.features(waveform.numpy()), features, atol=1e-6)
+    for waveform, found in zip(waveforms, filterbank(waveforms), strict=True):
+        torch.testing.assert_close(found, filterbank(waveform[None])[0], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(filterbank.features(waveform.numpy()), found, atol=1e-6)
 
 
 def test_the_mean_over_time_is_zero_and_silence_is_finite():

@@ -46,9 +46,9 @@ def flac(rate=RATE, frames=RATE):
 
 ODD = {
     "64 G frames": ("FLAC", flac(frames=2**36 - 1), "announces 68719476735 frames"),
-    "100 M frames": ("FLAC", flac(frames=10**8), "truncated"),
+    "100 M frames": ("FLAC", flac(frames=10**8), "longer than 1 h"),
     "a little more": ("FLAC", flac(frames=RATE + 1), "truncated"),
-    "13 hours": ("FLAC", flac(rate=1000, frames=13 * 3600 * 1000), "longer than 12 h"),
+    "13 hours": ("FLAC", flac(rate=1000, frames=13 * 3600 * 1000), "longer than 1 h"),
     "1 MHz": ("FLAC", flac(rate=10**6), "a sample rate of|."),
     "no rate": ("FLAC", flac(rate=0), "."),
     "wav of 2 GB": ("WAV", at(40, "<I", 2**31 - 2**20), "truncated"),

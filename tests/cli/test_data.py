@@ -114,9 +114,18 @@ def test_strict_writes_nothing(tmp_path, speech):
         ("nowhere", "list.csv", "no such file or folder: "),
         ("speech", "list.txt", "must end in .jsonl or .csv"),
         ("speech", "no/list.csv", "create the folder"),
+        ("own.csv", "own.csv", "it is what is read"),
     ],
 )
 def test_mistakes_exit_with_2(tmp_path, speech, path, output, problem):
+    (tmp_path / "own.csv").write_text("speaker,path\na,b.wav\n")
     result = invoke("data", "prepare", tmp_path / path, "--output", tmp_path / output)
     assert result.exit_code == 2
     assert problem in result.stderr
+
+
+def test_a_manifest_says_who_speaks(tmp_path, speech):
+    call = ("data", "prepare", speech, "--layout", "unlabelled", "--output", tmp_path / "list.csv")
+    result = invoke(*call)
+    assert result.exit_code == 2
+    assert "nobody knows of unlabelled speech" in result.stderr

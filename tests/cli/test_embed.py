@@ -69,7 +69,7 @@ def test_a_folder_into_npz(artifacts, speech, tmp_path, model):
 
 def test_a_list_into_ark(artifacts, speech, tmp_path):
     files = sorted((speech / "speech").rglob("*.*"))
-    (tmp_path / "wav.scp").write_text(f"second {files[1]}\n\nfirst {files[0]}\n{files[2]}\n")
+    (tmp_path / "wav.scp").write_text(f"second {files[1]}\n\nfirst\t{files[0]}\n{files[2]}\n")
     result = run(artifacts["run"], "--list", tmp_path / "wav.scp", "--output", tmp_path / "x.ark")
     assert result.exit_code == 0, result.stderr
     vectors = kaldiio.load_scp(str(tmp_path / "x.scp"))
@@ -201,8 +201,12 @@ def test_bad_input_is_one_sentence_and_code_2(artifacts, speech, tmp_path):
     for speaker in ("ann", "bob"):
         line = {"key": "x", "speaker": speaker, "path": "a.wav", "seconds": 1.0}
         (tmp_path / f"{speaker}.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "spaced" / "one two").mkdir(parents=True)
+    sf.write(tmp_path / "spaced" / "one two" / "a.wav", np.full(16000, 0.1), 16000)
     output = ("--output", tmp_path / "x.npz")
     for arguments, sentence in (
+        ((tmp_path / "spaced", "--output", tmp_path / "x.ark"), "cannot hold the key 'one two/a"),
+        (("--list", tmp_path / "twice.scp", "--output", tmp_path / "twice.ark"), "what is read"),
         (output, "nothing to embed"),
         ((tmp_path / "empty", *output), "no audio under"),
         (("--list", tmp_path / "absent", *output), "no list"),

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from sparsify.cli.types import ByteCount, Share
+from sparsify.cli.types import ByteCount, Number, Share
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,10 @@ def test_who_means_percent_is_told_what_to_type(typed, meant):
     with pytest.raises(click.BadParameter) as refused:
         Share()(typed)
     assert refused.value.message.endswith(f"is not a share from 0 to 1, {meant}")
+
+
+@pytest.mark.parametrize("typed", ["nan", "inf", "-inf", "1e999"])
+def test_a_number_is_finite(typed):
+    with pytest.raises(click.BadParameter, match=r"is no finite number|not in the range"):
+        Number(0)(typed)
+    assert Number(0)("0.5") == 0.5

@@ -275,7 +275,7 @@ def test_a_link_to_itself_is_a_broken_file(folder):
     assert skipped.path == loop
 
 
-def test_links_back_up_are_not_followed(tmp_path):
+def test_links_back_up_are_not_followed(tmp_path, caplog):
     rng = np.random.default_rng(0)
     for speaker in ("a", "b"):
         (tmp_path / speaker).mkdir()
@@ -285,3 +285,4 @@ def test_links_back_up_are_not_followed(tmp_path):
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     corpus = load_corpus(tmp_path)
     assert [u.key for u in corpus.utterances] == ["a/0.wav", "a/1.wav", "b/0.wav", "b/1.wav"]
+    assert f"'{tmp_path / 'loop'}' is left out: it is the same folder as" in caplog.text

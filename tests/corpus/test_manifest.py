@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,19 @@ def test_stretches_and_members(tmp_path):
 def test_mistakes_are_named(tmp_path, text, problem):
     with pytest.raises(SparsifyError, match=problem):
         read(tmp_path, text)
+
+
+def test_keys_tell_places_apart(tmp_path):
+    rows = "\n".join(f"a,b,{start},{start + 1}" for start in (10000.01, 10000.04, 0.1 + 0.2))
+    listing = read(tmp_path, f"speaker,path,start,end\n{rows}\n")
+    assert [u.key for u in listing] == ["b:10000.01", "b:10000.04", "b:0.3"]
+
+
+def test_what_is_no_manifest_is_not_read_to_its_end(tmp_path):
+    (tmp_path / "tar.csv").touch()
+    os.truncate(tmp_path / "tar.csv", 1 << 40)
+    with pytest.raises(SparsifyError, match="line 1: longer than 1024 KiB"):
+        read_manifest(tmp_path / "tar.csv")
 
 
 def test_the_name_says_how_to_write(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -54,6 +55,9 @@ def test_what_does_not_belong_is_refused(tmp_path):
     arrays.write_bytes(content[:-1] + b"x")
     with pytest.raises(SparsifyError, match="is not the one"):
         read_calibration(path, "digest")
+    os.truncate(arrays, 1 << 40)
+    with pytest.raises(SparsifyError, match="is larger than 256 MiB"):
+        read_calibration(path, "digest")
     arrays.unlink()
     with pytest.raises(SparsifyError, match="which is missing"):
         read_calibration(path, "digest")
@@ -74,6 +78,7 @@ def test_what_does_not_belong_is_refused(tmp_path):
         {"top_n": 3.5},
         {"top_n": True},
         {"arrays": 5},
+        {"score_norm": 1},
         {"model": ["digest"]},
         {"format_version": "1"},
     ],
@@ -103,6 +108,15 @@ def test_arrays_that_are_none_are_refused(tmp_path, name, array):
     digest = hashlib.sha256(content).hexdigest()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"arrays": digest}))
     with pytest.raises(SparsifyError, match=f"damaged: {name} is"):
+        read_calibration(path, "digest")
+
+
+@pytest.mark.parametrize("claim", [{"subtract_mean": True}, {"score_norm": "as-norm"}])
+def test_a_scoring_without_its_arrays_is_refused(tmp_path, claim):
+    path = tmp_path / "calibration.json"
+    write_calibration(Calibration(THRESHOLDS, Scoring(), "digest"), path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | claim))
+    with pytest.raises(SparsifyError, match="another scoring than it has arrays for"):
         read_calibration(path, "digest")
 
 

@@ -71,6 +71,26 @@ def test_kaldi_keys_have_no_spaces(table, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_that_is_read_is_replaced(table, tmp_path):
+    script, ark = tmp_path / "wav.scp", tmp_path / "wav.ark"
+    script.write_text("a a.wav\n")
+    with pytest.raises(SparsifyError, match=r"wav\.scp': it is what is read"):
+        check_table(ark, [script])
+    with pytest.raises(SparsifyError, match=r"wav\.scp', which goes with it, .* no index"):
+        check_table(ark)
+    assert script.read_text() == "a a.wav\n"
+    script.unlink()
+    for _ in range(2):  # an index of ours is replaced with its table
+        assert write_table(table, ark) == [ark, script]
+
+
+def test_kaldi_keys_may_be_no_text(table, tmp_path):
+    keys = ("\udcff.wav", *table.keys[1:])
+    write_table(EmbeddingTable(keys, table.speakers, table.embeddings, ""), tmp_path / "x.ark")
+    assert (tmp_path / "x.ark").read_bytes().startswith(b"\xff.wav \0BFV")
+    assert (tmp_path / "x.scp").read_bytes().startswith(b"\xff.wav ")
+
+
 def test_other_names_and_folders_are_refused(tmp_path):
     with pytest.raises(SparsifyError, match=r"must end in \.npz, \.ark or \.jsonl"):
         check_table(tmp_path / "x.csv")

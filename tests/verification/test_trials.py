@@ -249,6 +249,14 @@ def test_speakers_that_are_unknown_or_mixed_are_refused(cnceleb, tmp_path):
     (tmp_path / "bad").write_text("a b c\n")
     with pytest.raises(SparsifyError, match=r"bad:1: 3 fields instead of 2"):
         read_speakers(tmp_path / "bad")
+    (tmp_path / "twice").write_text("a b\nc d\na b\na d\n")
+    with pytest.raises(SparsifyError, match=r"twice:4: 'a' is of 'd' here and of 'b' before"):
+        read_speakers(tmp_path / "twice")
+
+
+def test_names_are_apart_by_blanks_and_tabs_alone(tmp_path):
+    (tmp_path / "trials").write_text("1\ta\u00a0b  c\u3000d\u2028\r\n\n0 c x \n")
+    assert read_trials(tmp_path / "trials").utterances == ("a\u00a0b", "c\u3000d\u2028", "c", "x")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "a\0b", "../" * 2000])

@@ -1,9 +1,12 @@
+import struct
+
 import numpy as np
 import pytest
 import torch
 
 from sparsify.artifact import room
 from sparsify.errors import SparsifyError
+from sparsify.exporters.mnn import graph
 from sparsify.exporters.mnn.graph import fill_zeros, read_graph
 from sparsify.exporters.mnn.tables import Tables
 
@@ -84,3 +87,24 @@ def test_absurd_counts_are_refused_before_memory_is_taken(own_golden, claim, mon
     claim(96 << 20)
     with pytest.raises(SparsifyError, match="absurd for a file of that size"):
         read_graph(own_golden / "mnn_sparse.mnn")
+
+
+def repeated(tables, operators):
+    first = operators + 4 + tables._unsigned(operators + 4)
+    struct.pack_into("<I", tables.data, operators + 8, first - (operators + 8))
+
+
+def long_named(tables, operators):
+    first = operators + 4 + tables._unsigned(operators + 4)
+    struct.pack_into("<I", tables.data, tables.child(first, graph._NAME), 2000)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(repeated, "listed twice"), (long_named, "a name of 2000 bytes")]
+)
+def test_a_small_file_cannot_be_a_large_one(own_golden, tmp_path, spoil, words):
+    tables = Tables(bytearray((own_golden / "mnn_sparse.mnn").read_bytes()))
+    spoil(tables, tables.child(tables.root, graph._NET_OPERATORS))
+    (tmp_path / "m.mnn").write_bytes(tables.data)
+    with pytest.raises(SparsifyError, match=words):
+        read_graph(tmp_path / "m.mnn")
