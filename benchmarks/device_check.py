@@ -30,6 +30,7 @@ from typing import Any, get_args
 from sparsify.documents import to_json
 from sparsify.errors import SparsifyError
 from sparsify.files import replacing
+from sparsify.texts import signal_name
 from sparsify.training.devices import Device
 
 MODULE = "sparsify.benchmarks.device_check"
@@ -173,7 +174,7 @@ def _outcome(
     if code is None:
         return "timed out", f"stopped after {limit:.0f} s, with {len(rows)} rows"
     if code < 0:
-        return "failed", f"ended by signal {-code} ({signal.Signals(-code).name})"
+        return "failed", f"ended by {signal_name(-code)}"
     if code > 0:
         return "failed", next((line for line in reversed(log) if line.strip()), f"exit code {code}")
     bad = [row for row in rows if row["status"] == "failed"]

@@ -112,6 +112,20 @@ class ParityError(RefusedExport):
         )
 
 
+def _check_finite(artifact: Artifact) -> None:
+    """Refuses a model that computes nothing, before a comparison blames the file for it."""
+    wrong = {
+        name: int((~tensor.isfinite()).sum())
+        for name, tensor in artifact.state.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    }
+    if wrong:
+        raise SparsifyError(
+            f"'{artifact.path}' has {sum(wrong.values()):,} values that are NaN or infinite, the"
+            f" first in '{next(iter(wrong))}': train it anew, with a lower learning rate"
+        )
+
+
 def export_artifact(
     artifact: Artifact,
     output: Path,
@@ -193,6 +207,7 @@ def export_artifact(
         )
     original, artifact = artifact, artifact if how else rounded(artifact, precision)
     given = TOLERANCE if tolerance is None else tolerance
+    _check_finite(original)
     exact = given if artifact is original else min(given, TOLERANCE)
     if target in format_.deciding:
         decision = _decision(given_model, artifact, calibration, operating_point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sparsify.artifact.formats import Format, format_named, masks_file
@@ -33,6 +34,10 @@ def check_export(
             suffix, exists already or cannot be written.
     """
     format_ = format_named(format_name)
+    try:
+        os.path.abspath(output).encode()
+    except UnicodeEncodeError as error:  # onnxruntime and safetensors take no other names
+        raise SparsifyError(f"cannot write '{output}': give a name in UTF-8") from error
     format_.check_precision(precision, layout)
     format_.check_target(target)
     if with_front_end:

@@ -1,7 +1,8 @@
-"""Texts that have to fit somewhere."""
+"""Texts that have to fit somewhere, and what signals are called."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
@@ -27,3 +28,11 @@ def shortened_apart(texts: Sequence[str], letters: int) -> list[str]:
         ([shortened(text, letters, head) for text in texts] for head in heads),
         key=lambda short: len(set(short)),
     )
+
+
+def signal_name(number: int) -> str:
+    """What a signal is called, as in `signal SIGKILL`; those for real time have numbers alone."""
+    try:
+        return f"signal {signal.Signals(number).name}"
+    except ValueError:
+        return f"signal {number}"

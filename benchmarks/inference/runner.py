@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from sparsify.benchmarks.inference.candidates import Candidate
 from sparsify.errors import SparsifyError
+from sparsify.texts import signal_name
 
 CHILD = "sparsify.benchmarks.inference.child"
 PATIENCE = 300.0  # seconds that an answer may take
@@ -122,7 +123,7 @@ class Runner:
     def _ended(self) -> SparsifyError:
         code = self._process.wait()
         if code < 0:
-            why = f"was ended by signal {signal.Signals(-code).name}"
+            why = f"was ended by {signal_name(-code)}"
             if -code == signal.SIGKILL:
                 why += ", perhaps because memory ran out"
             return SparsifyError(f"{self.candidate.label} {why}")

@@ -51,7 +51,7 @@ class ChannelGroups:
         model = copy.deepcopy(network).cpu()
         name = type(network).__name__
         try:
-            tape = record(model, bins, name)
+            (tape,) = record(model, bins, name)
         except (RuntimeError, ValueError, LookupError) as error:
             raise SparsifyError(f"the channels of '{name}' cannot be followed: {error}") from error
         self._structure = structure_of(tape, model)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.atoms import ANY, Ids
 from sparsify.channels.structure import Joint, Site, Structure
-from sparsify.channels.tape import FRAMES, OTHER_FRAMES, record
+from sparsify.channels.tape import record
 from sparsify.channels.values import Abstract, evaluate
 from sparsify.channels.walk import structure_of
 from sparsify.errors import SparsifyError
@@ -73,12 +73,12 @@ def removal_from(model: nn.Module, bins: int, name: str, before: Mapping[str, An
     Raises:
         SparsifyError: It cannot be followed.
     """
-    tapes = [record(model, bins, name, frames) for frames in (FRAMES, OTHER_FRAMES)]
+    tapes = record(model, bins, name, 2)
     structure = structure_of(tapes[0], model)
     if [call.op for call in tapes[0].calls] != [call.op for call in tapes[1].calls]:
         raise SparsifyError(
-            f"the channels of '{name}' cannot be followed: it computes something else for"
-            f" {FRAMES} frames than for {OTHER_FRAMES}"
+            f"the channels of '{name}' cannot be followed: it computes something else for long"
+            " utterances than for short ones"
         )
     state = model.state_dict()
     first, second = (evaluate(tape, state | _buffers(model)) for tape in tapes)
@@ -142,7 +142,8 @@ class _Finder:
 
     def _is_alive(self, ids: Ids) -> Any:
         roots = self.roots[ids]
-        return (roots < 0) | self.alive[roots]
+        alive = np.append(self.alive, True)  # what is no channel has the number -1
+        return alive[roots]
 
     def _spread(self) -> None:
         """Lets live whatever somebody alive has use for, until nothing more comes to life."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -17,9 +18,9 @@ from sparsify.sparsity.eager import EagerMode
 from sparsify.sparsity.uses import storage_of
 
 _BATCH = 2  # so that the axis of the batch is none of size 1
-FRAMES, OTHER_FRAMES = 32, 44
-"""Lengths of utterances to record; what is constant for both is so for all. Networks that pad do it
-to multiples of 4."""
+_LENGTHS = ((32, 44), (128, 140), (512, 524))
+"""Lengths of utterances to record, the longer ones for networks that need so much. What is constant
+for both of a pair is so for all; networks that pad do it to multiples of 4."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +97,27 @@ class Tape:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
 
 
-def record(model: nn.Module, bins: int, name: str, frames: int = FRAMES) -> Tape:
-    """Runs a network once, on the CPU and in eval mode, and notes every operator.
+def record(model: nn.Module, bins: int, name: str, count: int = 1) -> list[Tape]:
+    """Runs a network on the CPU and in eval mode, and notes every operator.
 
     Args:
         model: Maps features `(B, T, bins)` to embeddings `(B, D)`.
         bins: Features of a frame.
         name: What the network is called in errors.
-        frames: Of the utterances.
+        count: How many tapes are made, 1 or 2, of utterances of different lengths.
 
     Raises:
         SparsifyError: It returns something else.
         RuntimeError: It does not take such features; also `ValueError` and `LookupError`.
     """
+    *lengths, last = _LENGTHS
+    for tried in lengths:
+        with suppress(RuntimeError, ValueError, LookupError):  # it may need longer utterances
+            return [_recorded(model, bins, name, frames) for frames in tried[:count]]
+    return [_recorded(model, bins, name, frames) for frames in last[:count]]
+
+
+def _recorded(model: nn.Module, bins: int, name: str, frames: int) -> Tape:
     training = model.training
     recorder = _Recorder(model, name)
     try:

@@ -6,6 +6,9 @@ model are mostly hard for the other, too. Resampled together, they cancel.
 
 from __future__ import annotations
 
+import logging
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +22,9 @@ from sparsify.comparison.rows import Row
 from sparsify.defaults import CONFIDENCE_PERCENT
 from sparsify.verification.confidence import paired_interval
 
+logger = logging.getLogger(__name__)
+
+_MOST_PAIRS = 2000
 REFERENCE = "dense"  # what the others are compared with, where it was trained
 OVERALL = "mean of all"  # test sets; no name of a test set has spaces
 
@@ -51,6 +57,15 @@ def differences(rows: Iterable[Row], tests: Sequence[str]) -> list[Row]:
     found = []
     for test, meant in sets.items():
         known = {name: rates for name in cells if (rates := _resampled(cells[name], meant))}
+        kinds = Counter(target_of(cells[name][0]) for name in known)
+        free = kinds.pop(None, 0)
+        if sum(math.comb(count + free, 2) for count in kinds.values()) > _MOST_PAIRS:
+            logger.warning(
+                "%d kinds of models are too many to compare every two of them on '%s'",
+                len(known),
+                test,
+            )
+            continue
         for one, two in combinations(known, 2):
             first, second = cells[one][0], cells[two][0]
             targets = {target_of(row) for row in (first, second)} - {None}

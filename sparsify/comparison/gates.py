@@ -139,9 +139,10 @@ def parse_gate(text: str) -> Gate:
 
     try:
         condition = ast.parse(_FIGURE.sub(placeholder, text).strip(), mode="eval").body
+        kind = _kind(condition, figures, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SparsifyError(f"gate '{text}' cannot be read: {_FORM}") from error
-    if _kind(condition, figures, text) is not bool:
+    if kind is not bool:
         raise SparsifyError(f"gate '{text}' is a number and no condition: {_FORM}")
     return Gate(text, figures, condition)
 

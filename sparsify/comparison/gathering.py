@@ -27,6 +27,7 @@ from sparsify.errors import SparsifyError
 from sparsify.training.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
+_MOST_RUNS = 1000  # of a page
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,14 @@ def gather(parts: Sequence[Part]) -> Results:
                 part.path,
             )
     rows = whole["runs"] = [row for _, row in known]
-    for name, number in Counter(row["run"] for row in rows).items():
-        same = [row for row in rows if row["run"] == name]
-        for count, row in enumerate(same if number > 1 else [], start=1):
-            row["run"] = f"{name} ({count})"
+    if len(rows) > _MOST_RUNS:
+        raise SparsifyError(f"{len(rows)} runs are too many: report {_MOST_RUNS} at most at once")
+    numbers, counts = Counter(row["run"] for row in rows), Counter[str]()
+    for row in rows:
+        name = row["run"]
+        if numbers[name] > 1:
+            counts[name] += 1
+            row["run"] = f"{name} ({counts[name]})"
     tests = [test["name"] for test in whole["test_sets"]]
     for name in tests:
         _check_same_trials(name, rows)

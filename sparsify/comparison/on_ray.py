@@ -25,6 +25,7 @@ from typing import Any
 from sparsify.comparison.executor import PATIENCE, LostError, Order
 from sparsify.errors import SparsifyError
 from sparsify.runtimes import import_runtime
+from sparsify.texts import signal_name
 
 _POLL = 0.1  # seconds
 _OVERDUE = 2 * PATIENCE  # seconds after which a worker does not keep to its patience
@@ -230,9 +231,7 @@ class Task:
             return None
         code: int = self._cluster.answered(self._answer)
         if code < 0 or code in _ENDED_BY_A_SIGNAL:
-            raise LostError(
-                f"was ended by {signal.Signals(-code if code < 0 else code - 128).name}"
-            )
+            raise LostError(f"was ended by {signal_name(-code if code < 0 else code - 128)}")
         return code
 
     def interrupt(self) -> None:

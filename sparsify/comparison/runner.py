@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from sparsify.comparison.processes import Processes
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import holds_alone, locked
+from sparsify.texts import signal_name
 from sparsify.training.devices import Device
 from sparsify.training.run_directory import RunDirectory
 
@@ -345,7 +345,7 @@ def _printed(file: Path) -> Any:
 def _reason(said: str, log: Path, code: int) -> str:
     """The sentence that a failed command ended with."""
     if code < 0:
-        return f"ended by signal {signal.Signals(-code).name}, see {log}"
+        return f"ended by {signal_name(-code)}, see {log}"
     told = [*_told(said, "Failed: "), *_told(said, "Error: ")]
     return f"{told[-1]} ({log})" if told else f"exit code {code}, see {log}"
 

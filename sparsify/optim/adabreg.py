@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -62,9 +63,9 @@ class AdaBreg(BregmanOptimizer):
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
-        if not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"betas must lie in [0, 1): {group['betas']}")
-        if not group["eps"] >= 0:
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"betas must be two numbers in [0, 1): {group['betas']}")
+        if not 0 <= group["eps"] < math.inf:
             raise ValueError(f"eps must not be negative: {group['eps']}")
 
     def _prepare(self, group: dict[str, Any], parameter: Tensor) -> dict[str, Any]:

@@ -169,7 +169,12 @@ class BregmanOptimizer(DualOptimizer):
             whole = zip(batch.parameters, batch.whole_duals, strict=True)
             prox = group["regularizer"].prox
             values = [local_part(parameter, prox(dual, limit)) for parameter, dual in whole]
-        torch._foreach_copy_(batch.weights, torch._foreach_mul(values, self._gain(group)))
+        moved = torch._foreach_mul(values, self._gain(group))
+        if any(weight.is_neg() for weight in batch.weights):  # which foreach does not know
+            for weight, value in zip(batch.weights, moved, strict=True):
+                weight.copy_(value)
+        else:
+            torch._foreach_copy_(batch.weights, moved)
         for weight, mask in zip(batch.weights, batch.masks, strict=False):
             revive(weight, mask)
 

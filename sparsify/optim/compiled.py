@@ -77,6 +77,8 @@ def table_for(slots: Sequence[Slot]) -> Table | None:
             return None
         layout = _layout(slot.weight)
         laid_out = [*tensors, *([] if slot.mask is None else [slot.mask])]
+        if any(t.shape != slot.weight.shape for t in laid_out):
+            raise ValueError("a weight has a state of another shape")
         if layout is None or not all(t.is_contiguous(memory_format=layout) for t in laid_out):
             _log_slow("a weight and its state differ in their layout: load the state anew")
             return None

@@ -6,6 +6,7 @@ it becomes nonzero only once its dual has grown past λ.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import groupby
@@ -340,8 +341,8 @@ class DualOptimizer(SparseOptimizer):
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
-        if not group["delta"] > 0:
-            raise ValueError(f"delta must be positive: {group['delta']}")
+        if not 0 < group["delta"] < math.inf:
+            raise ValueError(f"delta must be positive and finite: {group['delta']}")
 
 
 def _limit(lam: Tensor, group: dict[str, Any], dual: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ All rules work on 0-dim tensors where the parameters live, so that no step waits
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,9 +53,9 @@ class LambdaRule:
     """
 
     def __init__(self, every: int) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1: {every}")
-        self.every = every
+        if every < 1 or every != int(every):
+            raise ValueError(f"every must be a whole number, at least 1: {every}")
+        self.every = int(every)
 
     @property
     def initial(self) -> float:
@@ -119,8 +120,8 @@ class FixedLambda(LambdaRule):
 
     def __init__(self, value: float, every: int = 10) -> None:
         super().__init__(every)
-        if not value >= 0:
-            raise ValueError(f"λ must not be negative: {value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"λ must be finite and not negative: {value}")
         self.value = value
 
     @property
@@ -293,8 +294,8 @@ class AdaptiveLambda(_TargetRule):
             raise ValueError(f"alpha must be positive: {alpha}")
         if not 0 < damping <= 1:
             raise ValueError(f"damping must lie in (0, 1]: {damping}")
-        if not 0 < bounds[0] <= bounds[1]:
-            raise ValueError(f"bounds must be positive and ascending: {bounds}")
+        if not 0 < bounds[0] <= bounds[1] < math.inf:
+            raise ValueError(f"bounds must be positive, finite and ascending: {bounds}")
         if initial is not None and not bounds[0] <= initial <= bounds[1]:
             raise ValueError(f"initial must lie within the bounds {bounds}: {initial}")
         if initial is None and warmup < 1:
@@ -367,6 +368,8 @@ def _schedule(target: float | SparsitySchedule, ramp: int) -> SparsitySchedule:
     if ramp < 0:
         raise ValueError(f"ramp must not be negative: {ramp}")
     if not isinstance(target, (int, float)):
+        if not callable(target):
+            raise ValueError(f"target_sparsity must be a number or a schedule: {target!r}")
         if ramp:
             raise ValueError("ramp needs a number as target_sparsity, which here is a schedule")
         return target

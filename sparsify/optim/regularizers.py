@@ -113,7 +113,7 @@ class GroupL1L2(Regularizer):
         dims = list(range(first, v.dim()))
         if self.group == "input":
             dims = [0, *range(2, v.dim())]
-        if not dims:  # a linear layer's kernel is a single weight
+        if not dims or not v.dim():  # a linear layer's kernel is a single weight
             return v.abs()
         norm = torch.linalg.vector_norm(v, dim=dims, keepdim=True)
         return norm / math.sqrt(max(math.prod(v.shape[d] for d in dims), 1))

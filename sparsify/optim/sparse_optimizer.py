@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from sparsify.optim.lambda_rules import FixedLambda, LambdaRule, Start
 from sparsify.optim.regularizers import Regularizer
 from sparsify.optim.sharding import Shards, is_dtensor, is_flattened, local, reduced_like
-from sparsify.optim.state import precise, restore
+from sparsify.optim.state import check_state, precise, restore
 from sparsify.sparsity.costs import Cost, total_cost
 
 Groups = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -167,11 +168,16 @@ class SparseOptimizer(Optimizer):
             ValueError: The state is not that of such an optimizer with such groups.
         """
         groups = [self.defaults | group for group in state_dict["param_groups"]]
+        if not groups:
+            raise ValueError(f"this is not a state of {type(self).__name__}: it has no groups")
         control = groups[0].pop("control", None)
         if control is None:
             raise ValueError(f"this is not a state of {type(self).__name__}: it holds no λ")
         if (kind := control.get("optimizer", type(self).__name__)) != type(self).__name__:
             raise ValueError(f"this is a state of {kind}, not of {type(self).__name__}")
+        check_state(self, state_dict)
+        # Distributed checkpoints leave out what is empty.
+        self.lambda_rule.load_state_dict(control.get("rule", {}))
         own = [group["regularizer"] for group in self.param_groups]
         super().load_state_dict({**state_dict, "param_groups": groups})
         for group, regularizer in zip(self.param_groups, own, strict=True):
@@ -255,8 +261,8 @@ class SparseOptimizer(Optimizer):
         return sum((torch.count_nonzero(weight) for weight in weights), none)
 
     def _check_lambda(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"λ must not be negative: {value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"λ must be finite and not negative: {value}")
 
     def _change_lambda(self, lam: Tensor) -> None:
         self._lam = lam
@@ -274,13 +280,11 @@ class SparseOptimizer(Optimizer):
         self._lam = control["lambda"].to(self._lam)
         self._sparsity = control["sparsity"].to(self._lam)
         self._steps = control["steps"]
-        # Distributed checkpoints leave out what is empty.
-        self.lambda_rule.load_state_dict(control.get("rule", {}))
 
     def _check_group(self, group: dict[str, Any]) -> None:
         for name in ("lr", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"{name} must not be negative: {group[name]}")
+            if not 0 <= group[name] < math.inf:
+                raise ValueError(f"{name} must be finite and not negative: {group[name]}")
         if not 0 <= group.get("momentum", 0) < 1:
             raise ValueError(f"momentum must lie in [0, 1): {group['momentum']}")
         regularizer = group["regularizer"]

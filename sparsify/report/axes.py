@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 _SPARSITIES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
 
+_TINY = 1e-100  # what is less is nothing: ticks would be nearer to each other than numbers are
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -40,8 +42,8 @@ def linear_axis(values: Iterable[float], count: int = 5) -> Axis:
     """
     known = [*values] or [0.0, 1.0]
     low, high = min(known), max(known)
-    if high <= low:
-        pad = abs(high) * 0.1 or 1.0
+    if high - low < _TINY:
+        pad = 0.1 * abs(high) if abs(high) > _TINY else 1.0
         low, high = low - pad, high + pad
     step = _nice_step((high - low) / count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -51,7 +53,7 @@ def linear_axis(values: Iterable[float], count: int = 5) -> Axis:
 
 def log_axis(values: Iterable[float]) -> Axis:
     """A logarithmic axis over all positive values, with round ticks or, if it is long, decades."""
-    known = [value for value in values if value > 0] or [1.0, 10.0]
+    known = [value for value in values if value > _TINY] or [1.0, 10.0]
     low, high = math.log10(min(known)), math.log10(max(known))
     pad = max(0.06 * (high - low), 0.04)
     low, high = low - pad, high + pad

@@ -116,6 +116,8 @@ def _accuracy(results: Results, styles: Mapping[str, Style]) -> Element | None:
     if len(means) < 2 or not any(target_of(entry) for entry in means):
         return None
     sets = evaluation_sets(results)
+    if not sets:  # no set that all means are of
+        return None
     logarithmic = any(spans_widely(metric, means) for metric in sets)
     counts = per_row(len(sets), 2 if len(sets) < 5 else 3)
     panels = [

@@ -147,7 +147,8 @@ def _latency(rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Element]:
     kinds: dict[tuple[str, int], list[Row]] = {}
     for entry in measured.values():
         cpu = entry["latency"]["machine"]["cpu"]
-        for threads in sorted({line["threads"] for line in entry["latency"]["rows"]}):
+        lines = [line for line in entry["latency"]["rows"] if line["engine"] != CONTEXT]
+        for threads in sorted({line["threads"] for line in lines}):
             kinds.setdefault((cpu, threads), []).append(entry)
     figures = []
     for (cpu, threads), entries in kinds.items():

@@ -60,7 +60,7 @@ def _outputs(network: nn.Module, batch: Tensor) -> tuple[Tensor, list[tuple[str,
     def note(name: str, module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, tuple):  # of a recurrent layer, with its state
             output = output[0]
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
             weighty = next(module.parameters(), None) is not None
             layers.append((name, weighty, _alike(output)))
 

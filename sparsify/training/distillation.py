@@ -10,6 +10,7 @@ from sparsify.audio.features import Filterbank
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 from sparsify.training.compute import Compute
+from sparsify.training.embedding_size import embedding_size
 
 
 class Teacher:
@@ -42,8 +43,7 @@ class Teacher:
                 f" {front_end.sample_rate}: they must be equal (front_end.sample_rate)"
             )
         self._filterbank = None if own == front_end else Filterbank(own).to(compute.device)
-        with torch.inference_mode():
-            size = self._network(torch.zeros(1, 100, own.num_mel_bins)).shape[1]
+        size = embedding_size(self._network, path, own.num_mel_bins)
         if size != embedding_dim:
             raise SparsifyError(
                 f"the teacher '{path}' has embeddings of {size} numbers and the model of"

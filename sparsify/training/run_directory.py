@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsify.artifact.loading import load_artifact
 from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text, to_json
 from sparsify.errors import SparsifyError
-from sparsify.files import clear_temporaries, locked, replacing, write_text
+from sparsify.files import clear_temporaries, content_digest, locked, replacing, write_text
 from sparsify.recipe.recipe import Recipe, load_recipe
 from sparsify.training import checkpoints
 from sparsify.training.checkpoints import DamagedError
@@ -269,7 +269,9 @@ class RunDirectory(RunFiles):
     def _warn_if_changed(self, file: Path) -> None:
         """Looks whether a text of a complete run is as it was when the run ended."""
         digest = self._summary()[1].get(file.name)
-        if digest is not None and digest != _digest(file.read_bytes()):
+        if digest is None:
+            return
+        if file.stat().st_size > MOST_JSON_BYTES or digest != content_digest(file):
             logger.warning("'%s' has been changed or damaged since the run ended", file)
 
 

@@ -66,8 +66,11 @@ def available() -> bool:
 
 def _convolve(conv: Any, whole: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What a convolution's `_conv_forward` becomes."""
-    if x.dim() != weight.dim():  # one example without a batch
+    if x.dim() == weight.dim() - 1:  # one example without a batch
         return _convolve(conv, whole, x[None], weight, bias)[0]
+    if not _accepts(conv, x):  # torch says what is wrong
+        refused: Tensor = type(conv)._conv_forward(conv, x, weight, bias)
+        return refused
     padding = list(conv.padding)
     if conv.padding_mode != "zeros":
         x = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
@@ -84,6 +87,14 @@ def _fits(conv: Any) -> bool:
         and not isinstance(conv.padding, str)
         and all(size <= most for size, most in zip(conv.padding, reach, strict=True))
     )
+
+
+def _accepts(conv: Any, x: Tensor) -> bool:
+    """Whether an input has the channels that a convolution wants, and frames enough."""
+    if x.dim() != conv.weight.dim() or x.shape[1] != conv.weight.shape[1]:
+        return False
+    sizes = zip(x.shape[2:], conv.padding, _reach(conv.weight, conv.dilation), strict=True)
+    return all(size + 2 * padding > reach for size, padding, reach in sizes)
 
 
 # Custom operations, so that torch.compile does not look inside.

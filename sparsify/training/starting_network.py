@@ -13,12 +13,13 @@ from sparsify.artifact.loading import load_artifact
 from sparsify.errors import SparsifyError
 from sparsify.methods.base import Task
 from sparsify.methods.registry import pursues_target
-from sparsify.models.registry import Architecture, errors_of
+from sparsify.models.registry import Architecture
 from sparsify.recipe.recipe import Recipe
 from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
 from sparsify.training.checkpoints import fitting
 from sparsify.training.distributed import Processes
+from sparsify.training.embedding_size import embedding_size
 from sparsify.training.multiply_adds import MultiplyAdds, multiply_adds_of
 from sparsify.training.run_directory import RunDirectory
 
@@ -141,7 +142,8 @@ def _start_with(
     """
     if weights is not None:
         network.load_state_dict(weights)
-    size, state = _embedding_dim(network, recipe), torch.get_rng_state()
+    size = embedding_size(network, recipe.model.name, recipe.front_end.num_mel_bins)
+    state = torch.get_rng_state()
     _warn_of_unused(network, recipe)
     if recipe.target_macs is None:
         assert recipe.target_sparsity is not None  # one of both is given
@@ -213,28 +215,3 @@ def _warn_of_unused(network: nn.Module, recipe: Recipe) -> None:
             ", ".join(names[:_SHOWN]),
             more,
         )
-
-
-def _embedding_dim(network: nn.Module, recipe: Recipe) -> int:
-    """Size of the embedding, found by trying.
-
-    Raises:
-        SparsifyError: The network does not map features `(B, T, F)` to embeddings `(B, D)`.
-    """
-    feats = torch.zeros(2, 100, recipe.front_end.num_mel_bins)
-    network.eval()
-    with errors_of(recipe.model.name):
-        try:
-            with torch.inference_mode():
-                shape = network(feats).shape
-        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-            raise SparsifyError(
-                f"model '{recipe.model.name}' does not accept features (B, T,"
-                f" {recipe.front_end.num_mel_bins}): {error}"
-            ) from error
-    if len(shape) != 2 or shape[0] != 2:
-        raise SparsifyError(
-            f"model '{recipe.model.name}' must map features (B, T, F) to embeddings (B, D),"
-            f" but (2, 100, {recipe.front_end.num_mel_bins}) gave {tuple(shape)}"
-        )
-    return int(shape[1])

@@ -44,7 +44,7 @@ def randomise(model, generator):
 
 def kill(model, share, generator):
     """Zeroes a random share of the channels, with bias and norm."""
-    structure = structure_of(record(model, BINS, "network"), model)
+    structure = structure_of(*record(model, BINS, "network"), model)
     roots, state = structure.atoms.roots(), model.state_dict()
     dead = torch.rand(len(roots), generator=generator) < share
     dead[list(structure.atoms.fixed)] = False
@@ -173,6 +173,34 @@ def test_depthwise_convolutions_are_followed():
     smaller = found.applied(model, "network")
     assert smaller.second.groups == smaller.norm.num_features == 6
     assert_same(smaller, model)
+
+
+class Frames(nn.Module):
+    """Convolutions over the frames of features."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, feats):
+        return self.layers(feats.transpose(1, 2)).mean(2)
+
+
+@pytest.mark.parametrize("kernel", [65, 200])
+def test_a_network_that_needs_long_utterances_is_followed(kernel):
+    model = Frames(nn.Conv1d(BINS, 6, kernel), nn.ReLU(), nn.Conv1d(6, 5, 1)).eval()
+    with torch.no_grad():
+        model.layers[0].weight[2:4] = 0
+        model.layers[0].bias[2:4] = 0
+    smaller = removal_from(model, BINS, "network", {}).applied(model, "network")
+    assert len(smaller.layers[0].weight) == 4
+    feats = torch.randn(2, 300, BINS)
+    torch.testing.assert_close(smaller(feats), model(feats))
+
+
+def test_a_network_without_channels_of_its_own_stays():
+    model = Frames(nn.Conv1d(BINS, BINS, 3, groups=BINS)).eval()
+    assert not removal_from(model, BINS, "network", {}).kept
 
 
 def test_what_two_layers_share_keeps_its_channels():

@@ -152,3 +152,10 @@ def test_only_what_compares_is_compared():
         ("gmp", 0.9, "dense"),
         ("gmp", 0.95, "dense"),
     }
+
+
+def test_so_many_methods_are_not_compared_in_pairs(caplog):
+    rows = [run(f"m{n}", 0.9, 0, 7.0, np.full(5, 7.0)) for n in range(70)]
+    assert differences(rows, ["clean"]) == []
+    assert "70 kinds of models are too many to compare every two of them" in caplog.text
+    assert len(differences(rows[:60], ["clean"])) == 60 * 59

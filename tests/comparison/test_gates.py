@@ -103,6 +103,8 @@ def test_any_text_is_a_gate_or_refused(text):
         "",
         "1 <",
         "(" * 500 + "1" + ")" * 500 + " < 2",
+        "+".join("1" * 400) + " > 0",
+        "-" * 400 + "1 < 0",
     ],
 )
 def test_nothing_else_is_accepted(text):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import zlib
 
 import onnxruntime
@@ -119,6 +120,16 @@ def test_networks_without_an_architecture_are_refused(artifacts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_model_that_computes_nothing_is_named(artifact, tmp_path, value):
+    weight = artifact.state["layer1.conv.weight"].clone()
+    weight[0, 0, :2] = value
+    broken = dataclasses.replace(artifact, state=artifact.state | {"layer1.conv.weight": weight})
+    with pytest.raises(SparsifyError, match=r"has 2 values .* the first in 'layer1\.conv\.weight'"):
+        export_artifact(broken, tmp_path / "m.safetensors", "safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_impossible_exports_fail_before_any_work(artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(type(artifact), "build", lambda self: pytest.fail("work was done"))
     (tmp_path / "old.onnx").write_text("old")
@@ -127,6 +138,7 @@ def test_impossible_exports_fail_before_any_work(artifact, tmp_path, monkeypatch
         ("new.safetensors", "dense", r"must end in \.onnx"),
         ("old.onnx", "dense", "--force"),
         ("missing/new.onnx", "dense", "create the folder"),
+        ("\udcff.onnx", "dense", "give a name in UTF-8"),
     ):
         with pytest.raises(SparsifyError, match=message):
             export_artifact(artifact, tmp_path / name, "onnx", layout)

@@ -1,6 +1,7 @@
 """The λ rules against naive loops and the law of the quantile."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -162,6 +163,13 @@ def test_law_of_the_quantile(implementation, values, scale, target, kind):
         (lambda: AdaptiveLambda(0.5, bounds=(0.0, 1.0)), "bounds"),
         (lambda: AdaptiveLambda(0.5, initial=0.0), "initial"),
         (lambda: AdaptiveLambda(0.5, warmup=0), "warmup"),
+        (lambda: FixedLambda(math.inf), "finite"),
+        (lambda: QuantileLambda(0.5, every=1.5), "every"),
+        (lambda: QuantileLambda("0.5"), "target_sparsity"),
+        (lambda: AdaptiveLambda(0.5, bounds=(1e-6, math.inf)), "bounds"),
+        (lambda: AdaBreg([torch.nn.Parameter(torch.ones(2))], betas=(0.9,)), "betas"),
+        (lambda: AdaBreg([torch.nn.Parameter(torch.ones(2))], lr=math.inf), "lr"),
+        (lambda: AdaBreg([torch.nn.Parameter(torch.ones(2))], delta=math.inf), "delta"),
     ],
 )
 def test_bad_arguments_are_refused(make, message):

@@ -103,6 +103,51 @@ def test_a_foreign_state_is_refused(network):
                 optimizer.load_state_dict(own)
 
 
+SPOILS = {
+    "a longer dual": {"dual": torch.zeros(300, 300)},
+    "an empty dual": {"dual": torch.zeros(0)},
+    "an empty number of steps": {"step": torch.zeros(0)},
+    "a mask of one": {"mask": torch.ones(1, dtype=torch.bool)},
+    "a mask of floats": {"mask": torch.ones(3, 3)},
+    "a moment of whole numbers": {"exp_avg": torch.ones(3, 3, dtype=torch.int64)},
+    "no tensor": {"exp_avg_sq": [0.0] * 9},
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
+def test_a_state_that_does_not_fit_its_weight_is_refused(spoil, optimizer_of, random_step):
+    """Compiled code would read beyond it."""
+    weight = nn.Parameter(torch.ones(3, 3))
+    optimizer = optimizer_of(weight, AdaBreg, lambda_rule=QuantileLambda(0.5))
+    random_step(optimizer, weight, 0)
+    before = copy.deepcopy(optimizer.state_dict())
+    saved = copy.deepcopy(before)
+    saved["state"][0] |= spoil
+    with pytest.raises(ValueError, match=f"'{next(iter(spoil))}' of parameter 0 is no"):
+        optimizer.load_state_dict(saved)
+    after = optimizer.state_dict()
+    assert all(torch.equal(after["state"][0][k], v) for k, v in before["state"][0].items())
+
+
+@pytest.mark.parametrize("groups", [[], [{"params": [0, 1]}], [{"params": [0]}, {"params": [1]}]])
+def test_a_state_of_other_groups_is_refused(groups, optimizer_of):
+    optimizer = optimizer_of(nn.Parameter(torch.ones(3)), AdaBreg)
+    control = optimizer.state_dict()["param_groups"][0]["control"]
+    saved = {"state": {}, "param_groups": [group | {"control": control} for group in groups]}
+    with pytest.raises(ValueError, match=r"of other groups|has no groups"):
+        optimizer.load_state_dict(saved)
+
+
+def test_a_state_of_another_rule_changes_nothing(optimizer_of):
+    weight = nn.Parameter(torch.ones(3))
+    first = optimizer_of(weight, AdaBreg, lambda_rule=QuantileLambda(0.5))
+    first.lam = 0.25
+    second = optimizer_of(weight, AdaBreg, lambda_rule=AdaptiveLambda(0.5, initial=0.5))
+    with pytest.raises(ValueError, match="another λ rule"):
+        second.load_state_dict(first.state_dict())
+    assert second.lam == 0.5
+
+
 @pytest.mark.parametrize("kind", [LinBreg, AdaBreg, ProxSGD])
 def test_what_an_older_state_does_not_know_is_as_the_optimizer_was_made(kind, optimizer_of):
     optimizer = optimizer_of(nn.Parameter(torch.ones(3)), kind, weight_decay=0.25)

@@ -11,7 +11,7 @@ import pytest
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.differences import differences
 from sparsify.comparison.gathering import Part, gather
-from sparsify.comparison.results import results_of
+from sparsify.comparison.results import results_json, results_of
 from sparsify.comparison.rows import collect_run
 from sparsify.comparison.text_tables import to_csv
 from sparsify.report.curve_panels import QUANTITIES
@@ -202,6 +202,22 @@ def test_latencies_of_several_machines_have_charts_of_their_own(results, tmp_pat
     assert ("Latency, 1 thread" in names, "Latency, 8 threads" in names) == (True, True)
     assert "2 s of speech on one" in text
     assert "2 s of speech on two" in text
+
+
+def test_odd_runs_have_a_page(results, tmp_path):
+    """Partly evaluated ones, times of PyTorch alone, numbers that are next to nothing."""
+    alone = {"engine": "pytorch", "artifact": "sparse", "threads": 1, "median_ms": 1}
+    latency = {"machine": {"cpu": "one"}, "rows": [alone]}
+    rows = [
+        row
+        | {"tests": row["tests"] if row["seed"] else {}, "latency": latency}
+        | {"curves": {"step": [1, 2], "loss": [0.0, 5e-324], "eer_percent": [5e-324, 5e-324]}}
+        for row in results["runs"]
+    ]
+    file = tmp_path / "results.json"
+    file.write_text(results_json(results | {"runs": rows}))
+    write_report(gather([Part(file)]), tmp_path / "report.html")
+    assert "Latency" not in charts(Parts((tmp_path / "report.html").read_text()))
 
 
 def test_holds_the_data(page, results):

@@ -61,3 +61,29 @@ def test_units_that_are_never_active_are_laid_to_the_weights_before_them():
     network = nn.Sequential(nn.Linear(80, 4), nn.ReLU(), nn.Linear(4, 4))
     nn.init.constant_(network[0].bias, -1e6)
     assert "nothing passes 0.0:" in collapse(nn.Sequential(network, nn.Flatten(1)))
+
+
+def test_layers_that_give_no_numbers_are_passed_over():
+    class Found(nn.Module):
+        def forward(self, x):
+            return x > 0
+
+    class Spectrum(nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft(x)
+
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return x[:, :0]
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(80, 4)
+            self.others = nn.ModuleList([Found(), Spectrum(), Nothing()])
+
+        def forward(self, feats):
+            x = self.layer(feats).mean(dim=1)
+            return x + sum(other(x).abs().sum() for other in self.others[1:]) * self.others[0](x)
+
+    assert collapse(Network()) is None

@@ -146,6 +146,26 @@ def test_other_convolutions_are_left_alone(network):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (convolution(nn.Conv1d, 8, 8, 3, density=0.1), (2, 2, 20)),  # too few channels
+        (convolution(nn.Conv1d, 8, 8, 33, density=0.1), (2, 8, 32)),  # one frame too few
+        (convolution(nn.Conv1d, 8, 8, 43, density=0.1), (2, 8, 32)),
+        (convolution(nn.Conv2d, 8, 8, (33, 1), density=0.1), (2, 8, 32, 20)),
+        (convolution(nn.Conv1d, 8, 8, 3, density=0.1), (2, 8, 20, 20)),  # too many axes
+    ],
+)
+def test_what_torch_refuses_is_refused(network, shape):
+    x = torch.randn(shape)
+    with pytest.raises(RuntimeError) as expected:
+        network(x)
+    leave_out_zeros(network, {"0.weight"}).fill_(False)
+    with pytest.raises(RuntimeError) as found:
+        network(x)
+    assert str(found.value) == str(expected.value)
+
+
 def test_protected_weights_keep_the_gradient_of_their_zeros():
     network = convolution(nn.Conv1d, 8, 8, 3, density=0.1)
     leave_out_zeros(network, set()).fill_(False)
