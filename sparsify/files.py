@@ -109,7 +109,8 @@ def _temporary(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise SparsifyError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
-        _discard(temporary)
+        with suppress(OSError):  # a name that is too long has made nothing
+            _discard(temporary)
 
 
 def _discard(path: Path) -> None:

@@ -136,6 +136,13 @@ def test_an_error_of_the_system_becomes_a_sentence(tmp_path):
         raise OSError(28, "no space left on device")
 
 
+def test_a_name_that_is_too_long_for_what_is_written_first(tmp_path):
+    path = tmp_path / ("a" * 255)
+    path.touch()
+    with pytest.raises(SparsifyError, match="name too long"), replacing(path) as temporary:
+        temporary.touch()
+
+
 def test_paths_that_cannot_be_written_are_found_beforehand(tmp_path):
     with pytest.raises(SparsifyError, match="create the folder"):
         check_writable(tmp_path / "missing" / "file")

@@ -89,7 +89,7 @@ SORTS = ("name", "size", "sparsity", BY_SENSITIVITY)
 )
 @click.option(
     "--utterances",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=4),
     default=200,
     show_default=True,
     help="For --sensitivity: how many of the trial list to embed, drawn at random.",
