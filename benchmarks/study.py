@@ -20,6 +20,7 @@ from sparsify.errors import SparsifyError
 from sparsify.files import write_text
 
 SCRATCH, FROM_DENSE, LAMBDA = "study_scratch", "study_from_dense", "study_lambda"
+MORE = "study_more"  # further ways to prune
 TUNING = (
     *("study_rates", "study_decay", "study_schedule"),
     *("study_more_rates", "study_more_decay"),  # of further ways to prune
@@ -31,7 +32,7 @@ OTHERS = {
     "speech_mini_redimnet2": "ReDimNet2 of 4 channels; learning rates are those of the ECAPA-TDNN",
 }
 """Other networks, with one seed each."""
-PARTS = (SCRATCH, FROM_DENSE, LAMBDA, *TUNING, *OTHERS)
+PARTS = (SCRATCH, FROM_DENSE, LAMBDA, MORE, *TUNING, *OTHERS)
 """Files of the study, without their suffix."""
 _STEPS = (120, 200, 400, 600, 740)  # landing is at 750
 _VALIDATED = (200, 400, 600, 800, 1000)
@@ -63,11 +64,17 @@ def page(studies: Mapping[str, Results]) -> str:
         studies: The parts of the study by name, see `PARTS`.
     """
     scratch, started, steered = studies[SCRATCH], studies[FROM_DENSE], studies[LAMBDA]
+    more = studies[MORE]
     from_scratch = {entry["method"] for entry in scratch["means"]}
     late = {entry["method"] for entry in started["means"]} - from_scratch
     tests = tables.tests_of(scratch)
     tried = [row for name in TUNING for row in studies[name]["runs"]]
-    runs = [*scratch["runs"], *tables.only(started["runs"], late)]
+    further = {entry["method"] for entry in more["means"]} - from_scratch
+    runs = [
+        row
+        for part, names in ((scratch, from_scratch), (started, late), (more, further))
+        for row in tables.only(part["runs"], names)
+    ]
     begun = late - {"dense-half"}
     parts = [
         INTRODUCTION,
@@ -76,6 +83,9 @@ def page(studies: Mapping[str, Results]) -> str:
         tables.models(scratch),
         f"The same network, begun as a dense one, and that one ({_link(FROM_DENSE)}):",
         tables.models(started, late),
+        "Further ways to prune, from scratch and with one seed, beside AdaBreg and GMP. These were"
+        f" trained on a processor with bf16, and those above without ({_link(MORE)}):",
+        tables.models(more),
         *(
             part
             for name, what in OTHERS.items()
@@ -93,6 +103,8 @@ def page(studies: Mapping[str, Results]) -> str:
         tables.added(scratch),
         "## Differences from a dense start",
         *tables.against(started, ("gmp-from-dense", "gmp", "adabreg", "linbreg"), begun),
+        "## Differences from further ways to prune",
+        *tables.against(more, ("gmp", "adabreg")),
         "## Rules for λ",
         f"AdaBreg at 90 % with one seed ({_link(LAMBDA)}). `adabreg` has the quantile rule,"
         " `adabreg-paper-rule` that of arXiv 2605.07892, `adabreg-fixed` λ = 0.15, and the others"
@@ -110,7 +122,7 @@ def page(studies: Mapping[str, Results]) -> str:
         " bold is the one that the study uses. The last column has the EER of the study's own run,"
         " which may differ in further options. `granet`, `acdc`, `str` and `snip` were trained on a"
         " processor with bf16, the others without.",
-        tables.tuning([studies[name] for name in (*TUNING, SCRATCH, FROM_DENSE, LAMBDA)]),
+        tables.tuning([studies[name] for name in (*TUNING, MORE, SCRATCH, FROM_DENSE, LAMBDA)]),
         "The run that validation speakers chose in each tuning, on test speakers"
         f" ({', '.join(_link(name) for name in TUNING)}):",
         tables.runs(tried, tests),
