@@ -26,7 +26,7 @@ _SEEKABLE = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _BOUNDED = ("PCM", "ULAW", "ALAW")
 _MOST_FRAMES = 2**48  # libsndfile's number for an unknown length is far beyond
 _MOST_FRAMES_PER_BYTE = 1 << 13  # FLAC holds 5,000 frames of silence in a byte
-_MOST_SECONDS = 12 * 3600
+MOST_SECONDS = 12 * 3600
 _MOST_AT_ONCE = 3600  # seconds that a network is given in one piece
 _MOST_VALUES = 1 << 20  # of all channels that are decoded at once; headers may announce anything
 _SMALLEST_STEP = 2**-15
@@ -98,7 +98,9 @@ def read_header(source: AudioSource) -> Header | str:
     return Header(len(stretch) / rate, rate)
 
 
-def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
+def read_audio(
+    source: AudioSource | str | Path, sample_rate: int, most_seconds: int = _MOST_AT_ONCE
+) -> Samples:
     """Decodes a source of any format libsndfile knows.
 
     Channels are averaged, another rate is resampled (windowed sinc), and samples beyond full scale
@@ -107,17 +109,17 @@ def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
     Args:
         source: A file or what is wanted of it.
         sample_rate: Wanted rate in Hz.
+        most_seconds: How long it may be, a multiple of 3600.
 
     Returns:
         Samples in [-1, 1], `(samples,)`.
 
     Raises:
-        SparsifyError: The file is missing, broken, truncated, empty, not finite, or longer than an
-            hour.
+        SparsifyError: The file is missing, broken, truncated, empty, not finite, or too long.
     """
     if not isinstance(source, AudioSource):
         source = AudioSource(Path(source))
-    decoded = decode_audio(source, sample_rate, _MOST_AT_ONCE)
+    decoded = decode_audio(source, sample_rate, most_seconds)
     if isinstance(decoded, str):
         advice = "that the file is an intact wav, flac, ogg, opus or mp3"
         if decoded == _MISSING:
@@ -127,7 +129,7 @@ def read_audio(source: AudioSource | str | Path, sample_rate: int) -> Samples:
 
 
 def decode_audio(
-    source: AudioSource, sample_rate: int | None, most_seconds: int = _MOST_SECONDS
+    source: AudioSource, sample_rate: int | None, most_seconds: int = MOST_SECONDS
 ) -> Samples | str:
     """What `read_audio` returns, or in a few words why the source cannot be used.
 
@@ -141,7 +143,7 @@ def decode_audio(
 
 
 def decode_measured(
-    source: AudioSource, sample_rate: int | None, most_seconds: int = _MOST_SECONDS
+    source: AudioSource, sample_rate: int | None, most_seconds: int = MOST_SECONDS
 ) -> tuple[Samples, Extent] | str:
     """What `decode_audio` and `measure_audio` return, of one decoding."""
     pieces: list[Samples] = []
@@ -273,7 +275,7 @@ def _decode(
     source: AudioSource,
     sample_rate: int | None,
     take: Callable[[Samples], None],
-    most_seconds: int = _MOST_SECONDS,
+    most_seconds: int = MOST_SECONDS,
 ) -> Extent | str:
     """Hands the resampled source over, piece by piece, and tells what it was."""
     lowest, highest = np.float32(np.inf), np.float32(-np.inf)
@@ -315,7 +317,7 @@ def _resampled(frames: _Frames, resampler: Resampler, wanted: range) -> Iterator
 
 
 def _stretch(
-    source: AudioSource, file: sf.SoundFile, most_seconds: int = _MOST_SECONDS
+    source: AudioSource, file: sf.SoundFile, most_seconds: int = MOST_SECONDS
 ) -> range | str:
     """The frames of the open recording that belong to the source."""
     frames, rate = file.frames, file.samplerate

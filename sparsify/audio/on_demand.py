@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sparsify.audio.decode import AS_ANNOUNCED, Extent, measure_audio, read_audio, read_crop
+from sparsify.audio.decode import (
+    AS_ANNOUNCED,
+    MOST_SECONDS,
+    Extent,
+    measure_audio,
+    read_audio,
+    read_crop,
+)
 from sparsify.audio.samples import Samples, crop, from_int16, to_int16
 from sparsify.audio.source import AudioSource
 
@@ -31,7 +38,7 @@ class OnDemand:
         Raises:
             SparsifyError: It cannot be used.
         """
-        return from_int16(to_int16(read_audio(source, self.sample_rate)))
+        return from_int16(to_int16(read_audio(source, self.sample_rate, MOST_SECONDS)))
 
     def crop(self, key: str, source: AudioSource, position: float, samples: int) -> Samples:
         """A piece of a source; one that is too short is repeated.

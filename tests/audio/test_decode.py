@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.audio.decode import AS_ANNOUNCED, decode_audio, read_audio, read_crop, read_header
+from sparsify.audio.on_demand import OnDemand
 from sparsify.audio.samples import crop_start
 from sparsify.audio.source import AudioSource
 from sparsify.errors import SparsifyError
@@ -161,3 +162,11 @@ def test_what_cannot_be_read_is_told_with_what_helps(tmp_path):
     for name, message in told.items():
         with pytest.raises(SparsifyError, match=rf"{name}: {message}"):
             read_audio(tmp_path / name, RATE)
+
+
+def test_a_network_is_given_an_hour_at_most_and_a_training_more(tmp_path):
+    sf.write(tmp_path / "long.flac", np.tile([0.1, -0.1], 2000 * 1801), 2000)
+    with pytest.raises(SparsifyError, match="longer than 1 h: cut it into utterances"):
+        read_audio(tmp_path / "long.flac", 2000)
+    source = AudioSource(tmp_path / "long.flac")
+    assert len(OnDemand(2000).waveform(source)) == 2 * 2000 * 1801
