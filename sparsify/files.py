@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -39,7 +39,7 @@ def check_writable(path: Path) -> None:
     _check_folder_of(path)
 
 
-def check_unread(path: Path, sources: Iterable[Path]) -> None:
+def check_unread(path: Path, sources: Sequence[Path]) -> None:
     """Checks that what is written at `path` replaces nothing that it is made of.
 
     Raises:

@@ -57,7 +57,7 @@ def check_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     for key, parameter in zip(keys, parameters, strict=True):
         for name, value in saved["state"].get(key, {}).items():
             shape = torch.Size() if name == "step" else parameter.shape
-            known = isinstance(value, Tensor) and value.shape == shape
+            known = isinstance(value, Tensor) and value.shape == shape and not value.is_meta
             if not known or value.is_floating_point() != (name != "mask"):
                 raise ValueError(
                     f"the state does not fit: '{name}' of parameter {key} is no"

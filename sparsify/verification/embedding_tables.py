@@ -9,7 +9,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -62,7 +62,7 @@ class EmbeddingTable:
     model: str
 
 
-def check_table(path: Path, sources: Iterable[Path] = ()) -> None:
+def check_table(path: Path, sources: Sequence[Path] = ()) -> None:
     """Checks that a table can be written at `path`, before work is spent on its content.
 
     Args:

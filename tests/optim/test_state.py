@@ -107,6 +107,7 @@ SPOILS = {
     "a longer dual": {"dual": torch.zeros(300, 300)},
     "an empty dual": {"dual": torch.zeros(0)},
     "an empty number of steps": {"step": torch.zeros(0)},
+    "a number of steps without a value": {"step": torch.zeros((), device="meta")},
     "a mask of one": {"mask": torch.ones(1, dtype=torch.bool)},
     "a mask of floats": {"mask": torch.ones(3, 3)},
     "a moment of whole numbers": {"exp_avg": torch.ones(3, 3, dtype=torch.int64)},
