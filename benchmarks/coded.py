@@ -86,7 +86,7 @@ def _coded(artifact: Artifact, output: Path, precision: str, extras: Extras) -> 
     return {
         "precision": precision,
         "bytes": report.bytes,
-        "entropy_bytes": entropy_bytes(rounded(artifact, precision).state),
+        "entropy_bytes": entropy_bytes(rounded(artifact, precision).arrays),
         "seconds_to_read": seconds,
         "sparsity": report.sparsity,
         "rounding": asdict(report.rounding) if report.rounding else None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +86,7 @@ class NeuralNetworkCoding:
                 name: torch.from_numpy(decoded[name].reshape(values.shape).astype(np.float32))
                 for name, values in self._floats.items()
             }
-        changed = replace(self._artifact, state={**self._artifact.state, **state})
+        changed = self._artifact.with_state({**self._artifact.state, **state})
         found = check_parity(
             self._reference,
             torch_network(changed.build()),

@@ -43,7 +43,7 @@ def run(
     account = None if other or sensitive else kept_account(path)
     examined = None
     if account is None:
-        # PyTorch takes seconds to import.
+        # Numbers and files take half a second to import.
         from sparsify.cli.inspect_model import examine  # noqa: PLC0415
 
         examined = examine(path, other, show_all, trials if sensitive else None, report, trust)

@@ -62,8 +62,8 @@ def compare_weights(artifact: Artifact, other: Artifact, *, prunable: bool) -> C
     tables = [weights_table(each) for each in (artifact, other)]
     layers, others = (table.prunable if prunable else table.layers for table in tables)
     # In a .mnn file some parameters are merged into operators of another name.
-    stored = [layer for layer in layers if layer.name in artifact.state]
-    found = changes(stored, artifact.state, other.state)
+    stored = [layer for layer in layers if layer.name in artifact.arrays]
+    found = changes(stored, artifact.arrays, other.arrays)
     resized = resizing(artifact, other, prunable=prunable)
     if not found and not resized:
         raise SparsifyError(

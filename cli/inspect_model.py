@@ -1,20 +1,20 @@
-"""What `sparsify inspect` takes PyTorch for: to count a model, compare it, prune it on trial."""
+"""What `sparsify inspect` reads a model for: to count it, compare it, prune it on trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsify.artifact.loading import load_artifact
 from sparsify.cli.display import track
 from sparsify.cli.inspect_compare import Comparison, compare_weights, show_comparison
-from sparsify.cli.sensitivity_display import by_sensitivity, show_sensitivity
 from sparsify.exporters.accounts import Account
 from sparsify.exporters.counting import counted_account
-from sparsify.report.sensitivity_page import write_sensitivity_report
-from sparsify.verification.sensitivity import Sensitivity, model_sensitivity
+
+if TYPE_CHECKING:
+    from sparsify.verification.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Examined:
         if self.comparison:
             show_comparison(self.comparison)
         elif self.sensitivity:
+            from sparsify.cli.sensitivity_display import (  # noqa: PLC0415
+                by_sensitivity,
+                show_sensitivity,
+            )
+
             show_sensitivity(self.sensitivity, by_sensitivity if sort == "sensitivity" else order)
         return self.comparison is not None or self.sensitivity is not None
 
@@ -75,8 +80,13 @@ def examine(
     artifact, account = counted_account(path, trust=trust)
     sensitivity = comparison = None
     if trials is not None:
+        # Networks run, for which PyTorch is imported.
+        from sparsify.verification.sensitivity import model_sensitivity  # noqa: PLC0415
+
         sensitivity = model_sensitivity(artifact, **trials, track=track)
         if report:
+            from sparsify.report.sensitivity_page import write_sensitivity_report  # noqa: PLC0415
+
             write_sensitivity_report(sensitivity, path.resolve().stem, report)
     if other:
         comparison = compare_weights(

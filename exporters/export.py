@@ -34,6 +34,7 @@ from sparsify.exporters.shrink import Shrinkage, shrunk
 from sparsify.exporters.twin import dense_model
 from sparsify.files import assembling, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
+from sparsify.tensors import arrays_of
 from sparsify.verification.calibration import calibration_of, needs_calibration
 from sparsify.verification.decision import Decision, read_decision
 from sparsify.verification.protocol import EvaluationProtocol
@@ -306,7 +307,7 @@ def _decision(
             file,
         )
         return None
-    digest = source_digest(canonical_state(artifact.build()))
+    digest = source_digest(arrays_of(canonical_state(artifact.build())))
     return read_decision(file, digest, operating_point or "eer")
 
 

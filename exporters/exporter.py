@@ -6,23 +6,20 @@ A new format is a module here with a subclass of `Exporter`, and a line in
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE, Format
-from sparsify.artifact.weights import Weights
-from sparsify.exporters.networks import PYTORCH, Network, network_work, torch_network
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
 from sparsify.exporters.quantise import Quantisation
 from sparsify.exporters.twin import dense_model
-from sparsify.sparsity.work import Work
 from sparsify.verification.decision import Decision
 
 
-class Exporter(ABC):
-    """Reads, writes and runs the files of one format.
+class Exporter:
+    """Writes and runs the files of one format, which its reader has read.
 
     A format that is only read does without `write`; one that has no engine of its own runs in
     PyTorch.
@@ -32,15 +29,6 @@ class Exporter(ABC):
     """
 
     engine = PYTORCH
-
-    @abstractmethod
-    def read(self, path: Path) -> Weights:
-        """What a file holds, whoever wrote it.
-
-        Raises:
-            SparsifyError: It is damaged, or would become absurdly large.
-            OSError: It cannot be read.
-        """
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """Writes a file, and what belongs to it into the same folder.
@@ -83,19 +71,6 @@ class Exporter(ABC):
             SparsifyError: It is not installed.
         """
         return torch.__version__
-
-    def work(self, artifact: Artifact, frames: int) -> dict[str, Work]:
-        """The multiply-adds for one utterance, by the weight that multiplies.
-
-        Args:
-            artifact: What was read from a file of this format.
-            frames: Frames of the utterance.
-
-        Raises:
-            SparsifyError: The network is not known, names code and is not trusted, or does
-                something that is not counted.
-        """
-        return network_work(artifact, frames)
 
     def obstacle(self, artifact: Artifact) -> str | None:
         """Why a file cannot be run on this machine, if it cannot: there is no compiler, say.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -11,14 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sparsify.artifact.artifact import Artifact
 from sparsify.audio.features import Filterbank
-from sparsify.errors import SparsifyError
-from sparsify.models.multiply_adds import weight_uses
+from sparsify.errors import refused
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.uses import work_with
-from sparsify.sparsity.work import Work
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From a batch of features `(B, T, bins)` to embeddings `(B, D)`, both float32.
@@ -68,46 +64,6 @@ def from_samples(network: Network, front_end: FrontEnd) -> Network:
             return network(filterbank(torch.from_numpy(waveforms)).numpy())
 
     return embed
-
-
-def network_work(artifact: Artifact, frames: int) -> dict[str, Work]:
-    """The multiply-adds of the network in an artifact for one utterance, weight by weight.
-
-    A network that is code runs once.
-
-    Args:
-        artifact: A model whose network is known.
-        frames: Frames of the utterance.
-
-    Raises:
-        SparsifyError: It is not known, is code that is not trusted, does not take such features, or
-            does something that is not counted.
-    """
-    known, bins = artifact.architecture, artifact.front_end.num_mel_bins
-    name = known.name if known else str(artifact.path)
-    with errors_of(name):
-        try:
-            return work_with(weight_uses(known, artifact.build, frames, bins), artifact.state)
-        except (RuntimeError, ValueError, LookupError) as error:
-            raise refused(name, (1, frames, bins), error) from error
-
-
-def refused(name: str, shape: Sequence[int], error: Exception) -> SparsifyError:
-    """The error of a network that does not take features of some shape.
-
-    Args:
-        name: Of the network or its file.
-        shape: Of what it was given.
-        error: What its engine says.
-    """
-    return SparsifyError(
-        f"'{name}' does not accept features of shape {tuple(shape)}: {first_line(error)}"
-    )
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of what an engine says."""
-    return str(error).strip().partition("\n")[0]
 
 
 @contextmanager

@@ -7,18 +7,12 @@ from pathlib import Path
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import DENSE
 from sparsify.artifact.saving import copy_artifact, write_artifact
-from sparsify.artifact.tensor_file import read_tensors
-from sparsify.artifact.weights import Weights
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.twin import dense_model
 
 
 class SafetensorsExporter(Exporter):
     """With front end, recipe and mean embedding; run by PyTorch."""
-
-    def read(self, path: Path) -> Weights:
-        """The tensors, in any layout."""
-        return read_tensors(path)
 
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """A file in any layout."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
 from sparsify.artifact.artifact import Artifact
-from sparsify.artifact.provenance import SHRUNK_FROM, kinds_of
+from sparsify.artifact.description import kinds_of
+from sparsify.artifact.provenance import SHRUNK_FROM
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.seals import source_digest
 from sparsify.channels.removal import Removal, removal_from
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, first_line, refused
 from sparsify.exporters.counting import count_work
-from sparsify.exporters.networks import first_line, refused, torch_network
+from sparsify.exporters.networks import torch_network
 from sparsify.exporters.parity import check_parity
 from sparsify.exporters.sizes import Size, size_of
 from sparsify.models.registry import Architecture, errors_of
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.counting import sparsity_table
+from sparsify.tensors import arrays_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +76,14 @@ def shrunk(artifact: Artifact) -> tuple[Artifact, Shrinkage]:
     smaller.architecture = left  # type: ignore[assignment]
     _check(known.name, model, smaller, artifact.front_end)
     state = canonical_state(smaller)
-    digest = source_digest(canonical_state(model))
-    metadata = {**artifact.metadata, SHRUNK_FROM: digest, "source_digest": source_digest(state)}
+    metadata = {
+        **artifact.metadata,
+        SHRUNK_FROM: source_digest(arrays_of(canonical_state(model))),
+        "source_digest": source_digest(arrays_of(state)),
+    }
     if known.is_code:
         metadata |= kinds_of(smaller, artifact.selection)
-    made = replace(artifact, state=state, architecture=left, metadata=metadata)
+    made = artifact.with_state(state, architecture=left, metadata=metadata)
     return made, Shrinkage(before, _size(made, smaller), removal.stuck)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ def dense_weights(artifact: Artifact) -> dict[str, Tensor]:
 
 def dense_model(artifact: Artifact) -> Artifact:
     """The same network without zeros."""
-    return replace(artifact, state=artifact.state | dense_weights(artifact))
+    return artifact.with_state(artifact.state | dense_weights(artifact))
 
 
 def without_zeros(weight: Tensor, generator: torch.Generator) -> Tensor:

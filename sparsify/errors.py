@@ -1,8 +1,9 @@
-"""The one exception that stands for bad input, and the hint that mends a misspelt name."""
+"""The one exception that stands for bad input, and sentences that many of them begin with."""
 
 import difflib
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 _LONGEST = 500  # characters of a sentence
 _END = 150  # of them from its end, where it says how to mend what is wrong
@@ -28,6 +29,30 @@ class NotFiniteError(ArithmeticError):
 
 class FailedElsewhereError(SparsifyError):
     """Another process of the same training has failed, and says why."""
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of what a library says."""
+    return str(error).strip().partition("\n")[0]
+
+
+def refused(name: str, shape: Sequence[int], error: Exception) -> SparsifyError:
+    """The error of a network that does not take features of some shape.
+
+    Args:
+        name: Of the network or its file.
+        shape: Of what it was given.
+        error: What its engine says.
+    """
+    return SparsifyError(
+        f"'{name}' does not accept features of shape {tuple(shape)}: {first_line(error)}"
+    )
+
+
+def damaged(path: Path, error: BaseException) -> SparsifyError:
+    """The sentence for a file that a library could not read."""
+    reason = first_line(error) or type(error).__name__
+    return SparsifyError(f"'{path}' is damaged or not a {path.suffix} file: {reason[:300]}")
 
 
 def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import written
-from sparsify.audio.features import SHIFT_SECONDS
+from sparsify.audio.frames import SHIFT_SECONDS
 from sparsify.audio.parallel import available_cores
 from sparsify.benchmarks.inference.candidates import Candidate, Gathering
 from sparsify.benchmarks.inference.speedup import ITSELF, Speedup, paired_speedup

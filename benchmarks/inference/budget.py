@@ -229,7 +229,7 @@ class _Series:
         masks = largest_masks(scores, sparsity, allocation="uniform")
         zeroed = dict(zip(self._scores, masks, strict=True))
         state = {name: _zeroed(each, zeroed.get(name)) for name, each in self._dense.items()}
-        return replace(self._artifact, state=state)
+        return self._artifact.with_state(state)
 
     def _export(self, sparsity: float) -> Candidate:
         place = self._folder / f"{sparsity:g}"

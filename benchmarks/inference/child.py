@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from sparsify.artifact.formats import format_of
 from sparsify.artifact.loading import load_artifact
 from sparsify.audio.features import input_shape
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, first_line
 from sparsify.exporters.exporter import exporter_of
-from sparsify.exporters.networks import PYTORCH, Network, first_line, torch_network
+from sparsify.exporters.networks import PYTORCH, Network, torch_network
 from sparsify.recipe.sections import FrontEnd, OwnFrontEnd
 
 _HIGHEST = Path("/proc/self/clear_refs")  # to forget the peak: man 5 proc

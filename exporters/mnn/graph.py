@@ -1,28 +1,27 @@
 """The weights in a `.mnn` file, whoever wrote it, and their zeros filled.
 
 The fields are those of MNN's schema (`schema/default/*.fbs` of https://github.com/alibaba/MNN), of
-which a number never changes its meaning.
+which a number never changes its meaning. Importing this module takes no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 from uuid import UUID
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from sparsify.artifact.plain import damaged
 from sparsify.artifact.room import MOST_DIMENSIONS, Room
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, damaged
 from sparsify.exporters.mnn.tables import TABLE_ERRORS, Tables
-from sparsify.exporters.twin import without_zeros
+
+Weight: TypeAlias = NDArray[np.float32]
 
 _MOST_BYTES = (1 << 31) - 1  # of any FlatBuffers file
 _NET_MAKER, _NET_OPERATORS, _NET_UUID = 0, 3, 11
@@ -57,7 +56,7 @@ class Operator:
 
     name: str
     type: str
-    weight: Tensor | None
+    weight: Weight | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Graph:
     maker: str
     input_shapes: tuple[tuple[int, ...], ...]
     operators: tuple[Operator, ...]
-    others: dict[str, Tensor]
+    others: dict[str, Weight]
 
 
 def read_graph(path: Path) -> Graph:
@@ -92,23 +91,27 @@ def read_graph(path: Path) -> Graph:
         raise SparsifyError(f"'{path}': {error}") from error
 
 
-def fill_zeros(path: Path, output: Path) -> None:
-    """Copies a `.mnn` file, with values of its tensor's scale in place of the zeros of each weight.
+def fill_zeros(path: Path, output: Path, filled: Callable[[Weight], Weight]) -> None:
+    """Copies a `.mnn` file, its weights without zeros.
 
     What was compressed stays in the file, unused, until MNN's converter writes it again.
+
+    Args:
+        path: The file.
+        output: The copy.
+        filled: From a weight to one of its shape without zeros.
 
     Raises:
         SparsifyError: It is damaged, or would become absurdly large.
         OSError: It cannot be read or written.
     """
-    generator = torch.Generator().manual_seed(0)
     try:
         tables = _tables(path)
         room = Room(len(tables.data))
         for layer in [each for each in _operators(tables) if each.kind == _CONVOLUTION]:
             weight = _weight(tables, layer, room)
             if weight is not None:
-                _store(tables, layer, without_zeros(weight, generator).reshape(-1).numpy())
+                _store(tables, layer, filled(weight).reshape(-1))
     except TABLE_ERRORS as error:
         raise damaged(path, error) from error
     output.write_bytes(tables.data)
@@ -174,7 +177,7 @@ def _graph(tables: Tables) -> Graph:
             values = tables.vector(each.content, field, _FLOATS)
             if values.size:
                 room.take(f"'{name}'", values.shape, values.itemsize)
-                others[f"{name}{suffix}"] = torch.from_numpy(values.copy())
+                others[f"{name}{suffix}"] = values.astype(np.float32)
     return Graph(tables.text(tables.root, _NET_MAKER), tuple(inputs), tuple(operators), others)
 
 
@@ -202,7 +205,7 @@ def _operators(tables: Tables) -> Iterator[_Operator]:
         yield _Operator(place, kind, content, constant)
 
 
-def _weight(tables: Tables, layer: _Operator, room: Room) -> Tensor | None:
+def _weight(tables: Tables, layer: _Operator, room: Room) -> Weight | None:
     """The dense weight of a convolution, unless it is stored in a way that is not read."""
     if layer.constant is not None:
         values = tables.vector(layer.constant, _BLOB_FLOATS, _FLOATS)
@@ -225,13 +228,13 @@ def _weight(tables: Tables, layer: _Operator, room: Room) -> Tensor | None:
     if math.prod(shape) != count:
         raise ValueError(f"{count} weights have no shape {list(shape)}")
     if places is None:
-        return torch.from_numpy(values.copy()).reshape(shape)
+        return values.astype(np.float32).reshape(shape)
     dense = np.zeros(count, np.float32)
     dense[places] = values
-    return torch.from_numpy(dense).reshape(shape)
+    return dense.reshape(shape)
 
 
-def _store(tables: Tables, layer: _Operator, weight: NDArray[np.float32]) -> None:
+def _store(tables: Tables, layer: _Operator, weight: Weight) -> None:
     """Gives a convolution another weight, not compressed."""
     if layer.constant is not None:
         tables.vector(layer.constant, _BLOB_FLOATS, _FLOATS)[:] = weight

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sparsify.errors import SparsifyError
-from sparsify.exporters.mnn.graph import DEPTHWISE, Operator
+from sparsify.exporters.mnn.graph import DEPTHWISE, Operator, Weight
 
 _ALIKE = 1 - 1e-3  # cosine of two rows, of which one may be scaled by a folded batch norm
 
 
 def match_weights(
-    weights: Mapping[str, Tensor], operators: Sequence[Operator]
+    weights: Mapping[str, Weight], operators: Sequence[Operator]
 ) -> dict[str, list[int]]:
     """The operators of each weight by number, more than one where the converter has split it.
 
@@ -30,14 +29,14 @@ def match_weights(
         SparsifyError: A weight is not in the graph.
     """
     free = {
-        number: each.weight.flatten(1)
+        number: _matrix(each.weight)
         for number, each in enumerate(operators)
         if each.weight is not None
     }
     depthwise = {number for number, each in enumerate(operators) if each.type == DEPTHWISE}
     found = {}
     for name, weight in weights.items():
-        rows = weight.flatten(1)
+        rows = _matrix(weight)
         numbers = (
             _pieces(rows, free, axis=1)
             or _in_turns(rows, {n: free[n] for n in free if n in depthwise})
@@ -53,7 +52,7 @@ def match_weights(
     return found
 
 
-def joined(operators: Sequence[Operator], shape: Sequence[int]) -> Tensor:
+def joined(operators: Sequence[Operator], shape: Sequence[int]) -> Weight:
     """A weight of the network out of those of its operators.
 
     Args:
@@ -61,28 +60,28 @@ def joined(operators: Sequence[Operator], shape: Sequence[int]) -> Tensor:
         shape: Of the weight.
 
     Raises:
-        RuntimeError: They do not fit.
+        ValueError: They do not fit.
     """
-    pieces = [each.weight.flatten(1) for each in operators if each.weight is not None]
+    pieces = [_matrix(each.weight) for each in operators if each.weight is not None]
     if all(each.type == DEPTHWISE for each in operators):
-        return torch.stack(pieces, 1).reshape(shape)
+        return np.stack(pieces, 1).reshape(shape)
     along_inputs = all(len(piece) == shape[0] for piece in pieces)
-    return torch.cat(pieces, int(along_inputs)).reshape(shape)
+    return np.concatenate(pieces, int(along_inputs)).reshape(shape)
 
 
-def _in_turns(weight: Tensor, free: Mapping[int, Tensor]) -> list[int]:
+def _in_turns(weight: Weight, free: Mapping[int, Weight]) -> list[int]:
     """The operators that take turns at the rows of a weight; none if there are not."""
     for turns in range(2, len(weight) + 1):
         if len(weight) % turns == 0:
             parts = [weight[first::turns] for first in range(turns)]
             whole = {n: free[n] for n in free if free[n].shape == parts[0].shape}
-            numbers = _pieces(torch.cat(parts), whole, axis=0)
+            numbers = _pieces(np.concatenate(parts), whole, axis=0)
             if len(numbers) == turns:
                 return numbers
     return []
 
 
-def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
+def _pieces(weight: Weight, free: Mapping[int, Weight], axis: int) -> list[int]:
     """The operators that together are a weight `(outputs, inputs · kernel)`; none if there are not.
 
     Args:
@@ -93,7 +92,7 @@ def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
     numbers: list[int] = []
     start = 0
     while start < weight.shape[axis]:
-        rest = weight.narrow(axis, start, weight.shape[axis] - start)
+        rest = weight[:, start:] if axis else weight[start:]
         number = _piece({n: free[n] for n in free if n not in numbers}, rest, axis)
         if number is None:
             return []
@@ -102,26 +101,31 @@ def _pieces(weight: Tensor, free: Mapping[int, Tensor], axis: int) -> list[int]:
     return numbers
 
 
-def _piece(free: Mapping[int, Tensor], rest: Tensor, axis: int) -> int | None:
+def _piece(free: Mapping[int, Weight], rest: Weight, axis: int) -> int | None:
     """The operator that a weight begins with, the surest first: small weights may be alike."""
     fitting = [
-        (number, piece, rest.narrow(axis, 0, piece.shape[axis]))
+        (number, piece, rest[:, : piece.shape[1]] if axis else rest[: len(piece)])
         for number, piece in free.items()
         if piece.shape[1 - axis] == rest.shape[1 - axis] and piece.shape[axis] <= rest.shape[axis]
     ]
-    for is_same in (torch.equal, _is_scaled, _is_scaled_in_part):
+    for is_same in (np.array_equal, _is_scaled, _is_scaled_in_part):
         for number, piece, part in fitting:
             if is_same(piece, part):
                 return number
     return None
 
 
-def _is_scaled(piece: Tensor, part: Tensor) -> bool:
-    return torch.equal(piece != 0, part != 0) and _is_scaled_in_part(piece, part)
+def _is_scaled(piece: Weight, part: Weight) -> bool:
+    return np.array_equal(piece != 0, part != 0) and _is_scaled_in_part(piece, part)
 
 
-def _is_scaled_in_part(piece: Tensor, part: Tensor) -> bool:
+def _is_scaled_in_part(piece: Weight, part: Weight) -> bool:
     """Whether each row is a multiple of the other, but for rows that are nothing in one of them."""
-    lengths = piece.norm(dim=1) * part.norm(dim=1)
-    products = (piece * part).sum(dim=1).abs()
+    lengths = np.linalg.norm(piece, axis=1) * np.linalg.norm(part, axis=1)
+    products = np.abs((piece * part).sum(axis=1))
     return bool((products >= _ALIKE * lengths).all()) and bool(lengths.any() or not part.any())
+
+
+def _matrix(weight: Weight) -> Weight:
+    """A row for each output."""
+    return weight.reshape(len(weight), -1)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.audio.parallel import available_cores
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, first_line, refused
 from sparsify.exporters.mnn.graph import read_graph
-from sparsify.exporters.networks import Network, first_line, refused
+from sparsify.exporters.networks import Network
 from sparsify.runtimes import import_runtime
 
 _STDOUT = 1

@@ -12,30 +12,20 @@ from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.formats import BITMASK, HALF
 from sparsify.artifact.saving import write_artifact
 from sparsify.artifact.tensor_file import read_tensors
-from sparsify.artifact.weights import Weights
-from sparsify.errors import SparsifyError
 from sparsify.exporters.exporter import Exporter
 from sparsify.exporters.native.front_end import front_end_section
 from sparsify.exporters.native.kernels import by_density, measured_choice
-from sparsify.exporters.native.library import (
-    BLOB,
-    compile_library,
-    read_marker,
-    write_marker,
-    write_sources,
-)
+from sparsify.exporters.native.library import compile_library, write_marker, write_sources
 from sparsify.exporters.native.lowering import lower
 from sparsify.exporters.native.page import write_page
 from sparsify.exporters.native.process import emulator, emulator_wanted
 from sparsify.exporters.native.program import Program, write_program
+from sparsify.exporters.native.reading import WEIGHTS
 from sparsify.exporters.native.session import native_network, target_of
-from sparsify.exporters.native.targets import WEB, own_target, target_named
+from sparsify.exporters.native.targets import own_target, target_named
 from sparsify.exporters.native.tracing import Trace, trace
 from sparsify.exporters.networks import Network
-from sparsify.files import content_digest
 from sparsify.verification.decision import Decision
-
-_WEIGHTS = "model.safetensors"
 
 
 def program_of(
@@ -82,26 +72,13 @@ class NativeExporter(Exporter):
         self._decision = decision
         self._traced: tuple[object, Trace] | None = None  # the last network, which takes seconds
 
-    def read(self, path: Path) -> Weights:
-        """The weights that the library was made of, which lie beside it."""
-        weights = read_tensors(path / _WEIGHTS)
-        marker = read_marker(path)
-        for blob in (path / BLOB, path / WEB / BLOB):
-            if blob.is_file() and content_digest(blob) != marker.get("blob_digest"):
-                raise SparsifyError(f"'{blob}' is damaged or was changed: export the model again")
-        if marker.get("source_digest") != weights.metadata.get("source_digest"):
-            raise SparsifyError(
-                f"'{path}' is damaged: its library and its {_WEIGHTS} are of different models"
-            )
-        return weights
-
     def write(self, artifact: Artifact, output: Path, layout: str) -> None:
         """C code, compiled where there is a compiler."""
         model = artifact.build()
         traced = self._trace(artifact, model)
         program = program_of(artifact, measured=self._target.is_own, traced=traced)
         write_sources(output, program.blob)
-        weights = output / _WEIGHTS
+        weights = output / WEIGHTS
         write_artifact(
             model, weights, artifact.front_end, artifact.recipe, BITMASK, artifact.measured
         )

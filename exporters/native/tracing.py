@@ -12,10 +12,9 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, first_line
 from sparsify.exporters.native.decompositions import TracedResizing, decompositions
 from sparsify.exporters.native.paths import called, difference, modules_of
-from sparsify.exporters.networks import first_line
 from sparsify.exporters.quiet import quiet
 
 # So long that no length in the network is 1, which the tracer would take for a constant.

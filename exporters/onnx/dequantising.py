@@ -9,10 +9,12 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor
 
-from sparsify.artifact.plain import damaged
+from sparsify.arrays import Array
 from sparsify.artifact.provenance import PRECISION
+from sparsify.errors import damaged
 from sparsify.exporters.onnx.sealing import own_metadata, seal_graph
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, read_graph
+from sparsify.tensors import arrays_of
 
 
 def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -28,7 +30,8 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
         OSError: The copy cannot be written.
     """
     proto = onnx.load(source)
-    values = {**read_graph(source).tensors, **tensors}  # integers as the floats that they mean
+    # Integers as the floats that they mean.
+    values = {**read_graph(source).arrays, **arrays_of(tensors)}
     try:
         _leave_out_rounding(proto.graph, values)
     except GRAPH_ERRORS as error:
@@ -40,7 +43,7 @@ def write_float_twin(source: Path, output: Path, tensors: Mapping[str, Tensor]) 
     output.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _leave_out_rounding(graph: onnx.GraphProto, values: Mapping[str, Tensor]) -> None:
+def _leave_out_rounding(graph: onnx.GraphProto, values: Mapping[str, Array]) -> None:
     exact: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -59,7 +62,7 @@ def _leave_out_rounding(graph: onnx.GraphProto, values: Mapping[str, Tensor]) ->
             nodes.append(onnx.helper.make_node("Identity", [exact[end.name]], [end.name]))
     used = {name for node in nodes for name in node.input}
     weights = [
-        numpy_helper.from_array(values[each.name].numpy(), each.name)
+        numpy_helper.from_array(values[each.name], each.name)
         for each in graph.initializer
         if each.name in used
     ]

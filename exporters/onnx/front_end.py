@@ -34,13 +34,6 @@ _WAVEFORM = "waveform"
 _PREFIX = "front_end."
 
 
-def takes_samples(model: onnx.ModelProto) -> bool:
-    """Whether a graph is given samples `(B, samples)`, and not features."""
-    initialized = {each.name for each in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in initialized]
-    return len(inputs) == 1 and len(inputs[0].type.tensor_type.shape.dim) == 2
-
-
 def prepend_front_end(model: onnx.ModelProto, front_end: FrontEnd) -> None:
     """Makes a graph of features one of samples.
 

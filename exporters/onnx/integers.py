@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
 import onnx
-import torch
-from torch import Tensor
+from numpy.typing import DTypeLike
 
+from sparsify.arrays import Array
 from sparsify.sparsity.selection import looks_prunable
 
 Place: TypeAlias = tuple[int, int | None]
@@ -49,13 +50,13 @@ class Integers:
         helpers: Names of scales and zero points, which are no weights; large ones are nothing else.
     """
 
-    zero_points: dict[str, Tensor] = field(default_factory=dict)
-    scales: dict[str, Tensor] = field(default_factory=dict)
+    zero_points: dict[str, Array] = field(default_factory=dict)
+    scales: dict[str, Array] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
 
 
-def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Integers:
+def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Array]) -> Integers:
     """Which tensors of a graph are integer weights.
 
     Args:
@@ -71,8 +72,8 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
             helpers.update(zero_names)
             if name not in tensors:
                 continue
-            zero: Tensor | None = torch.zeros(())
-            scale: Tensor | None = torch.ones(())
+            zero: Array | None = np.zeros((), dtype=np.float32)
+            scale: Array | None = np.ones((), dtype=np.float32)
             if zero_names:
                 zero = _beside(node, tensors[name], tensors.get(zero_names[0]))
             if node.op_type == "DequantizeLinear":
@@ -96,47 +97,53 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Tensor]) -> Intege
     return found
 
 
-def centred(tensor: Tensor, zero_point: Tensor, scale: Tensor) -> Tensor:
+def centred(tensor: Array, zero_point: Array, scale: Array) -> Array:
     """What an integer weight means, in float32."""
-    return (tensor.float() - zero_point.float()) * scale.float()
+    with np.errstate(all="ignore"):  # whatever a file says
+        whole: Array = tensor.astype(np.float32) - zero_point.astype(np.float32)
+        return whole * scale.astype(np.float32)
 
 
-def as_stored(values: Tensor, zero_point: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def as_stored(values: Array, zero_point: Array, scale: Array, dtype: DTypeLike) -> Array:
     """An integer weight of a type, for what `centred` has made of it; only zeros become zeros."""
-    limits = torch.iinfo(dtype)
-    levels = (values / scale).nan_to_num(0, limits.max, limits.min)
-    stored = (levels.round() + zero_point).clamp(limits.min, limits.max)
-    nearest = zero_point + torch.where(zero_point < limits.max, 1.0, -1.0)
+    limits = np.iinfo(np.dtype(dtype))
+    with np.errstate(all="ignore"):
+        levels = np.nan_to_num(
+            values.astype(np.float64) / scale, nan=0, posinf=limits.max, neginf=limits.min
+        )
+        stored = np.clip(np.round(levels) + zero_point, limits.min, limits.max)
+    nearest = zero_point + np.where(zero_point < limits.max, 1.0, -1.0)
     lost = (values != 0) & (stored == zero_point)
-    return torch.where(lost, nearest, stored).to(dtype)
+    chosen: Array = np.where(lost, nearest, stored).astype(dtype)
+    return chosen
 
 
 def _inputs(node: onnx.NodeProto, places: tuple[int, ...]) -> list[str]:
     return [node.input[place] for place in places if place < len(node.input) and node.input[place]]
 
 
-def _beside(node: onnx.NodeProto, tensor: Tensor, given: Tensor | None) -> Tensor | None:
+def _beside(node: onnx.NodeProto, tensor: Array, given: Array | None) -> Array | None:
     """A zero point or a scale as it broadcasts with a tensor; `None` if it is not known."""
-    if given is None or not given.numel():
+    if given is None or not given.size:
         return None
-    if given.numel() == 1 or (given == given.flatten()[0]).all():
-        return given.flatten()[0]
+    if given.size == 1 or (given == given.flat[0]).all():
+        return given.reshape(-1)[:1].reshape(())
     axis = _axis(node, tensor)
-    if given.dim() != 1 or axis is None or tensor.shape[axis] != len(given):
+    if given.ndim != 1 or axis is None or tensor.shape[axis] != len(given):
         return None
-    return given.reshape([-1 if each == axis else 1 for each in range(tensor.dim())])
+    return given.reshape([-1 if each == axis else 1 for each in range(tensor.ndim)])
 
 
-def _axis(node: onnx.NodeProto, tensor: Tensor) -> int | None:
+def _axis(node: onnx.NodeProto, tensor: Array) -> int | None:
     """Along which axis a weight has a zero point for each channel."""
     if node.op_type == "DequantizeLinear":
         axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
-        return axis % tensor.dim() if -tensor.dim() <= axis < tensor.dim() else None
+        return axis % tensor.ndim if -tensor.ndim <= axis < tensor.ndim else None
     if node.op_type in ("ConvInteger", "QLinearConv"):
         return 0
     transposed = any(each.name == "transB" and each.i for each in node.attribute)
-    return 0 if transposed else tensor.dim() - 1
+    return 0 if transposed else tensor.ndim - 1
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other.to(one.dtype))
+def _same(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and np.array_equal(one, other.astype(one.dtype))

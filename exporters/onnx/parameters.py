@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from sparsify.errors import SparsifyError
-from sparsify.models.recognition import COUNTER
+from sparsify.models.names import COUNTER
 
 
 def tied_names(model: nn.Module) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""int8 graphs of ours on disk: what their metadata say, and how they are read."""
+"""int8 graphs of ours on disk: what their metadata say, and how they are read.
+
+Importing this module takes no torch.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
-import torch
 from onnx import numpy_helper
 
 from sparsify.artifact.formats import EIGHT_BITS
-from sparsify.artifact.plain import damaged
 from sparsify.artifact.provenance import (
     KINDS,
     PRECISION,
@@ -23,8 +25,12 @@ from sparsify.artifact.provenance import (
 )
 from sparsify.artifact.seals import source_digest
 from sparsify.artifact.weights import Weights
-from sparsify.exporters.onnx.quantising import Quantised
-from sparsify.sparsity.counting import Kind, table_of
+from sparsify.errors import damaged
+from sparsify.sparsity.table import Kind
+from sparsify.sparsity.zeros import table_of
+
+if TYPE_CHECKING:
+    from sparsify.exporters.onnx.quantising import Quantised
 
 
 def quantised_metadata(
@@ -40,20 +46,17 @@ def quantised_metadata(
         source: Digest of the network.
         found: How it was quantised.
     """
-    tensors = {
-        each.name: torch.from_numpy(numpy_helper.to_array(each).copy())
-        for each in model.graph.initializer
-    }
-    left = {name: kind for name, kind in kinds.items() if name in tensors}
-    nonzero = {layer.name: layer.nonzero for layer in table_of(left, tensors).prunable}
+    arrays = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    left = {name: kind for name, kind in kinds.items() if name in arrays}
+    nonzero = {layer.name: layer.nonzero for layer in table_of(left, arrays).prunable}
     return {
         PRECISION: EIGHT_BITS,
         ROUNDED_FROM: source,
         QUANTISED: json.dumps(asdict(found)),
         KINDS: json.dumps(left),
-        **counts(left, tensors),
+        **counts(left, arrays),
         "nonzero": json.dumps(nonzero),
-        "source_digest": source_digest(tensors),
+        "source_digest": source_digest(arrays),
     }
 
 
@@ -67,7 +70,7 @@ def quantised_weights(weights: Weights, path: Path) -> Weights:
     if not weights.intact or QUANTISED not in weights.metadata or kinds is None:
         return weights
     try:
-        table = table_of(kinds, weights.tensors)
+        table = table_of(kinds, weights.arrays)
     except LookupError as error:
         raise damaged(path, error) from error
     obstacle = (

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from sparsify.exporters.networks import Network
-from sparsify.exporters.onnx.front_end import takes_samples, without_front_end
+from sparsify.exporters.onnx.front_end import without_front_end
+from sparsify.exporters.onnx.tensors import takes_samples
 
 _OPSET = 19  # the first in which it knows quantised values; of what we write nothing else changed
 

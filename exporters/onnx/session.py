@@ -10,8 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_errors
 
-from sparsify.errors import SparsifyError
-from sparsify.exporters.networks import Network, first_line, refused
+from sparsify.errors import SparsifyError, first_line, refused
+from sparsify.exporters.networks import Network
 
 # What onnxruntime says of a graph, and what its binding makes of a broken one.
 _ORT_ERRORS: tuple[type[Exception], ...] = (

@@ -1,4 +1,7 @@
-"""Reads the weights of ONNX files, whoever wrote them, and nothing beyond the model's folder."""
+"""Reads the weights of ONNX files, whoever wrote them, and nothing beyond the model's folder.
+
+Importing this module takes no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor
 
-from sparsify.artifact.plain import damaged, plain
+from sparsify.arrays import Array, countable, is_floating, is_native
 from sparsify.artifact.room import Room, check_shape
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, damaged
 from sparsify.exporters.onnx.computed import computed_weights, inlined, useful_names
 from sparsify.exporters.onnx.integers import Integers, centred, integers_in
 from sparsify.sparsity.selection import looks_prunable
@@ -42,15 +42,15 @@ class Graph:
     """What an ONNX file holds.
 
     Attributes:
-        tensors: Initializers and constants of the main graph, dense, by name; integer weights as
+        arrays: Initializers and constants of the main graph, dense, by name; integer weights as
             the floats that they mean, or multiples of these.
         operators: The operator that consumes each tensor.
         model: All of it.
-        integers: Which of the tensors are integer weights.
-        left_out: What may be weights and is not among the tensors, or not to be counted.
+        integers: Which of the arrays are integer weights.
+        left_out: What may be weights and is not among the arrays, or not to be counted.
     """
 
-    tensors: dict[str, Tensor]
+    arrays: dict[str, Array]
     operators: Mapping[str, str]
     model: onnx.ModelProto
     integers: Integers
@@ -73,23 +73,30 @@ def read_graph(path: Path) -> Graph:
             raise ValueError("it has no graph")
         _check_texts(model)
         reader = _Reader(path, size, model)
-        tensors = dict(reader.tensors(model.graph))
+        arrays = dict(reader.arrays(model.graph))
         operators = {name: node.op_type for node in model.graph.node for name in node.input}
-        integers = integers_in(model.graph, tensors)
+        integers = integers_in(model.graph, arrays)
         doubts = (
-            *_uncountable(tensors, useful_names(model.graph), integers),
-            *computed_weights(model, {name: each.shape for name, each in tensors.items()}),
+            *_uncountable(arrays, useful_names(model.graph), integers),
+            *computed_weights(model, {name: each.shape for name, each in arrays.items()}),
             *_unread(model),
         )
-        tensors |= {
-            name: centred(tensors[name], zero, integers.scales[name])
+        arrays |= {
+            name: centred(arrays[name], zero, integers.scales[name])
             for name, zero in integers.zero_points.items()
         }
     except GRAPH_ERRORS as error:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
-    return Graph(tensors, operators, model, integers, tuple(dict.fromkeys(doubts)))
+    return Graph(arrays, operators, model, integers, tuple(dict.fromkeys(doubts)))
+
+
+def takes_samples(model: onnx.ModelProto) -> bool:
+    """Whether a graph is given samples `(B, samples)`, and not features."""
+    initialized = {each.name for each in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in initialized]
+    return len(inputs) == 1 and len(inputs[0].type.tensor_type.shape.dim) == 2
 
 
 class _Reader:
@@ -101,27 +108,27 @@ class _Reader:
         files = {self._external_file(tensor) for tensor in external}
         self._room = Room(size + sum(file.stat().st_size for file in files))
 
-    def tensors(self, graph: onnx.GraphProto) -> Iterator[tuple[str, Tensor]]:
+    def arrays(self, graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
         """The weights of a graph; strings are none."""
         for tensor in graph.initializer:
             if tensor.data_type != onnx.TensorProto.STRING:
-                yield tensor.name, _as_tensor(tensor.name, self._array(tensor))
+                yield tensor.name, _countable(tensor.name, self._array(tensor))
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
-            yield name, _as_tensor(name, self._densified(name, sparse))
+            yield name, _countable(name, self._densified(name, sparse))
         constants = [node for node in graph.node if node.op_type == "Constant" and node.output]
         for node in constants:
             name = node.output[0]
             for attribute in node.attribute:
                 if attribute.name == "value" and attribute.t.data_type != onnx.TensorProto.STRING:
-                    yield name, _as_tensor(name, self._array(attribute.t))
+                    yield name, _countable(name, self._array(attribute.t))
                 elif attribute.name == "value_floats":
-                    yield name, torch.tensor(attribute.floats, dtype=torch.float32)
+                    yield name, np.array(attribute.floats, dtype=np.float32)
                 elif attribute.name == "sparse_value":
                     sparse = attribute.sparse_tensor
-                    yield name, _as_tensor(name, self._densified(name, sparse))
+                    yield name, _countable(name, self._densified(name, sparse))
 
-    def _array(self, tensor: onnx.TensorProto) -> NDArray[np.generic]:
+    def _array(self, tensor: onnx.TensorProto) -> Array:
         check_shape(f"tensor '{tensor.name}'", tensor.dims)
         if _is_external(tensor):
             file = self._external_file(tensor)
@@ -134,16 +141,14 @@ class _Reader:
             del tensor.external_data[:]
         return numpy_helper.to_array(tensor)
 
-    def _densified(self, name: str, sparse: onnx.SparseTensorProto) -> NDArray[np.generic]:
+    def _densified(self, name: str, sparse: onnx.SparseTensorProto) -> Array:
         """A sparse tensor (COO, indices linear or one row per value) with its zeros."""
         shape = tuple(sparse.dims)
         values, indices = self._array(sparse.values), self._array(sparse.indices)
         self._room.take(f"tensor '{name}'", shape, max(values.itemsize, 4))
         bounds = np.array([math.prod(shape)] if indices.ndim == 1 else shape, dtype=np.int64)
         rows = indices.reshape(len(values), len(bounds)) if values.ndim == 1 else None
-        if (
-            rows is None or rows.dtype != np.int64 or ((rows < 0) | (rows >= bounds)).any()  # type: ignore[operator]
-        ):
+        if rows is None or rows.dtype != np.int64 or ((rows < 0) | (rows >= bounds)).any():
             raise ValueError(f"the indices of sparse tensor '{name}' do not fit shape {shape}")
         dense = np.zeros(shape, dtype=values.dtype)
         if indices.ndim == 1:
@@ -204,17 +209,15 @@ def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProt
 
 
 def _uncountable(
-    tensors: Mapping[str, Tensor], useful: Collection[str], integers: Integers
+    arrays: Mapping[str, Array], useful: Collection[str], integers: Integers
 ) -> Iterator[str]:
     """Sentences about tensors of a graph that may be weights and tell no zeros."""
-    for name, tensor in tensors.items():
-        if name in integers.helpers or not looks_prunable(tensor.shape):
+    for name, array in arrays.items():
+        if name in integers.helpers or not looks_prunable(array.shape):
             continue
         if name not in useful:
             yield f"no output depends on '{name}'"
-        elif name in integers.unknown or not (
-            tensor.is_floating_point() or name in integers.zero_points
-        ):
+        elif name in integers.unknown or not (is_floating(array) or name in integers.zero_points):
             yield f"'{name}' holds integers, whose zero point is not known"
 
 
@@ -246,8 +249,8 @@ def _part(tensor: onnx.TensorProto, size: int) -> tuple[int, int]:
     return start, length
 
 
-def _as_tensor(name: str, array: NDArray[np.generic]) -> Tensor:
-    if array.dtype.isbuiltin != 1:
+def _countable(name: str, array: Array) -> Array:
+    if not is_native(array.dtype):
         # bfloat16, float8 and int4 are no numpy types of their own; float32 holds all their values.
         array = array.astype(np.float32)
-    return plain(name, torch.from_numpy(array.copy()))
+    return countable(name, array.copy())

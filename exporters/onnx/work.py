@@ -1,10 +1,9 @@
-"""The multiply-adds of a graph, whoever wrote it."""
+"""The multiply-adds of a graph, whoever wrote it; importing this module takes no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from sparsify.errors import SparsifyError
-from sparsify.exporters.networks import first_line
+from sparsify.artifact.artifact import Artifact, weights_table
+from sparsify.errors import SparsifyError, first_line
 from sparsify.exporters.onnx.shapes import inferred_shapes
 from sparsify.exporters.onnx.tensors import GRAPH_ERRORS, Graph, read_graph
 from sparsify.sparsity.work import NO_WORK, Work, total_work
@@ -37,20 +36,20 @@ _PASSING: tuple[str, ...] = (
 _PASSING += ("Slice", "Split", "Gather", "Constant")
 
 
-def graph_work(path: Path, counted: Mapping[str, bool], frames: int, bins: int) -> dict[str, Work]:
+def work_in(artifact: Artifact, frames: int) -> dict[str, Work]:
     """The multiply-adds of one utterance, by the initializer that multiplies.
 
     As `sparsify.sparsity.uses.uses_of` counts them; products of two activations do not count.
 
     Args:
-        path: An ONNX file with one input `(B, T, bins)`.
-        counted: The names of the float weights, and whether each is prunable.
+        artifact: An ONNX file with one input `(B, T, bins)`, whose network is not known.
         frames: T.
-        bins: Filterbank bins per frame, where the file does not say.
 
     Raises:
         SparsifyError: The shapes cannot be inferred, or a weight is used by what is not counted.
     """
+    path, bins = artifact.path, artifact.front_end.num_mel_bins
+    counted = {layer.name: layer.prunable for layer in weights_table(artifact).layers}
     graph = read_graph(path)
     try:
         return _Counting(graph, counted, inferred_shapes(graph.model, frames, bins)).work()
@@ -68,7 +67,7 @@ class _Counting:
     ) -> None:
         self._nodes = graph.model.graph.node
         self._makers = {name: node for node in self._nodes for name in node.output if name}
-        self._constants = {name: tensor.numpy() for name, tensor in graph.tensors.items()}
+        self._constants = dict(graph.arrays)
         self._sources = {name: name for name in self._constants}
         self._counted = counted
         self._shapes = shapes

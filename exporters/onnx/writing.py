@@ -12,12 +12,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from sparsify.arrays import is_native
 from sparsify.artifact.artifact import Artifact
+from sparsify.artifact.description import exported_metadata
 from sparsify.artifact.formats import FEATURES, SAMPLES
 from sparsify.artifact.provenance import ABSENT, INPUT, KINDS, TIED, counts
 from sparsify.artifact.saving import canonical_state
-from sparsify.errors import SparsifyError
-from sparsify.exporters.networks import first_line, network_work
+from sparsify.errors import SparsifyError, first_line
+from sparsify.exporters.counting import network_work
 from sparsify.exporters.onnx.front_end import prepend_front_end
 from sparsify.exporters.onnx.graphs import graph_of
 from sparsify.exporters.onnx.integers import as_stored
@@ -29,7 +31,9 @@ from sparsify.exporters.onnx.tensors import read_graph
 from sparsify.exporters.quantise import Quantisation
 from sparsify.models.layers import whole_weights
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.counting import Kind, parameter_kinds
+from sparsify.sparsity.counting import parameter_kinds
+from sparsify.sparsity.table import Kind
+from sparsify.tensors import arrays_of
 
 _EXAMPLE_SHAPE = (2, 100)
 _LOGGER = logging.getLogger(__name__)
@@ -68,11 +72,15 @@ def export_onnx(
     untie(proto.graph, tied)
     absent = check_parameters(proto.graph, state, tied)
     check_unused(model, absent, torch.randn(*_EXAMPLE_SHAPE, artifact.front_end.num_mel_bins))
-    own = artifact.exported_metadata(model, state)
+    own = exported_metadata(artifact, model, state)
     kinds = parameter_kinds(model, *artifact.selection)
     if absent:
         kinds = {name: kind for name, kind in kinds.items() if name not in absent}
-        own |= {ABSENT: json.dumps(absent), KINDS: json.dumps(kinds), **counts(kinds, state)}
+        own |= {
+            ABSENT: json.dumps(absent),
+            KINDS: json.dumps(kinds),
+            **counts(kinds, arrays_of(state)),
+        }
     if tied:
         own[TIED] = json.dumps(tied)
     nonzero = {name: int(state[name].count_nonzero()) for name in kinds if kinds[name].prunable}
@@ -113,21 +121,20 @@ def replace_weights(
         OSError: The file cannot be written.
     """
     proto = onnx.load(source)
-    integers = read_graph(source).integers
+    arrays, integers = arrays_of(tensors), read_graph(source).integers
     for initializer in proto.graph.initializer:
         name = initializer.name
-        if name in tensors:
-            values = tensors[name]
+        if name in arrays:
+            values = arrays[name]
             if name in integers.zero_points:
                 stored = numpy_helper.to_array(initializer)
-                if stored.dtype.isbuiltin != 1:
+                if not is_native(stored.dtype):
                     raise SparsifyError(
                         f"'{source}' has weights of {stored.dtype}, of which no dense twin is made"
                     )
                 zero, scale = integers.zero_points[name], integers.scales[name]
-                dtype = torch.from_numpy(stored.copy()).dtype
-                values = as_stored(values, zero, scale, dtype)
-            initializer.CopyFrom(numpy_helper.from_array(values.numpy(), name))
+                values = as_stored(values, zero, scale, stored.dtype)
+            initializer.CopyFrom(numpy_helper.from_array(values, name))
     if ours:
         seal_graph(proto, own_metadata(proto))
     output.write_bytes(proto.SerializeToString(deterministic=True))

@@ -1,17 +1,19 @@
-"""A trained model from a file: what is known of it, and the network built from it."""
+"""A trained model from a file: what is known of it, and the network built from it.
+
+Importing this module takes no torch; tensors and networks do.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from sparsify.artifact.fidelity import check_widths, outline_in, said_of
+from sparsify.arrays import Array
+from sparsify.artifact.fidelity import outline_in, said_of
 from sparsify.artifact.formats import DENSE, SAMPLES, SINGLE, Format
 from sparsify.artifact.provenance import (
     ABSENT,
@@ -25,18 +27,22 @@ from sparsify.artifact.provenance import (
     TIED,
     kinds_in,
     names_in,
-    provenance,
 )
 from sparsify.documents import parse_json, parse_yaml
 from sparsify.errors import SparsifyError
 from sparsify.models import toolkits
 from sparsify.models.fitting import misfits, named_as, proposal
+from sparsify.models.outlines import Outline
+from sparsify.models.recognition import Shapes
 from sparsify.models.registry import Architecture, architecture_of, errors_of, require_trust
 from sparsify.recipe.recipe import Recipe, parse_recipe
 from sparsify.recipe.sections import FrontEnd
-from sparsify.sparsity.counting import Kind, parameter_kinds, table_from_tensors, table_of
 from sparsify.sparsity.selection import EVERYTHING, Selection
-from sparsify.sparsity.table import SparsityTable
+from sparsify.sparsity.table import Kind, SparsityTable
+from sparsify.sparsity.zeros import table_from_arrays, table_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +54,7 @@ class Artifact:
     Attributes:
         path: The file (in a run directory, its `model.safetensors`).
         format: Its format.
-        state: Dense tensors by name, on the CPU.
+        arrays: Dense tensors by name, as numpy has them.
         architecture: How to rebuild the network; `None` where that is not known.
         front_end: The features the network expects; the default where they are not known.
         metadata: All strings the file carries.
@@ -62,7 +68,7 @@ class Artifact:
 
     path: Path
     format: Format
-    state: dict[str, Tensor]
+    arrays: dict[str, Array]
     architecture: Architecture | None
     front_end: FrontEnd
     metadata: dict[str, str]
@@ -72,6 +78,19 @@ class Artifact:
     table: SparsityTable | None = None
     left_out: tuple[str, ...] = ()
     trusted: bool = False
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """The same tensors as PyTorch has them, on the CPU."""
+        from sparsify.tensors import tensors_of  # noqa: PLC0415
+
+        return tensors_of(self.arrays)
+
+    def with_state(self, state: Mapping[str, Tensor], **changes: Any) -> Artifact:
+        """The same model with other tensors, and whatever else is given."""
+        from sparsify.tensors import arrays_of  # noqa: PLC0415
+
+        return replace(self, arrays=arrays_of(state), **changes)
 
     @cached_property
     def recipe(self) -> Recipe | None:
@@ -143,10 +162,24 @@ class Artifact:
         return self.architecture is not None and self.obstacle is None
 
     @cached_property
-    def _outline(self) -> nn.Module:
+    def _outline(self) -> Outline:
         """The network without values, of a registered name."""
         assert self.architecture is not None
-        return outline_in(self.path, self.architecture)
+        return outline_in(self.path, self.architecture, self.selection)
+
+    def known_architecture(self) -> Architecture:
+        """How to rebuild the network.
+
+        Raises:
+            SparsifyError: The file does not say which network it is; says what to do.
+        """
+        if self.architecture is not None:
+            return self.architecture
+        raise SparsifyError(
+            self.obstacle
+            or f"'{self.path}' does not say which network it is: build that with"
+            " sparsify.build_model, load the state dict and use sparsify.save_model"
+        )
 
     def check_trust(self) -> None:
         """Refuses a file that names code as its network, unless it is trusted.
@@ -166,30 +199,19 @@ class Artifact:
         """
         if self.obstacle:
             raise SparsifyError(self.obstacle)
-        if self.architecture is None:
-            raise SparsifyError(
-                f"'{self.path}' does not say which network it is: build that with"
-                " sparsify.build_model, load the state dict and use sparsify.save_model"
-            )
+        known = self.known_architecture()
         self.check_trust()
-        if not self.architecture.is_code:
-            self._fitting(self._outline, self.architecture.name)
+        if not known.is_code:
+            self._fitting(self._outline.state, known.name)
         with said_of(self.path):
-            model = self.architecture.build()
+            model = known.build()
         self.load_into(model)
-        if self.architecture.widths:
-            with errors_of(self.architecture.name):
+        if known.widths:
+            from sparsify.artifact.widths import check_widths  # noqa: PLC0415
+
+            with errors_of(known.name):
                 check_widths(model.eval(), self.front_end.num_mel_bins, self.path)
         return model.eval()
-
-    def exported_metadata(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """The metadata of another file of the same network, whatever its format.
-
-        Args:
-            model: The network, as `build` gives it.
-            state: Its `canonical_state`.
-        """
-        return provenance(model, state, self.front_end, self.recipe) | self.measured
 
     def kinds(self) -> dict[str, Kind] | None:
         """What each parameter is, by name, without building anything; `None` if that is not known.
@@ -200,13 +222,13 @@ class Artifact:
         if self.architecture is None:
             return None
         if not self.architecture.is_code:
-            self._fitting(self._outline, self.architecture.name)
-            own = parameter_kinds(self._outline, *self.selection)
+            self._fitting(self._outline.state, self.architecture.name)
+            own = self._outline.kinds
             return {name: kind for name, kind in own.items() if name not in self.absent}
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:
             return None
-        if missing := kinds.keys() - self.state.keys():
+        if missing := kinds.keys() - self.arrays.keys():
             raise SparsifyError(f"'{self.path}' has damaged metadata: no tensor '{min(missing)}'")
         return kinds
 
@@ -222,7 +244,8 @@ class Artifact:
         """
         if self.obstacle:
             raise SparsifyError(self.obstacle)
-        state = self._fitting(model, architecture_of(model).name)
+        expected = model.state_dict()
+        arrays = self._fitting(expected, architecture_of(model).name)
         if self.architecture and front_end not in (None, self.front_end):
             logger.warning(
                 "'%s' was trained with other features: %s, now %s",
@@ -230,18 +253,24 @@ class Artifact:
                 self.front_end,
                 front_end,
             )
-        known = model.state_dict().keys() & state.keys()
-        model.load_state_dict({name: state[name] for name in known}, strict=False)
-        for name in self.absent & model.state_dict().keys():
-            model.state_dict()[name].zero_()
+        from sparsify.tensors import tensors_of  # noqa: PLC0415
 
-    def _fitting(self, model: nn.Module, name: str) -> Mapping[str, Tensor]:
-        """The tensors under the names of a network, whose architecture has a name.
+        known = {name: array for name, array in arrays.items() if name in expected}
+        model.load_state_dict(tensors_of(known), strict=False)
+        for name in self.absent & expected.keys():
+            expected[name].zero_()
+
+    def _fitting(self, expected: Shapes, name: str) -> Mapping[str, Array]:
+        """The tensors under the names of a network.
+
+        Args:
+            expected: The state dict of the network.
+            name: Of its architecture.
 
         Raises:
             SparsifyError: They are not those of the network.
         """
-        expected, state, holds, advice = model.state_dict(), self.state, "", ""
+        state, holds, advice = self.arrays, "", ""
         if self.graph and self.architecture is not None:
             expected = {name: each for name, each in expected.items() if name not in self.absent}
             tied = names_in(self.metadata, TIED, self.path, dict)
@@ -253,7 +282,8 @@ class Artifact:
             holds = f" (it holds '{self.architecture.name}')"
         sentences = misfits(state, expected, graph=self.graph)
         if sentences:
-            if self.architecture is None and (found := proposal(toolkits.without_head(self.state))):
+            own = toolkits.without_head(self.arrays)
+            if self.architecture is None and (found := proposal(own)):
                 advice = f"; {found}"
             raise SparsifyError(
                 f"'{self.path}'{holds} does not fit the architecture '{name}':"
@@ -266,8 +296,7 @@ def weights_table(artifact: Artifact) -> SparsityTable:
     """The layer-wise sparsity of a file.
 
     For our artifacts: exactly the trainable parameters of the network, which is not built. For
-    other files: the float tensors that are not batch-norm statistics, prunable by
-    `prunable_tensor`.
+    other files: the float tensors that are not batch-norm statistics, see `table_from_arrays`.
 
     Raises:
         SparsifyError: The tensors do not fit the architecture.
@@ -276,8 +305,8 @@ def weights_table(artifact: Artifact) -> SparsityTable:
         return artifact.table
     kinds = artifact.kinds()
     if kinds is not None:
-        return table_of(kinds, artifact.state)
-    table = table_from_tensors(artifact.state, artifact.operators)
+        return table_of(kinds, artifact.arrays)
+    table = table_from_arrays(artifact.arrays, artifact.operators)
     if not table.parameters:
         raise SparsifyError(f"'{artifact.path}' holds no float weights that could be counted")
     return table

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from sparsify.arrays import Array
 from sparsify.artifact.room import MOST_DIMENSIONS, check_shape
 from sparsify.errors import SparsifyError
 
-_INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+_INTEGERS = (np.int64, np.int32, np.int16, np.int8, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -26,47 +26,47 @@ class Packed:
         shape: Shape of the tensor, int64.
     """
 
-    compressed: Tensor
-    bitmask: Tensor
-    shape: Tensor
+    compressed: Array
+    bitmask: NDArray[np.uint8]
+    shape: NDArray[np.integer]
 
 
-def pack(tensor: Tensor) -> Packed:
+def pack(tensor: Array) -> Packed:
     """Packs a tensor; takes `nonzero · itemsize + elements / 8` bytes and the shape.
 
     `-0.0` counts as zero and comes back as `+0.0`; NaN and infinities survive.
     """
-    flat = tensor.detach().cpu().reshape(-1)
+    flat = tensor.reshape(-1)
     mask = flat != 0
     return Packed(
         compressed=flat[mask],
-        bitmask=torch.from_numpy(np.packbits(mask.numpy(), bitorder="little")),
-        shape=torch.tensor(tensor.shape, dtype=torch.int64),
+        bitmask=np.packbits(mask, bitorder="little"),
+        shape=np.array(tensor.shape, dtype=np.int64),
     )
 
 
-def unpack(packed: Packed) -> Tensor:
+def unpack(packed: Packed) -> Array:
     """The dense tensor, with `+0.0` for every zero.
 
     Raises:
         SparsifyError: The three parts contradict each other.
     """
     sizes, bits = packed.shape, packed.bitmask
-    if bits.dtype != torch.uint8 or sizes.dtype not in _INTEGERS or sizes.numel() > MOST_DIMENSIONS:
+    if bits.dtype != np.uint8 or sizes.dtype not in _INTEGERS or sizes.size > MOST_DIMENSIONS:
         raise SparsifyError(
             f"a bitmask must be uint8 with a shape of a few integers, got {bits.dtype} with"
-            f" {sizes.numel()} of {sizes.dtype}"
+            f" {sizes.size} of {sizes.dtype}"
         )
     shape = sizes.reshape(-1).tolist()
     check_shape("it", shape)
     elements = math.prod(shape)
     if bits.shape != ((elements + 7) // 8,):
-        raise SparsifyError(f"a bitmask of {bits.numel()} bytes does not fit shape {shape}")
-    mask = np.unpackbits(bits.numpy(), bitorder="little")
+        raise SparsifyError(f"a bitmask of {bits.size} bytes does not fit shape {shape}")
+    mask = np.unpackbits(bits, bitorder="little")
     if mask[elements:].any() or packed.compressed.shape != (int(mask.sum()),):
         raise SparsifyError(
-            f"a bitmask marks {int(mask.sum())} nonzeros but {packed.compressed.numel()} are stored"
+            f"a bitmask marks {int(mask.sum())} nonzeros but {packed.compressed.size} are stored"
         )
-    flat = torch.zeros(elements, dtype=packed.compressed.dtype)
-    flat[torch.from_numpy(mask[:elements].view(bool))] = packed.compressed
+    flat: Array = np.zeros(elements, packed.compressed.dtype)
+    flat[mask[:elements].view(bool)] = packed.compressed
     return flat.reshape(shape)

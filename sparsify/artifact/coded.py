@@ -7,10 +7,11 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 
+import ml_dtypes
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from sparsify.arrays import Array
 from sparsify.artifact.ans import Decoder, Encoder
 from sparsify.artifact.coding import entropy_bits, read_tensor, write_tensor
 from sparsify.artifact.room import Room
@@ -20,29 +21,32 @@ from sparsify.errors import SparsifyError
 LIST, WORDS = "coded.tensors", "coded.words"
 _LONGEST_LIST = 1 << 22  # bytes
 _TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
+    name: np.dtype(each)
+    for name, each in {
+        "F64": np.float64,
+        "F32": np.float32,
+        "F16": np.float16,
+        "BF16": ml_dtypes.bfloat16,
+        "I64": np.int64,
+        "I32": np.int32,
+        "I16": np.int16,
+        "I8": np.int8,
+        "U8": np.uint8,
+    }.items()
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
-def is_coded(stored: Mapping[str, Tensor]) -> bool:
+def is_coded(stored: Mapping[str, Array]) -> bool:
     """Whether the tensors of a file are those that `encode` makes."""
     return stored.keys() == {LIST, WORDS}
 
 
-def encode(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def encode(state: Mapping[str, Array]) -> dict[str, Array]:
     """Tensors as two: which there are, and one stream of all their symbols.
 
     Args:
-        state: Contiguous tensors on the CPU, by name.
+        state: Contiguous tensors by name.
 
     Raises:
         SparsifyError: The coder is not installed, or a tensor has a type that is not coded.
@@ -55,10 +59,10 @@ def encode(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         rows.append([name, _NAMES[tensor.dtype], list(tensor.shape)])
         write_tensor(encoder, tensor)
     listed = zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 9)
-    return {LIST: _as_tensor(listed), WORDS: _as_tensor(encoder.content())}
+    return {LIST: _as_array(listed), WORDS: _as_array(encoder.content())}
 
 
-def decode(stored: Mapping[str, Tensor], room: Room) -> dict[str, Tensor]:
+def decode(stored: Mapping[str, Array], room: Room) -> dict[str, Array]:
     """The tensors that `encode` was given, to the last bit.
 
     Args:
@@ -70,7 +74,7 @@ def decode(stored: Mapping[str, Tensor], room: Room) -> dict[str, Tensor]:
     """
     listed, words = (_as_bytes(name, stored[name]) for name in (LIST, WORDS))
     decoder = Decoder(words)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Array] = {}
     for name, type_, shape in _rows(listed):
         if name in tensors:
             raise SparsifyError(f"tensor '{name}' is in it twice")
@@ -84,7 +88,7 @@ def decode(stored: Mapping[str, Tensor], room: Room) -> dict[str, Tensor]:
     return tensors
 
 
-def entropy_bytes(state: Mapping[str, Tensor]) -> int:
+def entropy_bytes(state: Mapping[str, Array]) -> int:
     """What `encode` cannot do much better than, see `entropy_bits`."""
     return math.ceil(sum(entropy_bits(tensor) for tensor in state.values()) / 8)
 
@@ -111,11 +115,11 @@ def _rows(listed: bytes) -> Iterator[tuple[str, str, list[int]]]:
                 )
 
 
-def _as_tensor(content: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.uint8))
+def _as_array(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(bytearray(content), dtype=np.uint8)
 
 
-def _as_bytes(name: str, tensor: Tensor) -> bytes:
-    if tensor.dtype is not torch.uint8 or tensor.ndim != 1:
+def _as_bytes(name: str, tensor: Array) -> bytes:
+    if tensor.dtype != np.uint8 or tensor.ndim != 1:
         raise SparsifyError(f"'{name}' must be bytes, got {tensor.dtype} of shape {tensor.shape}")
-    return tensor.numpy().tobytes()
+    return tensor.tobytes()

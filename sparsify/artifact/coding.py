@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import DTypeLike, NDArray
 
+from sparsify.arrays import Array
 from sparsify.artifact.ans import TOTAL, Decoder, Encoder, short_float
 from sparsify.artifact.levels import GRIDS
 from sparsify.artifact.numbers import cost, read_numbers, write_numbers
@@ -35,16 +34,15 @@ Bits = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
 
 
-def write_tensor(encoder: Encoder, tensor: Tensor) -> None:
+def write_tensor(encoder: Encoder, tensor: Array) -> None:
     """Adds a contiguous tensor, whose type and shape the reader must know."""
-    if not tensor.numel():
+    if not tensor.size:
         return
-    if tensor.dtype is not torch.float32:
+    if tensor.dtype != np.float32:
         for plane in _bytes(tensor).T:
             write_numbers(encoder, plane, 8)
         return
-    rows = _rows(tensor)
-    bits = rows.numpy().view(np.uint32)
+    bits = _rows(tensor).view(np.uint32)
     mask = bits != 0
     form, scales, levels = _levels(tensor)
     encoder.uniform([FORMS.index(form)], len(FORMS))
@@ -56,43 +54,44 @@ def write_tensor(encoder: Encoder, tensor: Tensor) -> None:
         _write_floats(encoder, bits[mask])
 
 
-def read_tensor(decoder: Decoder, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def read_tensor(decoder: Decoder, shape: Sequence[int], dtype: DTypeLike) -> Array:
     """What `write_tensor` added.
 
     Raises:
         SparsifyError: It is damaged.
     """
-    tensor = torch.zeros(tuple(shape), dtype=dtype)
-    if not tensor.numel():
+    tensor: Array = np.zeros(tuple(shape), dtype)
+    if not tensor.size:
         return tensor
-    if dtype is not torch.float32:
+    if tensor.dtype != np.float32:
         for plane in _bytes(tensor).T:
             plane[:] = read_numbers(decoder, len(plane), 8)
         return tensor
-    rows = _rows(tensor).numpy()
+    rows = _rows(tensor)
     form = FORMS[decoder.uniform(1, len(FORMS))[0]]
     mask = _read_mask(decoder, rows.shape)
     if form:
-        groups = GRIDS[form].groups(torch.from_numpy(mask))
+        groups = GRIDS[form].groups(mask)
         scales = _read_floats(decoder, groups.count).view(np.float32)
         levels = 2 * read_numbers(decoder, int(mask.sum()), form) - GRIDS[form].most
-        rows[mask] = levels.astype(np.float32) * scales[groups.of_nonzeros.numpy()]
+        rows[mask] = levels.astype(np.float32) * groups.spread(scales)
     else:
         rows[mask] = _read_floats(decoder, int(mask.sum())).view(np.float32)
     return tensor
 
 
-def entropy_bits(tensor: Tensor) -> float:
+def entropy_bits(tensor: Array) -> float:
     """The entropy of a tensor whose elements are drawn one by one, by its own shares.
 
     That of its mask, and that of the signs and exponents of its nonzeros, or of their levels.
     Mantissas, of which each is as likely as another, count with the digits that are in use.
     """
-    if not tensor.numel():
+    if not tensor.size:
         return 0.0
-    if tensor.dtype is not torch.float32:
-        return float(sum(_entropy(plane) for plane in _bytes(tensor.contiguous()).T))
-    bits = _rows(tensor.contiguous()).numpy().view(np.uint32)
+    tensor = np.ascontiguousarray(tensor)
+    if tensor.dtype != np.float32:
+        return float(sum(_entropy(plane) for plane in _bytes(tensor).T))
+    bits = _rows(tensor).view(np.uint32)
     mask = bits != 0
     form, scales, levels = _levels(tensor)
     if form:
@@ -102,33 +101,33 @@ def entropy_bits(tensor: Tensor) -> float:
     return _entropy(mask) + values
 
 
-def _levels(tensor: Tensor) -> tuple[int, NDArray[np.float32], NDArray[np.int32]]:
+def _levels(tensor: Array) -> tuple[int, NDArray[np.float32], NDArray[np.int32]]:
     """The form of a tensor, and its scales and levels if it is made of them to the last bit.
 
     Levels are odd, and numbered from the smallest.
     """
-    if tensor.ndim > 1 and tensor.isfinite().all() and not _has_negative_zeros(tensor):
+    if tensor.ndim > 1 and np.isfinite(tensor).all() and not _has_negative_zeros(tensor):
         for form, grid in GRIDS.items():
             found = grid.split(tensor)
             if found:
-                scales, levels = (each.numpy() for each in found)
+                scales, levels = found
                 return form, scales, (levels.astype(np.int32) + grid.most) // 2
     return 0, np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
 
 
-def _has_negative_zeros(tensor: Tensor) -> bool:
+def _has_negative_zeros(tensor: Array) -> bool:
     """Whether it has −0.0, whose bits only floats keep."""
-    return bool(((tensor == 0) & tensor.signbit()).any())
+    return bool(((tensor == 0) & np.signbit(tensor)).any())
 
 
-def _rows(tensor: Tensor) -> Tensor:
+def _rows(tensor: Array) -> Array:
     """A view `(rows, columns)`; one of fewer than two dimensions is a single row."""
     return tensor.reshape(len(tensor) if tensor.ndim > 1 else 1, -1)
 
 
-def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+def _bytes(tensor: Array) -> NDArray[np.uint8]:
     """A view `(elements, bytes of an element)`, in little-endian order."""
-    return tensor.reshape(-1, 1).view(torch.uint8).numpy()
+    return tensor.reshape(-1, 1).view(np.uint8)
 
 
 def _fields(bits: Bits) -> Iterator[tuple[NDArray[np.integer], int]]:

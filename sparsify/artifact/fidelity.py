@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.utils.module_tracker import ModuleTracker
-
+from sparsify.arrays import Array
 from sparsify.artifact.seals import altered, source_digest
 from sparsify.errors import SparsifyError
-from sparsify.models.recognition import COUNTER
+from sparsify.models.names import COUNTER
+from sparsify.models.outlines import Outline, outline_of
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.counting import Kind, parameter_kinds
-from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.selection import Selection
-from sparsify.sparsity.table import SparsityTable
-
-_FRAMES = 50  # that any network takes
+from sparsify.sparsity.selection import EVERYTHING, Selection
+from sparsify.sparsity.table import Kind, SparsityTable
 
 
 @contextmanager
@@ -36,65 +31,41 @@ def said_of(path: Path) -> Iterator[None]:
         raise SparsifyError(f"'{path}': {error}") from error
 
 
-def outline_in(path: Path, architecture: Architecture) -> nn.Module:
+def outline_in(
+    path: Path, architecture: Architecture, selection: Selection = EVERYTHING
+) -> Outline:
     """The network of a registered name without values, as a file describes it.
 
     Raises:
-        SparsifyError: There is no such network.
+        SparsifyError: There is no such network, or it has nothing that the selection names.
     """
     with said_of(path):
-        return architecture.outline()
+        return outline_of(architecture, selection)
 
 
-def check_widths(model: nn.Module, bins: int, path: Path) -> None:
-    """Refuses widths that do not fit together: they are a file's, not ours.
-
-    Args:
-        model: A network that became smaller, in eval mode.
-        bins: Features of a frame.
-        path: The file.
-
-    Raises:
-        SparsifyError: It does not compute; says in which layer.
-    """
-    with ModuleTracker() as tracker, torch.inference_mode():
-        try:
-            model(torch.zeros(1, _FRAMES, bins))
-        except (RuntimeError, LookupError, ValueError) as error:
-            layer = max(tracker.parents, key=len).partition(".")[2]
-            where = f" in '{layer}'" if layer else ""
-            reason = str(error).partition("\n")[0]
-            raise SparsifyError(
-                f"'{path}' is damaged: the widths of its network do not fit together{where}"
-                f" ({reason[:200]})"
-            ) from error
-
-
-def check_table(table: SparsityTable, network: nn.Module, selection: Selection, path: Path) -> None:
+def check_table(table: SparsityTable, outline: Outline, path: Path) -> None:
     """Refuses what a file says of its parameters where the network that it names says otherwise.
 
     Args:
         table: What the file says.
-        network: The network, perhaps without values.
-        selection: What might become sparse in training.
+        outline: The network.
         path: The file.
 
     Raises:
         SparsifyError: It does.
     """
-    shapes = {name: tuple(each.shape) for name, each in network.named_parameters()}
-    kinds = parameter_kinds(network, *selection)
+    kinds = outline.kinds
     told = {layer.name: layer for layer in table.layers}
     for name in told.keys() | {name for name, kind in kinds.items() if kind.prunable}:
         layer = told.get(name)
         found = layer and (layer.shape, Kind(layer.type, layer.prunable))
-        if found != (shapes.get(name), kinds.get(name)):
+        if name not in kinds or found != (outline.state[name].shape, kinds[name]):
             raise SparsifyError(
                 f"'{path}' is damaged: what it says of '{name}' does not fit its network"
             )
 
 
-def lost(state: Mapping[str, Tensor], architecture: Architecture) -> Iterator[str]:
+def lost(state: Mapping[str, Array], architecture: Architecture) -> Iterator[str]:
     """Sentences about weights of the network that a file was made from and that it has no more.
 
     They may have been renamed or transposed; what was merged or folded has another size.
@@ -106,19 +77,22 @@ def lost(state: Mapping[str, Tensor], architecture: Architecture) -> Iterator[st
     if architecture.is_code:
         return
     try:
-        weights = prunable_parameters(architecture.outline())
+        outline = outline_of(architecture)
     except SparsifyError as error:
         yield f"which weights sparsify wrote is not known: {error}"
         return
-    sizes = Counter(weight.numel() for weight in weights.values())
-    sizes.subtract(tensor.numel() for tensor in state.values() if tensor.dim() > 1)
-    for name, weight in weights.items():
-        if sizes[weight.numel()] > 0 and name not in state:
+    weights = {
+        n: prod(outline.state[n].shape) for n, kind in outline.kinds.items() if kind.prunable
+    }
+    sizes = Counter(weights.values())
+    sizes.subtract(array.size for array in state.values() if array.ndim > 1)
+    for name, size in weights.items():
+        if sizes[size] > 0 and name not in state:
             yield f"'{name}', which sparsify wrote, is not found"
 
 
 def is_intact_unsealed(
-    state: Mapping[str, Tensor], architecture: Architecture, metadata: Mapping[str, str], path: Path
+    state: Mapping[str, Array], architecture: Architecture, metadata: Mapping[str, str], path: Path
 ) -> bool:
     """Whether a file of ours without a seal, from an earlier version, is as it was written.
 
@@ -134,14 +108,13 @@ def is_intact_unsealed(
     digest = metadata.get("source_digest")
     if architecture.is_code or digest is None:
         return True
-    expected = outline_in(path, architecture).state_dict()
+    expected = outline_in(path, architecture).state
     own = {name: tensor for name, tensor in state.items() if name in expected}
     if source_digest(own) == digest:
         return True
     if all(
-        name.endswith(COUNTER)
-        or (name in own and (t.shape, t.dtype) == (own[name].shape, own[name].dtype))
-        for name, t in expected.items()
+        name.endswith(COUNTER) or (name in own and entry == (own[name].shape, own[name].dtype.name))
+        for name, entry in expected.items()
     ):
         raise altered(path)
     return False

@@ -37,6 +37,9 @@ class Format:
         name: What the command line calls it.
         suffixes: How its files end, in lower case; written files end in the first.
         home: Its exporter, as `module:class`.
+        reader: What reads its files whoever wrote them, as `module:function`: from a path to
+            `sparsify.artifact.weights.Weights`. It raises `SparsifyError` for what is damaged or
+            would become absurdly large, `OSError` for what cannot be read.
         about: What it is for, in a few words.
         layouts: How it can store zeros; none if it is only read.
         precisions: Types that it can store weights in.
@@ -50,11 +53,14 @@ class Format:
         targets: Machines that it can be compiled for.
         deciding: Those of them whose exports decide by a threshold.
         front_ends: Whether it can hold what computes the features, too.
+        counter: What counts the multiply-adds of a file whose network is not known, as
+            `module:function`.
     """
 
     name: str
     suffixes: tuple[str, ...]
     home: str
+    reader: str
     about: str = ""
     layouts: tuple[str, ...] = (DENSE,)
     precisions: tuple[str, ...] = (SINGLE,)
@@ -66,6 +72,7 @@ class Format:
     targets: tuple[str, ...] = ()
     deciding: tuple[str, ...] = ()
     front_ends: bool = False
+    counter: str | None = None
 
     def exporter(self, **options: Any) -> Any:
         """Its exporter, imported now.
@@ -210,6 +217,7 @@ FORMATS: tuple[Format, ...] = (
         "safetensors",
         (".safetensors",),
         "sparsify.exporters.safetensors:SafetensorsExporter",
+        "sparsify.artifact.tensor_file:read_tensors",
         "loads in anything",
         layouts=(DENSE, BITMASK, CODED),
         precisions=(SINGLE, HALF, EIGHT_BITS, FOUR_BITS),
@@ -219,15 +227,18 @@ FORMATS: tuple[Format, ...] = (
         "onnx",
         (".onnx",),
         "sparsify.exporters.onnx.exporter:OnnxExporter",
+        "sparsify.exporters.onnx.reading:read_onnx",
         "runs anywhere",
         precisions=(SINGLE, EIGHT_BITS),
         quantising=(EIGHT_BITS,),
         front_ends=True,
+        counter="sparsify.exporters.onnx.work:work_in",
     ),
     Format(
         "mnn",
         (".mnn",),
         "sparsify.exporters.mnn.exporter:MnnExporter",
+        "sparsify.exporters.mnn.reading:read_mnn",
         "gains from zeros",
         companions=(".json",),
     ),
@@ -235,6 +246,7 @@ FORMATS: tuple[Format, ...] = (
         "native",
         (),
         "sparsify.exporters.native.exporter:NativeExporter",
+        "sparsify.exporters.native.reading:read_native",
         "is a C library that gains from zeros",
         precisions=(SINGLE, HALF),
         marker="native.json",
@@ -245,7 +257,8 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "pt",
         (".pt", ".pth", ".ckpt", ".bin", ".model"),
-        "sparsify.exporters.state_dict:StateDictExporter",
+        "sparsify.exporters.exporter:Exporter",
+        "sparsify.artifact.state_dicts:read_pt",
         layouts=(),
     ),
 )

@@ -7,11 +7,14 @@ Zeros are told by a mask. What is not zero needs no level for it: with `b` bits 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-_SMALLEST = torch.finfo(torch.float32).tiny
+_SMALLEST = np.finfo(np.float32).tiny
+
+Floats: TypeAlias = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,21 @@ class Groups:
     """
 
     count: int
-    of_nonzeros: Tensor
+    of_nonzeros: NDArray[np.int64]
 
-    def largest(self, values: Tensor) -> Tensor:
+    def largest(self, values: Floats) -> Floats:
         """The largest absolute value of each group."""
-        zeros = torch.zeros(self.count)
-        return zeros.scatter_reduce_(0, self.of_nonzeros, values.abs(), "amax")
+        found = np.zeros(self.count, dtype=np.float32)
+        np.maximum.at(found, self.of_nonzeros, np.abs(values))
+        return found
 
-    def sums(self, values: Tensor) -> Tensor:
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum of each group."""
-        return torch.zeros(self.count).scatter_add_(0, self.of_nonzeros, values)
+        found: NDArray[np.float64] = np.zeros(self.count)
+        np.add.at(found, self.of_nonzeros, values)
+        return found
 
-    def spread(self, scales: Tensor) -> Tensor:
+    def spread(self, scales: Floats) -> Floats:
         """The scale of each nonzero."""
         return scales[self.of_nonzeros]
 
@@ -64,31 +70,32 @@ class Grid:
         """The largest level."""
         return (1 << self.bits) - 1
 
-    def groups(self, mask: Tensor) -> Groups:
+    def groups(self, mask: NDArray[np.bool_]) -> Groups:
         """Which nonzeros of a mask `(C, N)` share a scale."""
         nonzeros = mask.sum(1)
         most = self.neighbours or mask.shape[1]
         scales = (nonzeros + most - 1) // most
-        row = torch.repeat_interleave(nonzeros)
-        place = torch.arange(len(row)) - (nonzeros.cumsum(0) - nonzeros)[row]
-        return Groups(int(scales.sum()), (scales.cumsum(0) - scales)[row] + place // most)
+        row = np.repeat(np.arange(len(nonzeros)), nonzeros)
+        place = np.arange(len(row)) - (nonzeros.cumsum() - nonzeros)[row]
+        return Groups(int(scales.sum()), (scales.cumsum() - scales)[row] + place // most)
 
-    def rounded(self, weight: Tensor) -> Tensor:
+    def rounded(self, weight: Floats) -> Floats:
         """The weight `(C, ...)`, finite and float32, made of levels."""
         values, groups = self._grouped(weight)
-        largest = groups.largest(values) / self.most
-        best = self._short(largest).clamp(min=_SMALLEST)
-        least = torch.full_like(best, torch.inf)
+        largest = groups.largest(values) / np.float32(self.most)
+        best = np.maximum(self._short(largest), _SMALLEST)
+        least = np.full(groups.count, np.inf)
         for share in self.shares:
-            scales = self._short(largest * share).clamp(min=_SMALLEST)
-            errors = groups.sums((self._nearest(values, groups.spread(scales)) - values).square())
-            best = torch.where(errors < least, scales, best)  # none is where squares overflow
-            least = torch.minimum(errors, least)
-        result = torch.zeros_like(weight)
+            scales = np.maximum(self._short(largest * np.float32(share)), _SMALLEST)
+            errors = self._nearest(values, groups.spread(scales)).astype(np.float64) - values
+            squares = groups.sums(errors**2)
+            best = np.where(squares < least, scales, best)
+            least = np.minimum(squares, least)
+        result = np.zeros_like(weight)
         result[weight != 0] = self._nearest(values, groups.spread(best))
         return result
 
-    def split(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    def split(self, weight: Floats) -> tuple[Floats, Floats] | None:
         """Scales and levels of a weight, in order, if it is made of them to the last bit.
 
         Args:
@@ -98,27 +105,29 @@ class Grid:
             Scales, float32, channel by channel; and the levels of all nonzeros, float32.
         """
         values, groups = self._grouped(weight)
-        scales = groups.largest(values) / self.most
+        scales = groups.largest(values) / np.float32(self.most)
         levels = self._levels(values, groups.spread(scales))
-        same = torch.equal(levels * groups.spread(scales), values)
-        return (scales, levels) if same and torch.equal(self._short(scales), scales) else None
+        same = np.array_equal(levels * groups.spread(scales), values)
+        return (scales, levels) if same and np.array_equal(self._short(scales), scales) else None
 
-    def _grouped(self, weight: Tensor) -> tuple[Tensor, Groups]:
+    def _grouped(self, weight: Floats) -> tuple[Floats, Groups]:
         """The nonzeros in order, and which share a scale."""
         rows = weight.reshape(len(weight), -1)
         return rows[rows != 0], self.groups(rows != 0)
 
-    def _nearest(self, values: Tensor, scales: Tensor) -> Tensor:
+    def _nearest(self, values: Floats, scales: Floats) -> Floats:
         return self._levels(values, scales) * scales
 
-    def _levels(self, values: Tensor, scales: Tensor) -> Tensor:
+    def _levels(self, values: Floats, scales: Floats) -> Floats:
         """The nearest odd numbers."""
-        return (2 * (values / scales / 2).floor() + 1).clamp(-self.most, self.most)
+        with np.errstate(divide="ignore", over="ignore"):  # of scales that are nothing
+            odd = 2 * np.floor(values / scales / np.float32(2)) + np.float32(1)
+        return np.clip(odd, np.float32(-self.most), np.float32(self.most))
 
-    def _short(self, scales: Tensor) -> Tensor:
-        mantissa, exponent = torch.frexp(scales)
-        size = 1 << self.digits
-        return torch.ldexp((mantissa * size).round() / size, exponent)
+    def _short(self, scales: Floats) -> Floats:
+        mantissa, exponent = np.frexp(scales)
+        size = np.float32(1 << self.digits)
+        return np.ldexp(np.round(mantissa * size) / size, exponent)
 
 
 GRIDS = {

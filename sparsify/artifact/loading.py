@@ -1,14 +1,16 @@
-"""Models on disk are read, whoever wrote them, and checked against what was written."""
+"""Models on disk are read, whoever wrote them, and checked against what was written.
+
+Importing this module takes no torch.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from sparsify.arrays import is_floating
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.fidelity import check_table, is_intact_unsealed, lost, outline_in
 from sparsify.artifact.formats import format_of
@@ -21,13 +23,13 @@ from sparsify.models.foreign import UnsupportedModelError
 from sparsify.recipe.sections import FrontEnd
 from sparsify.sparsity.selection import looks_prunable
 
+if TYPE_CHECKING:
+    from torch import nn
+
 logger = logging.getLogger(__name__)
 
-_KINDS = {
-    **dict.fromkeys((torch.complex32, torch.complex64, torch.complex128), "complex numbers"),
-    torch.bool: "truth values",
-}
-"""What tensors hold that are neither floats nor integers."""
+_KINDS = {"c": "complex numbers", "b": "truth values"}
+"""What tensors hold that are neither floats nor integers, by numpy's kinds of types."""
 
 
 def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
@@ -48,7 +50,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     artifact = Artifact(
         path=file,
         format=format_of(file),
-        state=weights.tensors,
+        arrays=weights.arrays,
         architecture=None,
         front_end=FrontEnd(),
         metadata=weights.metadata,
@@ -64,11 +66,11 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
     if weights.table:
         artifact = replace(artifact, table=weights.table, obstacle=weights.obstacle)
         if not architecture.is_code:
-            check_table(weights.table, outline_in(file, architecture), artifact.selection, file)
+            check_table(weights.table, outline_in(file, architecture, artifact.selection), file)
         return artifact
     intact = weights.intact
     if intact is None:  # from an earlier version
-        intact = is_intact_unsealed(artifact.state, architecture, weights.metadata, file)
+        intact = is_intact_unsealed(artifact.arrays, architecture, weights.metadata, file)
     if intact:
         # Code may compute with its weights, as an LSTM's gates are put into another order.
         return replace(artifact, left_out=()) if architecture.is_code else artifact
@@ -77,7 +79,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         " not ours",
         file,
     )
-    left_out = (*artifact.left_out, *lost(artifact.state, architecture))
+    left_out = (*artifact.left_out, *lost(artifact.arrays, architecture))
     return _read_as_foreign(replace(artifact, architecture=None, left_out=left_out))
 
 
@@ -97,15 +99,15 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 
 def _interpreted(artifact: Artifact) -> Artifact:
     """A state dict that is not ours, in our terms if another toolkit's is known."""
-    artifact = replace(artifact, state=whole(artifact.state))
+    artifact = replace(artifact, arrays=whole(artifact.arrays))
     try:
-        found = toolkits.interpret(artifact.path, artifact.state)
+        found = toolkits.interpret(artifact.path, artifact.arrays)
     except UnsupportedModelError as error:
         return _read_as_foreign(replace(artifact, obstacle=str(error)))
     if found is None:
         return _read_as_foreign(artifact)
     return replace(
-        artifact, state=found.state, architecture=found.architecture, front_end=found.front_end
+        artifact, arrays=found.state, architecture=found.architecture, front_end=found.front_end
     )
 
 
@@ -114,8 +116,8 @@ def _read_as_foreign(artifact: Artifact) -> Artifact:
     if artifact.graph:
         return artifact
     others = [
-        f"'{name}' holds {_KINDS.get(tensor.dtype, 'integers, whose zero point is not known')}"
-        for name, tensor in artifact.state.items()
-        if looks_prunable(tensor.shape) and not tensor.is_floating_point()
+        f"'{name}' holds {_KINDS.get(array.dtype.kind, 'integers, whose zero point is not known')}"
+        for name, array in artifact.arrays.items()
+        if looks_prunable(array.shape) and not is_floating(array)
     ]
     return replace(artifact, left_out=(*artifact.left_out, *others))

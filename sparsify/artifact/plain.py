@@ -1,8 +1,6 @@
-"""What readers of model files share: tensors to compute with, and a sentence for damage."""
+"""Tensors that PyTorch's files hold, as tensors to count and compute with."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -36,12 +34,6 @@ def plain(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype not in _COUNTED:
         raise SparsifyError(f"tensor '{name}' has the type {tensor.dtype}, which cannot be counted")
     return tensor.resolve_conj().resolve_neg()
-
-
-def damaged(path: Path, error: BaseException) -> SparsifyError:
-    """The sentence for a file that a library could not read."""
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return SparsifyError(f"'{path}' is damaged or not a {path.suffix} file: {reason[:300]}")
 
 
 def _lies_in_its_storage(tensor: Tensor) -> bool:

@@ -14,26 +14,24 @@ once: `tied` tells their further names (JSON), and `absent` which the network do
 Every format carries the same keys, in ONNX with the prefix `sparsify.`.
 
 No path, time or machine is among them, so that the same training gives the same file everywhere.
+
+This module reads them, and takes no torch; `sparsify.artifact.description` makes them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
-
-from sparsify.artifact.seals import source_digest
+from sparsify.arrays import Array
 from sparsify.documents import parse_json
 from sparsify.errors import SparsifyError
-from sparsify.models.registry import Architecture, architecture_of
-from sparsify.recipe.recipe import Recipe
+from sparsify.models.registry import Architecture
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
-from sparsify.sparsity.counting import Kind, parameter_kinds, table_of
-from sparsify.sparsity.selection import EVERYTHING, Selection
+from sparsify.sparsity.table import Kind
+from sparsify.sparsity.zeros import table_of
 
 N = TypeVar("N", dict[str, Any], list[Any])
 
@@ -58,50 +56,10 @@ INPUT = "input"
 """What a graph is given: `features`, or `waveform` where it computes these itself."""
 
 
-def provenance(
-    model: nn.Module, state: Mapping[str, Tensor], front_end: FrontEnd, recipe: Recipe | None
-) -> dict[str, str]:
-    """The metadata of a network, whatever the format.
-
-    Args:
-        model: The network.
-        state: Its `canonical_state`.
-        front_end: The features that it expects.
-        recipe: What made it, if that is known.
-
-    Raises:
-        SparsifyError: The model does not know its architecture, or that is not JSON.
-    """
-    architecture = architecture_of(model)
-    selection = recipe.model.selection if recipe else EVERYTHING
-    try:
-        description = json.dumps(architecture.to_json())
-    except TypeError as error:
-        raise SparsifyError(
-            f"the options of model '{architecture.name}' must be JSON values: {error}"
-        ) from error
-    metadata = {
-        "format_version": str(FORMAT_VERSION),
-        "framework": "sparsify",
-        "architecture": description,
-        "front_end": front_end.model_dump_json(),
-        **counts(parameter_kinds(model, *selection), state),
-        "source_digest": source_digest(state),
-    }
-    if architecture.is_code:
-        metadata |= kinds_of(model, selection)
-    return metadata | ({"recipe": recipe.without_paths().to_yaml()} if recipe else {})
-
-
-def counts(kinds: Mapping[str, Kind], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+def counts(kinds: Mapping[str, Kind], arrays: Mapping[str, Array]) -> dict[str, str]:
     """Metadata that tell how sparse parameters are, of which each kind is known."""
-    table = table_of(kinds, tensors)
+    table = table_of(kinds, arrays)
     return {"sparsity": repr(table.sparsity), "global_sparsity": repr(table.global_sparsity)}
-
-
-def kinds_of(model: nn.Module, selection: Selection) -> dict[str, str]:
-    """Metadata that tell what the parameters of a network are that is not ours."""
-    return {KINDS: json.dumps(parameter_kinds(model, *selection))}
 
 
 def names_in(metadata: Mapping[str, str], key: str, path: Path, kind: type[N]) -> N:

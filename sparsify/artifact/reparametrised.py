@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
+import numpy as np
+
+from sparsify.arrays import Array
 
 # Suffixes of the parts, and what they make: torch.nn.utils.prune, torch.nn.utils.weight_norm, and
 # torch.nn.utils.parametrizations.weight_norm, which puts the name of the weight in the middle.
@@ -14,13 +16,13 @@ _PARAMETRISED = ("original0", "original1")
 _PARAMETRISATIONS = "parametrizations."
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def whole(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """A state dict with every weight in one piece, under its own name.
 
     `X_orig` and `X_mask` become their product X. `X_g` and `X_v`, or `parametrizations.X.original0`
     and `original1`, become `g · v / ‖v‖`, the norm being over all axes along which g has one value.
     """
-    made: dict[str, tuple[str, Tensor]] = {}
+    made: dict[str, tuple[str, Array]] = {}
     gone = set()
     for first in tensors:
         stem, second, product = _parts(first)
@@ -37,7 +39,7 @@ def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def _parts(first: str) -> tuple[str, str, Callable[[Tensor, Tensor], Tensor | None]]:
+def _parts(first: str) -> tuple[str, str, Callable[[Array, Array], Array | None]]:
     """The weight that a first part may belong to, the name of the second, and how they are joined.
 
     What is no first part has no second.
@@ -53,14 +55,16 @@ def _parts(first: str) -> tuple[str, str, Callable[[Tensor, Tensor], Tensor | No
     return first, "", _masked
 
 
-def _masked(weight: Tensor, mask: Tensor) -> Tensor | None:
+def _masked(weight: Array, mask: Array) -> Array | None:
     return weight * mask if weight.shape == mask.shape else None
 
 
-def _scaled(length: Tensor, direction: Tensor) -> Tensor | None:
-    axes = [axis for axis, size in enumerate(length.shape) if size == 1]
-    expected = [1 if axis in axes else size for axis, size in enumerate(direction.shape)]
-    if length.dim() < 2 or not axes or list(length.shape) != expected:
+def _scaled(length: Array, direction: Array) -> Array | None:
+    axes = tuple(axis for axis, size in enumerate(length.shape) if size == 1)
+    expected = tuple(1 if axis in axes else size for axis, size in enumerate(direction.shape))
+    if length.ndim < 2 or not axes or length.shape != expected:
         return None
-    norm = direction.float().square().sum(axes, keepdim=True).sqrt()
-    return (length * direction / norm).to(direction.dtype)
+    with np.errstate(all="ignore"):
+        norm = np.sqrt(np.square(direction.astype(np.float32)).sum(axes, keepdims=True))
+        scaled: Array = (length * direction / norm).astype(direction.dtype)
+    return scaled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from sparsify.artifact.formats import EIGHT_BITS, FOUR_BITS, HALF, SINGLE
 from sparsify.artifact.levels import GRIDS
 from sparsify.artifact.provenance import PRECISION, ROUNDED_FROM
 from sparsify.errors import SparsifyError
+from sparsify.tensors import array_of, tensor_of
 
 _TYPES = {HALF: torch.float16}
 _BITS = {EIGHT_BITS: 8, FOUR_BITS: 4}
@@ -41,7 +40,7 @@ def rounded(artifact: Artifact, precision: str) -> Artifact:
         PRECISION: precision,
         ROUNDED_FROM: artifact.metadata.get("source_digest", ""),
     }
-    return replace(artifact, state=state, metadata=metadata)
+    return artifact.with_state(state, metadata=metadata)
 
 
 def _is_weight(tensor: Tensor) -> bool:
@@ -54,7 +53,8 @@ def _rounded(name: str, tensor: Tensor, precision: str) -> Tensor:
             raise SparsifyError(
                 f"weight '{name}' has values that are no finite numbers: leave out --precision"
             )
-        return GRIDS[_BITS[precision]].rounded(tensor.float()).to(tensor.dtype)
+        found = GRIDS[_BITS[precision]].rounded(array_of(tensor.float()))
+        return tensor_of(found).to(tensor.dtype)
     dtype = _TYPES[precision]
     values = tensor.to(dtype).to(tensor.dtype)
     if not values.isfinite().all() and tensor.isfinite().all():

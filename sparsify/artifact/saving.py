@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.artifact.artifact import Artifact, weights_table
+from sparsify.artifact.description import provenance
 from sparsify.artifact.formats import DENSE, STORE
-from sparsify.artifact.provenance import COLLAPSED, MEAN, provenance
+from sparsify.artifact.provenance import COLLAPSED, MEAN
 from sparsify.artifact.tensor_file import file_content, write_tensors
 from sparsify.files import replacing
 from sparsify.models.registry import architecture_of, can_be_rebuilt, default_options
@@ -20,6 +21,7 @@ from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd
 from sparsify.recipe.validation import validate
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.tensors import arrays_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ def _save_weights(model: nn.Module, path: Path, layout: str) -> None:
     if layout != DENSE:
         architecture_of(model)  # says what is missing
     with replacing(path) as temporary:
-        temporary.write_bytes(file_content(canonical_state(model), {"format": "pt"}))
+        content = file_content(arrays_of(canonical_state(model)), {"format": "pt"})
+        temporary.write_bytes(content)
     logger.warning(
         "'%s' holds the weights of a %s, and not how to rebuild it: that takes a network built with"
         " sparsify.build_model('module:factory', …)",
@@ -105,7 +108,8 @@ def write_artifact(
     state = canonical_state(model)
     metadata = {**provenance(model, state, front_end, recipe), **extra}
     include = recipe.model.include if recipe else ()
-    write_tensors(path, state, metadata, layout, prunable_parameters(model, include=include))
+    prunable = prunable_parameters(model, include=include)
+    write_tensors(path, arrays_of(state), metadata, layout, prunable)
 
 
 def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:
@@ -116,7 +120,7 @@ def copy_artifact(artifact: Artifact, path: Path, layout: str) -> None:
     """
     state = {name: _canonical(tensor) for name, tensor in artifact.state.items()}
     prunable = [layer.name for layer in weights_table(artifact).prunable]
-    write_tensors(path, state, artifact.metadata, layout, prunable)
+    write_tensors(path, arrays_of(state), artifact.metadata, layout, prunable)
 
 
 def write_masks(artifact: Artifact, path: Path) -> None:
@@ -130,7 +134,7 @@ def write_masks(artifact: Artifact, path: Path) -> None:
         OSError: The file cannot be written.
     """
     names = [layer.name for layer in weights_table(artifact).prunable]
-    masks = {name: artifact.state[name] != 0 for name in names}
+    masks = {name: artifact.arrays[name] != 0 for name in names}
     digest = {"source_digest": artifact.metadata["source_digest"]}
     path.write_bytes(file_content(masks, digest))
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from sparsify.arrays import Array
 from sparsify.errors import SparsifyError
-from sparsify.models.recognition import COUNTER
+from sparsify.models.names import COUNTER
 
 STRUCTURE, CONTENT = KEYS = ("structure_digest", "content_digest")
 _LENGTH = 8  # bytes of a length
@@ -72,14 +72,14 @@ def metadata_entries(metadata: Mapping[str, str]) -> Iterator[Entry]:
         yield f"metadata {key}", metadata[key].encode("utf-8", "surrogatepass")
 
 
-def tensor_entries(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Iterator[Entry]:
+def tensor_entries(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> Iterator[Entry]:
     """Of a file of tensors: the metadata besides a seal, and the dense tensors."""
     yield from metadata_entries(metadata)
     for name in sorted(tensors):
         yield _tensor_entry(name, tensors[name])
 
 
-def source_digest(state: Mapping[str, Tensor]) -> str:
+def source_digest(state: Mapping[str, Array]) -> str:
     """SHA-256 of a state: traces an export to its model, in whatever format and layout.
 
     Covers names, types, shapes and values in order of the names. Batch norm's counters, which have
@@ -94,6 +94,6 @@ def source_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tensor_entry(name: str, tensor: Tensor) -> Entry:
-    values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0", values
+def _tensor_entry(name: str, tensor: Array) -> Entry:
+    values = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+    return f"{name}\0torch.{tensor.dtype.name}\0{tensor.shape}\0", values

@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsify.artifact.plain import damaged, plain
+from sparsify.artifact.plain import plain
 from sparsify.artifact.room import Room
 from sparsify.artifact.strange_files import MOST_PICKLE, OLD_PICKLES, kind_of, objects_in
-from sparsify.errors import SparsifyError
+from sparsify.artifact.weights import Weights
+from sparsify.errors import SparsifyError, damaged
+from sparsify.tensors import arrays_of
 
 _DEEPEST = 8  # mappings within mappings
 _MOST_NAMED = 5
@@ -57,8 +59,8 @@ PICKLE_ERRORS = (
 )
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by `torch.save`, dense, by name.
+def read_pt(path: Path) -> Weights:
+    """The state dict in a file by `torch.save`, whatever wraps it.
 
     Raises:
         SparsifyError: It is damaged, holds something else, or would become absurdly large.
@@ -72,7 +74,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             with torch.sparse.check_sparse_tensor_invariants(enable=True):
                 content: Any = torch.load(path, map_location="cpu", weights_only=True)
             tensors = _state_dict(content)
-            return _dense(tensors, stored)
+            return Weights(arrays_of(_dense(tensors, stored)))
     except PICKLE_ERRORS as error:
         # PyTorch goes on to advise how to switch off what protects from code.
         if told := _told(path):

@@ -1,4 +1,7 @@
-"""The `.safetensors` file: tensors, dense or packed as a layout has it, and sealed metadata."""
+"""The `.safetensors` file: tensors, dense or packed as a layout has it, and sealed metadata.
+
+Importing this module takes no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from sparsify.arrays import Array, countable
 from sparsify.artifact import bitmask, coded
 from sparsify.artifact.formats import BITMASK, CODED
-from sparsify.artifact.plain import damaged, plain
 from sparsify.artifact.room import Room
 from sparsify.artifact.seals import is_intact, seal, tensor_entries
 from sparsify.artifact.weights import Weights
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, damaged
 from sparsify.files import replacing
 from sparsify.runtimes import NotInstalledError
 
@@ -28,14 +32,14 @@ class Packing:
     """How a layout stores a tensor with zeros: as several, `X.part` for each part of `X`.
 
     Attributes:
-        packed: The parts of a tensor, a dataclass of tensors.
+        packed: The parts of a tensor, a dataclass of arrays.
         pack: Makes them.
         unpack: The dense tensor again; raises `SparsifyError` if the parts contradict each other.
     """
 
     packed: type
-    pack: Callable[[Tensor], Any]
-    unpack: Callable[[Any], Tensor]
+    pack: Callable[[Array], Any]
+    unpack: Callable[[Any], Array]
 
     @property
     def parts(self) -> list[str]:
@@ -45,11 +49,22 @@ class Packing:
 
 PACKINGS = {BITMASK: Packing(bitmask.Packed, bitmask.pack, bitmask.unpack)}
 """The layouts that store some tensors as several; `CODED` stores all of them as one stream."""
+_METADATA = "__metadata__"
+_TYPES: Mapping[str, Any] = {
+    **{"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16},
+    **{"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8},
+    **{"U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8},
+    **{"C64": np.complex64, "BOOL": np.bool_},
+    **{"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz},
+    **{"F8_E5M2": ml_dtypes.float8_e5m2, "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz},
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}
+"""What the format calls its types; there are others of less than a byte."""
 
 
 def write_tensors(
     path: Path,
-    state: Mapping[str, Tensor],
+    state: Mapping[str, Array],
     metadata: Mapping[str, str],
     layout: str,
     prunable: Iterable[str],
@@ -58,7 +73,7 @@ def write_tensors(
 
     Args:
         path: The file; replaced if it exists.
-        state: Contiguous tensors on the CPU, by name.
+        state: Contiguous tensors, by name.
         metadata: Strings by key; the layout and a seal are added.
         layout: One that the format has.
         prunable: The tensors that the layout is for, those with zeros in them.
@@ -86,26 +101,50 @@ def read_tensors(path: Path) -> Weights:
         OSError: It cannot be read.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            stored = {name: plain(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+        stored, metadata = _stored(path)
         if coded.is_coded(stored):
-            tensors = coded.decode(stored, Room(path.stat().st_size))
+            arrays = coded.decode(stored, Room(path.stat().st_size))
         else:
-            tensors = _unpacked(stored)
-    except (SafetensorError, RuntimeError, MemoryError) as error:
+            arrays = _unpacked(stored)
+    except (SafetensorError, MemoryError, LookupError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
     except NotInstalledError:
         raise
     except SparsifyError as error:
         raise SparsifyError(f"'{path}' is damaged: {error}") from error
-    intact = is_intact(metadata, tensor_entries(metadata, tensors), path)
-    return Weights(tensors, metadata, intact=intact)
+    intact = is_intact(metadata, tensor_entries(metadata, arrays), path)
+    return Weights(arrays, metadata, intact=intact)
 
 
-def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _stored(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors as they are in the file, and its metadata."""
+    with safe_open(path, framework="np") as file:  # which finds what is wrong with the header
+        metadata = file.metadata() or {}
+    content = path.read_bytes()
+    header, start = _header(content)
+    header.pop(_METADATA, None)
+    arrays = {}
+    for name, entry in header.items():
+        type_ = entry["dtype"]
+        if type_ not in _TYPES:
+            raise SparsifyError(f"tensor '{name}' has the type {type_}, which cannot be counted")
+        place = start + entry["data_offsets"][0]
+        # A copy, since nothing says that a tensor begins where its type may.
+        array: Array = np.ndarray(entry["shape"], _TYPES[type_], content, place).copy()
+        arrays[name] = countable(name, array)
+    return arrays, metadata
+
+
+def _header(content: bytes) -> tuple[dict[str, Any], int]:
+    """What the beginning of a file says, and where the values begin."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8:start])
+    return header, start
+
+
+def _unpacked(stored: Mapping[str, Array]) -> dict[str, Array]:
     """The tensors with those that were packed made dense."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Array] = {}
     for name, tensor in stored.items():
         base, _, part = name.rpartition(".")
         packing = _packing(base, part, stored)
@@ -122,7 +161,7 @@ def _unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _packing(base: str, part: str, stored: Mapping[str, Tensor]) -> Packing | None:
+def _packing(base: str, part: str, stored: Mapping[str, Array]) -> Packing | None:
     """What packed the tensor `base` of which a stored one may be a part, with all the others."""
     for packing in PACKINGS.values():
         if part in packing.parts and all(f"{base}.{each}" in stored for each in packing.parts):
@@ -130,17 +169,16 @@ def _packing(base: str, part: str, stored: Mapping[str, Tensor]) -> Packing | No
     return None
 
 
-def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def file_content(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     """A file of the format, the same for the same content.
 
     Args:
-        tensors: Contiguous tensors on the CPU, by name.
+        tensors: Contiguous tensors, by name.
         metadata: Strings by key; safetensors alone writes them in random order.
     """
-    content = safetensors.torch.save(dict(tensors), dict(metadata))
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    content = safetensors.numpy.save(dict(tensors), dict(metadata))
+    header, start = _header(content)
+    header[_METADATA] = dict(sorted(header[_METADATA].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of eight
     return len(text).to_bytes(8, "little") + text + content[start:]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
+from sparsify.arrays import Array
 from sparsify.artifact.formats import format_of, is_exported_folder
 from sparsify.errors import SparsifyError
 from sparsify.files import size_bytes
+from sparsify.named import named
 from sparsify.sparsity.table import SparsityTable
 
 
@@ -20,7 +20,7 @@ class Weights:
     """What a file holds.
 
     Attributes:
-        tensors: Dense tensors by name.
+        arrays: Dense tensors by name.
         metadata: Strings by key; our keys without what a format puts before them.
         operators: In a graph, the operator that consumes each tensor, such as `Conv`.
         intact: Whether the file is as sparsify wrote it; `None` where it has no seal.
@@ -29,11 +29,11 @@ class Weights:
         table: Of a graph of ours from which the network cannot be built: the network's parameters,
             counted in the file as far as they are there.
         obstacle: Of such a graph, why.
-        left_out: Sentences about what may be weights and is not among the tensors, or not to be
+        left_out: Sentences about what may be weights and is not among the arrays, or not to be
             counted; no gate passes on a file of which something was left out.
     """
 
-    tensors: dict[str, Tensor]
+    arrays: dict[str, Array]
     metadata: dict[str, str] = field(default_factory=dict)
     operators: Mapping[str, str] = field(default_factory=dict)
     intact: bool | None = None
@@ -44,7 +44,7 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads a file of any format, or the folder where a format is one.
+    """Reads a file of any format, or the folder where a format is one; only `.pt` takes torch.
 
     Raises:
         SparsifyError: The file is missing, damaged, of another kind, or would take more memory
@@ -56,7 +56,7 @@ def read_weights(path: Path) -> Weights:
     try:
         if size_bytes(path) > _memory():
             raise SparsifyError(f"'{path}' is larger than the memory of this machine")
-        weights: Weights = format_.exporter().read(path)
+        weights: Weights = named(format_.reader)(path)
     except OSError as error:
         subject = error.filename or path
         raise SparsifyError(f"cannot read '{subject}': {error.strerror or error}") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsify.audio._torchaudio import torchaudio_module
+from sparsify.audio.frames import FRAME_SECONDS, SHIFT_SECONDS, centred_frames
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd, OwnFrontEnd
 
@@ -19,9 +20,6 @@ PREEMPHASIS = 0.97
 FULL_SCALE = 2.0**15
 SPEECHBRAIN_FLOOR = 1e-10
 SPEECHBRAIN_RANGE_DB = 80.0
-_FRAME_SECONDS = 0.025
-SHIFT_SECONDS = 0.010
-"""From one frame to the next."""
 _LOW_FREQUENCY = 20.0
 _FRAMES_AT_ONCE = 1 << 14
 _SPEECHBRAIN_FFT = 400
@@ -62,22 +60,6 @@ def input_shape(front_end: FrontEnd, frames: int) -> tuple[int, ...]:
     return (first + (frames - 1) * filterbank.shift,)
 
 
-def frame_count(front_end: FrontEnd, seconds: float) -> int:
-    """How many frames the features of some seconds of speech have."""
-    rate = front_end.sample_rate
-    samples, shift = int(seconds * rate), int(rate * SHIFT_SECONDS)
-    if front_end.preset == "speechbrain":
-        return samples // round(rate * SHIFT_SECONDS) + 1
-    length = int(rate * _FRAME_SECONDS)
-    if front_end.preset == "wespeaker":
-        return (samples - length) // shift + 1
-    if front_end.preset == "tfmel":
-        return (samples + shift // 2 * 2 - length) // shift + 1
-    if front_end.preset == "resemblyzer":
-        return samples // shift + 1
-    return _centred_frames(samples, shift)
-
-
 class Filterbank(nn.Module):
     """Log-mel filterbank with the per-utterance mean subtracted.
 
@@ -102,11 +84,11 @@ class Filterbank(nn.Module):
         super().__init__()
         rate = front_end.sample_rate
         self.front_end = front_end
-        self.length = int(rate * _FRAME_SECONDS)
+        self.length = int(rate * FRAME_SECONDS)
         self.shift = int(rate * SHIFT_SECONDS)
         self.snip_edges = front_end.preset == "wespeaker"
         if front_end.preset == "speechbrain":
-            self.length, self.shift = round(rate * _FRAME_SECONDS), round(rate * SHIFT_SECONDS)
+            self.length, self.shift = round(rate * FRAME_SECONDS), round(rate * SHIFT_SECONDS)
             self.fft_length = _SPEECHBRAIN_FFT
             window = torch.hamming_window(self.length)
             filters = _speechbrain_filters(front_end)
@@ -256,7 +238,7 @@ class Filterbank(nn.Module):
         """Overlapping frames `(B, T, length)`."""
         if not self.snip_edges:
             samples = waveforms.shape[-1]
-            count = _centred_frames(samples, self.shift)
+            count = centred_frames(samples, self.shift)
             before = self.length // 2 - self.shift // 2
             after = max(0, (count - 1) * self.shift + self.length - before - samples)
             mirrored = waveforms.flip(-1)
@@ -264,10 +246,6 @@ class Filterbank(nn.Module):
                 [mirrored[:, samples - before :], waveforms, mirrored[:, :after]], dim=-1
             )
         return waveforms.unfold(-1, self.length, self.shift)
-
-
-def _centred_frames(samples: int, shift: int) -> int:
-    return (samples + shift // 2) // shift
 
 
 def _tfmel_filters(front_end: FrontEnd, points: int) -> Tensor:
@@ -290,7 +268,7 @@ def _mel(hertz: float) -> float:
 
 def _speechbrain_filters(front_end: FrontEnd) -> Tensor:
     """Triangles in linear frequency, each as wide to the right as to the left."""
-    if front_end.sample_rate * _FRAME_SECONDS > _SPEECHBRAIN_FFT:
+    if front_end.sample_rate * FRAME_SECONDS > _SPEECHBRAIN_FFT:
         raise SparsifyError(
             f"front end 'speechbrain' transforms {_SPEECHBRAIN_FFT} samples, too few for frames of"
             f" 25 ms at {front_end.sample_rate} Hz: set front_end.sample_rate=16000"

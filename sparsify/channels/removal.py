@@ -27,7 +27,7 @@ class Removal:
 
     Attributes:
         kept: For each parameter and axis which indices stay, where not all do.
-        widths: What is left, see `sparsify.models.narrowing.Widths`.
+        widths: What is left, see `sparsify.models.names.Widths`.
         shifts: What is added to biases for channels that were constant, by name.
         stuck: How many channels are dead and stay nevertheless, by what they stay for and by the
             layer that makes them.

@@ -222,7 +222,7 @@ def model_digests(recipe: Recipe, *, trust: bool) -> dict[str, str]:
             artifact = load_artifact(path, trust=trust)
             if path == recipe.distillation.teacher:
                 artifact.check_trust()
-            digests[key] = source_digest(artifact.state)
+            digests[key] = source_digest(artifact.arrays)
         except SparsifyError as error:
             raise SparsifyError(f"{key}: {error}") from error
     return digests

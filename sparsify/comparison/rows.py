@@ -12,7 +12,7 @@ from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.formats import BITMASK, STORE
 from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.saving import copy_artifact
-from sparsify.audio.features import frame_count
+from sparsify.audio.frames import frame_count
 from sparsify.comparison.curves import read_curves
 from sparsify.comparison.schema import EvaluationFile, LatencyFile, Summary
 from sparsify.comparison.test_sets import VALIDATION
@@ -20,13 +20,13 @@ from sparsify.documents import MOST_JSON_BYTES, parse_json, read_text
 from sparsify.errors import SparsifyError
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.methods.registry import pursues_target
-from sparsify.models.multiply_adds import weight_uses
+from sparsify.models.outlines import uses_in
 from sparsify.models.registry import Architecture
 from sparsify.models.widths import width_of
 from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.validation import Section, validate
-from sparsify.sparsity.uses import work_with
 from sparsify.sparsity.work import SPEECH_SECONDS, total_work
+from sparsify.sparsity.zeros import work_with
 from sparsify.training.run_directory import RunDirectory
 
 Row = dict[str, Any]
@@ -170,8 +170,8 @@ def _work(artifact: Artifact) -> dict[str, int | float | None]:
     if known is None or known.is_code:
         return {"multiply_adds": None, "mac_sparsity": None}
     frames = frame_count(front_end, SPEECH_SECONDS)
-    uses = weight_uses(known, known.outline, frames, front_end.num_mel_bins)
-    work = total_work(work_with(uses, artifact.state).values())
+    uses = uses_in(known, frames, front_end.num_mel_bins)
+    work = total_work(work_with(uses, artifact.arrays).values())
     return {"multiply_adds": work.multiply_adds, "mac_sparsity": work.sparsity}
 
 

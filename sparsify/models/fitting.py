@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import TypeVar
 
-from torch import Tensor
+from sparsify.models.names import COUNTER
+from sparsify.models.recognition import FIRST_LAYERS, Shaped, Shapes, recognised
 
-from sparsify.models.recognition import COUNTER, FIRST_LAYERS, recognised
-
+T = TypeVar("T", bound=Shaped)
 logger = logging.getLogger(__name__)
-
-Shapes = Mapping[str, Tensor]
 
 _MOST_NAMED = 3
 
 
-def named_as(state: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
+def named_as(state: Mapping[str, T], expected: Shapes) -> dict[str, T]:
     """A state dict under the names of a network, where something before all of them hides it.
 
     What does not begin so is left out: it belongs to something else, such as a classifier.
@@ -50,7 +49,7 @@ def named_as(state: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tensor]
     return dict(state)
 
 
-def misfits(state: Mapping[str, Tensor], expected: Shapes, *, graph: bool = False) -> list[str]:
+def misfits(state: Shapes, expected: Shapes, *, graph: bool = False) -> list[str]:
     """What keeps a state dict from being that of a network, in a sentence each for three ways.
 
     Args:
@@ -79,7 +78,7 @@ def misfits(state: Mapping[str, Tensor], expected: Shapes, *, graph: bool = Fals
     return sentences
 
 
-def proposal(state: Mapping[str, Tensor]) -> str:
+def proposal(state: Shapes) -> str:
     """What to say of a state dict that is that of a registered network, whatever is before it.
 
     Returns:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor
 
+from sparsify.arrays import Array
 from sparsify.documents import MOST_YAML_BYTES, BoundedLoader, parse_yaml, read_text
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
@@ -36,7 +36,7 @@ class ForeignModel:
 
     architecture: Architecture
     front_end: FrontEnd
-    state: dict[str, Tensor]
+    state: dict[str, Array]
 
 
 def refuse_other_settings(file: Path, settings: Mapping[str, tuple[Any, Any]]) -> None:

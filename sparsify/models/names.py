@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from sparsify.errors import SparsifyError, did_you_mean
 
@@ -69,6 +69,14 @@ SHIPPED = {
     "resnet221": _resnet(6, 16, 48, 3, bottleneck=True),
     "resnet293": _resnet(10, 20, 64, 3, bottleneck=True),
 }
+
+
+Widths: TypeAlias = Mapping[str, Any]
+"""What differs from the full network where channels were taken out of it: shapes by the names of
+tensors, and by the names of operands of a `Sum`, such as `layer2.sum.first`, text of a 1 for each
+channel of the sum that it has and a 0 for each that it lacks."""
+COUNTER = "num_batches_tracked"
+"""Of a batch norm: nothing in eval mode depends on it, and graphs lack it."""
 
 
 def model_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,11 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sparsify.errors import SparsifyError
 from sparsify.models.layers import Sum
-
-Widths = Mapping[str, Any]
-"""What differs from the full network: shapes by the names of tensors, and by the names of operands
-of a `Sum`, such as `layer2.sum.first`, text of a 1 for each channel of the sum that it has and a 0
-for each that it lacks."""
+from sparsify.models.names import Widths
 
 _MOST_CHANNELS = 1 << 16  # of a sum
 

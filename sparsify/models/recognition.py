@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
-
-from torch import Tensor
+from typing import Any, Protocol, TypeAlias
 
 from sparsify.errors import SparsifyError
+from sparsify.models.names import COUNTER
+from sparsify.models.outlines import outline_of
 from sparsify.models.registry import Architecture
 
-State = Mapping[str, Tensor]
 
-COUNTER = "num_batches_tracked"
-"""Of a batch norm: nothing in eval mode depends on it, and graphs lack it."""
+class Shaped(Protocol):
+    """A tensor of PyTorch or numpy, or what is known of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+
+
+Shapes: TypeAlias = Mapping[str, Shaped]
+"""A state dict, of which values do not count."""
+
 _RES_BLOCKS: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "resnet18",
     (3, 4, 6, 3): "resnet34",
@@ -34,7 +42,7 @@ _REDUCING = ".red_dim_conv.0.weight"  # of ReDimNet2's 1-D blocks, one for each 
 _BLOCK = ".conv_block.bn1.weight"  # of ReDimNet2's residual blocks
 
 
-def recognised(state: State) -> Architecture | None:
+def recognised(state: Shapes) -> Architecture | None:
     """The registered architecture whose names and shapes a state dict has; `None` if there is none.
 
     Args:
@@ -43,7 +51,7 @@ def recognised(state: State) -> Architecture | None:
     for sizes in (ecapa_tdnn, resnet, campplus, redimnet2):
         try:
             architecture = sizes(state)
-            expected = architecture.outline().state_dict()
+            expected = outline_of(architecture).state
         except (LookupError, ValueError, SparsifyError):
             continue
         if _shapes(expected) == _shapes(state):
@@ -51,7 +59,7 @@ def recognised(state: State) -> Architecture | None:
     return None
 
 
-def ecapa_tdnn(state: State) -> Architecture:
+def ecapa_tdnn(state: Shapes) -> Architecture:
     """The ECAPA-TDNN of a state dict.
 
     Raises:
@@ -72,7 +80,7 @@ def ecapa_tdnn(state: State) -> Architecture:
     return Architecture("ecapa-tdnn", options)
 
 
-def resnet(state: State) -> Architecture:
+def resnet(state: Shapes) -> Architecture:
     """The ResNet of a state dict, of 80 bins: their number is nowhere in it but rounded.
 
     Raises:
@@ -93,7 +101,7 @@ def resnet(state: State) -> Architecture:
     return Architecture(name, options)
 
 
-def campplus(state: State) -> Architecture:
+def campplus(state: Shapes) -> Architecture:
     """The CAM++ of a state dict.
 
     Raises:
@@ -113,7 +121,7 @@ def campplus(state: State) -> Architecture:
     return Architecture("campplus", options)
 
 
-def redimnet2(state: State) -> Architecture:
+def redimnet2(state: Shapes) -> Architecture:
     """The ReDimNet2 of a state dict.
 
     Raises:
@@ -130,7 +138,7 @@ def redimnet2(state: State) -> Architecture:
         "feature_dim": reduced[0][1] // stem,
         "embedding_dim": state["linear.weight"].shape[0],
         "out_channels": None if head is None else head.shape[0],
-        "image_head": head is not None and head.ndim == 4,
+        "image_head": head is not None and len(head.shape) == 4,
         "attention_channels": state["pool.linear1.weight"].shape[0],
         "reductions": [volume // hidden for hidden, volume, _ in reduced],
         "bins": bins,
@@ -145,5 +153,5 @@ def redimnet2(state: State) -> Architecture:
     return Architecture("redimnet2-b0", options)
 
 
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+def _shapes(state: Shapes) -> dict[str, tuple[int, ...]]:
     return {name: tuple(t.shape) for name, t in state.items() if not name.endswith(COUNTER)}

@@ -1,4 +1,7 @@
-"""Architectures by name: a model knows its own, so that an artifact can be rebuilt from disk."""
+"""Architectures by name: a model knows its own, so that an artifact can be rebuilt from disk.
+
+Importing this module takes no torch; building something does.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
-from typing import Any, cast
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, cast
 
 from sparsify.errors import SparsifyError, did_you_mean
-from sparsify.models.names import SHIPPED, check_model, names_code
-from sparsify.models.narrowing import Widths, narrow
+from sparsify.models.names import SHIPPED, Widths, check_model, names_code
 from sparsify.named import named
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _MOST_SHOWN = 200  # characters of options in an error
 
@@ -56,6 +58,8 @@ class Architecture:
         """
         if self.is_code:
             raise SparsifyError(f"'{self.name}' is code: its outline is not known")
+        import torch  # noqa: PLC0415
+
         with torch.device("meta"):
             return _build(self)
 
@@ -155,6 +159,10 @@ def architecture_of(model: nn.Module) -> Architecture:
 
 
 def _build(architecture: Architecture) -> nn.Module:
+    from torch import nn  # noqa: PLC0415
+
+    from sparsify.models.narrowing import narrow  # noqa: PLC0415
+
     name, options = architecture.name, architecture.options
     factory = _factory(name)
     try:

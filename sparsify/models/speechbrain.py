@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from sparsify.arrays import Array
 from sparsify.models import recognition
 from sparsify.models.foreign import (
     TAG,
@@ -51,7 +50,7 @@ def model_file(folder: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
+def interpret(file: Path, tensors: Mapping[str, Array]) -> ForeignModel | None:
     """What a state dict with SpeechBrain's names holds; `None` if the names are others.
 
     Raises:
@@ -71,6 +70,7 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
             )
         # Convolutions over a single frame, where our network has linear layers.
         linear = kind == "weight" and (module == "fc.conv" or ".se_block." in module)
+        linear &= tensor.shape[-1:] == (1,)
         state[f"{names[module]}.{kind}"] = tensor.squeeze(-1) if linear else tensor
     try:
         options = recognition.ecapa_tdnn(state).options
@@ -83,7 +83,7 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
     return ForeignModel(Architecture("ecapa-tdnn", options), front_end, state)
 
 
-def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_head(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """The state dict as it is: the classifier is in a file of its own."""
     return dict(tensors)
 

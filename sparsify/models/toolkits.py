@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from sparsify.arrays import Array
     from sparsify.models.foreign import ForeignModel
 
 # By the names that their makers write: the module, which is imported when it is first asked, and a
@@ -26,10 +25,10 @@ class Toolkit(Protocol):
     def model_file(self, folder: Path) -> Path | None:
         """The model file of one of its folders, `None` if the folder is none."""
 
-    def interpret(self, file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
+    def interpret(self, file: Path, tensors: Mapping[str, Array]) -> ForeignModel | None:
         """What a state dict holds in our terms, `None` if it is not of this toolkit."""
 
-    def without_head(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def without_head(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """A state dict without what only the training needed."""
 
 
@@ -48,7 +47,7 @@ def model_file(folder: Path) -> Path | None:
     return next((file for file in found if file), None)
 
 
-def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
+def interpret(file: Path, tensors: Mapping[str, Array]) -> ForeignModel | None:
     """What a state dict of some toolkit holds, `None` if it is of none of them.
 
     Raises:
@@ -59,7 +58,7 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
     return next((model for model in found if model), None)
 
 
-def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_head(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """A state dict without the training heads of all toolkits."""
     state = dict(tensors)
     for toolkit in _toolkits():

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from sparsify.arrays import Array
 from sparsify.errors import SparsifyError
 from sparsify.models import recognition
 from sparsify.models.foreign import (
@@ -52,7 +51,7 @@ def model_file(folder: Path) -> Path | None:
     )
 
 
-def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
+def interpret(file: Path, tensors: Mapping[str, Array]) -> ForeignModel | None:
     """What a state dict with WeSpeaker's configuration beside it holds; `None` without one.
 
     Raises:
@@ -67,7 +66,7 @@ def interpret(file: Path, tensors: Mapping[str, Tensor]) -> ForeignModel | None:
     return None
 
 
-def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_head(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """A state dict without the classifier of the training speakers."""
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_HEAD)}
 
@@ -80,7 +79,7 @@ def _config(file: Path) -> dict[str, Any] | None:
 
 
 def _interpret(
-    file: Path, config_file: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]
+    file: Path, config_file: Path, config: dict[str, Any], tensors: Mapping[str, Array]
 ) -> ForeignModel:
     name, arguments = config["model"], config["model_args"]
     front_end = _front_end(config_file, config)
@@ -111,7 +110,7 @@ def _interpret(
 
 
 def _ecapa(
-    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Array]
 ) -> Architecture:
     _check_arguments(arguments, "ASTP")
     architecture = recognition.ecapa_tdnn(state)
@@ -122,7 +121,7 @@ def _ecapa(
 
 
 def _resnet(
-    name: str, arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+    name: str, arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Array]
 ) -> Architecture:
     pooling = arguments.get("pooling_func", "TSTP")
     if not isinstance(pooling, str) or pooling not in _RESNET_POOLING:
@@ -134,7 +133,7 @@ def _resnet(
 
 
 def _campplus(
-    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Array]
 ) -> Architecture:
     _check_arguments(arguments, "TSTP")
     options = {"feature_dim": front_end.num_mel_bins}
@@ -142,7 +141,7 @@ def _campplus(
 
 
 def _redimnet2(
-    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Tensor]
+    arguments: Mapping[str, Any], front_end: FrontEnd, state: Mapping[str, Array]
 ) -> Architecture:
     _check_arguments(arguments, "ASTP")
     options = {"feature_dim": front_end.num_mel_bins}

@@ -1,4 +1,4 @@
-"""What differs between the weights of two models."""
+"""What differs between the weights of two models; importing this module takes no torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from sparsify.arrays import Array
 from sparsify.sparsity.table import LayerSparsity
 
 
@@ -60,29 +60,30 @@ class Change:
 
 
 def changes(
-    layers: Iterable[LayerSparsity], tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]
+    layers: Iterable[LayerSparsity], arrays: Mapping[str, Array], others: Mapping[str, Array]
 ) -> dict[str, Change]:
     """The changes of those parameters that both models have in the same shape, by name.
 
     Args:
         layers: What to compare.
-        tensors: Of the first model.
+        arrays: Of the first model.
         others: Of the second.
     """
     return {
-        layer.name: _change(tensors[layer.name], others[layer.name])
+        layer.name: _change(arrays[layer.name], others[layer.name])
         for layer in layers
-        if layer.name in others and others[layer.name].shape == tensors[layer.name].shape
+        if layer.name in others and others[layer.name].shape == arrays[layer.name].shape
     }
 
 
-def _change(tensor: Tensor, other: Tensor) -> Change:
-    first, second = tensor.detach().double(), other.detach().double()
-    return Change(
-        parameters=first.numel(),
-        nonzero=int(first.count_nonzero()),
-        other_nonzero=int(second.count_nonzero()),
-        shared=int(torch.count_nonzero((first != 0) & (second != 0))),
-        squares=float(second.square().sum()),
-        square_error=float((first - second).square().sum()),
-    )
+def _change(array: Array, other: Array) -> Change:
+    first, second = array.astype(np.float64), other.astype(np.float64)
+    with np.errstate(all="ignore"):  # whatever a file holds
+        return Change(
+            parameters=first.size,
+            nonzero=int(np.count_nonzero(first)),
+            other_nonzero=int(np.count_nonzero(second)),
+            shared=int(np.count_nonzero((first != 0) & (second != 0))),
+            squares=float(np.square(second).sum()),
+            square_error=float(np.square(first - second).sum()),
+        )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from sparsify.errors import SparsifyError
-from sparsify.sparsity.selection import looks_prunable
 
 
 def prunable_parameters(
@@ -62,11 +60,3 @@ def _matching(
                 f"{option}: '{pattern}' matches biases and norms alone, which are never pruned"
             )
         yield from large
-
-
-def prunable_tensor(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of a file that is not ours counts as prunable.
-
-    Without the network at hand: a float tensor of two or more dimensions and more than 64 elements.
-    """
-    return tensor.is_floating_point() and looks_prunable(tensor.shape)

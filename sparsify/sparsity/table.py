@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparsify.sparsity.selection import looks_prunable
 
 _LARGE = 0.01  # of all parameters
 _ROUNDING = 1e-6  # of one weight: what the division of two counts may lose
+
+
+class Kind(NamedTuple):
+    """What a parameter is: the class of the layer that owns it, and whether it may be pruned."""
+
+    type: str
+    prunable: bool
 
 
 @dataclass(frozen=True)

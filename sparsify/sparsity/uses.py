@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 from sparsify.errors import SparsifyError
 from sparsify.sparsity.eager import EagerMode
 from sparsify.sparsity.prunable import prunable_parameters
-from sparsify.sparsity.work import Work
 
 _ATEN = torch.ops.aten
 # Where the factors of a product stand among the arguments.
@@ -26,19 +25,6 @@ _PRODUCTS: Mapping[Callable[..., Any], tuple[int, int]] = {
     _ATEN.baddbmm.default: (1, 2),
     _ATEN.addmv.default: (1, 2),
 }
-
-
-def work_with(uses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Work]:
-    """The multiply-adds of parameters with some values.
-
-    Args:
-        uses: How often each weight multiplies, see `uses_of`.
-        weights: The values by name, on the same device.
-    """
-    return {
-        name: Work(int(counts.sum()), int(counts[weights[name] == 0].sum()))
-        for name, counts in uses.items()
-    }
 
 
 def uses_of(model: nn.Module, feats: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from torch import nn
 
-from sparsify.audio.features import frame_count
+from sparsify.audio.frames import frame_count
 from sparsify.errors import SparsifyError
 from sparsify.models.multiply_adds import weight_uses
 from sparsify.models.registry import Architecture, errors_of

@@ -132,7 +132,7 @@ def files_of(recipe: Recipe, data: SpeechData) -> Texts:
         if folder is not None and augment.probability > 0:
             files[f"the files in augment.{name}"] = _sizes_digest(_recordings(Path(folder)))
     if teacher is not None:
-        files["the teacher's weights"] = source_digest(load_artifact(teacher).state)[:_DIGITS]
+        files["the teacher's weights"] = source_digest(load_artifact(teacher).arrays)[:_DIGITS]
     return files
 
 

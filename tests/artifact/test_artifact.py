@@ -20,6 +20,7 @@ from sparsify.recipe.recipe import Recipe
 from sparsify.recipe.sections import FrontEnd, ModelSection
 from sparsify.sparsity.counting import sparsity_table
 from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.tensors import arrays_of
 
 OURS = ("dense", "bitmask", "run", "onnx", "coded")
 
@@ -72,12 +73,12 @@ def test_artifacts_describe_their_model(artifacts, sparse_model, name):
 
 def test_the_digest_traces_every_format_to_the_model(artifacts, sparse_model):
     digests = {load_artifact(artifacts[name]).metadata["source_digest"] for name in OURS}
-    digests |= {source_digest(load_model(artifacts[name]).state_dict()) for name in OURS}
-    assert digests == {source_digest(sparse_model.state_dict())}
+    digests |= {source_digest(arrays_of(load_model(artifacts[name]).state_dict())) for name in OURS}
+    assert digests == {source_digest(arrays_of(sparse_model.state_dict()))}
 
 
 def test_the_digest_is_a_sha256_of_names_types_shapes_and_bytes():
-    state = {"b": torch.tensor([[1.5]]), "a": torch.tensor([0.0, -2.0])}
+    state = {"b": np.float32([[1.5]]), "a": np.float32([0, -2])}
     content = b"a\0torch.float32\0(2,)\0" + struct.pack("<2f", 0, -2)
     content += b"b\0torch.float32\0(1, 1)\0" + struct.pack("<f", 1.5)
     assert source_digest(state) == hashlib.sha256(content).hexdigest()
@@ -86,13 +87,13 @@ def test_the_digest_is_a_sha256_of_names_types_shapes_and_bytes():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state["a"].add_(1e-7),
+        lambda state: np.add(state["a"], 1e-7, out=state["a"]),
         lambda state: state.update(a=state["a"].reshape(1, 2)),
         lambda state: state.update(c=state.pop("a")),
     ],
 )
 def test_the_digest_changes_with_the_state(change):
-    state = {"a": torch.tensor([1.0, 2.0]), "b": torch.zeros(1)}
+    state = {"a": np.float32([1, 2]), "b": np.zeros(1)}
     before = source_digest(state)
     change(state)
     assert source_digest(state) != before
@@ -143,7 +144,7 @@ def test_negative_zeros_are_stored_as_zeros(tmp_path, layout):
     save_model(model, tmp_path / "m.safetensors", layout=layout)
     artifact = load_artifact(tmp_path / "m.safetensors")
     assert not torch.signbit(artifact.state["weight"][:, ::2]).any()
-    assert artifact.metadata["source_digest"] == source_digest(artifact.state)
+    assert artifact.metadata["source_digest"] == source_digest(artifact.arrays)
     assert float(artifact.metadata["sparsity"]) == 0.5
 
 

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sparsify import SparsifyError
-from sparsify.artifact.state_dicts import read_state_dict
+from sparsify.artifact.state_dicts import read_pt
+from sparsify.tensors import tensors_of
 
 WEIGHTS = {"fc.weight": torch.ones(3, 4), "fc.bias": torch.zeros(3)}
 ADAM = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(3, 4)}}, "param_groups": []}
@@ -38,7 +39,7 @@ def prefixed(prefix):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_the_one_mapping_of_tensors_is_found(tmp_path, content, zipped):
     torch.save(content, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
-    found = read_state_dict(tmp_path / "m.pt")
+    found = tensors_of(read_pt(tmp_path / "m.pt").arrays)
     assert list(found) == list(WEIGHTS)
     assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
 
@@ -47,7 +48,7 @@ def test_several_are_named(tmp_path):
     content = {"generator": WEIGHTS, "ema": {"weights": prefixed("")}, "again": WEIGHTS}
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(SparsifyError, match=r"\['generator'\] and \['ema'\]\['weights'\]"):
-        read_state_dict(tmp_path / "m.pt")
+        read_pt(tmp_path / "m.pt")
 
 
 def shared(path):
@@ -65,7 +66,7 @@ def nested_names(path):
 @pytest.mark.parametrize("write", [shared, nested_names])
 def test_what_would_take_for_ever_takes_a_moment(tmp_path, write):
     write(tmp_path / "m.pt")
-    found = read_state_dict(tmp_path / "m.pt")
+    found = tensors_of(read_pt(tmp_path / "m.pt").arrays)
     assert [each.shape for each in found.values()] == [each.shape for each in WEIGHTS.values()]
 
 
@@ -93,7 +94,7 @@ def two_in_one(path):
 def test_what_would_fill_the_memory_is_refused(tmp_path, write, words):
     write(tmp_path / "m.pt")
     with pytest.raises(SparsifyError, match=words):
-        read_state_dict(tmp_path / "m.pt")
+        read_pt(tmp_path / "m.pt")
 
 
 class Net(nn.Module):
@@ -134,7 +135,7 @@ def test_what_is_something_else_is_told_for_what_it_is(tmp_path, said, suffix):
     path = tmp_path / f"m{suffix}"
     STRANGE[said](path)
     with pytest.raises(SparsifyError, match=said) as caught:
-        read_state_dict(path)
+        read_pt(path)
     assert "weights_only" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -143,4 +144,4 @@ def test_nothing_of_a_pickled_network_is_imported(tmp_path, monkeypatch):
     torch.save(Net(), tmp_path / "m.pt")
     monkeypatch.setattr(Net, "__setstate__", lambda *_: pytest.fail("was run"), raising=False)
     with pytest.raises(SparsifyError, match=r"test_state_dicts\.Net"):
-        read_state_dict(tmp_path / "m.pt")
+        read_pt(tmp_path / "m.pt")

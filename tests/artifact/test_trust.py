@@ -17,6 +17,7 @@ from sparsify.comparison.rows import _sizes
 from sparsify.exporters.export import export_artifact
 from sparsify.exporters.onnx.writing import export_onnx
 from sparsify.sparsity.counting import sparsity_table
+from sparsify.tensors import arrays_of
 
 NAME = "own_networks:pooled"
 
@@ -106,7 +107,7 @@ def test_no_name_of_a_function_gets_past(sparse_model, tmp_path):
     for architecture in (harmful, {"name": "os:system", "options": {"command": f"touch {marker}"}}):
         metadata["architecture"] = json.dumps(architecture)
         tensors = load_file(path)
-        save_file(tensors, path, metadata | seal(tensor_entries(metadata, tensors)))
+        save_file(tensors, path, metadata | seal(tensor_entries(metadata, arrays_of(tensors))))
         artifact = load_artifact(path)
         assert weights_table(artifact).parameters
         with pytest.raises(SparsifyError, match="--trust"):
@@ -129,7 +130,7 @@ def test_what_a_file_says_of_its_network_is_checked_before_it_is_built(
     save_model(sparse_model, path)
     tensors, metadata = load_file(path), dict(load_artifact(path).metadata)
     metadata["architecture"] = json.dumps(architecture)
-    save_file(tensors, path, metadata | seal(tensor_entries(metadata, tensors)))
+    save_file(tensors, path, metadata | seal(tensor_entries(metadata, arrays_of(tensors))))
     for use in (lambda: load_model(path), lambda: weights_table(load_artifact(path))):
         with pytest.raises(SparsifyError, match=r"does not fit|cannot be built|unknown option"):
             use()

@@ -2,12 +2,15 @@
 
 import re
 
+import ml_dtypes
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sparsify import SparsifyError, build_model, parameter_groups, sparsity_table
-from sparsify.sparsity.prunable import prunable_parameters, prunable_tensor
+from sparsify.sparsity.prunable import prunable_parameters
+from sparsify.sparsity.zeros import table_from_arrays
 
 
 def _groups(model, ignore):
@@ -72,10 +75,16 @@ def test_a_pattern_that_protects_nothing_is_a_typo(read, pattern):
 
 
 def test_foreign_tensors():
-    assert prunable_tensor(torch.zeros(13, 5))
-    assert not prunable_tensor(torch.zeros(8, 8))
-    assert not prunable_tensor(torch.zeros(100))
-    assert not prunable_tensor(torch.zeros(13, 5, dtype=torch.int64))
+    arrays = {
+        "matrix": np.zeros((13, 5)),
+        "half": np.zeros((13, 5), dtype=ml_dtypes.bfloat16),
+        "small": np.zeros((8, 8)),
+        "vector": np.zeros(100),
+        "integers": np.zeros((13, 5), dtype=np.int64),
+        "running_mean": np.zeros((13, 5)),
+    }
+    found = {layer.name: layer.prunable for layer in table_from_arrays(arrays, {}).layers}
+    assert found == {"matrix": True, "half": True, "small": False, "vector": False}
 
 
 def test_printed_table_names_every_prunable_layer():

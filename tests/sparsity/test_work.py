@@ -8,8 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture
-from sparsify.sparsity.uses import uses_of, work_with
+from sparsify.sparsity.uses import uses_of
 from sparsify.sparsity.work import NO_WORK, Work, total_work
+from sparsify.sparsity.zeros import work_with
+from sparsify.tensors import arrays_of
 
 FRAMES = 200
 
@@ -19,7 +21,7 @@ def outlined(name, **options):
     model = Architecture(name, options).outline().eval()
     zeros = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
     feats = torch.zeros(1, FRAMES, 80, device="meta")
-    return model, feats, work_with(uses_of(model, feats), zeros)
+    return model, feats, work_with(arrays_of(uses_of(model, feats)), arrays_of(zeros))
 
 
 @pytest.mark.parametrize("name", ["ecapa-tdnn-512", "resnet18", "resnet50"])
@@ -42,7 +44,9 @@ def test_published_sizes():
 
 
 def count(model, feats):
-    return work_with(uses_of(model.eval(), feats), dict(model.named_parameters()))
+    return work_with(
+        arrays_of(uses_of(model.eval(), feats)), arrays_of(dict(model.named_parameters()))
+    )
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_run_ends_with_its_share_and_resumes_exactly(tmp_path, stop_at):
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path / "resumed", observer=stop_at(3))
     train(tiny(), tmp_path / "resumed", resume=True)
-    digests = [source_digest(load_artifact(tmp_path / n).state) for n in ("run", "resumed")]
+    digests = [source_digest(load_artifact(tmp_path / n).arrays) for n in ("run", "resumed")]
     assert digests[0] == digests[1]
 
 

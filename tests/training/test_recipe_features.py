@@ -45,7 +45,7 @@ def records(run):
 
 
 def digest(run):
-    return source_digest(load_artifact(run).state)
+    return source_digest(load_artifact(run).arrays)
 
 
 def averaging(method):

@@ -182,7 +182,7 @@ def test_seed_decides(tmp_path):
         train(tiny_recipe(short, seed=seed), tmp_path / str(k)) for k, seed in enumerate((3, 4))
     ]
     again = train(tiny_recipe(short, seed=3), tmp_path / "again")
-    states = [load_artifact(run["output"]).state for run in (*runs, again)]
+    states = [load_artifact(run["output"]).arrays for run in (*runs, again)]
     assert source_digest(states[0]) == source_digest(states[2])
     assert source_digest(states[0]) != source_digest(states[1])
 
@@ -319,5 +319,5 @@ def test_random_state_is_resumed(tmp_path, monkeypatch, stop_at):
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "resumed", observer=stop_at(7))
     train(recipe, tmp_path / "resumed", resume=True)
-    states = [load_artifact(tmp_path / name).state for name in ("straight", "resumed")]
+    states = [load_artifact(tmp_path / name).arrays for name in ("straight", "resumed")]
     assert source_digest(states[0]) == source_digest(states[1])
