@@ -11,7 +11,8 @@ from sparsify.cli.display import emit_json, say
 from sparsify.cli.gates import decide, verdict_alone
 from sparsify.cli.inspect_display import show_table
 from sparsify.cli.inspect_gates import macs_gate, sparsity_gates
-from sparsify.exporters.accounts import Account, kept_account
+from sparsify.cli.inspect_model import examine
+from sparsify.exporters.accounts import Account
 from sparsify.files import check_writable
 from sparsify.sparsity.table import LayerSparsity
 
@@ -40,14 +41,8 @@ def run(
     """What `sparsify inspect` does."""
     if report:
         check_writable(report)
-    account = None if other or sensitive else kept_account(path)
-    examined = None
-    if account is None:
-        # Numbers and files take half a second to import.
-        from sparsify.cli.inspect_model import examine  # noqa: PLC0415
-
-        examined = examine(path, other, show_all, trials if sensitive else None, report, trust)
-        account = examined.account
+    examined = examine(path, other, show_all, trials if sensitive else None, report, trust)
+    account = examined.account
     order = SORTS.get(sort or "")
     layers = sorted(account.table.layers, key=order) if order else account.table.layers
     gates = [*sparsity_gates(account, min_sparsity, max_sparsity)]
@@ -56,8 +51,8 @@ def run(
     if as_json:
         content = _as_json(account, layers)
         content["gates"] = [gate.to_json() for gate in gates]
-        emit_json(content | (examined.to_json() if examined else {}))
-    elif not verdict_alone(gates) and not (examined and examined.show(sort, order)):
+        emit_json(content | examined.to_json())
+    elif not verdict_alone(gates) and not examined.show(sort, order):
         show_table(account, layers, show_all)
     if report and not as_json:
         say(f"Wrote {report}")

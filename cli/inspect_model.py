@@ -11,7 +11,7 @@ from sparsify.artifact.loading import load_artifact
 from sparsify.cli.display import track
 from sparsify.cli.inspect_compare import Comparison, compare_weights, show_comparison
 from sparsify.exporters.accounts import Account
-from sparsify.exporters.counting import counted_account
+from sparsify.exporters.counting import account_of
 
 if TYPE_CHECKING:
     from sparsify.verification.sensitivity import Sensitivity
@@ -77,7 +77,8 @@ def examine(
     Raises:
         SparsifyError: A file cannot be read, or they cannot be compared.
     """
-    artifact, account = counted_account(path, trust=trust)
+    artifact = load_artifact(path, trust=trust)
+    account = account_of(artifact)
     sensitivity = comparison = None
     if trials is not None:
         # Networks run, for which PyTorch is imported.

@@ -12,13 +12,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sparsify.artifact.loading import load_artifact
 from sparsify.cli.display import GateError, console, emit_json, out, say, say_next, track
 from sparsify.cli.preview_display import show_preview
 from sparsify.cli.recipe_options import described_recipe
 from sparsify.cli.training_display import averaged_models, training_display
 from sparsify.comparison.gathering import Part, gather
 from sparsify.errors import SparsifyError
-from sparsify.exporters.counting import counted_account
+from sparsify.exporters.counting import count_work
 from sparsify.methods.names import method_names
 from sparsify.methods.registry import ResolvedRecipe, option_names, pursues_target, resolve
 from sparsify.models.names import names_code
@@ -88,7 +89,7 @@ def run(
                 with phase(track, "writing the report"):
                     write_page(output)
                     if not names_code(recipe.model.name):
-                        counted_account(output)  # so that `inspect` tells it at once
+                        count_work(load_artifact(output))  # `inspect` then takes no torch
             emit_json(summary) if as_json else _report(summary, output, recipe)
             if collapsed := summary.get("collapsed"):
                 raise GateError(f"the model has collapsed: {collapsed}")

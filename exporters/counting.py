@@ -6,15 +6,12 @@ met for the first time, or of one that is code.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.coded import entropy_bytes
-from sparsify.artifact.loading import load_artifact
-from sparsify.artifact.provenance import COLLAPSED, is_ours
+from sparsify.artifact.provenance import COLLAPSED
 from sparsify.audio.frames import frame_count
 from sparsify.errors import SparsifyError, refused
-from sparsify.exporters.accounts import Account, Counted, account_key, keep_account
+from sparsify.exporters.accounts import Account, Counted
 from sparsify.files import size_bytes, zipped_bytes
 from sparsify.models.outlines import uses_in
 from sparsify.models.registry import errors_of
@@ -77,12 +74,8 @@ def count_work(artifact: Artifact) -> Counted:
         return Counted(frames, why_not=str(error))
 
 
-def account_of(artifact: Artifact, zipped: int | None = None) -> Account:
+def account_of(artifact: Artifact) -> Account:
     """What is told of a model.
-
-    Args:
-        artifact: The model.
-        zipped: The bytes of its deployed file after deflate, if they are known.
 
     Raises:
         SparsifyError: Its tensors do not fit its architecture, or it has none that count.
@@ -100,46 +93,6 @@ def account_of(artifact: Artifact, zipped: int | None = None) -> Account:
         table=weights_table(artifact),
         counted=count_work(artifact),
         bytes=size_bytes(file),
-        zipped_bytes=zipped_bytes(file) if zipped is None else zipped,
+        zipped_bytes=zipped_bytes(file),
         entropy_bytes=entropy_bytes(artifact.arrays) if artifact.table is None else None,
     )
-
-
-def counted_account(path: Path, *, trust: bool = False) -> tuple[Artifact, Account]:
-    """Reads and counts a model, and keeps what is told of it where that may be kept.
-
-    Args:
-        path: A file, or a run directory.
-        trust: Whether code that the file names as its network may be imported and run.
-
-    Raises:
-        SparsifyError: As `load_artifact` and `account_of`.
-    """
-    key = account_key(path)
-    artifact = load_artifact(path, trust=trust)
-    account = account_of(artifact)
-    # What has changed meanwhile may have been read before that, or afterwards.
-    if _may_be_kept(artifact) and key == account_key(path):
-        _keep(key, account)
-    return artifact, account
-
-
-def keep_account_of(artifact: Artifact, zipped: int) -> None:
-    """Counts a file that has just been written, so that `inspect` tells it at once.
-
-    Args:
-        artifact: As it was read again; no other process writes that file.
-        zipped: The bytes of its deployed file after deflate.
-    """
-    if _may_be_kept(artifact):
-        _keep(account_key(artifact.path), account_of(artifact, zipped))
-
-
-def _may_be_kept(artifact: Artifact) -> bool:
-    known = artifact.architecture is not None and not artifact.architecture.is_code
-    return known and is_ours(artifact.metadata)
-
-
-def _keep(key: str | None, account: Account) -> None:
-    if key is not None:
-        keep_account(key, account)

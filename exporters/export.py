@@ -24,7 +24,6 @@ from sparsify.artifact.seals import source_digest
 from sparsify.defaults import TOLERANCE
 from sparsify.errors import SparsifyError
 from sparsify.exporters.accuracy import Accuracy, measure_accuracy
-from sparsify.exporters.counting import keep_account_of
 from sparsify.exporters.exporter import Exporter, exporter_of
 from sparsify.exporters.networks import from_samples, torch_network
 from sparsify.exporters.parity import Parity, check_parity, made_up_batches, waveform_batches
@@ -258,7 +257,6 @@ def export_artifact(
             shrunk=shrinkage,
         )
         _refuse(report, max_bytes, max_eer_loss)
-        keep_account_of(written, report.zipped_bytes)
     return report
 
 

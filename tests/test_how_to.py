@@ -26,7 +26,7 @@ from .methods import test_methods
 
 TEXT = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, flags=re.DOTALL))
-LINES = re.findall(r"The line is\s`(.*?),`", TEXT)
+LINES = re.findall(r"The line is\s`(.*?),`", TEXT, flags=re.DOTALL)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
 from sparsify.artifact import formats
+from sparsify.artifact.description import exported_metadata
 from sparsify.artifact.formats import Format
 from sparsify.artifact.saving import canonical_state
 from sparsify.artifact.weights import Weights
@@ -23,7 +25,22 @@ from sparsify.exporters.networks import torch_network
 from sparsify.exporters.onnx.exporter import OnnxExporter
 
 KNOWN = formats.FORMATS
-LINE = Format("toy", (".toy",), "toy_format:ToyExporter", "is a toy", layouts=("dense", "blocks"))
+LINE = Format(
+    "toy",
+    (".toy",),
+    "toy_format:ToyExporter",
+    "toy_format:read_toy",
+    "is a toy",
+    layouts=("dense", "blocks"),
+)
+
+
+def read_toy(path):
+    folder = path if path.is_dir() else path.parent
+    return Weights(
+        load_arrays(folder / "weights" if path.is_dir() else path),
+        json.loads((folder / "toy.json").read_text()),
+    )
 
 
 class ToyExporter(Exporter):
@@ -31,17 +48,10 @@ class ToyExporter(Exporter):
 
     engine = "toy engine"
 
-    def read(self, path):
-        folder = path if path.is_dir() else path.parent
-        return Weights(
-            load_file(folder / "weights" if path.is_dir() else path),
-            json.loads((folder / "toy.json").read_text()),
-        )
-
     def write(self, artifact, output, layout):
         model = artifact.build()
         state = canonical_state(model)
-        known = artifact.exported_metadata(model, state)
+        known = exported_metadata(artifact, model, state)
         if not output.suffix:
             output.mkdir()
         save_file(state, output if output.suffix else output / "weights")
@@ -59,7 +69,7 @@ def sparsify(monkeypatch, artifacts, forget_commands, short_benchmark):
         OnnxExporter, "write", lambda self, artifact, path, _: shutil.copy(artifacts["onnx"], path)
     )
     module = types.ModuleType("toy_format")
-    module.ToyExporter = ToyExporter
+    module.ToyExporter, module.read_toy = ToyExporter, read_toy
     monkeypatch.setitem(sys.modules, "toy_format", module)
 
     def sparsify(line, *arguments):
