@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 from torchaudio.compliance.kaldi import fbank
 
 from sparsify.audio import features
-from sparsify.audio.features import Filterbank, frame_count
+from sparsify.audio.features import Filterbank
+from sparsify.audio.frames import frame_count
 from sparsify.errors import SparsifyError
 from sparsify.recipe.sections import FrontEnd
 

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 import zlib
@@ -99,7 +98,7 @@ def test_a_file_that_differs_is_not_left_behind(artifact, tmp_path, monkeypatch,
     def perturbing(self, artifact, output, layout):
         state = {name: tensor.clone() for name, tensor in artifact.state.items()}
         state["linear.bias"][0] += 0.1
-        write(self, dataclasses.replace(artifact, state=state), output, layout)
+        write(self, artifact.with_state(state), output, layout)
 
     output = tmp_path / "out.safetensors"
     if existing:
@@ -124,7 +123,7 @@ def test_networks_without_an_architecture_are_refused(artifacts, tmp_path):
 def test_a_model_that_computes_nothing_is_named(artifact, tmp_path, value):
     weight = artifact.state["layer1.conv.weight"].clone()
     weight[0, 0, :2] = value
-    broken = dataclasses.replace(artifact, state=artifact.state | {"layer1.conv.weight": weight})
+    broken = artifact.with_state(artifact.state | {"layer1.conv.weight": weight})
     with pytest.raises(SparsifyError, match=r"has 2 values .* the first in 'layer1\.conv\.weight'"):
         export_artifact(broken, tmp_path / "m.safetensors", "safetensors")
     assert list(tmp_path.iterdir()) == []

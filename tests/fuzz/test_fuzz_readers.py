@@ -91,7 +91,7 @@ def read_foreign(path):
 
 def read_mnn(path):
     read_foreign(path)
-    fill_zeros(path, path.with_name("filled.mnn"))
+    fill_zeros(path, path.with_name("filled.mnn"), lambda weight: weight + 1)
 
 
 def read_report(path):
