@@ -111,12 +111,11 @@ def uses_in(architecture: Architecture, frames: int, bins: int) -> dict[str, Arr
         SparsifyError: There is no such network, or it does something that is not counted.
         RuntimeError: It does not take such features; also `ValueError` and `LookupError`.
     """
-    found = {}
-    for name, (shape, values, lengths) in _answer(
-        uses_question(architecture, frames, bins)
-    ).items():
-        found[name] = np.repeat(np.array(values, dtype=np.int64), lengths).reshape(shape)
-    return found
+    uses = _answer(uses_question(architecture, frames, bins))
+    return {
+        name: np.repeat(np.array(values, dtype=np.int64), lengths).reshape(shape)
+        for name, (shape, values, lengths) in uses.items()
+    }
 
 
 def found(question: Question) -> Any:
