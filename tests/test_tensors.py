@@ -44,7 +44,8 @@ def test_tensors_and_arrays_are_of_the_same_elements(dtype):
     assert np.count_nonzero(array) == int((read_by_pytorch(dtype) != 0).sum())
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+# Before safetensors 0.8 those of AMD's float8 are not written.
+@pytest.mark.parametrize("dtype", [each for each in TYPES if "fnuz" not in str(each)])
 def test_files_are_read_as_pytorch_reads_them(dtype, tmp_path):
     safetensors.torch.save_file({"w": every_byte(dtype)}, tmp_path / "m.safetensors")
     read = tensor_of(read_weights(tmp_path / "m.safetensors").arrays["w"])
