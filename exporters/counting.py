@@ -37,6 +37,7 @@ def network_work(artifact: Artifact, frames: int) -> dict[str, Work]:
     with errors_of(known.name):
         try:
             if known.is_code:
+                artifact.check_trust()
                 from sparsify.models.multiply_adds import weight_uses  # noqa: PLC0415
 
                 counts = weight_uses(known, artifact.build, frames, bins)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparsify.arrays import Array, is_native
+from sparsify.errors import SparsifyError
 
 _BITS = {1: (np.uint8, torch.uint8), 2: (np.int16, torch.int16)}
 """Types of as many bytes that both have."""
@@ -21,7 +22,7 @@ _BITS = {1: (np.uint8, torch.uint8), 2: (np.int16, torch.int16)}
 def tensor_of(array: Array) -> Tensor:
     """The tensor of an array, which must be writable."""
     if is_native(array.dtype):
-        return torch.from_numpy(array)
+        return torch.from_numpy(np.asarray(array))  # numpy makes numbers of what has no dimensions
     bits = torch.from_numpy(array.view(_BITS[array.itemsize][0]))
     return bits.view(getattr(torch, array.dtype.name))
 
@@ -32,8 +33,13 @@ def tensors_of(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 
 
 def array_of(tensor: Tensor) -> Array:
-    """The array of a dense tensor, copied where it is not on the CPU."""
-    tensor = tensor.detach().cpu()
+    """The array of a dense tensor, copied where it is not on the CPU.
+
+    Of a `DTensor` it is that of the whole, for which all processes have to call.
+    """
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     name = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point() or hasattr(np, name):
         array: Array = tensor.numpy()
@@ -43,5 +49,17 @@ def array_of(tensor: Tensor) -> Array:
 
 
 def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The arrays of dense tensors, by name."""
-    return {name: array_of(tensor) for name, tensor in tensors.items()}
+    """The arrays of dense tensors, by name.
+
+    Raises:
+        SparsifyError: One is of a type that no array has.
+    """
+    arrays = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = array_of(tensor)
+        except (TypeError, AttributeError) as error:
+            raise SparsifyError(
+                f"tensor '{name}' of type {tensor.dtype} cannot be stored or counted"
+            ) from error
+    return arrays

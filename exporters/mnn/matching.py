@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -63,6 +64,8 @@ def joined(operators: Sequence[Operator], shape: Sequence[int]) -> Weight:
         ValueError: They do not fit.
     """
     pieces = [_matrix(each.weight) for each in operators if each.weight is not None]
+    if sum(piece.size for piece in pieces) != prod(shape):
+        raise ValueError(f"operators of {len(pieces)} weights have no shape {list(shape)}")
     if all(each.type == DEPTHWISE for each in operators):
         return np.stack(pieces, 1).reshape(shape)
     along_inputs = all(len(piece) == shape[0] for piece in pieces)

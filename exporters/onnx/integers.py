@@ -100,8 +100,8 @@ def integers_in(graph: onnx.GraphProto, tensors: Mapping[str, Array]) -> Integer
 def centred(tensor: Array, zero_point: Array, scale: Array) -> Array:
     """What an integer weight means, in float32."""
     with np.errstate(all="ignore"):  # whatever a file says
-        whole: Array = tensor.astype(np.float32) - zero_point.astype(np.float32)
-        return whole * scale.astype(np.float32)
+        whole = tensor.astype(np.float32) - zero_point.astype(np.float32)
+        return np.asarray(whole * scale.astype(np.float32))
 
 
 def as_stored(values: Array, zero_point: Array, scale: Array, dtype: DTypeLike) -> Array:
@@ -146,4 +146,5 @@ def _axis(node: onnx.NodeProto, tensor: Array) -> int | None:
 
 
 def _same(one: Array, other: Array) -> bool:
-    return one.shape == other.shape and np.array_equal(one, other.astype(one.dtype))
+    with np.errstate(all="ignore"):
+        return one.shape == other.shape and np.array_equal(one, other.astype(one.dtype))

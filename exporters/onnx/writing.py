@@ -7,12 +7,12 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from sparsify.arrays import is_native
 from sparsify.artifact.artifact import Artifact
 from sparsify.artifact.description import exported_metadata
 from sparsify.artifact.formats import FEATURES, SAMPLES
@@ -128,7 +128,7 @@ def replace_weights(
             values = arrays[name]
             if name in integers.zero_points:
                 stored = numpy_helper.to_array(initializer)
-                if not is_native(stored.dtype):
+                if not np.issubdtype(stored.dtype, np.integer):
                     raise SparsifyError(
                         f"'{source}' has weights of {stored.dtype}, of which no dense twin is made"
                     )

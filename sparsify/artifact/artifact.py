@@ -161,11 +161,10 @@ class Artifact:
         """Whether the network can be built from the file, if its tensors fit."""
         return self.architecture is not None and self.obstacle is None
 
-    @cached_property
-    def _outline(self) -> Outline:
+    def _outline(self, selection: Selection = EVERYTHING) -> Outline:
         """The network without values, of a registered name."""
         assert self.architecture is not None
-        return outline_in(self.path, self.architecture, self.selection)
+        return outline_in(self.path, self.architecture, selection)
 
     def known_architecture(self) -> Architecture:
         """How to rebuild the network.
@@ -202,7 +201,7 @@ class Artifact:
         known = self.known_architecture()
         self.check_trust()
         if not known.is_code:
-            self._fitting(self._outline.state, known.name)
+            self._fitting(self._outline().state, known.name)
         with said_of(self.path):
             model = known.build()
         self.load_into(model)
@@ -222,8 +221,9 @@ class Artifact:
         if self.architecture is None:
             return None
         if not self.architecture.is_code:
-            self._fitting(self._outline.state, self.architecture.name)
-            own = self._outline.kinds
+            outline = self._outline(self.selection)
+            self._fitting(outline.state, self.architecture.name)
+            own = outline.kinds
             return {name: kind for name, kind in own.items() if name not in self.absent}
         kinds = kinds_in(self.metadata, self.path)
         if kinds is None:

@@ -116,7 +116,8 @@ class Grid:
         return rows[rows != 0], self.groups(rows != 0)
 
     def _nearest(self, values: Floats, scales: Floats) -> Floats:
-        return self._levels(values, scales) * scales
+        with np.errstate(over="ignore"):
+            return self._levels(values, scales) * scales
 
     def _levels(self, values: Floats, scales: Floats) -> Floats:
         """The nearest odd numbers."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sparsify.arrays import Array
+from sparsify.arrays import Array, is_floating
 
 # Suffixes of the parts, and what they make: torch.nn.utils.prune, torch.nn.utils.weight_norm, and
 # torch.nn.utils.parametrizations.weight_norm, which puts the name of the weight in the middle.
@@ -56,7 +56,15 @@ def _parts(first: str) -> tuple[str, str, Callable[[Array, Array], Array | None]
 
 
 def _masked(weight: Array, mask: Array) -> Array | None:
-    return weight * mask if weight.shape == mask.shape else None
+    if weight.shape != mask.shape:
+        return None
+    # As in PyTorch integers do not make floats wider.
+    if is_floating(weight) and not is_floating(mask):
+        mask = mask.astype(weight.dtype)
+    elif is_floating(mask) and not is_floating(weight):
+        weight = weight.astype(mask.dtype)
+    with np.errstate(all="ignore"):  # whatever a file holds
+        return np.asarray(weight * mask)
 
 
 def _scaled(length: Array, direction: Array) -> Array | None:

@@ -6,6 +6,7 @@ Importing this module takes no torch.
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,6 +61,7 @@ _TYPES: Mapping[str, Any] = {
     "F8_E8M0": ml_dtypes.float8_e8m0fnu,
 }
 """What the format calls its types; there are others of less than a byte."""
+_KNOWN = {np.dtype(each) for each in _TYPES.values()}
 
 
 def write_tensors(
@@ -120,22 +122,24 @@ def _stored(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors as they are in the file, and its metadata."""
     with safe_open(path, framework="np") as file:  # which finds what is wrong with the header
         metadata = file.metadata() or {}
-    content = path.read_bytes()
-    header, start = _header(content)
-    header.pop(_METADATA, None)
     arrays = {}
-    for name, entry in header.items():
-        type_ = entry["dtype"]
-        if type_ not in _TYPES:
-            raise SparsifyError(f"tensor '{name}' has the type {type_}, which cannot be counted")
-        place = start + entry["data_offsets"][0]
-        # A copy, since nothing says that a tensor begins where its type may.
-        array: Array = np.ndarray(entry["shape"], _TYPES[type_], content, place).copy()
-        arrays[name] = countable(name, array)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        header, start = _header(content)
+        header.pop(_METADATA, None)
+        for name, entry in header.items():
+            type_ = entry["dtype"]
+            if type_ not in _TYPES:
+                raise SparsifyError(
+                    f"tensor '{name}' has the type {type_}, which cannot be counted"
+                )
+            place = start + entry["data_offsets"][0]
+            # A copy, since nothing says that a tensor begins where its type may.
+            array: Array = np.ndarray(entry["shape"], _TYPES[type_], content, place).copy()
+            arrays[name] = countable(name, array)
     return arrays, metadata
 
 
-def _header(content: bytes) -> tuple[dict[str, Any], int]:
+def _header(content: bytes | mmap.mmap) -> tuple[dict[str, Any], int]:
     """What the beginning of a file says, and where the values begin."""
     start = 8 + int.from_bytes(content[:8], "little")
     header: dict[str, Any] = json.loads(content[8:start])
@@ -175,7 +179,15 @@ def file_content(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> b
     Args:
         tensors: Contiguous tensors, by name.
         metadata: Strings by key; safetensors alone writes them in random order.
+
+    Raises:
+        SparsifyError: A tensor has a type that the format has not.
     """
+    for name, array in tensors.items():
+        if array.dtype not in _KNOWN:
+            raise SparsifyError(
+                f"tensor '{name}' of type {array.dtype} cannot be stored in safetensors"
+            )
     content = safetensors.numpy.save(dict(tensors), dict(metadata))
     header, start = _header(content)
     header[_METADATA] = dict(sorted(header[_METADATA].items()))

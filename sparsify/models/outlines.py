@@ -71,7 +71,8 @@ class Question(NamedTuple):
 
 def outline_question(architecture: Architecture, selection: Selection = EVERYTHING) -> Question:
     """The question that `outline_of` asks."""
-    return Question("outlined", architecture.to_json(), [*map(list, selection)])
+    patterns = [[each] if isinstance(each, str) else list(each) for each in selection]
+    return Question("outlined", architecture.to_json(), patterns)
 
 
 def outline_of(architecture: Architecture, selection: Selection = EVERYTHING) -> Outline:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sparsify.arrays import Array
 from sparsify.audio.frames import frame_count
@@ -32,7 +33,12 @@ def outlined(
     Raises:
         SparsifyError: There is no such network, or a pattern fits none of its parameters.
     """
-    network = architecture.outline()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # what is kept is for other processes, too
+    try:
+        network = architecture.outline()
+    finally:
+        torch.set_default_dtype(default)
     state = {
         name: (list(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         for name, tensor in network.state_dict().items()

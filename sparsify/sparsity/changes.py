@@ -77,8 +77,8 @@ def changes(
 
 
 def _change(array: Array, other: Array) -> Change:
-    first, second = array.astype(np.float64), other.astype(np.float64)
     with np.errstate(all="ignore"):  # whatever a file holds
+        first, second = array.astype(np.float64), other.astype(np.float64)
         return Change(
             parameters=first.size,
             nonzero=int(np.count_nonzero(first)),

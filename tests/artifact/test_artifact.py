@@ -1,6 +1,8 @@
 import hashlib
 import json
 import struct
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -9,11 +11,13 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from sparsify.artifact.artifact import weights_table
 from sparsify.artifact.loading import load_artifact, load_model
 from sparsify.artifact.saving import save_model
 from sparsify.artifact.seals import source_digest
+from sparsify.artifact.tensor_file import write_tensors
 from sparsify.errors import SparsifyError
 from sparsify.models.registry import Architecture, build_model
 from sparsify.recipe.recipe import Recipe
@@ -392,3 +396,33 @@ def test_unusual_tensors_are_made_plain_or_refused(tmp_path):
     torch.save({"w": torch.empty(12, 12, device="meta")}, tmp_path / "meta.pt")
     with pytest.raises(SparsifyError, match="without values"):
         load_artifact(tmp_path / "meta.pt")
+
+
+@pytest.mark.parametrize("change", ["future: {a: 1}", "model: {ignore: [nothing.*]}"])
+def test_a_network_is_built_whatever_its_recipe_says(artifacts, tmp_path, change):
+    """One of a later version may say what this one does not know."""
+    given = load_artifact(artifacts["dense"])
+    metadata = given.metadata | {"recipe": change}
+    write_tensors(tmp_path / "m.safetensors", given.arrays, metadata, "dense", [])
+    state = load_model(tmp_path / "m.safetensors").state_dict()
+    assert source_digest(arrays_of(state)) == source_digest(given.arrays)
+    with pytest.raises(SparsifyError, match=r"'future'|'nothing\.\*'"):
+        weights_table(load_artifact(tmp_path / "m.safetensors"))
+
+
+class Odd(nn.Linear):
+    """Has a buffer of some type."""
+
+    def __init__(self, kind):
+        super().__init__(8, 8)
+        self.register_buffer("odd", torch.zeros(3, dtype=getattr(torch, kind)))
+
+
+@pytest.mark.parametrize("kind", ["complex32", "complex128"])
+@pytest.mark.parametrize("layout", ["dense", "bitmask", "coded"])
+def test_types_that_are_not_stored_are_refused(kind, layout, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "odd_networks", SimpleNamespace(Odd=Odd))
+    model = build_model("odd_networks:Odd", kind=kind)
+    with pytest.raises(SparsifyError, match=r"tensor 'odd' of type .* cannot be"):
+        save_model(model, tmp_path / "m.safetensors", layout=layout)
+    assert not [*tmp_path.iterdir()]

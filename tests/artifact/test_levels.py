@@ -62,8 +62,9 @@ def test_weights_made_of_levels_give_them_again(weight, bits):
     assert (groups.largest(levels) == grid.most).all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_weights_whose_squares_overflow_are_rounded_too():
-    weight = np.float32([[3e30, -1e30, 0.0], [1e-30, 0.0, 2e-38]])
+    weight = np.float32([[3e30, -1e30, 0.0], [1e-30, 0.0, 2e-38], [3.4e38, 0.0, 1.0]])
     for grid in GRIDS.values():
         found = grid.rounded(weight)
         np.testing.assert_array_equal(np.sign(found), np.sign(weight))

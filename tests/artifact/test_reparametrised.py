@@ -34,6 +34,25 @@ def test_parts_become_the_weight_that_torch_computes_with(dim):
         torch.testing.assert_close(state[f"{number}.weight"], layer.weight)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mask", [torch.bool, torch.uint8, torch.int64, torch.float32])
+@pytest.mark.parametrize("weight", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_masked_weights_are_of_the_type_that_torch_gives_them(weight, mask):
+    parts = {
+        "a_orig": torch.tensor([[1.0, 2.0], [-3.0, 4.0]]).to(weight),
+        "a_mask": torch.tensor([[1, 0], [0, 1]]).to(mask),
+        "scale_orig": torch.tensor(2.0).to(weight),
+        "scale_mask": torch.tensor(1).to(mask),
+    }
+    if parts["a_orig"].is_floating_point():
+        parts["a_orig"][0, 0] = torch.inf
+        parts["a_orig"][0, 1] = -torch.inf  # which a mask makes no number
+    found = tensors_of(whole(arrays_of(parts)))
+    for name in ("a", "scale"):
+        expected = parts[f"{name}_orig"] * parts[f"{name}_mask"]
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=0, equal_nan=True)
+
+
 def test_what_only_looks_like_parts_stays():
     odd = {
         "a_orig": np.ones((2, 3)),

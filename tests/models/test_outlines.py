@@ -53,6 +53,19 @@ def test_another_network_is_found_out_once(selection, monkeypatch):
     assert [*first.kinds.items()] == [*parameter_kinds(network, *selection).items()]
 
 
+def test_what_is_kept_does_not_depend_on_the_type_that_this_process_prefers():
+    torch.set_default_dtype(torch.float64)
+    try:
+        outline = outline_of(SMALL)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {entry.dtype for entry in outline.state.values()} == {"float32", "int64"}
+
+
+def test_one_pattern_may_be_a_text():
+    assert outline_of(SMALL, Selection(ignore="*.bn*")) == outline_of(SMALL, Selection(["*.bn*"]))
+
+
 def test_counts_come_back_weight_by_weight(monkeypatch):
     """Of the pooling one part of a weight multiplies once, and one for every frame."""
     expected = weight_uses(SMALL, SMALL.build, 50, 80)

@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from sparsify import (
     ProxSGD,
     QuantileLambda,
     parameter_groups,
+    sparsity_table,
 )
 from sparsify.optim.lambda_rules import LambdaRule
 
@@ -364,6 +366,14 @@ def check_errors():
         second.load_state_dict(state)
 
 
+def check_table():
+    """Parameters that processes share are counted whole, wherever that is asked."""
+    own, expected = (sparsity_table(each).layers for each in (sharded(network()), network()))
+    assert [replace(layer, type="") for layer in own] == [
+        replace(layer, type="") for layer in expected
+    ]
+
+
 def check_hsdp():
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards"))
     check_fsdp(CASES[:1] + CASES[-1:], mesh)
@@ -420,6 +430,7 @@ def checks(folder: Path) -> dict[int, dict[str, Callable[[], None]]]:
             "state_of_a_fresh_optimizer": check_state_of_a_fresh_optimizer,
             "state_in_one_process": check_state_in_one_process,
             "errors": check_errors,
+            "table": check_table,
         },
         4: {"hsdp": check_hsdp, "two_dimensions": check_two_dimensions},
     }

@@ -24,6 +24,7 @@ CHECKS = [
     "state_of_a_fresh_optimizer",
     "state_in_one_process",
     "errors",
+    "table",
     "hsdp",
     "two_dimensions",
 ]

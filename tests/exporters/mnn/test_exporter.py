@@ -159,6 +159,10 @@ def misplaced(content):
     content["parameters"][0]["operators"] = [10_000]
 
 
+def multiplied(content):
+    content["parameters"][0]["operators"] *= 10**6
+
+
 def misshaped(content):
     content["parameters"][0]["shape"] = [3]
 
@@ -178,6 +182,7 @@ def shapeless(content):
         (of_others, "does not say that sparsify wrote it"),
         (newer, "update sparsify"),
         (misplaced, r"model\.mnn\.json' is damaged"),
+        (multiplied, "operators of 1000000 weights have no shape"),
         (misshaped, r"model\.mnn\.json' is damaged"),
         (mistyped, r"parameters\.0\.nonzero = 'many' does not fit"),
         (shapeless, r"parameters\.0\.shape' is missing"),

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sparsify.artifact import room
+from sparsify.artifact.loading import load_artifact
 from sparsify.artifact.weights import read_weights
 from sparsify.errors import SparsifyError
 
@@ -162,3 +163,24 @@ def test_one_file_read_again_and_again_is_bounded(folder, monkeypatch):
     path = graph(folder / "m.onnx", [external("data", 10_000) for _ in range(10)])
     with pytest.raises(SparsifyError, match="absurd for a file of that size"):
         read_weights(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_integers_of_no_dimension_and_of_odd_scales_are_read(tmp_path):
+    arrays = {
+        "one": np.int8(7),
+        "many": np.arange(100, dtype=np.int8).reshape(10, 10),
+        "half": np.float16(0.1),
+        "huge": np.float32(1e30),
+        "zero": np.int8(3),
+        "odd": np.float32(np.nan),
+    }
+    uses = ("one half zero", "many half zero", "many huge zero", "many half odd")
+    nodes = [
+        helper.make_node("DequantizeLinear", names.split(), [f"out{number}"])
+        for number, names in enumerate(uses)
+    ]
+    initializers = [numpy_helper.from_array(np.asarray(each), n) for n, each in arrays.items()]
+    artifact = load_artifact(graph(tmp_path / "m.onnx", initializers, nodes=nodes))
+    assert artifact.state["one"].item() == pytest.approx((7 - 3) * 0.1, rel=1e-3)
+    assert any("'many'" in each for each in artifact.left_out)
