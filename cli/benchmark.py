@@ -8,7 +8,7 @@ from pathlib import Path
 from sparsify.artifact.loading import load_artifact
 from sparsify.benchmarks.inference.benchmark import Benchmark, benchmark
 from sparsify.cli.benchmark_display import machine_json, rows_json, show_benchmark
-from sparsify.cli.display import emit_json, track
+from sparsify.cli.display import emit_json, ratio_text, track
 from sparsify.cli.gates import Gate, at_least, decide, verdict_alone
 
 
@@ -64,4 +64,4 @@ def _gate(result: Benchmark, given: Sequence[str], threshold: float) -> Gate:
 
 
 def _times(speedup: float) -> str:
-    return f"×{speedup:.2f}"
+    return f"×{ratio_text(speedup)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from sparsify.benchmarks.inference.benchmark import BUSY, Benchmark, Latency
 from sparsify.benchmarks.inference.turns import threads_text
-from sparsify.cli.display import human_bytes, out, say
+from sparsify.cli.display import human_bytes, out, ratio_text, say
 from sparsify.cli.tables import Column, fitted
 
 
@@ -87,11 +87,11 @@ def _speedup(row: Latency) -> str:
     """Nothing that may be noise is shown as a number."""
     if row.baseline:
         return "baseline"
-    return "level" if row.level else f"×{row.speedup:.2f}"
+    return "level" if row.level else f"×{ratio_text(row.speedup)}"
 
 
 def _interval(row: Latency) -> str:
-    return "" if row.baseline else f"{row.speedup_low:.2f}–{row.speedup_high:.2f}"
+    return "" if row.baseline else f"{ratio_text(row.speedup_low)}–{ratio_text(row.speedup_high)}"
 
 
 def _verdicts(result: Benchmark) -> list[str]:
@@ -104,7 +104,7 @@ def _verdicts(result: Benchmark) -> list[str]:
 
 def _verdict(row: Latency, baseline: Latency) -> str:
     setting = f"{threads_text(row.threads)}, batch {row.batch}, {row.frames} frames"
-    times = f"{row.speedup_low:.2f} to {row.speedup_high:.2f} times as fast"
+    times = f"{ratio_text(row.speedup_low)} to {ratio_text(row.speedup_high)} times as fast"
     before = ", before it was shrunk," if row.artifact == "shrunk" else ""
     precision = "" if baseline.precision == row.precision else f"{baseline.precision} "
     twin = f"its dense {precision}twin{before} in {baseline.engine}"

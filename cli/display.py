@@ -162,6 +162,11 @@ def say_next(*words: str | Path) -> None:
     console.print(f"Next: {shlex.join(['sparsify', *map(str, words)])}", soft_wrap=True)
 
 
+def ratio_text(ratio: float) -> str:
+    """How many times one thing is another, so that a small number is none of 0.00."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def human_bytes(size: int) -> str:
     """A size in decimal units, such as `1.5 MB`."""
     value, units = float(size), ["TB", "GB", "MB", "kB"]

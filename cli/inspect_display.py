@@ -118,8 +118,8 @@ def _numbers(
 def _nearness(account: Account) -> str:
     """How near to its entropy a file is."""
     entropy = account.entropy_bytes
-    if not entropy:
-        return ""
+    if not entropy or entropy >= account.zipped_bytes:
+        return ""  # where values repeat in a pattern, their shares do not tell it
     times = account.bytes / entropy
     apart = f"{abs(times - 1):.1%} {'larger' if times >= 1 else 'smaller'}"
     if times > 2:

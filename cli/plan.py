@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -115,4 +116,6 @@ def _command(
     if limits.keys() == {MAX_MACS}:
         target = ["--target-macs", f"{limits[MAX_MACS]:g}"]
     words = ["sparsify", "train", *start, model, *sets, *target]
-    return shlex.join([*words, "--data", "DIR", "--output", "run"])
+    names = chain(["run"], (f"run-{number}" for number in count(2)))
+    free = next(name for name in names if not Path(name).exists())
+    return shlex.join([*words, "--data", "DIR", "--output", free])

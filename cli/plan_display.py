@@ -9,7 +9,7 @@ from typing import Any
 
 from sparsify.benchmarks.inference.benchmark import BUSY
 from sparsify.benchmarks.inference.budget import MAX_BYTES, MAX_MACS, MAX_MS, Budget, Fit
-from sparsify.cli.display import human_bytes, out, say, styled
+from sparsify.cli.display import human_bytes, out, ratio_text, say, styled
 from sparsify.cli.gates import Gate, at_most
 from sparsify.cli.tables import Column, fitted
 
@@ -143,7 +143,7 @@ def _speedup(fit: Fit) -> str:
     row = fit.latency
     if row.baseline:
         return ""
-    return "level" if row.level else f"×{row.speedup:.2f}"
+    return "level" if row.level else f"×{ratio_text(row.speedup)}"
 
 
 def _macs(fit: Fit) -> str:

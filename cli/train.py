@@ -185,7 +185,7 @@ def _resumed(output: Path, given: dict[str, Any], trust: bool) -> ResolvedRecipe
 def _report(summary: dict[str, Any], output: Path, recipe: ResolvedRecipe) -> None:
     """The outcome of a run, and what to do with it."""
     try:
-        lines = list(_outcome(summary))
+        lines = list(_outcome(summary, output))
     except (LookupError, TypeError, ValueError) as error:  # of a run that was complete already
         raise SparsifyError(
             f"'{RunDirectory(output).summary_file}' is damaged: delete it and finish the run with"
@@ -210,7 +210,7 @@ def _macs(summary: dict[str, Any]) -> str:
     return f" [bold]{summary['macs']:.3%}[/] of the multiply-adds,"
 
 
-def _outcome(summary: dict[str, Any]) -> Iterator[str]:
+def _outcome(summary: dict[str, Any], output: Path) -> Iterator[str]:
     """The outcome of a run in a few lines, the first with markup."""
     yield (
         f"[bold]{summary['method']}[/]: sparsity [bold]{summary['sparsity']:.2%}[/]"
@@ -225,4 +225,4 @@ def _outcome(summary: dict[str, Any]) -> Iterator[str]:
         yield f"It is the {averaged_models(average)}."
     if changed := summary.get("changed_at_resume"):
         yield f"Changed at a resume: {', '.join(changed)}."
-    yield f"Saved to {summary['output']}, with {REPORT_FILE}"
+    yield f"Saved to {output}, with {REPORT_FILE}"

@@ -70,7 +70,10 @@ def run(
             }
         )
     elif not verdict_alone(gates):
-        verdict = {None: "no threshold to decide by", True: "same speaker"}
+        verdict = {
+            None: "no threshold to decide by, give --threshold or a calibration",
+            True: "same speaker",
+        }
         answer = verdict.get(same, "different speakers")
         against = "" if threshold is None else f", threshold {threshold:.4f}"
         out.print(f"{answer} (score {score:.4f}{against})", markup=False)

@@ -6,6 +6,10 @@ met for the first time, or of one that is code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from sparsify.artifact.artifact import Artifact, weights_table
 from sparsify.artifact.coded import entropy_bytes
 from sparsify.artifact.provenance import COLLAPSED
@@ -16,6 +20,7 @@ from sparsify.files import size_bytes, zipped_bytes
 from sparsify.models.outlines import uses_in
 from sparsify.models.registry import errors_of
 from sparsify.named import named
+from sparsify.sparsity.table import SparsityTable
 from sparsify.sparsity.work import SPEECH_SECONDS, Work
 from sparsify.sparsity.zeros import work_with
 
@@ -81,7 +86,8 @@ def account_of(artifact: Artifact) -> Account:
     Raises:
         SparsifyError: Its tensors do not fit its architecture, or it has none that count.
     """
-    file = artifact.format.deployed_file(artifact.path)
+    files = [artifact.format.deployed_file(artifact.path), *artifact.beside]
+    table = weights_table(artifact)
     return Account(
         path=artifact.path,
         format=artifact.format,
@@ -90,10 +96,23 @@ def account_of(artifact: Artifact) -> Account:
         takes_samples=artifact.takes_samples,
         collapsed=artifact.metadata.get(COLLAPSED),
         ignore=list(artifact.selection.ignore) if artifact.architecture else None,
-        left_out=list(artifact.left_out),
-        table=weights_table(artifact),
+        left_out=[*artifact.left_out, *_no_numbers(artifact, table)],
+        table=table,
         counted=count_work(artifact),
-        bytes=size_bytes(file),
-        zipped_bytes=zipped_bytes(file),
+        bytes=sum(map(size_bytes, files)),
+        zipped_bytes=sum(map(zipped_bytes, files)),
         entropy_bytes=entropy_bytes(artifact.arrays) if artifact.table is None else None,
     )
+
+
+def _no_numbers(artifact: Artifact, table: SparsityTable) -> Iterator[str]:
+    """Sentences about weights that no network can compute with."""
+    for layer in table.prunable:
+        array = artifact.arrays.get(layer.name)
+        if array is None:  # merged into others, in a graph
+            continue
+        if wrong := array.size - int(np.isfinite(array).sum()):
+            yield (
+                f"'{layer.name}' holds values that are no finite numbers,"
+                f" {wrong:,} of {array.size:,}"
+            )

@@ -31,7 +31,7 @@ from sparsify.exporters.preconditions import check_export
 from sparsify.exporters.quantise import Quantisation, quantisation
 from sparsify.exporters.shrink import Shrinkage, shrunk
 from sparsify.exporters.twin import dense_model
-from sparsify.files import assembling, size_bytes, zipped_bytes
+from sparsify.files import assembling, check_unread, size_bytes, zipped_bytes
 from sparsify.progress import Track, phase, silent
 from sparsify.tensors import arrays_of
 from sparsify.verification.calibration import calibration_of, needs_calibration
@@ -180,8 +180,8 @@ def export_artifact(
         ParityError: The embeddings differ by more than that.
         RefusedExport: The file is larger than that, or loses more.
         SparsifyError: The format or layout does not exist, the output has the wrong suffix, exists
-            already or cannot be written, the calibration is another model's, or the model cannot
-            be exported.
+            already, is the model that would lose by it or cannot be written, the calibration is
+            another model's, or the model cannot be exported.
     """
     format_ = check_export(
         output,
@@ -196,6 +196,8 @@ def export_artifact(
         with_front_end=with_front_end,
         force=force,
     )
+    if shrink or precision not in (SINGLE, artifact.precision):  # which nothing takes back
+        check_unread(output, artifact.format.files(artifact.path))
     _warn_of_collapse(artifact)
     given_model, shrinkage, how, decision = artifact, None, None, None
     if shrink:

@@ -101,7 +101,7 @@ class Resizing:
 def resizing(artifact: Artifact, other: Artifact, *, prunable: bool) -> Resizing | None:
     """How a network differs from another in size.
 
-    `None` if all shapes are the same, or their architectures are not.
+    `None` if all shapes are the same, or it is no other width of that network.
 
     Args:
         artifact: The network.
@@ -115,7 +115,7 @@ def resizing(artifact: Artifact, other: Artifact, *, prunable: bool) -> Resizing
     tables = [weights_table(each) for each in (artifact, other)]
     shapes, others = ({layer.name: layer.shape for layer in table.layers} for table in tables)
     same = all(shapes[name] == others[name] for name in shapes.keys() & others.keys())
-    if same or len(names) > 1:
+    if same or (len(names) > 1 and shapes.keys() != others.keys()):
         return None
     own, theirs = (count_work(each) for each in (artifact, other))
     layers, other_layers = (table.prunable if prunable else table.layers for table in tables)

@@ -131,7 +131,7 @@ def read_text(path: Path, most_bytes: int, *, pipes: bool = False) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SparsifyError(f"'{path}' is not UTF-8 text: {error}") from error
+        raise SparsifyError(f"'{path}' is not UTF-8 text, from byte {error.start} on") from error
 
 
 def split_at_blanks(line: str, most: int = 0) -> list[str]:

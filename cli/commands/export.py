@@ -75,7 +75,7 @@ from sparsify.exporters.preconditions import check_export
     type=PATH,
     metavar="DATA",
     help="For --format onnx --precision int8: speech that tells the ranges of activations, whatever"
-    " `sparsify train --data` reads; a few utterances of it are read.",
+    " `sparsify embed` reads; a few utterances of it are read.",
 )
 @click.option(
     "--reduce-range",

@@ -129,7 +129,7 @@ class Tables:
         return self._at("<i", place)
 
     def _at(self, kind: str, place: int) -> int:
-        if place < 0:
-            raise ValueError("something begins before the file")
+        if not 0 <= place <= len(self.data) - struct.calcsize(kind):
+            raise ValueError("something in it lies beyond its end")
         value: int = struct.unpack_from(kind, self.data, place)[0]
         return value

@@ -33,6 +33,12 @@ def read_onnx(path: Path) -> Weights:
         name: array for name, array in graph.arrays.items() if name not in graph.integers.helpers
     }
     weights = Weights(
-        arrays, metadata, graph.operators, intact, graph=True, left_out=graph.left_out
+        arrays,
+        metadata,
+        graph.operators,
+        intact,
+        graph=True,
+        left_out=graph.left_out,
+        beside=graph.beside,
     )
     return quantised_weights(weights, path)

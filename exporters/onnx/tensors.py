@@ -48,6 +48,7 @@ class Graph:
         model: All of it.
         integers: Which of the arrays are integer weights.
         left_out: What may be weights and is not among the arrays, or not to be counted.
+        beside: Files beside it that have some of the values.
     """
 
     arrays: dict[str, Array]
@@ -55,6 +56,7 @@ class Graph:
     model: onnx.ModelProto
     integers: Integers
     left_out: tuple[str, ...]
+    beside: tuple[Path, ...]
 
 
 def read_graph(path: Path) -> Graph:
@@ -89,7 +91,7 @@ def read_graph(path: Path) -> Graph:
         raise damaged(path, error) from error
     except SparsifyError as error:
         raise SparsifyError(f"'{path}': {error}") from error
-    return Graph(arrays, operators, model, integers, tuple(dict.fromkeys(doubts)))
+    return Graph(arrays, operators, model, integers, tuple(dict.fromkeys(doubts)), reader.files)
 
 
 def takes_samples(model: onnx.ModelProto) -> bool:
@@ -105,8 +107,8 @@ class _Reader:
     def __init__(self, path: Path, size: int, model: onnx.ModelProto) -> None:
         self._folder = path.parent.resolve()
         external = [each for each in _all_tensors(model) if _is_external(each)]
-        files = {self._external_file(tensor) for tensor in external}
-        self._room = Room(size + sum(file.stat().st_size for file in files))
+        self.files = tuple(dict.fromkeys(self._external_file(tensor) for tensor in external))
+        self._room = Room(size + sum(file.stat().st_size for file in self.files))
 
     def arrays(self, graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
         """The weights of a graph; strings are none."""

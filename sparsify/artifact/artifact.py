@@ -63,6 +63,7 @@ class Artifact:
         obstacle: Why the network, though known, cannot be rebuilt.
         table: The network's parameters, where the tensors are not all of them.
         left_out: Sentences about what may be weights and was not counted.
+        beside: Files beside it that have some of its values.
         trusted: Whether the file may name code that building the network imports and runs.
     """
 
@@ -77,6 +78,7 @@ class Artifact:
     obstacle: str | None = None
     table: SparsityTable | None = None
     left_out: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
     trusted: bool = False
 
     @cached_property
@@ -175,9 +177,16 @@ class Artifact:
         if self.architecture is not None:
             return self.architecture
         raise SparsifyError(
-            self.obstacle
-            or f"'{self.path}' does not say which network it is: build that with"
-            " sparsify.build_model, load the state dict and use sparsify.save_model"
+            self.obstacle or f"'{self.path}' does not say which network it is: {self._remedy}"
+        )
+
+    @property
+    def _remedy(self) -> str:
+        """What to do about a network that is not known."""
+        if self.graph:
+            return "give the run or the checkpoint that it was exported from"
+        return (
+            "build that with sparsify.build_model, load the state dict and use sparsify.save_model"
         )
 
     def check_trust(self) -> None:

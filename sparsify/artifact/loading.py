@@ -57,6 +57,7 @@ def load_artifact(path: str | Path, *, trust: bool = False) -> Artifact:
         operators=weights.operators,
         graph=weights.graph,
         left_out=weights.left_out,
+        beside=weights.beside,
         trusted=trust,
     )
     if not is_ours(weights.metadata):

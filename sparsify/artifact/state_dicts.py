@@ -160,7 +160,7 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
         *first, last = [_shown(key) for key in found][:_MOST_NAMED]
         raise SparsifyError(
             f"it holds several state dicts, {', '.join(first)} and {last}: save the one you mean,"
-            f" as in torch.save(torch.load(…)[{next(iter(found))[0]!r}], …)"
+            f" as in torch.save(torch.load(…){_shown(next(iter(found)))}, …)"
         )
     (tensors,) = found.values()
     return without_wrappers({name: tensor.detach() for name, tensor in tensors.items()})

@@ -31,6 +31,7 @@ class Weights:
         obstacle: Of such a graph, why.
         left_out: Sentences about what may be weights and is not among the arrays, or not to be
             counted; no gate passes on a file of which something was left out.
+        beside: Files beside it that have some of the values.
     """
 
     arrays: dict[str, Array]
@@ -41,6 +42,7 @@ class Weights:
     table: SparsityTable | None = None
     obstacle: str | None = None
     left_out: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:

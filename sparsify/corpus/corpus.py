@@ -164,7 +164,10 @@ def split_speakers(corpus: Corpus, validation_speakers: int, seed: int) -> tuple
     if validation_speakers > most:
         advice = f"set data.validation_speakers to at most {most}, or add speakers"
         if most < 2:  # which the trials need
-            advice = "add speakers: at least 4 are needed, 2 to train on and 2 for trials"
+            advice = (
+                "add speakers: at least 4 are needed, 2 to train on and 2 for trials; or give"
+                " --validation-trials"
+            )
         raise SparsifyError(
             f"{validation_speakers} validation speakers out of {len(speakers)}"
             f" ({shortened(', '.join(speakers), 60)}) leave fewer than 2 for training: {advice}"

@@ -49,6 +49,9 @@ def test_several_are_named(tmp_path):
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(SparsifyError, match=r"\['generator'\] and \['ema'\]\['weights'\]"):
         read_pt(tmp_path / "m.pt")
+    torch.save({"learner": {"network": WEIGHTS, "head": {**WEIGHTS}}}, tmp_path / "m.pt")
+    with pytest.raises(SparsifyError, match=r"torch\.load\(…\)\['learner'\]\['network'\]"):
+        read_pt(tmp_path / "m.pt")
 
 
 def shared(path):

@@ -403,3 +403,41 @@ def test_there_are_no_colours_with_no_color(monkeypatch, value):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", value)
     assert (display._console(sys.stdout, stderr=False).color_system is None) == bool(value)
+
+
+def test_values_beside_a_graph_are_part_of_its_size(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(80, 100)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["feats", "w"], ["embs"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("feats", onnx.TensorProto.FLOAT, ["B", "T", 80])],
+        [onnx.helper.make_tensor_value_info("embs", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    outside = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx", **outside)
+    told = inspect_json(tmp_path / "m.onnx")
+    files = [tmp_path / "m.onnx", tmp_path / "w.data"]
+    assert told["bytes"] == sum(file.stat().st_size for file in files)
+    assert told["zipped_bytes"] > 0.8 * weight.nbytes
+
+
+def test_no_gate_passes_on_weights_that_are_no_numbers(tmp_path):
+    weight = np.eye(20, dtype=np.float32)
+    weight[3, 4] = np.nan
+    safetensors.numpy.save_file({"w": weight}, tmp_path / "m.safetensors")
+    result = inspect(tmp_path / "m.safetensors", "--min-sparsity", 0.5)
+    assert result.exit_code == 1
+    assert "'w' holds values that are no finite numbers, 1 of 400" in result.output
+
+
+def test_other_widths_compare_whatever_their_network_is_called(artifacts, tmp_path):
+    for name, model in (
+        ("named", build_model("ecapa-tdnn-512")),
+        ("told", build_model("ecapa-tdnn", channels=16, aggregation_channels=32)),
+    ):
+        save_model(model, tmp_path / f"{name}.safetensors")
+    compared = inspect_json(
+        tmp_path / "told.safetensors", "--compare", tmp_path / "named.safetensors"
+    )
+    assert compared["compare"]["sizes"] is not None

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import zlib
 
 import onnxruntime
@@ -111,6 +112,15 @@ def test_a_file_that_differs_is_not_left_behind(artifact, tmp_path, monkeypatch,
     assert [path.read_text() for path in tmp_path.iterdir()] == ([existing] if existing else [])
     report = export_artifact(artifact, output, "safetensors", force=True, tolerance=0.5)
     assert report.parity.passed
+
+
+@pytest.mark.parametrize("how", [{"precision": "int8"}, {"shrink": True}])
+def test_a_model_is_not_replaced_by_what_has_lost_something(artifacts, tmp_path, how):
+    model = shutil.copy(artifacts["dense"], tmp_path / "m.safetensors")
+    before = model.read_bytes()
+    with pytest.raises(SparsifyError, match="it is what is read"):
+        export_artifact(load_artifact(model), model, "safetensors", "coded", force=True, **how)
+    assert model.read_bytes() == before
 
 
 def test_networks_without_an_architecture_are_refused(artifacts, tmp_path):
