@@ -174,7 +174,9 @@ class Gathering:
         runnable = network.runnable
         if runnable is not None and self._takes_part(PYTORCH):
             shrunk = network.whole is not None and was_shrunk(runnable, network.whole)
-            eager = _File(runnable, network.artifacts[0].path, shrunk)
+            given = {file.given for file in network.files}
+            path = runnable.path if runnable.path in given else network.artifacts[0].path
+            eager = _File(runnable, path, shrunk)
             yield replace(_candidate(eager, network), engine=PYTORCH)
 
     def _files(self, artifact: Artifact) -> Iterator[_File]:

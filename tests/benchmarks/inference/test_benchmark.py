@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -198,6 +199,16 @@ def test_a_shrunk_file_has_the_dense_network_before_in_its_own_engine_too(shrunk
     assert found[1].given == small.path
     whole, left = (weights_table(load_artifact(each.path)) for each in found[1:])
     assert whole.parameters > left.parameters
+
+
+def test_pytorchs_row_is_of_the_model_that_it_runs(artifacts, tmp_path):
+    """An int8 graph is none."""
+    whole = load_artifact(artifacts["onnx"])
+    table = weights_table(whole)
+    copy = shutil.copy(whole.path, tmp_path / "m8.onnx")
+    rounded = replace(whole, path=copy, table=table, obstacle="it is int8")
+    found = Gathering(tmp_path, ["pytorch"]).candidates([rounded, whole], silent)
+    assert [each.given for each in found if each.engine == "pytorch"] == [whole.path]
 
 
 def test_an_unknown_engine_and_bare_weights_are_refused(artifacts, tmp_path):
