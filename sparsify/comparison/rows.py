@@ -65,6 +65,12 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
     standing = tested[tests[0]] if tests else validation
     average = summary.get("average")
     artifact = load_artifact(path)
+    table = weights_table(artifact)
+    if (table.parameters, table.nonzero) != (summary["parameters"], summary["nonzero"]):
+        raise SparsifyError(
+            f"'{artifact.path}' is not the model that was trained there: put that back, whose"
+            " figures are reported"
+        )
     latency = path / LATENCY_FILE
     return {
         "run": path.resolve().name,
@@ -96,7 +102,7 @@ def collect_run(path: Path, tests: Sequence[str] | None = None) -> Row:
         "averaged_steps": average["steps"] if average and average["selected"] else None,
         "curves": read_curves(run),
         "latency": read_json(latency, LatencyFile) if latency.is_file() else None,
-        "layers": [layer.to_json() for layer in weights_table(artifact).prunable],
+        "layers": [layer.to_json() for layer in table.prunable],
     }
 
 

@@ -1,6 +1,7 @@
 """`sparsify report` as a user runs it."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,12 @@ def test_a_page_of_runs(comparison, tmp_path, refused):
     assert json.loads(result.stdout) == {"path": str(page), "runs": 2, "gates": []}
     assert "linbreg" in page.read_text()
     refused(report(tmp_path, "--output", page), tmp_path)
+
+
+def test_another_model_in_a_run_is_noticed(comparison, tmp_path, refused):
+    run = shutil.copytree(comparison / "runs" / "linbreg-0.9-seed1", tmp_path / "run")
+    shutil.copy(comparison / "runs" / "dense-seed0" / "model.safetensors", run)
+    refused(report(run, "--output", tmp_path / "r.html"), "is not the model that was trained there")
 
 
 def test_parts_with_a_name_are_kept_apart(comparison, tmp_path, monkeypatch, refused):
