@@ -76,13 +76,13 @@ def _styled(texts: Sequence[str], styles: Sequence[str]) -> list[Text]:
 
 
 def _left_out(left_out: Sequence[str], most: int = 4) -> str:
-    """What was not counted."""
+    """What was not counted, or is no number."""
     if not left_out:
         return ""
     shown = left_out[:most]
     more = len(left_out) - len(shown)
     rest = f"; and so on, {more} more" if more else ""
-    return f"\nLeft out: {'; '.join(shown)}{rest}. No gate passes on this file."
+    return f"\nIn doubt: {'; '.join(shown)}{rest}. No gate passes on this file."
 
 
 def _numbers(

@@ -15,7 +15,7 @@ def doubt_of(account: Account) -> str | None:
     if not account.left_out:
         return None
     first, *others = account.left_out
-    return f"{first}{f' ({len(others)} more were left out, too)' if others else ''}"
+    return f"{first}{f' ({len(others)} more are in doubt, too)' if others else ''}"
 
 
 def sparsity_gates(

@@ -53,7 +53,8 @@ class Account:
         takes_samples: Whether it computes its features itself.
         collapsed: Why the model cannot verify speakers, if it cannot.
         ignore: Names that its recipe protects from pruning; `None` where no network is known.
-        left_out: Sentences about what may be weights and was not counted.
+        left_out: Sentences about what may be weights and was not counted, and about weights that
+            are no finite numbers.
         table: Its parameters.
         counted: Its multiply-adds.
         bytes: Size of what is deployed.

@@ -1,7 +1,8 @@
 """What a format can do: the one interface that every exporter has.
 
 A new format is a module here with a subclass of `Exporter`, and a line in
-`sparsify.artifact.formats`, which names that class and says how the files are recognised.
+`sparsify.artifact.formats`, which names that class and what reads the files, and says how these are
+recognised.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def inspect_command(**given: Any) -> None:
     PATH is {models}. Prunable are the weights of
     convolutions and linear layers; in a file that is not ours, all tensors of two or more
     dimensions and more than 64 elements, integers against their zero point. No gate passes on a
-    file of which something could not be counted. Multiply-adds are those with a weight, for two
+    file of which something could not be counted, or with weights that are NaN or infinite.
+    Multiply-adds are those with a weight, for two
     seconds of speech: a weight of a convolution counts once for every position of its output. With
     gates and --quiet one line tells the verdict.
     """

@@ -379,6 +379,15 @@ def test_the_entropy_is_shown_and_how_near_the_file_is(artifacts, sparse_model):
     assert f"the file is {more:.1%} larger" in shown
 
 
+def test_an_entropy_that_zip_beats_is_not_shown(tmp_path):
+    """The same row again and again: each value is as likely as another, but easily told."""
+    weight = np.tile(np.linspace(1, 2, 64, dtype=np.float32), (64, 1))
+    safetensors.numpy.save_file({"w": weight}, tmp_path / "m.safetensors")
+    told = inspect_json(tmp_path / "m.safetensors")
+    assert told["entropy_bytes"] > told["zipped_bytes"]
+    assert "could be stored in" not in inspect(tmp_path / "m.safetensors").stdout
+
+
 def test_dead_layers_and_the_result_stand_out(artifacts, monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=160)
     for module in (display, inspect_display, tables):

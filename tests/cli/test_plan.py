@@ -57,6 +57,14 @@ def test_as_json(artifacts):
     assert f"--init-from {artifacts['run']} --target-macs 0.3 --data" in printed["command"]
 
 
+def test_the_proposed_output_is_free(artifacts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    result = run(artifacts["run"], "--format", "onnx", "--max-macs", 0.3, "--frames", 20, "--json")
+    assert json.loads(result.stdout)["command"].endswith(" --output run-3")
+
+
 def test_what_no_zeros_make_smaller_is_said():
     options = ("--format", "onnx", "--max-bytes", 1000, "--frames", 20, "--set", TINY)
     result = run("ecapa-tdnn", *options)

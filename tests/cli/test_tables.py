@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sparsify.cli import tables
+from sparsify.cli.display import ratio_text
 from sparsify.cli.tables import Column, fitted
 
 NAMES = ["layer1.conv.weight", "encoder.layers.11.attention.self.query.weight"]
@@ -25,6 +26,10 @@ def columns():
         Column("Work", ["39.32 M", "3.28 M"], rank=2),
         Column("Memory", ["1.2 MB", "800 kB"], rank=5),
     ]
+
+
+def test_small_ratios_are_not_nothing():
+    assert [ratio_text(each) for each in (12, 0.5, 0.0213)] == ["12.00", "0.50", "0.021"]
 
 
 def test_the_least_goes_first_then_middles_of_names_then_more(columns, monkeypatch, capsys):

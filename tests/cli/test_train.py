@@ -104,6 +104,9 @@ def test_a_complete_run_gets_the_report_that_a_kill_has_cost_it(tmp_path, refuse
     resume = ["train", "--resume", "--output", str(output)]
     assert CliRunner().invoke(main, resume).exit_code == 0
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    moved = output.rename(tmp_path / "moved")
+    assert f"Saved to {moved}" in CliRunner().invoke(main, [*resume[:-1], str(moved)]).output
+    moved.rename(output)
     for text in ("{}", '{"method": 3, "sparsity": "much"}'):
         (output / "summary.json").write_text(text)
         refused(CliRunner().invoke(main, resume), "summary.json' is damaged")

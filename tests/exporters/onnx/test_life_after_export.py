@@ -227,7 +227,7 @@ def test_no_gate_passes_where_something_is_left_out(graphs, tmp_path, change, wo
         assert not printed["gates"][0]["passed"]
         assert words in " ".join(printed["left_out"])
         assert words in result.stderr
-    assert "Left out: " in inspect().stdout
+    assert "In doubt: " in inspect().stdout
 
 
 def test_a_weight_that_poses_as_a_scale_is_counted(artifacts, tmp_path):
