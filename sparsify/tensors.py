@@ -52,14 +52,13 @@ def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
     """The arrays of dense tensors, by name.
 
     Raises:
-        SparsifyError: One is of a type that no array has.
+        SparsifyError: One is of a type or layout that no array has, or has no values.
     """
     arrays = {}
     for name, tensor in tensors.items():
         try:
             arrays[name] = array_of(tensor)
-        except (TypeError, AttributeError) as error:
-            raise SparsifyError(
-                f"tensor '{name}' of type {tensor.dtype} cannot be stored or counted"
-            ) from error
+        except (TypeError, AttributeError, NotImplementedError) as error:
+            kind = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
+            raise SparsifyError(f"tensor '{name}' ({kind}) cannot be stored or counted") from error
     return arrays

@@ -6,7 +6,8 @@ import safetensors.torch
 import torch
 
 from sparsify.artifact.weights import read_weights
-from sparsify.tensors import array_of, tensor_of
+from sparsify.errors import SparsifyError
+from sparsify.tensors import array_of, arrays_of, tensor_of
 
 BITS = torch.arange(256, dtype=torch.int32).to(torch.uint8)
 TYPES = (
@@ -50,3 +51,9 @@ def test_files_are_read_as_pytorch_reads_them(dtype, tmp_path):
     safetensors.torch.save_file({"w": every_byte(dtype)}, tmp_path / "m.safetensors")
     read = tensor_of(read_weights(tmp_path / "m.safetensors").arrays["w"])
     torch.testing.assert_close(read, read_by_pytorch(dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2).to_sparse(), torch.ones(2, device="meta")])
+def test_what_has_no_array_is_one_sentence(tensor):
+    with pytest.raises(SparsifyError, match=rf"'w' \({tensor.dtype}.* cannot be stored or counted"):
+        arrays_of({"w": tensor})
