@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import click
 from sparsify.cli.display import print_on_any_console
 from sparsify.cli.options import debug_option, debugging
 from sparsify.errors import FailedElsewhereError, SparsifyError, did_you_mean
+from sparsify.interruption import listen
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
@@ -117,6 +119,8 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Runs the command line."""
         print_on_any_console()
+        if threading.current_thread() is threading.main_thread():
+            listen()
         try:
             return super().main(*args, **extra)
         except OSError as error:  # of help, which nothing invokes

@@ -99,7 +99,8 @@ class Runner:
         line = self._line()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise SparsifyError(f"{self.candidate.label}: {answer['error']}")
+            said = answer["error"].replace(str(self.candidate.path), str(self.candidate.given))
+            raise SparsifyError(f"{self.candidate.label}: {said}")
         return answer
 
     def _line(self) -> bytes:

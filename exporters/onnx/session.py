@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort_errors
 
 from sparsify.errors import SparsifyError, first_line, refused
 from sparsify.exporters.networks import Network
+from sparsify.interruption import stopped_by
 
 # What onnxruntime says of a graph, and what its binding makes of a broken one.
 _ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -61,8 +63,11 @@ def onnx_network(path: Path, bins: int = 80, threads: int | None = None) -> Netw
     kind = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
 
     def embed(feats: NDArray[np.float32]) -> NDArray[np.float32]:
+        run = onnxruntime.RunOptions()
+        feed = {name: feats.astype(kind, copy=False)}
         try:
-            embeddings = session.run([output], {name: feats.astype(kind, copy=False)})[0]
+            with stopped_by(partial(setattr, run, "terminate", True)):
+                embeddings = session.run([output], feed, run)[0]
         except _ORT_ERRORS as error:
             raise refused(str(path), feats.shape, error) from error
         given, found = np.shape(embeddings), getattr(embeddings, "dtype", None)
