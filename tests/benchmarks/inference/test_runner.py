@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_what_a_process_says_last_is_told(candidate, monkeypatch):
         running.wait()
     assert "has ended: " in str(caught.value)
     assert "No module named no_such_module" in str(caught.value)
+
+
+def test_an_error_names_the_given_file_and_not_its_twin(candidate, tmp_path):
+    twin = replace(candidate, path=tmp_path / "twin.onnx")
+    with Runner(twin, threads=1) as running, pytest.raises(SparsifyError) as caught:
+        running.wait()
+    assert str(tmp_path) not in str(caught.value)
+    assert str(caught.value).count(f"'{candidate.given}'") == 2
 
 
 def test_nothing_is_left_running(candidate):
