@@ -59,6 +59,8 @@ def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
         try:
             arrays[name] = array_of(tensor)
         except (TypeError, AttributeError, NotImplementedError) as error:
-            kind = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
-            raise SparsifyError(f"tensor '{name}' ({kind}) cannot be stored or counted") from error
+            kind = f"{tensor.dtype} ({tensor.layout} on {tensor.device})"
+            raise SparsifyError(
+                f"tensor '{name}' of type {kind} cannot be stored or counted"
+            ) from error
     return arrays
