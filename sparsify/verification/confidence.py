@@ -104,7 +104,7 @@ def bootstrap(
         raise SparsifyError("confidence intervals need trials of two or more speakers")
     resampled = _Resampled(values, is_target, numbers.reshape(sides.shape), len(names))
     found = np.empty((replicates, 1 + len(costs)))
-    samples = resampled.rates(np.random.default_rng(seed))
+    samples = resampled.samples(np.random.default_rng(seed))
     for row in track(found, "Resampling speakers", replicates):
         miss, false_alarm = next(samples)
         row[0] = 100 * equal_error_rate(miss, false_alarm)
@@ -114,6 +114,37 @@ def bootstrap(
     intervals = tuple(zip(lows.tolist(), highs.tolist(), strict=True))
     rates = tuple(found[:, 0].round(_DECIMALS).tolist())
     return Confidence(percent, len(names), replicates, intervals[0], intervals[1:], rates)
+
+
+def resampled_eers(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enrolled_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    times: NDArray[np.int64],
+) -> Rates:
+    """The EER in percent of given samples of speakers, weighted as in `bootstrap`.
+
+    So samples can be the same for lists of which each has a part of the speakers.
+
+    Args:
+        scores: One score per trial, `(N,)`.
+        labels: True for target trials, `(N,)`.
+        enrolled_speakers: Number of the speaker on the enrolment side, below `S`, `(N,)`.
+        test_speakers: Number of the speaker on the test side, below `S`, `(N,)`.
+        times: How often each speaker was drawn, `(replicates, S)`.
+
+    Returns:
+        `(replicates,)`; NaN where a sample has lost all trials of a kind.
+
+    Raises:
+        SparsifyError: As `eer`.
+    """
+    values, is_target = checked_trials(scores, labels)
+    sides = np.stack([np.asarray(enrolled_speakers), np.asarray(test_speakers)])
+    resampled = _Resampled(values, is_target, sides, times.shape[1])
+    rates = [resampled.rates(sample) for sample in times]
+    return np.array([np.nan if each is None else 100 * equal_error_rate(*each) for each in rates])
 
 
 class _Resampled:
@@ -138,15 +169,18 @@ class _Resampled:
         self._within = [first == second for first, second in self._sides]
         self._count = count
 
-    def rates(self, rng: np.random.Generator) -> Iterator[tuple[Rates, Rates]]:
+    def samples(self, rng: np.random.Generator) -> Iterator[tuple[Rates, Rates]]:
         """Miss and false-alarm rates of one replicate after the other, without end."""
         fair = np.full(self._count, 1 / self._count)
         while True:
-            times = rng.multinomial(self._count, fair)
-            hits, alarms = (self._accepted_share(kind, times) for kind in (0, 1))
-            # A sample may have lost all trials of a kind, and with them the rates.
-            if hits is not None and alarms is not None:
-                yield 1 - hits, alarms
+            found = self.rates(rng.multinomial(self._count, fair))
+            if found is not None:
+                yield found
+
+    def rates(self, times: NDArray[np.int64]) -> tuple[Rates, Rates] | None:
+        """Miss and false-alarm rates, unless the sample has lost all trials of a kind."""
+        hits, alarms = (self._accepted_share(kind, times) for kind in (0, 1))
+        return None if hits is None or alarms is None else (1 - hits, alarms)
 
     def _accepted_share(self, kind: int, times: NDArray[np.int64]) -> Rates | None:
         first, second = self._sides[kind]
